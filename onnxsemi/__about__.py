@@ -1,0 +1,3 @@
+"""Name and version."""
+
+VERSION = "0.1.0"

@@ -1,0 +1,53 @@
+"""What a bitwidth is: 2 to 8 bits a weight, or 32 for a weight left as float32."""
+
+from collections.abc import Iterable
+
+from onnxsemi.errors import SettingsError
+
+MIN_BITS = 2
+MAX_BITS = 8
+FLOAT_BITS = 32
+DEFAULT_LADDER = (8, 6, 4)
+
+
+def is_bitwidth(bits: int) -> bool:
+    """Whether ``bits`` can be given to a channel: 2 to 8, or 32.
+
+    >>> [bits for bits in range(40) if is_bitwidth(bits)]
+    [2, 3, 4, 5, 6, 7, 8, 32]
+    """
+    return bits == FLOAT_BITS or MIN_BITS <= bits <= MAX_BITS
+
+
+def ladder(bitwidths: Iterable[int]) -> tuple[int, ...]:
+    """The bitwidths in the order of the search: widest first, each once.
+
+    >>> ladder([4, 8, 6, 8])
+    (8, 6, 4)
+
+    Raises:
+        SettingsError: If there is none, or one is outside 2 to 8.
+    """
+    steps = tuple(sorted(set(bitwidths), reverse=True))
+    if not steps:
+        raise SettingsError("--bits is empty: give bitwidths from 2 to 8, such as 8,6,4")
+    for bits in steps:
+        if not MIN_BITS <= bits <= MAX_BITS:
+            raise SettingsError(f"--bits: {bits} is outside {MIN_BITS} to {MAX_BITS}")
+    return steps
+
+
+def parse_ladder(text: str) -> tuple[int, ...]:
+    """Read a ladder such as ``8,6,4``.
+
+    >>> parse_ladder("8, 6, 4")
+    (8, 6, 4)
+
+    Raises:
+        SettingsError: If a part is no whole number, or :func:`ladder` refuses it.
+    """
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    for part in parts:
+        if not part.removeprefix("-").isdecimal():
+            raise SettingsError(f"--bits: {part!r} is no whole number; write it like 8,6,4")
+    return ladder(int(part) for part in parts)

@@ -1,0 +1,149 @@
+"""Images in memory, with what turns them into the model's input.
+
+uint8 pixels [N, H, W, C] become float32 by ``(pixel / 255 - mean) / std``, per colour channel, one
+batch at a time; float32 arrays are taken as they are, in the model's own layout.
+"""
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxsemi.arrays import Float32Array, Int64Array, read_only
+from onnxsemi.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normalization:
+    """Mean and standard deviation of the pixels, on the scale 0 to 1.
+
+    Attributes:
+        mean: One value, or one a colour channel; 0 unless told.
+        std: Likewise, each > 0; 1 unless told.
+    """
+
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if not values or not np.isfinite(values).all():
+                raise DataError(f"--{name}: {values} is no list of numbers such as 0.5,0.5,0.5")
+        if min(self.std) <= 0:
+            raise DataError(f"--std: {self.std} must be above 0")
+
+    def apply(self, pixels: NDArray[np.uint8]) -> Float32Array:
+        """uint8[N, H, W, C] -> float32[N, H, W, C]."""
+        mean, std = np.float32(self.mean), np.float32(self.std)
+        return (pixels.astype(np.float32) / np.float32(255) - mean) / std
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images of one source, in order.
+
+    Attributes:
+        name: Where they come from, for messages.
+        pixels: uint8[N, H, W, C], or float32[N, ...] in the model's layout. Read-only.
+        labels: int64[N], or None.
+        normalization: Applied to uint8 pixels; None for float32 arrays.
+        channels_first: Whether the model takes [N, C, H, W]; set by :meth:`fit`.
+    """
+
+    name: str
+    pixels: NDArray[np.uint8] | Float32Array
+    labels: Int64Array | None = None
+    normalization: Normalization | None = None
+    channels_first: bool = True
+
+    def __post_init__(self) -> None:
+        if len(self.pixels) == 0:
+            raise DataError(f"{self.name}: no images")
+        object.__setattr__(self, "pixels", read_only(self.pixels))
+        if self.labels is not None:
+            object.__setattr__(self, "labels", read_only(self.labels))
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.pixels)
+
+    def batch(self, start: int, stop: int) -> Float32Array:
+        """Model input for images ``start`` to ``stop``: float32[stop - start, ...]."""
+        pixels = self.pixels[start:stop]
+        if self.normalization is None:
+            return np.asarray(pixels, np.float32)
+        images = self.normalization.apply(np.asarray(pixels, np.uint8))
+        # [N, H, W, C] -> [N, C, H, W]
+        return np.ascontiguousarray(images.transpose(0, 3, 1, 2)) if self.channels_first else images
+
+    def select(self, indices: Int64Array) -> "ImageSet":
+        """The chosen images, in the order of ``indices``."""
+        labels = None if self.labels is None else self.labels[indices]
+        return replace(self, pixels=self.pixels[indices], labels=labels)
+
+    def with_labels(self, labels: Int64Array) -> "ImageSet":
+        """The same images with other labels."""
+        return replace(self, labels=labels)
+
+    def fit(self, shape: tuple[int | None, ...]) -> "ImageSet":
+        """The same images, laid out for an input of ``shape`` (batch first, None: any size).
+
+        Raises:
+            DataError: If an image has another shape, or mean and std another number of colours.
+        """
+        if self.normalization is None:
+            if not _fits(self.pixels.shape, shape):
+                raise self._misfit(self.pixels.shape, shape)
+            return self
+        count, height, width, colours = self.pixels.shape
+        for values in (self.normalization.mean, self.normalization.std):
+            if len(values) not in (1, colours):
+                raise DataError(
+                    f"{self.name}: {colours} colour channels, but mean or std has {len(values)}"
+                )
+        if _fits((count, colours, height, width), shape):
+            return replace(self, channels_first=True)
+        if _fits((count, height, width, colours), shape):
+            return replace(self, channels_first=False)
+        raise self._misfit((count, colours, height, width), shape)
+
+    def check_labels(self, classes: int) -> None:
+        """Refuse a label that is no class of the model.
+
+        Raises:
+            DataError: With the first bad index.
+        """
+        if self.labels is None:
+            return
+        bad = np.flatnonzero((self.labels < 0) | (self.labels >= classes))
+        if bad.size:
+            raise DataError(
+                f"{self.name}: label {self.labels[bad[0]]} of image {bad[0]} is no class of the "
+                f"model, whose {classes} classes are 0 to {classes - 1}"
+            )
+
+    def digests(self) -> list[bytes]:
+        """A digest of each image's pixels."""
+        return [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in self.pixels]
+
+    def fingerprint(self) -> str:
+        """SHA-256 over pixels, labels and normalization."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.pixels).tobytes())
+        digest.update(b"" if self.labels is None else self.labels.tobytes())
+        digest.update(repr((self.pixels.shape, self.normalization)).encode())
+        return digest.hexdigest()
+
+    def _misfit(self, found: tuple[int, ...], wanted: tuple[int | None, ...]) -> DataError:
+        shown = ", ".join("any" if size is None else str(size) for size in wanted[1:])
+        return DataError(
+            f"{self.name}: the model takes images of shape [{shown}], these have {list(found[1:])}"
+        )
+
+
+def _fits(found: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    """Whether every axis but the batch has the wanted size."""
+    return len(found) == len(wanted) and all(
+        size in (None, have) for have, size in zip(found[1:], wanted[1:], strict=True)
+    )

@@ -1,0 +1,91 @@
+"""Whatever the user has -> an ImageSet laid out for the model."""
+
+import os
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from onnxsemi.data.folder import Framing, read_folder
+from onnxsemi.data.images import ImageSet, Normalization
+from onnxsemi.data.npz import read_npz
+from onnxsemi.data.reader import BatchReader, read_all
+from onnxsemi.errors import DataError
+
+Data = str | os.PathLike[str] | ImageSet | BatchReader
+
+
+class Preset(StrEnum):
+    """Preprocessing that many models share."""
+
+    IMAGENET = "imagenet"
+    """Shorter side to 256, centre 224, torchvision's mean and standard deviation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """How image data are preprocessed.
+
+    Attributes:
+        mean: Mean of the pixels on the scale 0 to 1; replaces what the file says.
+        std: Standard deviation, likewise.
+        resize: Shorter side of image files after resizing; the crop unless told.
+        crop: Side of the centred square; the model's input size unless told.
+        preset: Fills whatever of these is not given.
+    """
+
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    resize: int | None = None
+    crop: int | None = None
+    preset: Preset | None = None
+
+    def filled(self) -> "DataOptions":
+        """With the preset's values where nothing was given."""
+        if self.preset is None:
+            return self
+        return DataOptions(
+            mean=self.mean or (0.485, 0.456, 0.406),
+            std=self.std or (0.229, 0.224, 0.225),
+            resize=self.resize or 256,
+            crop=self.crop or 224,
+        )
+
+
+def load_images(
+    data: Data, input_name: str, shape: tuple[int | None, ...], options: DataOptions | None = None
+) -> ImageSet:
+    """Read images and lay them out for the model.
+
+    Args:
+        data: Path of a ``.npz`` file or of a folder of class folders, an :class:`ImageSet`, or an
+            ``onnxruntime.quantization.CalibrationDataReader``.
+        input_name: Name of the model's input.
+        shape: Its shape, batch axis first, None for an axis of any size.
+        options: Preprocessing.
+
+    Raises:
+        DataError: If there are no images, or they do not fit the model.
+    """
+    options = (options or DataOptions()).filled()
+    if isinstance(data, ImageSet):
+        return data.fit(shape)
+    if isinstance(data, BatchReader):
+        return read_all(data, input_name).fit(shape)
+    path = Path(data)
+    if not path.exists():
+        raise DataError(f"{data}: no such file or folder")
+    if path.is_dir():
+        normalization = Normalization(mean=options.mean or (0.0,), std=options.std or (1.0,))
+        return read_folder(path, _framing(path, shape, options), normalization).fit(shape)
+    return read_npz(path, options.mean, options.std).fit(shape)
+
+
+def _framing(path: Path, shape: tuple[int | None, ...], options: DataOptions) -> Framing:
+    if len(shape) != 4:
+        raise DataError(f"{path}: image folders need a model that takes [N, C, H, W]")
+    channels_last = shape[1] not in (1, 3) and shape[3] in (1, 3)
+    colours, side = (shape[3], shape[1]) if channels_last else (shape[1], shape[2])
+    crop = options.crop or side
+    if crop is None:
+        raise DataError(f"{path}: the model takes images of any size: give --crop")
+    return Framing(resize=options.resize or crop, crop=crop, colours=colours or 3)

@@ -1,0 +1,70 @@
+"""Seeded, stratified samples: every class keeps its share.
+
+Within a class the images are shuffled by numpy's PCG64 generator; places that do not divide evenly
+go to the classes with the largest remainders, lowest class first.
+"""
+
+import numpy as np
+
+from onnxsemi.arrays import Float64Array, Int64Array
+from onnxsemi.data.images import ImageSet
+from onnxsemi.errors import DataError
+
+
+def stratified(classes: Int64Array, count: int, seed: int) -> Int64Array:
+    """Indices of ``count`` images, ascending.
+
+    Args:
+        classes: int64[N], class of each image.
+        count: How many to take; all of them if there are no more.
+        seed: Seed of the shuffle.
+
+    >>> stratified(np.array([0, 0, 0, 0, 1, 1]), 3, seed=0).size
+    3
+    """
+    if count >= len(classes):
+        return np.arange(len(classes))
+    generator = np.random.default_rng(seed)
+    values, sizes = np.unique(classes, return_counts=True)
+    chosen = [
+        generator.permutation(np.flatnonzero(classes == value))[:quota]
+        for value, quota in zip(values, _quotas(sizes * count / len(classes), count), strict=True)
+    ]
+    return np.sort(np.concatenate(chosen)).astype(np.int64)
+
+
+def split(images: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, ImageSet]:
+    """Disjoint search and report images; ``fraction`` of them go to the report.
+
+    Raises:
+        DataError: If the images have no labels to stratify by, or one side would be empty.
+    """
+    if images.labels is None:
+        raise DataError(f"{images.name}: images without labels cannot be stratified")
+    report = stratified(images.labels, round(len(images) * fraction), seed)
+    search = np.setdiff1d(np.arange(len(images)), report)
+    if not len(report) or not len(search):
+        raise DataError(f"{images.name}: {len(images)} images are too few to split in two")
+    return images.select(search), images.select(report)
+
+
+def refuse_overlap(search: ImageSet, report: ImageSet) -> None:
+    """Refuse images that are in both sets: accuracy may not be claimed on what was searched on.
+
+    Raises:
+        DataError: With the number of shared images and the first of them.
+    """
+    known = set(search.digests())
+    shared = [index for index, digest in enumerate(report.digests()) if digest in known]
+    if shared:
+        raise DataError(
+            f"{report.name}: {len(shared)} of its {len(report)} images are in {search.name} too "
+            f"(the first is image {shared[0]}): report data must be images the search never saw"
+        )
+
+
+def _quotas(shares: Float64Array, count: int) -> Int64Array:
+    quotas = np.floor(shares).astype(np.int64)
+    order = np.lexsort((np.arange(len(shares)), -(shares - quotas)))
+    quotas[order[: count - int(quotas.sum())]] += 1
+    return quotas

@@ -1,0 +1,1 @@
+"""Plan -> ONNX graph whose weights are stored in the plan's bits."""

@@ -1,0 +1,54 @@
+"""Adding nodes to a graph, with short names and constants that are stored once."""
+
+from typing import Any
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+
+class Builder:
+    """Adds nodes and constants to a graph under a prefix that no tensor of it has."""
+
+    def __init__(self, graph: gs.Graph) -> None:
+        """Build into ``graph``."""
+        self.graph = graph
+        names = [*graph.tensors(), *(node.name for node in graph.nodes)]
+        self._prefix = "q"
+        while any(name.startswith(self._prefix) for name in names):
+            self._prefix += "q"
+        self._shared: dict[tuple[str, tuple[int, ...], bytes], gs.Constant] = {}
+        self._count = 0
+
+    def stored(self, label: str, values: NDArray[Any]) -> gs.Constant:
+        """A constant of its own."""
+        return gs.Constant(f"{self._prefix}{label}", np.ascontiguousarray(values))
+
+    def shared(self, values: NDArray[Any]) -> gs.Constant:
+        """A small constant: equal values are stored once in the file."""
+        key = (values.dtype.str, values.shape, values.tobytes())
+        if key not in self._shared:
+            self._shared[key] = self.stored(f"c{len(self._shared)}", values)
+        return self._shared[key]
+
+    def integers(self, *values: int) -> gs.Constant:
+        """A shared int64 vector."""
+        return self.shared(np.array(values, np.int64))
+
+    def node(self, op: str, *inputs: gs.Tensor, dtype: Any, **attributes: Any) -> gs.Variable:
+        """Add a node with one output, which is returned."""
+        return self.nodes(op, *inputs, dtype=dtype, outputs=1, **attributes)[0]
+
+    def nodes(
+        self, op: str, *inputs: gs.Tensor, dtype: Any, outputs: int, **attributes: Any
+    ) -> list[gs.Variable]:
+        """Add a node with several outputs of one type, which are returned."""
+        made = [gs.Variable(self._next(), dtype=np.dtype(dtype)) for _ in range(outputs)]
+        self.graph.nodes.append(
+            gs.Node(op=op, attrs=attributes, inputs=list(inputs), outputs=made)
+        )
+        return made
+
+    def _next(self) -> str:
+        self._count += 1
+        return f"{self._prefix}{self._count}"

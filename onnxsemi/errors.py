@@ -1,0 +1,46 @@
+"""What can go wrong for a reason that lies in the user's model, data, plan or settings.
+
+    OnnxSemiError
+    ├── SettingsError       a flag or a keyword outside its range
+    ├── ModelError          a file that is no usable ONNX classifier
+    ├── DataError           images or labels that cannot be used
+    ├── PlanError           a bit plan that does not fit the model
+    ├── AccuracyError       nothing could be quantized within the allowed drop
+    ├── OutputError         a result that cannot be written
+    └── VerificationError   the written file is not what was measured
+
+Each message is one line that says what was found, where, and what to do about it.
+A mistake of the programmer raises ``ValueError`` or ``TypeError`` instead.
+"""
+
+
+class OnnxSemiError(Exception):
+    """Base of every error that a user can cause and can mend."""
+
+
+class SettingsError(OnnxSemiError):
+    """A setting is outside its range or contradicts another."""
+
+
+class ModelError(OnnxSemiError):
+    """The model file cannot be read, or is refused with a reason."""
+
+
+class DataError(OnnxSemiError):
+    """The images or labels cannot be read, or do not fit the model."""
+
+
+class PlanError(OnnxSemiError):
+    """The bit plan cannot be read, or does not fit the model."""
+
+
+class AccuracyError(OnnxSemiError):
+    """No compression was found that keeps the accuracy asked for."""
+
+
+class OutputError(OnnxSemiError):
+    """The result cannot be written where it was asked for."""
+
+
+class VerificationError(OnnxSemiError):
+    """The written file differs from the model that was measured."""

@@ -1,0 +1,1 @@
+"""What quantizing does to loss, softmax and accuracy, measured through ONNX Runtime."""

@@ -1,0 +1,56 @@
+"""The plain way: run the whole model over all images."""
+
+import numpy as np
+import onnx
+
+from onnxsemi.arrays import Float32Array
+from onnxsemi.data.images import ImageSet
+from onnxsemi.errors import ModelError
+from onnxsemi.measure.shards import Shard, padded, shards, workers
+from onnxsemi.model.expose import with_outputs
+from onnxsemi.model.head import Ends
+from onnxsemi.runtime import Session
+
+
+def forward(model: onnx.ModelProto, ends: Ends, images: ImageSet, threads: int) -> Float32Array:
+    """Logits of a model over all images, in order: float32[N, K].
+
+    Args:
+        model: The graph, with whatever weights.
+        ends: Names of its image input and logits.
+        images: Images laid out for it.
+        threads: Shards run at once.
+
+    Raises:
+        ModelError: If ONNX Runtime refuses the model or the images, or a logit is not finite.
+    """
+    session = Session(with_outputs(model, [ends.logits]).SerializeToString())
+    batch = ends.image.batch
+
+    def run(shard: Shard) -> Float32Array:
+        rows = padded(images.batch(shard.start, shard.stop), batch)
+        scores = session.run({ends.image.name: rows})[ends.logits]
+        return logit_rows(scores, len(rows))[: len(shard)]
+
+    with workers(threads) as pool:
+        logits = np.concatenate(list(pool.map(run, shards(len(images), batch))))
+    bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    if bad.size:
+        raise ModelError(f"the model gives NaN or infinity on image {bad[0]} of {images.name}")
+    return logits
+
+
+def logit_rows(scores: Float32Array, rows: int) -> Float32Array:
+    """float32[rows, K, 1, ...] -> float32[rows, K].
+
+    Raises:
+        ModelError: If the scores are not one vector of at least two classes an image.
+    """
+    if scores.ndim < 2 or len(scores) != rows or scores.size != rows * scores.shape[1]:
+        raise ModelError(
+            f"the output has shape {list(scores.shape)} for {rows} images; "
+            "a classifier gives [images, classes]"
+        )
+    if scores.shape[1] < 2:
+        raise ModelError("the output has one value an image; a classifier has two classes or more")
+    return np.asarray(scores, np.float32).reshape(rows, -1)

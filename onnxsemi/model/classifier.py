@@ -1,0 +1,94 @@
+"""A classifier that was read: its folded graph, its ends, its target layers."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper, shape_inference
+
+from onnxsemi.arrays import Float32Array
+from onnxsemi.layers import TargetLayer
+from onnxsemi.model.head import Ends
+from onnxsemi.model.targets import Site, Skipped
+
+
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """A normalized model and what was found in it. The proto is never changed.
+
+    Attributes:
+        proto: Folded ModelProto at its own opset.
+        ends: Its image input, its output and its logits.
+        sites: Target layers in graph order.
+        skipped: Weighted layers that are no targets, with reasons.
+        notes: What reading changed that a user should know, a sentence each.
+    """
+
+    proto: onnx.ModelProto
+    ends: Ends
+    sites: tuple[Site, ...]
+    skipped: tuple[Skipped, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def layers(self) -> tuple[TargetLayer, ...]:
+        """The target layers in graph order."""
+        return tuple(site.layer for site in self.sites)
+
+    def site(self, layer: str) -> Site:
+        """Where a target layer stands."""
+        return self._by_name[layer]
+
+    def with_weights(self, weights: Mapping[str, Float32Array]) -> onnx.ModelProto:
+        """A copy of the model with other weights in some target layers.
+
+        Args:
+            weights: Layer name -> float32[O, ...], channels first.
+        """
+        sites = {self.site(name).initializer: self.site(name) for name in weights}
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self.proto)
+        for tensor in proto.graph.initializer:
+            if tensor.name in sites:
+                site = sites[tensor.name]
+                stored = site.layout.to_stored(weights[site.layer.name])
+                tensor.CopyFrom(numpy_helper.from_array(stored, tensor.name))
+        return proto
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over every initializer of the folded model, its nodes and their order."""
+        digest = hashlib.sha256()
+        for node in self.proto.graph.node:
+            digest.update("\0".join([node.op_type, *node.input, ""]).encode())
+        for tensor in self.proto.graph.initializer:
+            digest.update(f"{tensor.name}\0{list(tensor.dims)}\0".encode())
+            digest.update(numpy_helper.to_array(tensor).tobytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def parameters(self) -> int:
+        """Number of float32 values in all initializers."""
+        return sum(
+            int(numpy_helper.to_array(tensor).size)
+            for tensor in self.proto.graph.initializer
+            if tensor.data_type == onnx.TensorProto.FLOAT
+        )
+
+    @cached_property
+    def element_types(self) -> dict[str, np.dtype[Any]]:
+        """Element type of every tensor whose type onnx infers."""
+        inferred = shape_inference.infer_shapes(self.proto).graph
+        return {
+            value.name: helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+            for value in (*inferred.value_info, *inferred.input, *inferred.output)
+            if value.type.tensor_type.elem_type
+        }
+
+    @cached_property
+    def _by_name(self) -> dict[str, Site]:
+        return {site.layer.name: site for site in self.sites}

@@ -1,0 +1,116 @@
+"""The ends of a classifier: its image input, the output that is judged, and the logits behind it."""
+
+from dataclasses import dataclass
+
+import onnx
+from onnx import TensorProto
+
+from onnxsemi.errors import ModelError
+from onnxsemi.model.index import GraphIndex
+
+# Between a final Softmax and the output only the shape may change. (Raising the opset of a Softmax
+# below 13 puts a Flatten before it and a Reshape behind it.)
+_SHAPE_ONLY = ("Identity", "Reshape", "Flatten", "Squeeze")
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """The model's one input.
+
+    Attributes:
+        name: Tensor name.
+        shape: Batch axis first; None for an axis of any size.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+
+    @property
+    def batch(self) -> int | None:
+        """The fixed batch size, or None if any will do."""
+        return self.shape[0]
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Where a classifier takes images and gives scores.
+
+    Attributes:
+        image: The image input.
+        output: Name of the output that holds the class scores.
+        logits: Name of the tensor before a final Softmax; the output itself if there is none.
+    """
+
+    image: ImageInput
+    output: str
+    logits: str
+
+
+def find_ends(graph: onnx.GraphProto, wanted: str | None) -> Ends:
+    """The ends of a classifier.
+
+    Args:
+        graph: Its graph.
+        wanted: Name of the output that holds the class scores, if there are several.
+
+    Raises:
+        ModelError: If there is not one image input, or the output is not clear.
+    """
+    output = judged_output(graph, wanted)
+    return Ends(image_input(graph), output, logits_tensor(graph, output))
+
+
+def image_input(graph: onnx.GraphProto) -> ImageInput:
+    """The one float input that is not an initializer.
+
+    Raises:
+        ModelError: If there is not exactly one, or it is no float tensor with a batch axis.
+    """
+    constant = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in constant]
+    if len(inputs) != 1:
+        names = ", ".join(repr(value.name) for value in inputs) or "none"
+        raise ModelError(
+            f"a classifier with one image input is needed; this model's inputs: {names}"
+        )
+    tensor = inputs[0].type.tensor_type
+    if tensor.elem_type != TensorProto.FLOAT:
+        kind = TensorProto.DataType.Name(tensor.elem_type)
+        raise ModelError(
+            f"input {inputs[0].name!r} is {kind}: export the model with a float input"
+        )
+    shape = tuple(dim.dim_value or None for dim in tensor.shape.dim)
+    if len(shape) < 2:
+        raise ModelError(f"input {inputs[0].name!r} has no batch axis (shape {list(shape)})")
+    return ImageInput(inputs[0].name, shape)
+
+
+def judged_output(graph: onnx.GraphProto, wanted: str | None) -> str:
+    """The output that holds the class scores.
+
+    Raises:
+        ModelError: If there are several and ``wanted`` names none of them.
+    """
+    names = [value.name for value in graph.output]
+    listed = ", ".join(repr(name) for name in names)
+    if wanted is not None:
+        if wanted not in names:
+            raise ModelError(f"--output {wanted!r} is not an output of the model; it has {listed}")
+        return wanted
+    if len(names) != 1:
+        raise ModelError(f"the model has several outputs: choose one with --output from {listed}")
+    return names[0]
+
+
+def logits_tensor(graph: onnx.GraphProto, output: str) -> str:
+    """The input of a final Softmax, or the output itself if there is none."""
+    index = GraphIndex.of(graph)
+    name = output
+    while (position := index.producer.get(name)) is not None:
+        node = graph.node[position]
+        if node.op_type == "Softmax":
+            return str(node.input[0])
+        if node.op_type not in _SHAPE_ONLY:
+            break
+        name = node.input[0]
+    return output

@@ -1,0 +1,86 @@
+"""A path -> a checked ONNX ModelProto with all its weights, or one clear refusal."""
+
+import os
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import checker, external_data_helper, inliner
+
+from onnxsemi.errors import ModelError
+
+OLDEST_OPSET = 7
+_STANDARD_DOMAINS = ("", "ai.onnx")
+
+
+def load_proto(path: str | os.PathLike[str]) -> onnx.ModelProto:
+    """Read and check a model file; external data are read in, local functions inlined.
+
+    Raises:
+        ModelError: If the file is missing, is no ONNX model, is damaged, or its opset is below 7.
+    """
+    file = Path(path)
+    if not file.exists():
+        raise ModelError(f"{path}: no such file")
+    if not file.is_file():
+        raise ModelError(f"{path}: is a folder, not an ONNX file")
+    model = _parse(file)
+    _read_external_data(model, file)
+    _check(model, file)
+    if default_opset(model) < OLDEST_OPSET:
+        raise ModelError(
+            f"{path}: opset {default_opset(model)} is older than {OLDEST_OPSET}; export it anew"
+        )
+    return inliner.inline_local_functions(model) if model.functions else model
+
+
+def default_opset(model: onnx.ModelProto) -> int:
+    """Version of the standard operator set that the model imports."""
+    return max(
+        (entry.version for entry in model.opset_import if entry.domain in _STANDARD_DOMAINS),
+        default=1,
+    )
+
+
+def _parse(file: Path) -> onnx.ModelProto:
+    try:
+        model = onnx.load_model(file, load_external_data=False)
+    except DecodeError:
+        raise ModelError(f"{file}: not an ONNX file, or cut short in transfer") from None
+    except OSError as error:
+        raise ModelError(f"{file}: cannot be read: {error.strerror or error}") from None
+    if not model.graph.node or not model.opset_import:
+        raise ModelError(f"{file}: not an ONNX model: it has no nodes")
+    return model
+
+
+def _read_external_data(model: onnx.ModelProto, file: Path) -> None:
+    try:
+        external_data_helper.load_external_data_for_model(model, str(file.parent))
+    except (OSError, ValueError, checker.ValidationError) as error:
+        raise ModelError(f"{file}: its external data cannot be read: {first_line(error)}") from None
+
+
+def _check(model: onnx.ModelProto, file: Path) -> None:
+    try:
+        checker.check_model(model)
+    except (checker.ValidationError, ValueError) as error:
+        raise ModelError(f"{file}: damaged or not valid ONNX: {first_line(error)}") from None
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an exception's message, short enough for a terminal."""
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__
+
+
+def file_bytes(path: str | os.PathLike[str]) -> int:
+    """Bytes of a model file and of the external data that it refers to."""
+    model = onnx.load_model(path, load_external_data=False)
+    locations = {
+        external_data_helper.ExternalDataInfo(tensor).location
+        for tensor in model.graph.initializer
+        if external_data_helper.uses_external_data(tensor)
+    }
+    files = [Path(path), *(Path(path).parent / location for location in sorted(locations))]
+    return sum(file.stat().st_size for file in files)

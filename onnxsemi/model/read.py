@@ -1,0 +1,53 @@
+"""Reading a model: the stages in order."""
+
+import os
+from dataclasses import dataclass
+
+from onnxsemi.errors import ModelError
+from onnxsemi.model.classifier import Classifier
+from onnxsemi.model.head import find_ends
+from onnxsemi.model.load import load_proto
+from onnxsemi.model.normalize import normalize
+from onnxsemi.model.targets import TargetPolicy, find_targets
+from onnxsemi.model.widen import is_float16, widen
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """How to read a model.
+
+    Attributes:
+        targets: Which weighted layers are quantized.
+        exclude: Shell patterns of layer names to leave as they are.
+        output: Name of the output that holds the class scores, if there are several.
+    """
+
+    targets: TargetPolicy = TargetPolicy.HIDDEN
+    exclude: tuple[str, ...] = ()
+    output: str | None = None
+
+
+def read_model(path: str | os.PathLike[str], options: ReadOptions | None = None) -> Classifier:
+    """Read, check and fold a classifier, and find its target layers.
+
+    Args:
+        path: An ONNX file, opset 7 or newer.
+        options: Which layers and which output to take.
+
+    Raises:
+        ModelError: If the file is no usable classifier; the message says why and what to do.
+    """
+    options = options or ReadOptions()
+    proto = load_proto(path)
+    try:
+        notes = []
+        if is_float16(proto):
+            proto = widen(proto)
+            notes.append("float16 was widened to float32: input and output are float32 now")
+        find_ends(proto.graph, options.output)
+        proto = normalize(proto)
+        ends = find_ends(proto.graph, options.output)
+        sites, skipped = find_targets(proto.graph, ends.logits, options.targets, options.exclude)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+    return Classifier(proto, ends, sites, skipped, tuple(notes))

@@ -1,0 +1,128 @@
+"""Model and data read, checked against each other, and kept apart by what they are for."""
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxsemi.data.images import ImageSet
+from onnxsemi.data.load import Data, load_images
+from onnxsemi.data.sample import refuse_overlap, split, stratified
+from onnxsemi.errors import DataError, SettingsError
+from onnxsemi.measure.forward import forward
+from onnxsemi.measure.variants import Bench
+from onnxsemi.model.classifier import Classifier
+from onnxsemi.model.read import read_model
+from onnxsemi.plan import BitPlan
+from onnxsemi.settings import Settings
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Everything that measuring needs.
+
+    Attributes:
+        classifier: The float model.
+        search: Images for KL and accuracy during the search, labelled.
+        delta_loss: Those of them that Δloss is measured on.
+        report: Images that the search never sees, labelled.
+        has_labels: Whether the labels came with the data, or are the float model's answers.
+        settings: What the user set.
+    """
+
+    classifier: Classifier
+    search: ImageSet
+    delta_loss: ImageSet
+    report: ImageSet
+    has_labels: bool
+    settings: Settings
+
+    def bench(self, images: ImageSet) -> Bench:
+        """The model on some of the images."""
+        settings = self.settings
+        return Bench(self.classifier, images, settings.scheme, settings.worker_threads)
+
+    def start(self) -> BitPlan:
+        """The plan to start from: float32, but for pinned layers; the last pin that matches wins."""
+        plan = BitPlan.uniform(self.classifier.layers)
+        for pin in self.settings.pins:
+            for layer in self.classifier.layers:
+                if pin.matches(layer.name):
+                    plan = plan.with_bits(layer.name, range(layer.channels), pin.bits)
+        return plan
+
+    def free(self) -> list[str]:
+        """Names of the layers that no pin speaks of, in graph order."""
+        pins = self.settings.pins
+        names = [layer.name for layer in self.classifier.layers]
+        return [name for name in names if not any(pin.matches(name) for pin in pins)]
+
+
+def prepare(
+    model: str | os.PathLike[str], data: Data, report_data: Data | None, settings: Settings
+) -> Prepared:
+    """Read a model and its images.
+
+    Args:
+        model: The ONNX file.
+        data: Images to search on; without ``report_data`` a part of them is kept for the report.
+        report_data: Images that the search must not see.
+        settings: What the user set.
+
+    Raises:
+        OnnxSemiError: If anything cannot be used; nothing has been measured yet.
+    """
+    classifier = read_model(model, settings.model)
+    _check_patterns(classifier, settings)
+    image, threads = classifier.ends.image, settings.worker_threads
+    searched = load_images(data, image.name, image.shape, settings.data)
+    has_labels = searched.labels is not None
+    searched = labelled(searched, classifier, threads)
+    if report_data is None:
+        searched, report = split(searched, settings.report_fraction, settings.seed)
+    else:
+        report = load_images(report_data, image.name, image.shape, settings.data)
+        if (report.labels is not None) != has_labels:
+            raise DataError(
+                f"{searched.name} and {report.name}: one has labels, the other has none; "
+                "give both or neither"
+            )
+        report = labelled(report, classifier, threads)
+        refuse_overlap(searched, report)
+    searched = _sample(searched, settings.search_samples, settings.seed)
+    delta_loss = _sample(searched, settings.delta_loss_samples, settings.seed)
+    return Prepared(classifier, searched, delta_loss, report, has_labels, settings)
+
+
+def labelled(images: ImageSet, classifier: Classifier, threads: int) -> ImageSet:
+    """The images with checked labels; without labels, with the float model's own answers.
+
+    Raises:
+        DataError: If a label is no class of the model.
+        ModelError: If the model cannot run the images.
+    """
+    proto, ends = classifier.proto, classifier.ends
+    if images.labels is None:
+        answers = forward(proto, ends, images, threads).argmax(axis=1)
+        return images.with_labels(answers.astype(np.int64))
+    first = images.select(np.zeros(1, np.int64))
+    images.check_labels(forward(proto, ends, first, threads).shape[1])
+    return images
+
+
+def _sample(images: ImageSet, count: int | None, seed: int) -> ImageSet:
+    if count is None or images.labels is None:
+        return images
+    return images.select(stratified(images.labels, count, seed))
+
+
+def _check_patterns(classifier: Classifier, settings: Settings) -> None:
+    """A pattern that matches nothing is a typing mistake, and would silently change the result."""
+    names = [layer.name for layer in classifier.layers]
+    for pin in settings.pins:
+        if not any(pin.matches(name) for name in names):
+            raise SettingsError(f"--pin {pin.pattern!r} matches no target layer")
+    excluded = {skipped.reason for skipped in classifier.skipped}
+    for pattern in settings.model.exclude:
+        if f"--exclude {pattern}" not in excluded:
+            raise SettingsError(f"--exclude {pattern!r} matches no layer that would be a target")

@@ -1,0 +1,72 @@
+"""Emit a plan, verify the written file, and only then let it appear."""
+
+import os
+from pathlib import Path
+
+import onnx
+
+from onnxsemi.arrays import Float32Array
+from onnxsemi.atomic import check_writable, whole_file
+from onnxsemi.bitwidth import FLOAT_BITS
+from onnxsemi.emit.model import emit
+from onnxsemi.errors import OutputError
+from onnxsemi.measure.evaluator import simulate
+from onnxsemi.measure.forward import forward
+from onnxsemi.measure.variants import Bench
+from onnxsemi.model.classifier import Classifier
+from onnxsemi.model.load import file_bytes
+from onnxsemi.plan import BitPlan
+from onnxsemi.results import Sizes
+from onnxsemi.verify import verify
+
+SCALE_BITS = 32 + 8  # a float32 scale and a uint8 zero point for each quantized channel
+
+
+def check_output(output: Path, *inputs: object) -> None:
+    """Refuse an output that cannot be written, or that is one of the inputs.
+
+    Raises:
+        OutputError: With the reason.
+    """
+    check_writable(output)
+    for path in inputs:
+        if isinstance(path, str | os.PathLike) and output.exists() and Path(path).exists():
+            if output.samefile(path):
+                raise OutputError(f"{output}: is an input too; choose another name")
+
+
+def write_verified(bench: Bench, plan: BitPlan, output: Path) -> Float32Array:
+    """Write the compressed model; it appears only once it is verified.
+
+    Args:
+        bench: The float model, the quantizer's scheme, and the images to measure the file on.
+        plan: Bits of every target channel.
+        output: Where to write.
+
+    Returns:
+        Logits of the written file, read back, on the images: float32[N, K].
+
+    Raises:
+        VerificationError: If the file is not what was measured.
+        OutputError: If it cannot be written.
+    """
+    classifier = bench.classifier
+    model = emit(classifier, plan, bench.scheme)
+    simulated = simulate(classifier, plan, bench.scheme)
+    with whole_file(output) as scratch:
+        scratch.write_bytes(model.SerializeToString(deterministic=True))
+        verify(scratch, classifier, simulated, bench.images)
+        return forward(onnx.load_model(scratch), classifier.ends, bench.images, bench.threads)
+
+
+def sizes(source: str | os.PathLike[str], output: Path, classifier: Classifier, plan: BitPlan) -> Sizes:
+    """How much smaller the written file is than the source."""
+    quantized = sum(bits != FLOAT_BITS for layer in plan.bits.values() for bits in layer)
+    outside = (classifier.parameters - plan.parameters) * FLOAT_BITS
+    bits_after = plan.weight_bits + outside + quantized * SCALE_BITS
+    return Sizes(
+        targets=plan.compression,
+        model=1 - bits_after / (classifier.parameters * FLOAT_BITS),
+        bytes_before=file_bytes(source),
+        bytes_after=output.stat().st_size,
+    )

@@ -1,0 +1,186 @@
+"""The bit plan as a JSON file that people read, edit and compare.
+
+    {
+      "schema": 1,
+      "tool": "onnxsemi 0.1.0",
+      "model": "<SHA-256 of the folded model>",
+      "targets": "hidden",  "exclude": [],  "scheme": "asymmetric",
+      "layers": {
+        "/layer1/conv1": {"channels": 16, "bits": {"8": "0-3,7", "4": "4-6,8-14", "32": "15"}}
+      }
+    }
+
+Every channel of every target layer stands in exactly one range; 32 means float32.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from onnxsemi.bitwidth import FLOAT_BITS, MAX_BITS, MIN_BITS, is_bitwidth
+from onnxsemi.errors import PlanError
+from onnxsemi.layers import TargetLayer
+from onnxsemi.plan import BitPlan
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class PlanFile:
+    """A plan with what is needed to apply it.
+
+    Attributes:
+        model: SHA-256 of the folded model that the plan was made for.
+        targets: Target policy that found its layers.
+        exclude: Patterns of layers that were left out.
+        scheme: The quantizer's scheme.
+        bits: Layer name -> bitwidth of each channel.
+        tool: Name and version of what wrote it.
+    """
+
+    model: str
+    targets: str
+    exclude: tuple[str, ...]
+    scheme: str
+    bits: Mapping[str, tuple[int, ...]]
+    tool: str
+
+    def to_json(self) -> str:
+        """The file's text: the same plan gives the same text."""
+        layers = {
+            name: {"channels": len(bits), "bits": _ranges_by_bits(bits)}
+            for name, bits in self.bits.items()
+        }
+        document = {
+            "schema": SCHEMA,
+            "tool": self.tool,
+            "model": self.model,
+            "targets": self.targets,
+            "exclude": list(self.exclude),
+            "scheme": self.scheme,
+            "layers": layers,
+        }
+        return json.dumps(document, indent=1) + "\n"
+
+    def fit(self, layers: Sequence[TargetLayer]) -> BitPlan:
+        """The plan for these target layers.
+
+        Raises:
+            PlanError: If a layer is unknown or missing, or has another number of channels.
+        """
+        known = {layer.name: layer for layer in layers}
+        for name, bits in self.bits.items():
+            if name not in known:
+                raise PlanError(f"the plan's layer {name!r} is no target layer of the model")
+            if len(bits) != known[name].channels:
+                raise PlanError(
+                    f"layer {name!r} has {known[name].channels} channels, the plan {len(bits)}"
+                )
+        for name in known:
+            if name not in self.bits:
+                raise PlanError(f"the plan says nothing about target layer {name!r}")
+        return BitPlan(
+            {name: self.bits[name] for name in known},
+            {name: layer.channel_params for name, layer in known.items()},
+        )
+
+
+def read_plan(path: str | os.PathLike[str]) -> PlanFile:
+    """Read a plan file.
+
+    Raises:
+        PlanError: If it is no plan; the message names the layer and what is wrong with it.
+    """
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PlanError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise PlanError(f"{path}: not a JSON file ({error})") from None
+    try:
+        return _from_document(document)
+    except PlanError as error:
+        raise PlanError(f"{path}: {error}") from None
+
+
+def channel_ranges(channels: Iterable[int]) -> str:
+    """Ascending channel numbers as ranges.
+
+    >>> channel_ranges([0, 1, 2, 3, 5])
+    '0-3,5'
+    """
+    runs = groupby(enumerate(channels), key=lambda pair: pair[1] - pair[0])
+    ends = [(run[0][1], run[-1][1]) for _, group in runs if (run := list(group))]
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ends)
+
+
+def parse_ranges(text: str) -> list[int]:
+    """Channel numbers from ranges.
+
+    >>> parse_ranges("0-3, 5")
+    [0, 1, 2, 3, 5]
+
+    Raises:
+        PlanError: If the text is no list of ranges.
+    """
+    channels: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        if not first.isdecimal() or (last and not last.isdecimal()):
+            raise PlanError(f"{part.strip()!r} is no channel range such as 0-3")
+        channels.extend(range(int(first), int(last or first) + 1))
+    return channels
+
+
+def _ranges_by_bits(bits: Sequence[int]) -> dict[str, str]:
+    return {
+        str(value): channel_ranges(c for c, b in enumerate(bits) if b == value)
+        for value in sorted(set(bits), reverse=True)
+    }
+
+
+def _from_document(document: Any) -> PlanFile:
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        found = document.get("schema") if isinstance(document, dict) else None
+        raise PlanError(f"schema {found!r} is not supported; this version reads schema {SCHEMA}")
+    for key, kind in (("model", str), ("targets", str), ("scheme", str), ("layers", dict)):
+        if not isinstance(document.get(key), kind):
+            raise PlanError(f"{key!r} is missing or not a {kind.__name__}")
+    layers = document["layers"]
+    return PlanFile(
+        model=document["model"],
+        targets=document["targets"],
+        exclude=tuple(map(str, document.get("exclude", []))),
+        scheme=document["scheme"],
+        bits={name: _layer_bits(name, entry) for name, entry in layers.items()},
+        tool=str(document.get("tool", "")),
+    )
+
+
+def _layer_bits(name: str, entry: Any) -> tuple[int, ...]:
+    try:
+        count, ranges = int(entry["channels"]), dict(entry["bits"])
+        listed = {int(bits): parse_ranges(str(text)) for bits, text in ranges.items()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise PlanError(f"layer {name!r}: needs 'channels' and 'bits' ({error})") from None
+    except PlanError as error:
+        raise PlanError(f"layer {name!r}: {error}") from None
+    found: dict[int, int] = {}
+    for bits, channels in listed.items():
+        if not is_bitwidth(bits):
+            raise PlanError(
+                f"layer {name!r}: {bits} bits; allowed are {MIN_BITS} to {MAX_BITS}, or {FLOAT_BITS}"
+            )
+        for channel in channels:
+            if channel in found or channel >= count:
+                what = "stands twice" if channel in found else f"is none of its {count} channels"
+                raise PlanError(f"layer {name!r}: channel {channel} {what}")
+            found[channel] = bits
+    missing = [channel for channel in range(count) if channel not in found]
+    if missing:
+        raise PlanError(f"layer {name!r}: channel {missing[0]} is missing")
+    return tuple(found[channel] for channel in range(count))

@@ -1,0 +1,29 @@
+"""The seam through which long work reports where it is. The library itself prints nothing."""
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Receives what a long run is doing. A call returns quickly and changes no result."""
+
+    def start(self, phase: str, total: int) -> None:
+        """A phase begins that takes at most ``total`` steps."""
+
+    def step(self, detail: str, amount: int = 1) -> None:
+        """``amount`` steps of the current phase are done; ``detail`` names what they worked on."""
+
+    def best(self, compression: float, accuracy: float) -> None:
+        """The best found so far: compression of the targets and top-1, both 0 to 1."""
+
+
+class Silent:
+    """Reports nothing."""
+
+    def start(self, phase: str, total: int) -> None:
+        """Ignore the start of a phase."""
+
+    def step(self, detail: str, amount: int = 1) -> None:
+        """Ignore a step."""
+
+    def best(self, compression: float, accuracy: float) -> None:
+        """Ignore a new best."""

@@ -1,0 +1,1 @@
+"""Weights -> codes, scales and fake-quantized weights. Pure numpy."""

@@ -1,0 +1,182 @@
+"""What the commands give back: typed, immutable, and all that the reports show."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from onnxsemi.measure.paired import Paired
+from onnxsemi.model.targets import Skipped
+from onnxsemi.plan import BitPlan
+from onnxsemi.search.trajectory import Point, Trajectory
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much smaller the model became; each figure is the share that was saved, 0 to 1.
+
+    Attributes:
+        targets: The paper's ratio: bits of the target weights.
+        model: Bits of all float32 values of the model, scales and zero points counted.
+        file: Bytes of the file.
+        bytes_before: Bytes of the float file, external data included.
+        bytes_after: Bytes of the written file.
+    """
+
+    targets: float
+    model: float
+    bytes_before: int
+    bytes_after: int
+
+    @property
+    def file(self) -> float:
+        """Share of the file's bytes that was saved."""
+        return 1 - self.bytes_after / self.bytes_before
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the measuring and searching took.
+
+    Attributes:
+        seconds: Wall time.
+        pass_seconds: Wall time of one float32 forward pass over the search images.
+        trials: Trials of the search.
+    """
+
+    seconds: float
+    pass_seconds: float
+    trials: int
+
+    @property
+    def passes(self) -> float:
+        """Cost in forward passes over the search images, the unit that machines compare in."""
+        return self.seconds / self.pass_seconds
+
+
+@dataclass(frozen=True, eq=False)
+class CompressResult:
+    """A finished and verified compression.
+
+    Attributes:
+        output: The written ONNX file.
+        plan_file: The written plan.
+        plan: Bits of every target channel.
+        chosen: The point of the trajectory that was written.
+        trajectory: Everything that the search did.
+        sizes: How much smaller the model became.
+        search: Float against compressed on the search images: the search saw these.
+        report: Float against compressed on the report images: the search never saw these.
+        delta_loss_samples: Images that Δloss was measured on; 0 if it was not needed.
+        has_labels: Whether answers were compared with labels, or with the float model's answers.
+        cost: What the measuring and searching took.
+        skipped: Weighted layers that are no targets, with reasons.
+        notes: What reading the model changed.
+    """
+
+    output: Path
+    plan_file: Path
+    plan: BitPlan
+    chosen: Point
+    trajectory: Trajectory
+    sizes: Sizes
+    search: Paired
+    report: Paired
+    delta_loss_samples: int
+    has_labels: bool
+    cost: Cost
+    skipped: tuple[Skipped, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ApplyResult:
+    """A plan applied and verified.
+
+    Attributes:
+        output: The written ONNX file.
+        plan: Bits of every target channel.
+        sizes: How much smaller the model became.
+        report: Float against compressed, or None if no data were given.
+        has_labels: Whether answers were compared with labels, or with the float model's answers.
+    """
+
+    output: Path
+    plan: BitPlan
+    sizes: Sizes
+    report: Paired | None
+    has_labels: bool
+
+
+@dataclass(frozen=True)
+class EvaluateResult:
+    """How a model does on labelled images, and against a reference model.
+
+    Attributes:
+        total: Images.
+        correct: Images whose top-1 answer is the label; None without labels.
+        loss: Mean cross-entropy, nats per sample; None without labels.
+        kl: Mean KL(reference || model), nats per sample; None without a reference.
+        agreement: Share of images on which both give the same answer; None without a reference.
+        paired: Reference against model; None without a reference or labels.
+    """
+
+    total: int
+    correct: int | None
+    loss: float | None
+    kl: float | None
+    agreement: float | None
+    paired: Paired | None
+
+
+@dataclass(frozen=True)
+class StoredGroup:
+    """Channels of one layer that a file stores at one bitwidth.
+
+    Attributes:
+        bits: 2 to 8, or 32.
+        channels: Number of channels.
+        code_bytes: Bytes of the codes, or of the float32 weights.
+        scale_bytes: Bytes of scales and zero points.
+    """
+
+    bits: int
+    channels: int
+    code_bytes: int
+    scale_bytes: int
+
+
+@dataclass(frozen=True)
+class InspectedLayer:
+    """A weighted layer as ``inspect`` shows it.
+
+    Attributes:
+        name: Node name.
+        shape: Shape of the weight, output channels first; empty if it is no constant.
+        status: "target", "quantized", or why it is no target.
+        groups: What the file stores, widest first.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    status: str
+    groups: tuple[StoredGroup, ...]
+
+
+@dataclass(frozen=True)
+class InspectResult:
+    """What a file holds.
+
+    Attributes:
+        path: The file.
+        opset: Version of the standard operator set.
+        ir_version: ONNX IR version.
+        file_bytes: Size of the file.
+        properties: What onnxsemi wrote into the file about it; empty for other files.
+        layers: Weighted layers in graph order.
+    """
+
+    path: Path
+    opset: int
+    ir_version: int
+    file_bytes: int
+    properties: dict[str, str]
+    layers: tuple[InspectedLayer, ...]

@@ -1,0 +1,135 @@
+"""ONNX Runtime. The only module that imports it.
+
+Sessions for measuring run on one thread: several run side by side instead. ONNX Runtime's kernels
+are then measured to give a row of a batch the same bits whatever the batch size; with two threads
+inside one session they do not (MLAS picks other blockings).
+"""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from onnxsemi.errors import ModelError
+
+# ONNX Runtime never folds a DequantizeLinear by itself: it keeps it for integer kernels that a
+# weights-only file does not use, and the Conv loses its constant, blocked-layout weight.
+_FOLD_DEQUANTIZE = "session.disable_quant_qdq"
+_QUIET = 3  # ONNX Runtime's severity: errors only
+_CPU = ["CPUExecutionProvider"]
+_REFUSALS = (
+    RuntimeError,
+    ValueError,
+    *(
+        member
+        for member in vars(ort.capi.onnxruntime_pybind11_state).values()
+        if isinstance(member, type) and issubclass(member, Exception)
+    ),
+)
+
+
+def load_session(
+    path: str | os.PathLike[str],
+    session_options: ort.SessionOptions | None = None,
+    providers: list[str] | None = None,
+) -> ort.InferenceSession:
+    """Open a file that onnxsemi wrote, at the full speed of the float32 model.
+
+    The weights are unpacked and dequantized once, while the file loads, and stay in memory as
+    float32 constants. A default ``InferenceSession`` gives the same outputs but dequantizes anew
+    at every run.
+
+    Args:
+        path: The ONNX file.
+        session_options: Yours, left as they are but for ``session.disable_quant_qdq``.
+        providers: Execution providers; the CPU by default.
+
+    Raises:
+        ModelError: If the file is missing or ONNX Runtime refuses it.
+    """
+    if not Path(path).is_file():
+        raise ModelError(f"{path}: no such file")
+    options = session_options or ort.SessionOptions()
+    options.add_session_config_entry(_FOLD_DEQUANTIZE, "1")
+    try:
+        return ort.InferenceSession(os.fspath(path), options, providers or _CPU)
+    except _REFUSALS as error:
+        raise ModelError(f"{path}: ONNX Runtime refuses it: {_first_line(error)}") from error
+
+
+class Session:
+    """One single-threaded ONNX Runtime session on the CPU; safe to run from several threads."""
+
+    def __init__(self, model: bytes, *, optimize: bool = True) -> None:
+        """Load a serialized model.
+
+        Args:
+            model: Serialized ONNX ModelProto.
+            optimize: Full graph optimisation; ``False`` runs the graph exactly as written.
+
+        Raises:
+            ModelError: If ONNX Runtime refuses the model.
+        """
+        options = _options()
+        options.add_session_config_entry(_FOLD_DEQUANTIZE, "1")
+        options.graph_optimization_level = (
+            ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+            if optimize
+            else ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        )
+        try:
+            self._session = ort.InferenceSession(model, options, _CPU)
+        except _REFUSALS as error:
+            raise ModelError(f"ONNX Runtime refuses the model: {_first_line(error)}") from error
+        self.outputs = tuple(output.name for output in self._session.get_outputs())
+
+    def run(self, feeds: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """All outputs by name.
+
+        Raises:
+            ModelError: If ONNX Runtime fails on the input.
+        """
+        try:
+            values = self._session.run(None, feeds)
+        except _REFUSALS as error:
+            raise ModelError(f"ONNX Runtime cannot run the model: {_first_line(error)}") from error
+        return dict(zip(self.outputs, map(np.asarray, values), strict=True))
+
+
+def fold(model: bytes) -> bytes:
+    """Constants and BatchNormalization folded by ONNX Runtime's basic-level offline optimisation.
+
+    Raises:
+        ModelError: If ONNX Runtime refuses the model.
+    """
+    options = _options()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    with tempfile.TemporaryDirectory(prefix="onnxsemi-") as folder:
+        target = Path(folder) / "folded.onnx"
+        options.optimized_model_filepath = str(target)
+        try:
+            ort.InferenceSession(model, options, _CPU)
+        except _REFUSALS as error:
+            raise ModelError(f"ONNX Runtime refuses the model: {_first_line(error)}") from error
+        return target.read_bytes()
+
+
+def version() -> str:
+    """ONNX Runtime's version."""
+    return str(ort.__version__)
+
+
+def _options() -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.log_severity_level = _QUIET
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    return options
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:300] if str(error).strip() else repr(error)

@@ -1,0 +1,102 @@
+"""The whole search: split, rank, both phases, trajectory (paper, section 3)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxsemi.bitwidth import DEFAULT_LADDER
+from onnxsemi.errors import SettingsError
+from onnxsemi.layers import Semilayer
+from onnxsemi.measure.seam import DeltaLossTable, Evaluator
+from onnxsemi.plan import BitPlan
+from onnxsemi.progress import Progress
+from onnxsemi.search.phases import Walk, accuracy_increasing, postponing, unsettled
+from onnxsemi.search.ranking import Order, Ranked, rank
+from onnxsemi.search.semilayers import Split, by_sign, whole_layers
+from onnxsemi.search.trajectory import Phase, Point, Trajectory
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSettings:
+    """How the search goes.
+
+    Attributes:
+        bits: The ladder, widest first.
+        order: Descending or ascending sensitivity.
+        split: By the sign of Δloss, or not at all.
+        max_drop: Percentage points of top-1 accuracy on the search images that the choice may lose.
+    """
+
+    bits: tuple[int, ...] = DEFAULT_LADDER
+    order: Order = Order.DESCENDING
+    split: Split = Split.SIGN
+    max_drop: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_drop <= 100:
+            raise SettingsError(f"--max-drop: {self.max_drop} is outside 0 to 100 points")
+
+
+def search(
+    start: BitPlan,
+    free: Sequence[str],
+    table: DeltaLossTable | None,
+    evaluator: Evaluator,
+    settings: SearchSettings,
+    progress: Progress,
+) -> Trajectory:
+    """Lower the bitwidths of semilayers while accuracy holds.
+
+    Args:
+        start: All float32, but for pinned layers.
+        free: Names of the layers whose bitwidths are searched, in graph order.
+        table: Δloss of their channels at every bitwidth; None if layers are not split.
+        evaluator: Measures plans on the search images.
+        settings: Ladder, order, split, allowed drop.
+        progress: Told of every trial.
+
+    Returns:
+        Everything done; :meth:`Trajectory.choose` gives the answer.
+    """
+    ranking = _Ranking(table, evaluator, settings, start.channel_params)
+    baseline = evaluator.score(start.all_float())
+    walk = Walk(evaluator, progress, baseline, settings.max_drop)
+    first = baseline if start == start.all_float() else evaluator.score(start)
+    walk.reach(Point(start, first, Phase.START))
+
+    every = {layer: range(len(start.bits[layer])) for layer in free}
+    plan, stop = accuracy_increasing(walk, start, ranking.by_bits(every))
+    branches = ranking.by_bits(unsettled(plan, free))
+    for bits, ranked in branches.items():
+        postponing(walk, plan, ranked, bits)
+    return Trajectory(baseline, tuple(walk.points), tuple(walk.trials), stop)
+
+
+@dataclass(frozen=True)
+class _Ranking:
+    """Splits channels and ranks what comes of it."""
+
+    table: DeltaLossTable | None
+    evaluator: Evaluator
+    settings: SearchSettings
+    channel_params: Mapping[str, int]
+
+    def by_bits(self, channels: Mapping[str, Sequence[int]]) -> dict[int, list[Ranked]]:
+        """Bitwidth -> ranked semilayers of the channels, widest first; KL measured in one go."""
+        groups = {bits: self._split(channels, bits) for bits in self.settings.bits}
+        everything = [semilayer for group in groups.values() for semilayer in group]
+        kl = self.evaluator.kl(everything) if everything else np.zeros(0)
+        ends = np.cumsum([len(group) for group in groups.values()])
+        parts = np.split(kl, ends[:-1])
+        return {
+            bits: rank(group, part, self.channel_params, self.settings.order)
+            for (bits, group), part in zip(groups.items(), parts, strict=True)
+        }
+
+    def _split(self, channels: Mapping[str, Sequence[int]], bits: int) -> list[Semilayer]:
+        if self.settings.split is Split.NONE:
+            return whole_layers(channels, bits)
+        if self.table is None:
+            raise ValueError("splitting by sign needs a Δloss table")
+        return by_sign(channels, self.table, bits)

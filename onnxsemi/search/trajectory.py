@@ -1,0 +1,109 @@
+"""What a search did: every decision with its reason, every plan it passed through, and the choice."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from onnxsemi.measure.seam import Score
+from onnxsemi.plan import BitPlan
+from onnxsemi.search.ranking import Ranked
+
+
+class Phase(StrEnum):
+    """Part of the search that a step belongs to."""
+
+    START = "start"
+    """The float model, with pinned layers at their bitwidths."""
+    ACCURACY_INCREASING = "accuracy-increasing"
+    """A semilayer is kept only if accuracy does not fall."""
+    POSTPONING = "postponing"
+    """What is still float32 is quantized step by step, without a test."""
+
+
+class Decision(StrEnum):
+    """What became of a trial."""
+
+    KEPT = "kept"
+    """Accuracy reached the bar: the bitwidth stays."""
+    POSTPONED = "postponed"
+    """Accuracy fell below the bar: the previous bitwidths are restored."""
+    QUANTIZED = "quantized"
+    """Postponing phase: quantized without a test."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One decision.
+
+    Attributes:
+        number: Counted from 1 over the whole search.
+        phase: Part of the search.
+        ranked: The semilayer with its KL and sensitivity.
+        score: Measured with the semilayer quantized.
+        bar: Correct answers that were asked for; None where nothing was asked.
+        decision: What became of it.
+        reason: Why, in words.
+    """
+
+    number: int
+    phase: Phase
+    ranked: Ranked
+    score: Score
+    bar: int | None
+    decision: Decision
+    reason: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """A plan that the search passed through.
+
+    Attributes:
+        plan: Bits of every target channel.
+        score: Measured on the search images.
+        phase: Part of the search that reached it.
+        bits: Bitwidth of the step that reached it; None at the start.
+        trial: Number of the trial that reached it; 0 at the start.
+    """
+
+    plan: BitPlan
+    score: Score
+    phase: Phase
+    bits: int | None = None
+    trial: int = 0
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Everything that a search did.
+
+    Attributes:
+        baseline: Score of the float model.
+        points: Every plan kept or passed through, in the order of the search. The postponing
+            phase gives one branch for each bitwidth, all from the same start.
+        trials: Every decision.
+        stop: Why the accuracy-increasing phase ended.
+    """
+
+    baseline: Score
+    points: tuple[Point, ...]
+    trials: tuple[Trial, ...]
+    stop: str
+
+    def choose(self, max_drop: float) -> Point:
+        """The most compressed point whose accuracy is at most ``max_drop`` points below float32."""
+        return best_point(self.points, self.baseline, max_drop)
+
+
+def best_point(points: Sequence[Point], baseline: Score, max_drop: float) -> Point:
+    """The most compressed point that holds the accuracy; of equals the most accurate, then first.
+
+    Args:
+        points: At least one of them holds the accuracy, or the first is returned.
+        baseline: Score of the float model on the same images.
+        max_drop: Percentage points of top-1 accuracy that may be lost.
+    """
+    allowed = max_drop / 100 * baseline.total + 1e-9
+    holding = [p for p in points if baseline.correct - p.score.correct <= allowed]
+    key = [(p.plan.compression, p.score.correct) for p in holding]
+    return holding[key.index(max(key))] if holding else points[0]

@@ -1,0 +1,106 @@
+"""What was emitted is what was measured.
+
+The written file is read back and compared with the simulation, which is the float graph with the
+plan's fake-quantized weights:
+
+1. ``onnx.checker``, full check.
+2. The weights that its nodes compute, with ONNX Runtime's optimisation off: bit for bit.
+3. Its output and its logits on images, with optimisation off and on: within ``TOLERANCE`` of the
+   largest magnitude. The two graphs run the same arithmetic on the same weights; what may differ is
+   the order of float32 sums that an optimiser chooses.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import checker, numpy_helper
+
+from onnxsemi.arrays import Float32Array
+from onnxsemi.data.images import ImageSet
+from onnxsemi.errors import VerificationError
+from onnxsemi.model.classifier import Classifier
+from onnxsemi.model.expose import only_outputs, with_outputs
+from onnxsemi.model.load import first_line
+from onnxsemi.model.targets import Site
+from onnxsemi.measure.shards import padded
+from onnxsemi.runtime import Session
+
+TOLERANCE = 1e-5
+CHECKED_IMAGES = 32
+
+
+def verify(path: Path, classifier: Classifier, simulated: onnx.ModelProto, images: ImageSet) -> None:
+    """Compare a written file with the model that was measured.
+
+    Args:
+        path: The written file.
+        classifier: The float model that it was made from.
+        simulated: The float graph with fake-quantized weights.
+        images: Images laid out for the model; the first few are used.
+
+    Raises:
+        VerificationError: With what differs and where.
+    """
+    try:
+        checker.check_model(str(path), full_check=True)
+    except (checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise VerificationError(f"{path}: not valid ONNX: {first_line(error)}") from error
+    written = onnx.load_model(path)
+    expected = {t.name: t for t in simulated.graph.initializer}
+    _compare_weights(
+        written,
+        {s: numpy_helper.to_array(expected[s.initializer]) for s in classifier.sites},
+    )
+    _compare_outputs(written, simulated, classifier, images)
+
+
+def _compare_weights(written: onnx.ModelProto, expected: Mapping[Site, Float32Array]) -> None:
+    nodes = {node.name: node for node in written.graph.node}
+    initializers = {tensor.name: tensor for tensor in written.graph.initializer}
+    source = {site: _weight_input(nodes, site) for site in expected}
+    computed = sorted({name for name in source.values() if name not in initializers})
+    weights = {n: numpy_helper.to_array(t) for n, t in initializers.items() if n in source.values()}
+    if computed:
+        session = Session(only_outputs(written, computed).SerializeToString(), optimize=False)
+        weights |= session.run({})
+    for site, name in source.items():
+        if not _same_bits(weights[name], expected[site]):
+            raise VerificationError(
+                f"layer {site.layer.name!r}: the file's weights are not the measured ones"
+            )
+
+
+def _weight_input(nodes: Mapping[str, onnx.NodeProto], site: Site) -> str:
+    inputs = {nodes[name].input[1] for name in site.nodes if name in nodes}
+    if len(inputs) != 1 or not set(site.nodes) <= set(nodes):
+        raise VerificationError(f"layer {site.layer.name!r} is not in the file as it was")
+    return str(inputs.pop())
+
+
+def _compare_outputs(
+    written: onnx.ModelProto, simulated: onnx.ModelProto, classifier: Classifier, images: ImageSet
+) -> None:
+    ends = classifier.ends
+    count = min(ends.image.batch or CHECKED_IMAGES, len(images))
+    feeds = {ends.image.name: padded(images.batch(0, count), ends.image.batch)}
+    names = dict.fromkeys((ends.logits, ends.output))
+    for optimize in (False, True):
+        found, wanted = (
+            Session(with_outputs(model, names).SerializeToString(), optimize=optimize).run(feeds)
+            for model in (written, simulated)
+        )
+        for name in names:
+            difference = float(np.abs(found[name] - wanted[name]).max(initial=0.0))
+            largest = float(np.abs(wanted[name]).max(initial=0.0))
+            if not difference <= TOLERANCE * largest:  # also false for NaN
+                raise VerificationError(
+                    f"{name!r} differs from the measured model by {difference:.3g} "
+                    f"(largest magnitude {largest:.3g}, optimisation {'on' if optimize else 'off'})"
+                )
+
+
+def _same_bits(left: Float32Array, right: Float32Array) -> bool:
+    same_form = left.shape == right.shape and left.dtype == right.dtype
+    return same_form and left.tobytes() == right.tobytes()
