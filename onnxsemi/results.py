@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from onnxsemi.emit.stored import InspectedLayer
 from onnxsemi.measure.paired import Paired
 from onnxsemi.model.targets import Skipped
 from onnxsemi.plan import BitPlan
@@ -125,40 +126,6 @@ class EvaluateResult:
     kl: float | None
     agreement: float | None
     paired: Paired | None
-
-
-@dataclass(frozen=True)
-class StoredGroup:
-    """Channels of one layer that a file stores at one bitwidth.
-
-    Attributes:
-        bits: 2 to 8, or 32.
-        channels: Number of channels.
-        code_bytes: Bytes of the codes, or of the float32 weights.
-        scale_bytes: Bytes of scales and zero points.
-    """
-
-    bits: int
-    channels: int
-    code_bytes: int
-    scale_bytes: int
-
-
-@dataclass(frozen=True)
-class InspectedLayer:
-    """A weighted layer as ``inspect`` shows it.
-
-    Attributes:
-        name: Node name.
-        shape: Shape of the weight, output channels first; empty if it is no constant.
-        status: "target", "quantized", or why it is no target.
-        groups: What the file stores, widest first.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    status: str
-    groups: tuple[StoredGroup, ...]
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,9 @@ class Settings:
         if self.seed < 0:
             raise SettingsError(f"--seed: {self.seed} must be 0 or more")
         if not 0 < self.report_fraction < 1:
-            raise SettingsError(f"--report-fraction: {self.report_fraction} must be between 0 and 1")
+            raise SettingsError(
+                f"--report-fraction: {self.report_fraction} must be between 0 and 1"
+            )
 
     @property
     def worker_threads(self) -> int:

@@ -20,18 +20,20 @@ from onnx import checker, numpy_helper
 from onnxsemi.arrays import Float32Array
 from onnxsemi.data.images import ImageSet
 from onnxsemi.errors import VerificationError
+from onnxsemi.measure.shards import padded
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.expose import only_outputs, with_outputs
 from onnxsemi.model.load import first_line
 from onnxsemi.model.targets import Site
-from onnxsemi.measure.shards import padded
 from onnxsemi.runtime import Session
 
 TOLERANCE = 1e-5
 CHECKED_IMAGES = 32
 
 
-def verify(path: Path, classifier: Classifier, simulated: onnx.ModelProto, images: ImageSet) -> None:
+def verify(
+    path: Path, classifier: Classifier, simulated: onnx.ModelProto, images: ImageSet
+) -> None:
     """Compare a written file with the model that was measured.
 
     Args:

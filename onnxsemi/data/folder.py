@@ -34,9 +34,13 @@ class Framing:
 
     def __post_init__(self) -> None:
         if not 0 < self.crop <= self.resize:
-            raise DataError(f"--crop {self.crop} must be above 0 and at most --resize {self.resize}")
+            raise DataError(
+                f"--crop {self.crop} must be above 0 and at most --resize {self.resize}"
+            )
         if self.colours not in (1, 3):
-            raise DataError(f"image files give 1 or 3 colour channels, the model takes {self.colours}")
+            raise DataError(
+                f"image files give 1 or 3 colour channels, the model takes {self.colours}"
+            )
 
 
 def read_folder(path: Path, framing: Framing, normalization: Normalization) -> ImageSet:

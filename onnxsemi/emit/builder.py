@@ -44,9 +44,7 @@ class Builder:
     ) -> list[gs.Variable]:
         """Add a node with several outputs of one type, which are returned."""
         made = [gs.Variable(self._next(), dtype=np.dtype(dtype)) for _ in range(outputs)]
-        self.graph.nodes.append(
-            gs.Node(op=op, attrs=attributes, inputs=list(inputs), outputs=made)
-        )
+        self.graph.nodes.append(gs.Node(op=op, attrs=attributes, inputs=list(inputs), outputs=made))
         return made
 
     def _next(self) -> str:

@@ -46,9 +46,7 @@ def weight_path(
     return _to_stored(build, weight, site.layout)
 
 
-def _group(
-    build: Builder, label: str, weight: np.ndarray, bits: int, scheme: Scheme
-) -> gs.Tensor:
+def _group(build: Builder, label: str, weight: np.ndarray, bits: int, scheme: Scheme) -> gs.Tensor:
     """Channels of one bitwidth: float32[C, ...]."""
     if bits == FLOAT_BITS:
         return build.stored(label, weight)

@@ -1,6 +1,6 @@
 """Exact Δloss of every channel of every target layer at every bitwidth (paper, section 3.2).
 
-    Δloss(c, b) = loss with only channel c quantized to b bits - loss of the float model
+Δloss(c, b) = loss with only channel c quantized to b bits - loss of the float model
 """
 
 import numpy as np

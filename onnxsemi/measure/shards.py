@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 SHARD_IMAGES = 32  # measured: larger shards leave the cache and are slower
 
 
-
 @dataclass(frozen=True)
 class Shard:
     """Images ``start`` to ``stop`` of a set."""

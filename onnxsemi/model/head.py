@@ -76,9 +76,7 @@ def image_input(graph: onnx.GraphProto) -> ImageInput:
     tensor = inputs[0].type.tensor_type
     if tensor.elem_type != TensorProto.FLOAT:
         kind = TensorProto.DataType.Name(tensor.elem_type)
-        raise ModelError(
-            f"input {inputs[0].name!r} is {kind}: export the model with a float input"
-        )
+        raise ModelError(f"input {inputs[0].name!r} is {kind}: export the model with a float input")
     shape = tuple(dim.dim_value or None for dim in tensor.shape.dim)
     if len(shape) < 2:
         raise ModelError(f"input {inputs[0].name!r} has no batch axis (shape {list(shape)})")

@@ -112,9 +112,7 @@ class MeasuredDeltaLoss:
     seconds: float
 
 
-def measure_delta_loss(
-    prepared: Prepared, progress: Progress | None = None
-) -> MeasuredDeltaLoss:
+def measure_delta_loss(prepared: Prepared, progress: Progress | None = None) -> MeasuredDeltaLoss:
     """Δloss of every target channel at every bitwidth of the ladder."""
     if _unsplit(prepared.settings):
         return MeasuredDeltaLoss(None, 0.0)

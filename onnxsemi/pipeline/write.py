@@ -59,7 +59,9 @@ def write_verified(bench: Bench, plan: BitPlan, output: Path) -> Float32Array:
         return forward(onnx.load_model(scratch), classifier.ends, bench.images, bench.threads)
 
 
-def sizes(source: str | os.PathLike[str], output: Path, classifier: Classifier, plan: BitPlan) -> Sizes:
+def sizes(
+    source: str | os.PathLike[str], output: Path, classifier: Classifier, plan: BitPlan
+) -> Sizes:
     """How much smaller the written file is than the source."""
     quantized = sum(bits != FLOAT_BITS for layer in plan.bits.values() for bits in layer)
     outside = (classifier.parameters - plan.parameters) * FLOAT_BITS

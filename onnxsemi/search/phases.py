@@ -39,9 +39,7 @@ class Walk:
     def record(self, phase: Phase, ranked: Ranked, score: Score, verdict: "Verdict") -> None:
         """Record a decision."""
         number = len(self.trials) + 1
-        trial = Trial(
-            number, phase, ranked, score, verdict.bar, verdict.decision, verdict.reason
-        )
+        trial = Trial(number, phase, ranked, score, verdict.bar, verdict.decision, verdict.reason)
         self.trials.append(trial)
         self.progress.step(str(ranked.semilayer))
 

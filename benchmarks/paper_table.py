@@ -1,0 +1,292 @@
+"""The paper's comparison on three models: uniform bits, the method in both orders, no split.
+
+    python benchmarks/paper_table.py --shared ../shared
+
+Every row runs in a process of its own, so that its peak memory is its own, and leaves a JSON file in
+the work folder; a row that is there already is not run again. Δloss is measured once a model and
+its time is counted in every row that uses it. At the end the table in ``benchmarks/README.md`` is
+written anew.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from onnxsemi import __about__
+from onnxsemi.bitwidth import FLOAT_BITS
+from onnxsemi.data.load import DataOptions
+from onnxsemi.measure.evaluator import ModelEvaluator
+from onnxsemi.measure.forward import forward
+from onnxsemi.measure.metrics import hits
+from onnxsemi.measure.paired import Paired
+from onnxsemi.measure.seam import DeltaLossTable
+from onnxsemi.pipeline.compress import MeasuredDeltaLoss, find, measure_delta_loss
+from onnxsemi.pipeline.prepare import Prepared, prepare
+from onnxsemi.pipeline.write import sizes, write_verified
+from onnxsemi.plan import BitPlan
+from onnxsemi.progress import Silent
+from onnxsemi.search.ranking import Order
+from onnxsemi.search.run import SearchSettings
+from onnxsemi.search.semilayers import Split
+from onnxsemi.settings import Settings
+
+HERE = Path(__file__).parent
+MODELS = HERE.parent / "models"
+LADDER = (8, 6, 4)
+BEGIN, END = "<!-- paper_table: begin -->", "<!-- paper_table: end -->"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model with its data and how many images its rows use."""
+
+    title: str
+    model: Path
+    search: Path
+    report: Path
+    data: DataOptions
+    search_samples: int
+    delta_loss_samples: int
+
+
+ROWS = {
+    "fp32": "FP32",
+    "uniform8": "every channel at 8 bits",
+    "uniform6": "every channel at 6 bits",
+    "uniform4": "every channel at 4 bits",
+    "descending": "semilayers, descending",
+    "ascending": "semilayers, ascending",
+    "layers-descending": "no split (layers), descending",
+    "layers-ascending": "no split (layers), ascending",
+}
+SPLIT_ROWS = ("descending", "ascending")
+
+
+def cases(shared: Path) -> dict[str, Case]:
+    """The models by short name."""
+    data = shared / "data"
+    cifar = {"search": data / "cifar10_search.npz", "report": data / "cifar10_report.npz"}
+    return {
+        "fashion": Case(
+            "Fashion-MNIST ResNet-20 (bundled)",
+            MODELS / "fashion_resnet20.onnx",
+            MODELS / "fashion_search.npz",
+            MODELS / "fashion_report.npz",
+            DataOptions(),
+            search_samples=2000,
+            delta_loss_samples=256,
+        ),
+        "resnet20": Case(
+            "CIFAR-10 ResNet-20",
+            shared / "models/resnet20_cifar10.onnx",
+            **cifar,
+            data=DataOptions(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+            search_samples=4000,
+            delta_loss_samples=256,
+        ),
+        "resnet18": Case(
+            "CIFAR-10 ResNet-18",
+            shared / "models/resnet18_cifar10.onnx",
+            **cifar,
+            data=DataOptions(mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.2435, 0.2616)),
+            search_samples=500,
+            delta_loss_samples=32,
+        ),
+    }
+
+
+def main() -> None:
+    """Run what is missing, then write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shared", type=Path, required=True, help="folder with models/ and data/")
+    parser.add_argument("--work", type=Path, default=Path("paper_table"), help="results so far")
+    parser.add_argument("--models", nargs="*", default=None, help="fashion, resnet20, resnet18")
+    parser.add_argument("--row", nargs=2, help="run one row of one model in this process")
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    known = cases(arguments.shared)
+    if arguments.row:
+        name, row = arguments.row
+        _run_row(known[name], row, arguments.work / name)
+        return
+    for name in arguments.models or known:
+        for row in ("delta_loss", *ROWS):
+            if not (arguments.work / name / f"{row}.json").exists():
+                print(f"{name}: {row}", flush=True)
+                paths = ["--shared", arguments.shared, "--work", arguments.work]
+                command = [sys.executable, __file__, *map(str, paths), "--row", name, row]
+                subprocess.run(command, check=True)
+    _write_table(known, arguments.work)
+
+
+def _run_row(case: Case, row: str, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    prepared = prepare(case.model, case.search, case.report, _settings(case, row))
+    if row == "delta_loss":
+        result = _run_delta_loss(prepared, folder)
+    elif row in ("fp32", "uniform8", "uniform6", "uniform4"):
+        bits = FLOAT_BITS if row == "fp32" else int(row.removeprefix("uniform"))
+        plan = BitPlan.uniform(prepared.classifier.layers, bits)
+        result = _measured(case, prepared, plan, folder / f"{row}.onnx")
+    else:
+        result = _run_method(case, prepared, row, folder)
+    result["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    (folder / f"{row}.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
+
+
+def _settings(case: Case, row: str) -> Settings:
+    order = Order.ASCENDING if row.endswith("ascending") else Order.DESCENDING
+    split = Split.NONE if row.startswith("layers") else Split.SIGN
+    return Settings(
+        search=SearchSettings(bits=LADDER, order=order, split=split),
+        data=case.data,
+        delta_loss_samples=case.delta_loss_samples,
+        search_samples=case.search_samples,
+    )
+
+
+def _run_delta_loss(prepared: Prepared, folder: Path) -> dict[str, Any]:
+    measured = measure_delta_loss(prepared)
+    assert measured.table is not None
+    np.savez(folder / "delta_loss.npz", **measured.table.nats)
+    return {"seconds": measured.seconds, "samples": measured.table.samples}
+
+
+def _run_method(case: Case, prepared: Prepared, row: str, folder: Path) -> dict[str, Any]:
+    delta_loss = MeasuredDeltaLoss(None, 0.0)
+    if row in SPLIT_ROWS:
+        seen = _load(folder / "delta_loss.json")
+        with np.load(folder / "delta_loss.npz") as arrays:
+            nats = {layer.name: arrays[layer.name] for layer in prepared.classifier.layers}
+        delta_loss = MeasuredDeltaLoss(
+            DeltaLossTable(LADDER, nats, seen["samples"]), seen["seconds"]
+        )
+    began = time.perf_counter()
+    found = find(prepared, delta_loss)
+    result = _measured(case, prepared, found.chosen.plan, folder / f"{row}.onnx")
+    return result | {
+        "passes": found.cost.passes,
+        "seconds": delta_loss.seconds + time.perf_counter() - began,
+        "trials": found.cost.trials,
+        "delta_loss_samples": delta_loss.table.samples if delta_loss.table else 0,
+        "stop": found.trajectory.stop,
+        "phase": f"{found.chosen.phase}, {found.chosen.bits} bits",
+    }
+
+
+def _measured(case: Case, prepared: Prepared, plan: BitPlan, output: Path) -> dict[str, Any]:
+    """Write and verify the plan's file; accuracy on search and on report images."""
+    evaluator = ModelEvaluator(prepared.bench(prepared.search), Silent())
+    search = Paired.of(evaluator.hits(plan.all_float()), evaluator.hits(plan))
+    bench = prepared.bench(prepared.report)
+    ends = prepared.classifier.ends
+    before = forward(prepared.classifier.proto, ends, bench.images, bench.threads)
+    if plan == plan.all_float():
+        after, size = before, {"targets": 0.0, "file": 0.0}
+    else:
+        after = write_verified(bench, plan, output)
+        measured = sizes(case.model, output, prepared.classifier, plan)
+        size = {"targets": measured.targets, "file": measured.file}
+    report = Paired.of(hits(before, bench.labels), hits(after, bench.labels))
+    return size | {"search": _paired(search), "report": _paired(report)}
+
+
+def _paired(paired: Paired) -> dict[str, Any]:
+    return {
+        "total": paired.total,
+        "correct": paired.after,
+        "lost": paired.lost,
+        "won": paired.won,
+        "interval": paired.interval,
+    }
+
+
+def _load(path: Path) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return result
+
+
+def _write_table(known: dict[str, Case], work: Path) -> None:
+    parts = [_machine()]
+    for name, case in known.items():
+        if all((work / name / f"{row}.json").exists() for row in ROWS):
+            parts.append(_table(case, work / name))
+    readme = HERE / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    body = "\n\n".join(parts)
+    readme.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}", encoding="utf-8")
+
+
+def _machine() -> str:
+    return (
+        f"onnxsemi {__about__.VERSION}, ONNX Runtime {onnxruntime.__version__}, "
+        f"numpy {np.__version__}, Python {platform.python_version()}, {os.cpu_count()} cores. "
+        f"Ladder {', '.join(map(str, LADDER))}; asymmetric; targets `hidden`; seed 0."
+    )
+
+
+def _table(case: Case, folder: Path) -> str:
+    total = _load(folder / "fp32.json")
+    lines = [
+        f"### {case.title}",
+        "",
+        f"{total['search']['total']:,} search images, {total['report']['total']:,} report images.",
+        "",
+        "| | targets smaller by | file smaller by | search top-1 (lost / won) "
+        "| report top-1 (lost / won) | change on report, 95 % interval "
+        "| Δloss images | trials | passes | wall time | peak memory |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    return "\n".join([*lines, *(_line(title, folder, row) for row, title in ROWS.items())])
+
+
+def _line(title: str, folder: Path, row: str) -> str:
+    result = _load(folder / f"{row}.json")
+    peak = result["peak_bytes"]
+    if row in SPLIT_ROWS:
+        peak = max(peak, _load(folder / "delta_loss.json")["peak_bytes"])
+    low, high = (100 * end for end in result["report"]["interval"])
+    cells = [
+        title,
+        f"{result['targets']:.2%}",
+        f"{result['file']:.2%}",
+        _accuracy(result["search"]),
+        _accuracy(result["report"]),
+        "" if row == "fp32" else f"{_change(result['report']):+.2f} [{low:+.2f}, {high:+.2f}]",
+        str(result.get("delta_loss_samples", "")),
+        str(result.get("trials", "")),
+        f"{result['passes']:,.0f}" if "passes" in result else "",
+        f"{result['seconds'] / 60:.1f} min" if "seconds" in result else "",
+        f"{peak / 2**20:.0f} MiB",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _accuracy(paired: dict[str, Any]) -> str:
+    share = f"{paired['correct'] / paired['total']:.2%}"
+    return (
+        share
+        if not paired["lost"] + paired["won"]
+        else f"{share} ({paired['lost']} / {paired['won']})"
+    )
+
+
+def _change(paired: dict[str, Any]) -> float:
+    return 100 * (paired["won"] - paired["lost"]) / int(paired["total"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""onnxsemi: make a trained ONNX classifier much smaller, without losing accuracy or retraining.
+
+>>> import onnxsemi
+>>> onnxsemi.Settings().search.bits
+(8, 6, 4)
+"""
+
+from onnxsemi.__about__ import VERSION as __version__
+from onnxsemi.bitwidth import ladder
+from onnxsemi.data.images import ImageSet, Normalization
+from onnxsemi.data.load import DataOptions, Preset
+from onnxsemi.errors import (
+    AccuracyError,
+    DataError,
+    ModelError,
+    OnnxSemiError,
+    OutputError,
+    PlanError,
+    SettingsError,
+    VerificationError,
+)
+from onnxsemi.measure.paired import Paired
+from onnxsemi.model.read import ReadOptions
+from onnxsemi.model.targets import TargetPolicy
+from onnxsemi.pipeline import apply, compress, evaluate, inspect
+from onnxsemi.plan import BitPlan
+from onnxsemi.progress import Progress
+from onnxsemi.quantizer.affine import Scheme
+from onnxsemi.results import ApplyResult, CompressResult, EvaluateResult, InspectResult
+from onnxsemi.runtime import load_session
+from onnxsemi.search.ranking import Order
+from onnxsemi.search.run import SearchSettings
+from onnxsemi.search.semilayers import Split
+from onnxsemi.settings import Pin, Settings
+
+__all__ = [
+    "AccuracyError",
+    "ApplyResult",
+    "BitPlan",
+    "CompressResult",
+    "DataError",
+    "DataOptions",
+    "EvaluateResult",
+    "ImageSet",
+    "InspectResult",
+    "ModelError",
+    "Normalization",
+    "OnnxSemiError",
+    "Order",
+    "OutputError",
+    "Paired",
+    "Pin",
+    "PlanError",
+    "Preset",
+    "Progress",
+    "ReadOptions",
+    "Scheme",
+    "SearchSettings",
+    "Settings",
+    "SettingsError",
+    "Split",
+    "TargetPolicy",
+    "VerificationError",
+    "__version__",
+    "apply",
+    "compress",
+    "evaluate",
+    "inspect",
+    "ladder",
+    "load_session",
+]

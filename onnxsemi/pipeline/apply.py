@@ -1,0 +1,101 @@
+"""``apply``: emit a plan without searching."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from onnxsemi.data.images import ImageSet
+from onnxsemi.data.load import Data, DataOptions, load_images
+from onnxsemi.errors import PlanError
+from onnxsemi.measure.forward import forward
+from onnxsemi.measure.metrics import hits
+from onnxsemi.measure.paired import Paired
+from onnxsemi.measure.variants import Bench
+from onnxsemi.model.classifier import Classifier
+from onnxsemi.model.head import ImageInput
+from onnxsemi.model.read import ReadOptions, read_model
+from onnxsemi.model.targets import TargetPolicy
+from onnxsemi.pipeline.prepare import labelled
+from onnxsemi.pipeline.write import check_output, sizes, write_verified
+from onnxsemi.plan import BitPlan
+from onnxsemi.plan_file import PlanFile, read_plan
+from onnxsemi.quantizer.affine import Scheme
+from onnxsemi.results import ApplyResult
+
+_FREE_AXIS = 32  # size of an axis that the model leaves open, for the random images
+
+
+def apply(
+    plan: str | os.PathLike[str],
+    model: str | os.PathLike[str],
+    *,
+    output: str | os.PathLike[str],
+    data: Data | None = None,
+    data_options: DataOptions | None = None,
+    threads: int | None = None,
+) -> ApplyResult:
+    """Write a model with the bitwidths of a plan file.
+
+    Args:
+        plan: A plan written by :func:`compress`, edited or not.
+        model: The float model that the plan was made for.
+        output: Where to write the compressed model.
+        data: Images to measure accuracy on; without them the file is verified on random images.
+        data_options: Preprocessing of the images.
+        threads: Shards of images worked on at once; None for every core.
+
+    Raises:
+        PlanError: If the plan does not fit the model.
+        OnnxSemiError: If the model or the data cannot be used, or the written file is not what the
+            plan says. No file is written then, and an existing one is left as it is.
+    """
+    check_output(Path(output), model, plan, data)
+    document = read_plan(plan)
+    policy, scheme = _named(document, str(plan))
+    classifier = read_model(model, ReadOptions(targets=policy, exclude=document.exclude))
+    bits = _fitted(document, classifier, str(plan))
+    image, workers = classifier.ends.image, threads or os.cpu_count() or 1
+    if data is None:
+        has_labels, images = False, random_images(image)
+    else:
+        loaded = load_images(data, image.name, image.shape, data_options)
+        has_labels, images = loaded.labels is not None, loaded
+    bench = Bench(classifier, labelled(images, classifier, workers), scheme, workers)
+    before = forward(classifier.proto, classifier.ends, bench.images, workers)
+    after = write_verified(bench, bits, Path(output))
+    paired = Paired.of(hits(before, bench.labels), hits(after, bench.labels))
+    return ApplyResult(
+        Path(output),
+        bits,
+        sizes(model, Path(output), classifier, bits),
+        None if data is None else paired,
+        has_labels,
+    )
+
+
+def random_images(image: ImageInput) -> ImageSet:
+    """Seeded standard normal noise in the model's layout, to compare two models on without data."""
+    shape = (image.batch or _FREE_AXIS, *(size or _FREE_AXIS for size in image.shape[1:]))
+    noise = np.random.default_rng(0).standard_normal(shape, np.float32)
+    return ImageSet("random images", noise)
+
+
+def _named(document: PlanFile, path: str) -> tuple[TargetPolicy, Scheme]:
+    try:
+        return TargetPolicy(document.targets), Scheme(document.scheme)
+    except ValueError as error:
+        raise PlanError(f"{path}: {error}") from None
+
+
+def _fitted(document: PlanFile, classifier: Classifier, path: str) -> BitPlan:
+    try:
+        plan = document.fit(classifier.layers)
+    except PlanError as error:
+        raise PlanError(f"{path}: {error}") from None
+    if document.model != classifier.fingerprint:
+        raise PlanError(
+            f"{path}: made for another model ({document.model[:12]}, this one is "
+            f"{classifier.fingerprint[:12]}): same layers, other weights; compress this model anew"
+        )
+    return plan

@@ -1,0 +1,81 @@
+"""``evaluate``: accuracy and loss of any ONNX classifier, and how it differs from another."""
+
+import os
+
+import numpy as np
+import onnx
+
+from onnxsemi.arrays import Float32Array
+from onnxsemi.data.images import ImageSet
+from onnxsemi.data.load import Data, DataOptions, load_images
+from onnxsemi.errors import ModelError
+from onnxsemi.measure.forward import forward
+from onnxsemi.measure.metrics import cross_entropy, hits, kl_divergence
+from onnxsemi.measure.paired import Paired
+from onnxsemi.model.head import Ends, find_ends
+from onnxsemi.model.load import load_proto
+from onnxsemi.results import EvaluateResult
+
+
+def evaluate(
+    model: str | os.PathLike[str],
+    data: Data,
+    *,
+    reference: str | os.PathLike[str] | None = None,
+    output: str | None = None,
+    data_options: DataOptions | None = None,
+    threads: int | None = None,
+) -> EvaluateResult:
+    """Measure a classifier, float or compressed, on images.
+
+    Args:
+        model: An ONNX file.
+        data: Images, with labels if accuracy is asked for.
+        reference: Another ONNX file that takes the same images: the float model, say.
+        output: Name of the output that holds the class scores, if there are several.
+        data_options: Preprocessing of the images.
+        threads: Shards of images worked on at once; None for every core.
+
+    Raises:
+        OnnxSemiError: If a model or the data cannot be used.
+    """
+    workers = threads or os.cpu_count() or 1
+    proto, ends = _open(model, output)
+    images = load_images(data, ends.image.name, ends.image.shape, data_options)
+    logits = forward(proto, ends, images, workers)
+    images.check_labels(logits.shape[1])
+    labels = images.labels
+    known = None if labels is None else hits(logits, labels)
+    kl = agreement = paired = None
+    if reference is not None:
+        other = _reference_logits(reference, output, images, workers)
+        if other.shape != logits.shape:
+            raise ModelError(
+                f"{reference} has {other.shape[1]} classes, {model} has {logits.shape[1]}"
+            )
+        kl = float(np.mean(kl_divergence(other, logits)))
+        agreement = float(np.mean(other.argmax(axis=1) == logits.argmax(axis=1)))
+        paired = None if labels is None or known is None else Paired.of(hits(other, labels), known)
+    return EvaluateResult(
+        total=len(images),
+        correct=None if known is None else int(known.sum()),
+        loss=None if labels is None else float(np.mean(cross_entropy(logits, labels))),
+        kl=kl,
+        agreement=agreement,
+        paired=paired,
+    )
+
+
+def _open(path: str | os.PathLike[str], output: str | None) -> tuple[onnx.ModelProto, Ends]:
+    proto = load_proto(path)
+    try:
+        return proto, find_ends(proto.graph, output)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+
+
+def _reference_logits(
+    path: str | os.PathLike[str], output: str | None, images: ImageSet, threads: int
+) -> Float32Array:
+    proto, ends = _open(path, output)
+    return forward(proto, ends, images.fit(ends.image.shape), threads)

@@ -1,0 +1,45 @@
+"""``inspect``: what a file holds, layer by layer, whether it is a float model or one of ours."""
+
+import os
+from pathlib import Path
+
+from onnxsemi.emit.stored import InspectedLayer, emitted_properties, stored_layers
+from onnxsemi.model.load import default_opset, file_bytes, load_proto
+from onnxsemi.model.read import ReadOptions, read_model
+from onnxsemi.results import InspectResult
+
+
+def inspect(path: str | os.PathLike[str], *, options: ReadOptions | None = None) -> InspectResult:
+    """Show the target layers of a float model, or the semilayers that a compressed file stores.
+
+    Args:
+        path: An ONNX file.
+        options: Which layers of a float model to take as targets.
+
+    Raises:
+        ModelError: If the file is no usable classifier.
+    """
+    proto = load_proto(path)
+    properties = emitted_properties(proto)
+    layers = stored_layers(proto) if properties else _float_layers(path, options)
+    return InspectResult(
+        path=Path(path),
+        opset=default_opset(proto),
+        ir_version=proto.ir_version,
+        file_bytes=file_bytes(path),
+        properties=properties,
+        layers=layers,
+    )
+
+
+def _float_layers(
+    path: str | os.PathLike[str], options: ReadOptions | None
+) -> tuple[InspectedLayer, ...]:
+    classifier = read_model(path, options)
+    targets = (
+        InspectedLayer(layer.name, layer.weight.shape, "target", ()) for layer in classifier.layers
+    )
+    others = (InspectedLayer(skip.name, (), skip.reason, ()) for skip in classifier.skipped)
+    found = {layer.name: layer for layer in (*targets, *others)}
+    names = [node.name for node in classifier.proto.graph.node]
+    return tuple(found[name] for name in names if name in found)

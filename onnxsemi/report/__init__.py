@@ -1,0 +1,20 @@
+"""Results as tables for people and as JSON documents for machines."""
+
+from onnxsemi.report.document import (
+    apply_document,
+    compress_document,
+    evaluate_document,
+    inspect_document,
+)
+from onnxsemi.report.tables import apply_table, compress_table, evaluate_table, inspect_table
+
+__all__ = [
+    "apply_document",
+    "apply_table",
+    "compress_document",
+    "compress_table",
+    "evaluate_document",
+    "evaluate_table",
+    "inspect_document",
+    "inspect_table",
+]

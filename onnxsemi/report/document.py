@@ -1,0 +1,169 @@
+"""Results as JSON documents: everything that was measured, with a schema version."""
+
+from typing import Any
+
+from onnxsemi import __about__
+from onnxsemi.emit.stored import InspectedLayer
+from onnxsemi.measure.paired import Paired
+from onnxsemi.measure.seam import Score
+from onnxsemi.plan import BitPlan
+from onnxsemi.plan_file import channel_ranges
+from onnxsemi.results import ApplyResult, CompressResult, EvaluateResult, InspectResult, Sizes
+from onnxsemi.search.trajectory import Point, Trial
+
+SCHEMA = 1
+
+Document = dict[str, Any]
+
+
+def compress_document(result: CompressResult) -> Document:
+    """A finished compression with every decision of its search."""
+    trajectory = result.trajectory
+    return _header() | {
+        "output": str(result.output),
+        "plan_file": str(result.plan_file),
+        "answers_compared_with": _labels(result.has_labels),
+        "sizes": _sizes(result.sizes),
+        "search": _paired(result.search),
+        "report": _paired(result.report),
+        "delta_loss_samples": result.delta_loss_samples,
+        "cost": {
+            "seconds": result.cost.seconds,
+            "pass_seconds": result.cost.pass_seconds,
+            "passes": result.cost.passes,
+            "trials": result.cost.trials,
+        },
+        "plan": _plan(result.plan),
+        "chosen": _point(result.chosen),
+        "baseline": _score(trajectory.baseline),
+        "stop": trajectory.stop,
+        "trajectory": [_point(point) for point in trajectory.points],
+        "trials": [_trial(trial) for trial in trajectory.trials],
+        "skipped": [{"layer": skip.name, "reason": skip.reason} for skip in result.skipped],
+        "notes": list(result.notes),
+    }
+
+
+def apply_document(result: ApplyResult) -> Document:
+    """An applied plan."""
+    return _header() | {
+        "output": str(result.output),
+        "answers_compared_with": _labels(result.has_labels),
+        "sizes": _sizes(result.sizes),
+        "report": None if result.report is None else _paired(result.report),
+        "plan": _plan(result.plan),
+    }
+
+
+def evaluate_document(result: EvaluateResult) -> Document:
+    """An evaluation."""
+    return _header() | {
+        "images": result.total,
+        "correct": result.correct,
+        "accuracy": None if result.correct is None else result.correct / result.total,
+        "loss_nats": result.loss,
+        "kl_nats": result.kl,
+        "agreement": result.agreement,
+        "paired": None if result.paired is None else _paired(result.paired),
+    }
+
+
+def inspect_document(result: InspectResult) -> Document:
+    """What a file holds."""
+    return _header() | {
+        "path": str(result.path),
+        "opset": result.opset,
+        "ir_version": result.ir_version,
+        "file_bytes": result.file_bytes,
+        "properties": result.properties,
+        "layers": [_layer(layer) for layer in result.layers],
+    }
+
+
+def _header() -> Document:
+    return {"schema": SCHEMA, "tool": f"onnxsemi {__about__.VERSION}"}
+
+
+def _labels(has_labels: bool) -> str:
+    return "labels" if has_labels else "the float model's own answers"
+
+
+def _sizes(sizes: Sizes) -> Document:
+    return {
+        "targets": sizes.targets,
+        "model": sizes.model,
+        "file": sizes.file,
+        "bytes_before": sizes.bytes_before,
+        "bytes_after": sizes.bytes_after,
+    }
+
+
+def _paired(paired: Paired) -> Document:
+    return {
+        "images": paired.total,
+        "correct_before": paired.before,
+        "correct_after": paired.after,
+        "lost": paired.lost,
+        "won": paired.won,
+        "change": paired.change,
+        "interval_95": list(paired.interval),
+    }
+
+
+def _score(score: Score) -> Document:
+    return {"correct": score.correct, "images": score.total, "loss_nats": score.loss}
+
+
+def _plan(plan: BitPlan) -> Document:
+    return {
+        "compression": plan.compression,
+        "mean_bits": plan.mean_bits,
+        "target_parameters": plan.parameters,
+        "layers": {layer: list(bits) for layer, bits in plan.bits.items()},
+    }
+
+
+def _point(point: Point) -> Document:
+    return {
+        "trial": point.trial,
+        "phase": point.phase,
+        "bits": point.bits,
+        "compression": point.plan.compression,
+        "saved_parameters": point.plan.saved_parameters,
+        **_score(point.score),
+    }
+
+
+def _trial(trial: Trial) -> Document:
+    semilayer = trial.ranked.semilayer
+    return {
+        "number": trial.number,
+        "phase": trial.phase,
+        "layer": semilayer.layer,
+        "sign": semilayer.sign,
+        "channels": channel_ranges(semilayer.channels),
+        "bits": semilayer.bits,
+        "kl_nats": trial.ranked.kl,
+        "sensitivity": trial.ranked.sensitivity,
+        "bar": trial.bar,
+        "decision": trial.decision,
+        "reason": trial.reason,
+        **_score(trial.score),
+    }
+
+
+def _layer(layer: InspectedLayer) -> Document:
+    return {
+        "name": layer.name,
+        "shape": list(layer.shape),
+        "status": layer.status,
+        "groups": [
+            {
+                "bits": group.bits,
+                "channels": group.channels,
+                "code_bytes": group.code_bytes,
+                "scale_bytes": group.scale_bytes,
+            }
+            for group in layer.groups
+        ],
+    }

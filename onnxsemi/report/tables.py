@@ -1,0 +1,144 @@
+"""Results as tables that fit a terminal of 80 columns."""
+
+from collections.abc import Iterable
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from onnxsemi.emit.stored import InspectedLayer
+from onnxsemi.measure.paired import Paired
+from onnxsemi.results import ApplyResult, CompressResult, EvaluateResult, InspectResult, Sizes
+
+_LOAD_HINT = "At the speed of the float model: session = onnxsemi.load_session({path!r})"
+
+
+def compress_table(result: CompressResult) -> RenderableType:
+    """Sizes, accuracy on search and report images, cost, and how to load the file."""
+    point = result.chosen
+    where = f"{point.phase} phase" + (f", {point.bits} bits" if point.bits else "")
+    lines = [
+        f"Chosen from {len(result.trajectory.points)} plans ({where}); "
+        f"{result.plan.mean_bits:.2f} bits a target weight.",
+        f"Cost: {result.cost.passes:.0f} passes over {result.search.total} search images, "
+        f"{result.cost.trials} trials, {_duration(result.cost.seconds)}"
+        + _delta_loss(result.delta_loss_samples),
+        f"Wrote {result.output} and {result.plan_file}; verified bit for bit.",
+        _LOAD_HINT.format(path=str(result.output)),
+    ]
+    accuracy = _accuracy_table(
+        [("search", result.search), ("report", result.report)], result.has_labels
+    )
+    notes = [f"Note: {note}." for note in result.notes]
+    return Group(_sizes_table(result.sizes), accuracy, *map(Text, [*notes, *lines]))
+
+
+def apply_table(result: ApplyResult) -> RenderableType:
+    """Sizes, accuracy if data were given, and how to load the file."""
+    parts: list[RenderableType] = [_sizes_table(result.sizes)]
+    if result.report is not None:
+        parts.append(_accuracy_table([("data", result.report)], result.has_labels))
+    lines = (f"Wrote {result.output}; verified bit for bit.", _LOAD_HINT)
+    parts.extend(Text(line.format(path=str(result.output))) for line in lines)
+    return Group(*parts)
+
+
+def evaluate_table(result: EvaluateResult) -> RenderableType:
+    """Accuracy, loss, and the difference from a reference."""
+    table = _table("", "value")
+    table.add_row("images", f"{result.total:,}")
+    if result.correct is not None:
+        table.add_row("top-1 accuracy", f"{result.correct / result.total:.2%}")
+    if result.loss is not None:
+        table.add_row("loss", f"{result.loss:.5f} nats")
+    if result.kl is not None:
+        table.add_row("KL from the reference", f"{result.kl:.3g} nats")
+    if result.agreement is not None:
+        table.add_row("same answer as the reference", f"{result.agreement:.2%}")
+    if result.paired is not None:
+        table.add_row("reference's top-1", _share(result.paired.before, result.paired.total))
+        table.add_row("change, 95 % interval", _change(result.paired))
+        table.add_row("images lost / won", f"{result.paired.lost} / {result.paired.won}")
+    return table
+
+
+def inspect_table(result: InspectResult) -> RenderableType:
+    """Layers with their bits and bytes, or with what makes them a target or not."""
+    head = (
+        f"{result.path}: {result.file_bytes:,} bytes, opset {result.opset}, IR {result.ir_version}"
+    )
+    lines = [head, *(f"{key}: {value}" for key, value in result.properties.items())]
+    table = _stored_table(result.layers) if result.properties else _float_table(result.layers)
+    return Group(*map(Text, lines), table)
+
+
+def _float_table(layers: Iterable[InspectedLayer]) -> Table:
+    table = Table("layer", "weight", "role", box=None, pad_edge=False, header_style="bold")
+    for layer in layers:
+        table.add_row(layer.name, "x".join(map(str, layer.shape)), layer.status)
+    return table
+
+
+def _stored_table(layers: Iterable[InspectedLayer]) -> Table:
+    table = _table("layer", "bits", "channels", "code bytes", "scale bytes")
+    for layer in layers:
+        if not layer.groups:
+            table.add_row(layer.name, "32", "", "", "")
+        for place, group in enumerate(layer.groups):
+            table.add_row(
+                "" if place else layer.name,
+                str(group.bits),
+                str(group.channels),
+                f"{group.code_bytes:,}",
+                f"{group.scale_bytes:,}",
+            )
+    return table
+
+
+def _sizes_table(sizes: Sizes) -> Table:
+    table = _table("size", "smaller by", "")
+    table.add_row("target weights (the paper's ratio)", f"{sizes.targets:.2%}", "")
+    table.add_row("whole model", f"{sizes.model:.2%}", "")
+    change = f"{sizes.bytes_before:,} -> {sizes.bytes_after:,} bytes"
+    table.add_row("file", f"{sizes.file:.2%}", change)
+    return table
+
+
+def _accuracy_table(rows: Iterable[tuple[str, Paired]], has_labels: bool) -> Table:
+    what = "top-1" if has_labels else "agreement"
+    table = _table(what, "images", "float", "now", "change, 95 % interval", "lost/won")
+    for name, paired in rows:
+        table.add_row(
+            name,
+            f"{paired.total:,}",
+            _share(paired.before, paired.total),
+            _share(paired.after, paired.total),
+            _change(paired),
+            f"{paired.lost}/{paired.won}",
+        )
+    return table
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for place, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if place else "left", no_wrap=place > 0)
+    return table
+
+
+def _share(count: int, total: int) -> str:
+    return f"{count / total:.2%}"
+
+
+def _change(paired: Paired) -> str:
+    low, high = (100 * end for end in paired.interval)
+    return f"{100 * paired.change:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _delta_loss(samples: int) -> str:
+    return f"; Δloss on {samples} of them." if samples else "."
