@@ -2,8 +2,8 @@
 
     python benchmarks/paper_table.py --shared ../shared
 
-Every row runs in a process of its own, so that its peak memory is its own, and leaves a JSON file in
-the work folder; a row that is there already is not run again. Δloss is measured once a model and
+Every row runs in a process of its own, so that its peak memory is its own, and leaves a JSON file
+in the work folder; a row that is there already is not run again. Δloss is measured once a model and
 its time is counted in every row that uses it. At the end the table in ``benchmarks/README.md`` is
 written anew.
 """

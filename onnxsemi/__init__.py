@@ -5,7 +5,7 @@
 (8, 6, 4)
 """
 
-from onnxsemi.__about__ import VERSION as __version__
+from onnxsemi import __about__
 from onnxsemi.bitwidth import ladder
 from onnxsemi.data.images import ImageSet, Normalization
 from onnxsemi.data.load import DataOptions, Preset
@@ -32,6 +32,8 @@ from onnxsemi.search.ranking import Order
 from onnxsemi.search.run import SearchSettings
 from onnxsemi.search.semilayers import Split
 from onnxsemi.settings import Pin, Settings
+
+__version__ = __about__.VERSION
 
 __all__ = [
     "AccuracyError",

@@ -143,14 +143,14 @@ def _ranges_by_bits(bits: Sequence[int]) -> dict[str, str]:
     }
 
 
-def _from_document(document: Any) -> PlanFile:
+def _from_document(document: object) -> PlanFile:
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         found = document.get("schema") if isinstance(document, dict) else None
         raise PlanError(f"schema {found!r} is not supported; this version reads schema {SCHEMA}")
     for key, kind in (("model", str), ("targets", str), ("scheme", str), ("layers", dict)):
         if not isinstance(document.get(key), kind):
             raise PlanError(f"{key!r} is missing or not a {kind.__name__}")
-    layers = document["layers"]
+    layers: dict[str, Any] = document["layers"]
     return PlanFile(
         model=document["model"],
         targets=document["targets"],
@@ -173,7 +173,7 @@ def _layer_bits(name: str, entry: Any) -> tuple[int, ...]:
     for bits, channels in listed.items():
         if not is_bitwidth(bits):
             raise PlanError(
-                f"layer {name!r}: {bits} bits; allowed are {MIN_BITS} to {MAX_BITS}, or {FLOAT_BITS}"
+                f"layer {name!r}: {bits} bits; allowed are {MIN_BITS} to {MAX_BITS} or {FLOAT_BITS}"
             )
         for channel in channels:
             if channel in found or channel >= count:

@@ -21,7 +21,7 @@ from onnxsemi.errors import ModelError
 _FOLD_DEQUANTIZE = "session.disable_quant_qdq"
 _QUIET = 3  # ONNX Runtime's severity: errors only
 _CPU = ["CPUExecutionProvider"]
-_REFUSALS = (
+_REFUSALS: tuple[type[Exception], ...] = (
     RuntimeError,
     ValueError,
     *(

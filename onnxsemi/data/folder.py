@@ -66,7 +66,7 @@ def _images(folder: Path) -> Iterator[Path]:
 def _read(file: Path, framing: Framing) -> UInt8Array:
     """uint8[crop, crop, colours]."""
     try:
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image, UnidentifiedImageError  # noqa: PLC0415  optional
     except ImportError:
         raise DataError("image folders need Pillow: pip install 'onnxsemi[images]'") from None
     try:

@@ -36,7 +36,7 @@ class Normalization:
 
     def apply(self, pixels: NDArray[np.uint8]) -> Float32Array:
         """uint8[N, H, W, C] -> float32[N, H, W, C]."""
-        mean, std = np.float32(self.mean), np.float32(self.std)
+        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
         return (pixels.astype(np.float32) / np.float32(255) - mean) / std
 
 

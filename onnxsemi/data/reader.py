@@ -1,4 +1,4 @@
-"""Images from an ``onnxruntime.quantization.CalibrationDataReader``: no labels, the model's layout."""
+"""Images from an ``onnxruntime.quantization.CalibrationDataReader``, in the model's layout."""
 
 from typing import Any, Protocol, runtime_checkable
 

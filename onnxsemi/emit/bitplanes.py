@@ -85,4 +85,5 @@ def _plane(fields: UInt8Array, width: int) -> UInt8Array:
     """uint8[n] fields -> uint8[n * width / 8] bytes."""
     rows = fields.reshape(8 // width, -1)  # [n] -> [k, m]
     shifts = np.arange(0, 8, width, dtype=np.uint8)[:, None]
-    return np.bitwise_or.reduce(rows << shifts, axis=0).astype(np.uint8)
+    plane: UInt8Array = np.bitwise_or.reduce(rows << shifts, axis=0).astype(np.uint8)
+    return plane

@@ -1,6 +1,7 @@
 """Storage of codes as bit planes, and the standard operators that unpack them (opset 18).
 
-    planes -> Split -> BitShift RIGHT -> BitwiseAnd -> Reshape -> BitShift LEFT -> BitwiseOr -> Reshape
+    planes -> Split -> BitShift RIGHT -> BitwiseAnd -> Reshape
+           -> BitShift LEFT -> BitwiseOr -> Reshape
 
 Everything stays uint8: a field shifted left fits its byte, since the fields of a code do not
 overlap. (Integer Div, or a shift that overflows, gives other values on other runtimes.)

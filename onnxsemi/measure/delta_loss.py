@@ -3,6 +3,8 @@
 Δloss(c, b) = loss with only channel c quantized to b bits - loss of the float model
 """
 
+from functools import partial
+
 import numpy as np
 
 from onnxsemi.measure.seam import DeltaLossTable
@@ -25,8 +27,6 @@ def exact_delta_loss(bench: Bench, bits: tuple[int, ...], progress: Progress) ->
     for site in sites:
         name, channels = site.layer.name, site.layer.channels
         variants = [Variant((channel,), b) for channel in range(channels) for b in bits]
-        effects = measure_variants(
-            bench, site, variants, lambda amount, name=name: progress.step(name, amount)
-        )
+        effects = measure_variants(bench, site, variants, partial(progress.step, name))
         nats[name] = np.reshape(effects.delta_loss, (channels, len(bits)))
     return DeltaLossTable(bits, nats, len(bench.images))

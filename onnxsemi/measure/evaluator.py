@@ -1,6 +1,7 @@
 """The evaluator that measures plans with ONNX Runtime."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import onnx
@@ -62,9 +63,7 @@ class ModelEvaluator:
             places = [i for i, semilayer in enumerate(semilayers) if semilayer.layer == name]
             variants = [Variant(semilayers[i].channels, semilayers[i].bits) for i in places]
             if variants:
-                effects = measure_variants(
-                    bench, site, variants, lambda amount, name=name: progress.step(name, amount)
-                )
+                effects = measure_variants(bench, site, variants, partial(progress.step, name))
                 result[places] = effects.kl
         return result
 

@@ -3,10 +3,10 @@
     prefix:  image -> A, A@b for every bitwidth b, crossing tensors
     suffix:  A, crossing tensors -> logits
 
-``A`` is the layer's output and ``A@b`` its output with all its filters quantized to b bits. Crossing
-tensors are what the suffix takes from before the cut besides A: residual shortcuts. Tensors that
-only speak of shapes do not cross: their nodes are repeated in the suffix, so that every tensor that
-crosses has the batch as its first axis and rows can be repeated.
+``A`` is the layer's output and ``A@b`` its output with all its filters quantized to b bits.
+Crossing tensors are what the suffix takes from before the cut besides A: residual shortcuts.
+Tensors that only speak of shapes do not cross: their nodes are repeated in the suffix, so that
+every tensor that crosses has the batch as its first axis and rows can be repeated.
 """
 
 import copy
@@ -161,4 +161,4 @@ def _serialized(graph: gs.Graph, classifier: Classifier) -> bytes:
     graph.cleanup().toposort()
     model: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
     model.ir_version = classifier.proto.ir_version
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())

@@ -1,4 +1,4 @@
-"""The ends of a classifier: its image input, the output that is judged, and the logits behind it."""
+"""The ends of a classifier: its image input, the output that is judged, the logits behind it."""
 
 from dataclasses import dataclass
 
@@ -97,7 +97,7 @@ def judged_output(graph: onnx.GraphProto, wanted: str | None) -> str:
         return wanted
     if len(names) != 1:
         raise ModelError(f"the model has several outputs: choose one with --output from {listed}")
-    return names[0]
+    return str(names[0])
 
 
 def logits_tensor(graph: onnx.GraphProto, output: str) -> str:

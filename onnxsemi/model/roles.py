@@ -57,7 +57,7 @@ def _projection_shortcuts(index: GraphIndex, weighted: set[int]) -> set[int]:
     for _, node in index.nodes("Add"):
         left, right = (index.upstream([name]) & weighted for name in node.input)
         for side, other in ((left - right, right - left), (right - left, left - right)):
-            if len(side) == 1 and _is_bypass(index, *side, other):
+            if len(side) == 1 and _is_bypass(index, min(side), other):
                 shortcuts |= side
     return shortcuts
 

@@ -100,17 +100,20 @@ def _by_weight(index: GraphIndex) -> dict[str, list[int]]:
 
 def _weight_refusal(index: GraphIndex, initializer: str, positions: list[int]) -> str | None:
     tensor = index.constants.get(initializer)
-    nodes = [index.graph.node[position] for position in positions]
     if tensor is None:
         return "its weight is computed at run time"
+    if sorted(positions) != index.consumers[initializer]:
+        return "its weight is used for something else too"
+    return _form_refusal(tensor, [index.graph.node[position] for position in positions])
+
+
+def _form_refusal(tensor: TensorProto, nodes: list[onnx.NodeProto]) -> str | None:
     if tensor.data_type != TensorProto.FLOAT:
         return f"its weight is {TensorProto.DataType.Name(tensor.data_type)}, not float32"
     if len(tensor.dims) < 2 or 0 in tensor.dims:
         return f"its weight has shape {list(tensor.dims)}"
     if nodes[0].op_type == "MatMul" and len(tensor.dims) != 2:
         return f"its weight has shape {list(tensor.dims)}: a batched MatMul"
-    if sorted(positions) != index.consumers[initializer]:
-        return "its weight is used for something else too"
     layouts = {layout_of(node, tuple(tensor.dims)) for node in nodes}
     if len(layouts) > 1:
         return "its weight is shared by nodes that store it differently"

@@ -43,7 +43,7 @@ class Prepared:
         return Bench(self.classifier, images, settings.scheme, settings.worker_threads)
 
     def start(self) -> BitPlan:
-        """The plan to start from: float32, but for pinned layers; the last pin that matches wins."""
+        """The plan to start from: float32 but for pinned layers; the last matching pin wins."""
         plan = BitPlan.uniform(self.classifier.layers)
         for pin in self.settings.pins:
             for layer in self.classifier.layers:

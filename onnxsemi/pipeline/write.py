@@ -29,10 +29,13 @@ def check_output(output: Path, *inputs: object) -> None:
         OutputError: With the reason.
     """
     check_writable(output)
-    for path in inputs:
-        if isinstance(path, str | os.PathLike) and output.exists() and Path(path).exists():
-            if output.samefile(path):
-                raise OutputError(f"{output}: is an input too; choose another name")
+    for source in inputs:
+        if isinstance(source, str | os.PathLike) and _same_file(output, Path(source)):
+            raise OutputError(f"{output}: is an input too; choose another name")
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)
 
 
 def write_verified(bench: Bench, plan: BitPlan, output: Path) -> Float32Array:

@@ -68,9 +68,10 @@ class QuantizedChannels:
             object.__setattr__(self, name, read_only(getattr(self, name)))
 
     def dequantize(self) -> Float32Array:
-        """float32[C, ...]: ``scale * (codes - zero_point)``, as ONNX DequantizeLinear (opset 13)."""
+        """float32[C, ...]: ``scale * (codes - zero_point)``: ONNX DequantizeLinear (opset 13)."""
         steps = self.codes.astype(np.int32) - _per_channel(self.zero_point, self.codes.ndim)
-        return steps.astype(np.float32) * _per_channel(self.scale, self.codes.ndim)
+        values: Float32Array = steps.astype(np.float32) * _per_channel(self.scale, steps.ndim)
+        return values
 
 
 def quantize(
@@ -160,6 +161,6 @@ def _distance_from_zero(value: Float32Array) -> Float32Array:
 
 
 def _per_channel(values: NDArray[Any], ndim: int) -> NDArray[Any]:
-    """[C] -> [C, 1, ...] with ``ndim`` axes; integers widened so that a difference can be negative."""
+    """[C] -> [C, 1, ...] with ``ndim`` axes; integers widened, so that differences can be < 0."""
     shaped = values.reshape(-1, *[1] * (ndim - 1))
     return shaped.astype(np.int32) if shaped.dtype == np.uint8 else shaped

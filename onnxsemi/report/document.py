@@ -84,7 +84,7 @@ def _header() -> Document:
     return {"schema": SCHEMA, "tool": f"onnxsemi {__about__.VERSION}"}
 
 
-def _labels(has_labels: bool) -> str:
+def _labels(has_labels: bool) -> str:  # noqa: FBT001  the one thing it is about
     return "labels" if has_labels else "the float model's own answers"
 
 

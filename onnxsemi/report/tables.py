@@ -27,7 +27,7 @@ def compress_table(result: CompressResult) -> RenderableType:
         _LOAD_HINT.format(path=str(result.output)),
     ]
     accuracy = _accuracy_table(
-        [("search", result.search), ("report", result.report)], result.has_labels
+        [("search", result.search), ("report", result.report)], has_labels=result.has_labels
     )
     notes = [f"Note: {note}." for note in result.notes]
     return Group(_sizes_table(result.sizes), accuracy, *map(Text, [*notes, *lines]))
@@ -37,7 +37,7 @@ def apply_table(result: ApplyResult) -> RenderableType:
     """Sizes, accuracy if data were given, and how to load the file."""
     parts: list[RenderableType] = [_sizes_table(result.sizes)]
     if result.report is not None:
-        parts.append(_accuracy_table([("data", result.report)], result.has_labels))
+        parts.append(_accuracy_table([("data", result.report)], has_labels=result.has_labels))
     lines = (f"Wrote {result.output}; verified bit for bit.", _LOAD_HINT)
     parts.extend(Text(line.format(path=str(result.output))) for line in lines)
     return Group(*parts)
@@ -104,7 +104,7 @@ def _sizes_table(sizes: Sizes) -> Table:
     return table
 
 
-def _accuracy_table(rows: Iterable[tuple[str, Paired]], has_labels: bool) -> Table:
+def _accuracy_table(rows: Iterable[tuple[str, Paired]], *, has_labels: bool) -> Table:
     what = "top-1" if has_labels else "agreement"
     table = _table(what, "images", "float", "now", "change, 95 % interval", "lost/won")
     for name, paired in rows:

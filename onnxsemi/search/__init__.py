@@ -1,1 +1,1 @@
-"""Semilayers, their ranking, the two phases and the trajectory. Pure numpy and the measuring seam."""
+"""Semilayers, their ranking, the two phases, the trajectory. Pure numpy and the measuring seam."""

@@ -1,4 +1,4 @@
-"""What a search did: every decision with its reason, every plan it passed through, and the choice."""
+"""What a search did: every decision with its reason, every plan passed through, the choice."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
