@@ -1,0 +1,74 @@
+"""An evaluator without a model: accuracy and KL follow from a damage given to each channel."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxsemi.bitwidth import FLOAT_BITS
+from onnxsemi.layers import Semilayer
+from onnxsemi.measure.seam import DeltaLossTable, Score
+from onnxsemi.plan import BitPlan
+
+Damage = Mapping[tuple[str, int, int], int]
+"""(layer, channel, bits) -> images that are lost; below 0: won."""
+
+
+@dataclass
+class FakeEvaluator:
+    """Every quantized channel loses or wins a number of images, whatever the others do."""
+
+    damage: Damage
+    correct: int = 500
+    total: int = 1000
+    scored: list[BitPlan] = field(default_factory=list)
+
+    def score(self, plan: BitPlan) -> Score:
+        """The float model's correct answers less the damage of every quantized channel."""
+        self.scored.append(plan)
+        lost = sum(
+            self.damage[layer, channel, bits]
+            for layer, all_bits in plan.bits.items()
+            for channel, bits in enumerate(all_bits)
+            if bits != FLOAT_BITS
+        )
+        return Score(self.correct - lost, self.total, 1.0)
+
+    def kl(self, semilayers: Sequence[Semilayer]) -> NDArray[np.float64]:
+        """Sum of the channels' absolute damages."""
+        return np.array(
+            [
+                sum(abs(self.damage[s.layer, channel, s.bits]) for channel in s.channels)
+                for s in semilayers
+            ],
+            np.float64,
+        )
+
+    def table(self, bits: tuple[int, ...], channels: Mapping[str, int]) -> DeltaLossTable:
+        """Δloss with the sign of the damage."""
+        nats = {
+            layer: np.array([[float(self.damage[layer, c, b]) for b in bits] for c in range(count)])
+            for layer, count in channels.items()
+        }
+        return DeltaLossTable(bits, nats, samples=1)
+
+
+def plan_of(channels: Mapping[str, int], params: int = 10) -> BitPlan:
+    """All float32, ``params`` weights a channel."""
+    return BitPlan(
+        {layer: (FLOAT_BITS,) * count for layer, count in channels.items()},
+        dict.fromkeys(channels, params),
+    )
+
+
+def random_damage(
+    rng: np.random.Generator, channels: Mapping[str, int], bits: tuple[int, ...]
+) -> dict[tuple[str, int, int], int]:
+    """Damages from -2 to 3 images, on average worse at narrower bitwidths."""
+    return {
+        (layer, channel, b): int(rng.integers(-2, 3)) + (8 - b) // 4
+        for layer, count in channels.items()
+        for channel in range(count)
+        for b in bits
+    }

@@ -1,0 +1,218 @@
+"""Measuring: the splice against the plain way, and independence of threads and batches."""
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from residual_net import save_noise, save_residual_net
+
+from onnxsemi.data.load import DataOptions, load_images
+from onnxsemi.errors import ModelError
+from onnxsemi.layers import Semilayer, Sign
+from onnxsemi.measure import variants as variants_module
+from onnxsemi.measure.delta_loss import exact_delta_loss
+from onnxsemi.measure.evaluator import ModelEvaluator, simulate
+from onnxsemi.measure.forward import forward, logit_rows
+from onnxsemi.measure.metrics import cross_entropy, hits, kl_divergence
+from onnxsemi.measure.shards import padded, shards
+from onnxsemi.measure.variants import Bench, Variant, measure_plainly, measure_variants
+from onnxsemi.model.read import ReadOptions, read_model
+from onnxsemi.model.targets import TargetPolicy
+from onnxsemi.plan import BitPlan
+from onnxsemi.progress import Silent
+from onnxsemi.quantizer.affine import Scheme
+
+NATS = 2e-6  # what float32 noise may make of Δloss and KL
+
+
+def ignore(_amount):
+    pass
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("net")
+    model = save_residual_net(folder / "net.onnx")
+    classifier = read_model(model, ReadOptions(targets=TargetPolicy.ALL))
+    data = save_noise(folder / "noise.npz", count=70, seed=1)
+    image = classifier.ends.image
+    return Bench(classifier, load_images(data, image.name, image.shape), Scheme.ASYMMETRIC, 2)
+
+
+def variants_of(site):
+    channels = range(site.layer.channels)
+    single = [Variant((channel,), bits) for channel in channels for bits in (8, 4, 2)]
+    halves = [Variant(tuple(channels)[half::2], 3) for half in (0, 1)]
+    return [*single, *halves, Variant(tuple(channels), 6)]
+
+
+def agree(one, other):
+    assert np.abs(one.delta_loss - other.delta_loss).max() <= NATS
+    assert np.abs(one.kl - other.kl).max() <= NATS
+    assert one.kl.max() > 100 * NATS  # the test would otherwise compare noise with noise
+
+
+def test_splice_equals_changing_the_weight_for_every_layer(bench):
+    for site in bench.classifier.sites:
+        variants = variants_of(site)
+        agree(
+            measure_variants(bench, site, variants, ignore),
+            measure_plainly(bench, site, variants, ignore),
+        )
+
+
+def test_plain_way_is_the_definition(bench):
+    """Δloss and KL by hand: set the weight, run the model, compare."""
+    site = bench.classifier.sites[1]
+    name, channels = site.layer.name, site.layer.channels
+    plan = BitPlan.uniform(bench.classifier.layers).with_bits(name, [2], 3)
+    ends, images = bench.classifier.ends, bench.images
+    before = forward(bench.classifier.proto, ends, images, 1)
+    after = forward(simulate(bench.classifier, plan, bench.scheme), ends, images, 1)
+    found = measure_plainly(bench, site, [Variant((2,), 3)], ignore)
+    labels = bench.labels
+    loss = np.mean(cross_entropy(after, labels) - cross_entropy(before, labels))
+    assert found.delta_loss[0] == loss
+    assert found.kl[0] == np.mean(kl_divergence(before, after))
+    assert channels > 2
+
+
+def test_shared_weight_is_quantized_in_every_node_that_uses_it(bench):
+    tied = next(site for site in bench.classifier.sites if len(site.nodes) == 2)
+    assert tied.nodes[0] == tied.layer.name
+    both = measure_variants(bench, tied, [Variant(tuple(range(8)), 2)], ignore)
+    assert both.kl[0] > 0
+
+
+def test_a_variant_that_changes_nothing_has_no_effect_at_all(bench):
+    for site in bench.classifier.sites:
+        effects = measure_variants(bench, site, [Variant((), 4)], ignore)
+        assert effects.delta_loss.tolist() == [0.0]
+        assert effects.kl.tolist() == [0.0]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("rows", [1, 64, 1000], ids=lambda rows: f"{rows}-rows-a-run")
+def test_same_bits_whatever_the_threads_and_batches(bench, monkeypatch, threads, rows):
+    site = bench.classifier.sites[1]
+    variants = variants_of(site)
+    expected = measure_variants(bench, site, variants, ignore)
+    monkeypatch.setattr(variants_module, "RUN_ROWS", rows)
+    found = measure_variants(replace(bench, threads=threads), site, variants, ignore)
+    assert found.delta_loss.tobytes() == expected.delta_loss.tobytes()
+    assert found.kl.tobytes() == expected.kl.tobytes()
+
+
+def test_progress_adds_up(bench):
+    site, done = bench.classifier.sites[1], []
+    variants = variants_of(site)
+    measure_variants(bench, site, variants, done.append)
+    assert sum(done) == len(variants) * len(bench.images)
+
+
+def test_delta_loss_table_has_every_channel_at_every_bitwidth(bench):
+    table = exact_delta_loss(bench, (8, 4), Silent())
+    assert table.samples == len(bench.images)
+    for site in bench.classifier.sites:
+        values = table.nats[site.layer.name]
+        assert values.shape == (site.layer.channels, 2)
+        one = measure_variants(bench, site, [Variant((1,), 4)], ignore)
+        assert table.column(site.layer.name, 4)[1] == one.delta_loss[0]
+
+
+class TestEvaluator:
+    def test_kl_in_the_order_asked(self, bench):
+        evaluator = ModelEvaluator(bench, Silent())
+        names = [layer.name for layer in bench.classifier.layers]
+        wanted = [
+            Semilayer(names[2], Sign.NEGATIVE, (0, 1), 4),
+            Semilayer(names[0], Sign.POSITIVE, (2,), 2),
+            Semilayer(names[2], Sign.POSITIVE, (3,), 8),
+        ]
+        together = evaluator.kl(wanted)
+        alone = [evaluator.kl([semilayer])[0] for semilayer in wanted]
+        assert together.tolist() == alone
+
+    def test_score_follows_the_plan_and_forgets_the_last_one(self, bench):
+        evaluator = ModelEvaluator(bench, Silent())
+        float_plan = BitPlan.uniform(bench.classifier.layers)
+        narrow = BitPlan.uniform(bench.classifier.layers, 2)
+        first = evaluator.score(float_plan)
+        assert evaluator.score(narrow) != first
+        assert evaluator.score(float_plan) == first
+        logits = forward(bench.classifier.proto, bench.classifier.ends, bench.images, bench.threads)
+        assert first.correct == hits(logits, bench.labels).sum()
+        assert first.total == len(bench.images)
+
+    def test_simulation_is_always_from_the_float_weights(self, bench):
+        evaluator = ModelEvaluator(bench, Silent())
+        layers = bench.classifier.layers
+        direct = ModelEvaluator(bench, Silent()).score(BitPlan.uniform(layers, 4))
+        evaluator.score(BitPlan.uniform(layers, 8))
+        assert evaluator.score(BitPlan.uniform(layers, 4)) == direct
+
+
+class TestShards:
+    @pytest.mark.parametrize(
+        ("count", "batch", "sizes"),
+        [(70, None, [32, 32, 6]), (32, None, [32]), (5, 2, [2, 2, 1]), (3, 1, [1, 1, 1])],
+    )
+    def test_sizes(self, count, batch, sizes):
+        found = shards(count, batch)
+        assert [len(shard) for shard in found] == sizes
+        assert [shard.start for shard in found] == np.cumsum([0, *sizes[:-1]]).tolist()
+
+    def test_padding_repeats_the_last_row(self):
+        rows = np.arange(6).reshape(2, 3)
+        assert padded(rows, 4)[1:].tolist() == [[3, 4, 5]] * 3
+        assert padded(rows, None) is rows
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [((4, 1), "two classes"), ((4, 5, 2, 2), "images, classes"), ((3, 5), "4 images")],
+)
+def test_output_that_is_no_classifier(shape, message):
+    with pytest.raises(ModelError, match=message):
+        logit_rows(np.zeros(shape, np.float32), 4)
+
+
+def test_fixed_batch_gives_the_same_answers(bench, tmp_path):
+    """The net with batch 4, on 70 images: the last batch is padded, its padding is not counted."""
+    model = save_residual_net(tmp_path / "net.onnx")
+    fixed_path = tmp_path / "fixed.onnx"
+    proto = onnx.load(model)
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
+    proto.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 4
+    onnx.save(proto, fixed_path)
+    fixed = read_model(fixed_path, ReadOptions(targets=TargetPolicy.ALL))
+    assert fixed.ends.image.batch == 4
+    fixed_bench = replace(bench, classifier=fixed)
+    one = forward(bench.classifier.proto, bench.classifier.ends, bench.images, 2)
+    other = forward(fixed.proto, fixed.ends, bench.images, 2)
+    assert np.abs(one - other).max() <= 1e-5 * np.abs(one).max()
+    for site in bench.classifier.sites[:3]:
+        fixed_site = fixed.site(site.layer.name)
+        variants = [Variant((0,), 2), Variant((1, 2), 4)]
+        agree(
+            measure_variants(bench, site, variants, ignore),
+            measure_variants(fixed_bench, fixed_site, variants, ignore),
+        )
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("place", [0, 7, 17])
+def test_splice_on_a_real_network(shared, place):
+    classifier = read_model(shared / "models/resnet20_cifar10.onnx")
+    image = classifier.ends.image
+    options = DataOptions(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    data = load_images(shared / "data/cifar10_search.npz", image.name, image.shape, options)
+    few = Bench(classifier, data.select(np.arange(40)), Scheme.ASYMMETRIC, 2)
+    site = classifier.sites[place]
+    variants = [Variant((c,), bits) for c in range(3) for bits in (8, 4, 2)]
+    variants.append(Variant(tuple(range(0, site.layer.channels, 2)), 2))
+    agree(
+        measure_variants(few, site, variants, ignore),
+        measure_plainly(few, site, variants, ignore),
+    )
