@@ -123,7 +123,7 @@ class TestCompress:
             ("--pin", "c1=4", "--max-drop", "100"),
             ("--delta-loss-samples", "10", "--search-samples", "20", "--seed", "7"),
         ],
-        ids=lambda options: " ".join(options),
+        ids=" ".join,
     )
     def test_options(self, folder, options):
         if "sum*" in options:

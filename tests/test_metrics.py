@@ -25,7 +25,7 @@ def test_kl_is_not_negative_and_zero_for_equal_softmax(reference, random):
     assert (kl_divergence(reference, other) >= 0).all()
     assert (kl_divergence(reference, reference) == 0).all()
     # Adding a constant leaves the softmax as it is. In float32 the sum is rounded, so that each
-    # logit is off by at most half an ulp of 66: the KL by less than (2 * 2^-18)^2 plus float64 noise.
+    # logit is off by at most half an ulp of 66: the KL by less than (2 * 2^-18)^2 and some noise.
     shifted = (reference + np.float32(16)).astype(np.float32)
     assert (kl_divergence(reference, shifted) < 1e-10).all()
 

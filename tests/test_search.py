@@ -164,17 +164,18 @@ class TestSearch:
         [
             ({8: -1, 6: -2, 4: 3}, [8, 6, 4], "4 bits raised nothing"),
             ({8: -1, 6: 3, 4: -5}, [8, 6], "6 bits raised nothing"),
-            ({8: 0, 6: -5, 4: -5}, [8], "8 bits raised nothing"),
+            ({8: 1, 6: -5, 4: -5}, [8], "8 bits raised nothing"),
+            ({8: 0, 6: 0, 4: 1}, [8, 6, 4], "4 bits raised nothing"),
             ({8: -1, 6: -2, 4: -3}, [8, 6, 4], "every bitwidth of the ladder was tried"),
         ],
-        ids=["at-4", "at-6", "equal-is-no-rise", "exhausted"],
+        ids=["at-4", "at-6", "at-8", "equal-is-kept", "exhausted"],
     )
     def test_stop_rule(self, damages, tried, stop):
         evaluator = FakeEvaluator({("a", 0, bits): loss for bits, loss in damages.items()})
         result = run(evaluator, {"a": 1})
         phase = [t for t in result.trials if t.phase is Phase.ACCURACY_INCREASING]
         assert [t.ranked.semilayer.bits for t in phase] == tried
-        assert result.stop == stop
+        assert result.stop.startswith(stop)
 
     def test_postponing_runs_once_a_bitwidth_from_the_same_start(self):
         for evaluator in evaluators():

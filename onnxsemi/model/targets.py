@@ -45,10 +45,17 @@ class Site:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A weighted layer that is no target, and the reason."""
+    """A weighted layer that is no target.
+
+    Attributes:
+        name: Node name.
+        reason: Why it is none.
+        shape: Shape of the weight as stored; empty if it is computed at run time.
+    """
 
     name: str
     reason: str
+    shape: tuple[int, ...] = ()
 
 
 def find_targets(
@@ -79,7 +86,9 @@ def find_targets(
             or _exclusion(node.name, exclude)
         )
         if reason:
-            skipped.append(Skipped(node.name, reason))
+            weight = index.constants.get(initializer)
+            shape = () if weight is None else tuple(weight.dims)
+            skipped.append(Skipped(node.name, reason, shape))
         else:
             sites.append(_site(index, initializer, positions))
     if not sites:
@@ -128,13 +137,13 @@ def _policy_refusal(
     if policy is TargetPolicy.ALL:
         return None
     if node.op_type not in ("Conv", "ConvTranspose"):
-        return f"{node.op_type}: --targets {policy} takes convolutions only"
+        return f"{node.op_type} (not in --targets {policy})"
     if policy is TargetPolicy.CONV:
         return None
     if node.op_type == "ConvTranspose":
-        return f"ConvTranspose: --targets {policy} takes Conv only"
+        return f"ConvTranspose (not in --targets {policy})"
     outside = [role for role in found if role is not Role.HIDDEN]
-    return f"{outside[0]}: --targets {policy} leaves it float32" if outside else None
+    return f"{outside[0]} (not in --targets {policy})" if outside else None
 
 
 def _exclusion(name: str, patterns: tuple[str, ...]) -> str | None:

@@ -39,7 +39,7 @@ def _float_layers(
     targets = (
         InspectedLayer(layer.name, layer.weight.shape, "target", ()) for layer in classifier.layers
     )
-    others = (InspectedLayer(skip.name, (), skip.reason, ()) for skip in classifier.skipped)
+    others = (InspectedLayer(skip.name, skip.shape, skip.reason, ()) for skip in classifier.skipped)
     found = {layer.name: layer for layer in (*targets, *others)}
     names = [node.name for node in classifier.proto.graph.node]
     return tuple(found[name] for name in names if name in found)

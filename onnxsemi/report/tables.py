@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from rich.console import Group, RenderableType
+from rich.console import Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -10,7 +10,7 @@ from onnxsemi.emit.stored import InspectedLayer
 from onnxsemi.measure.paired import Paired
 from onnxsemi.results import ApplyResult, CompressResult, EvaluateResult, InspectResult, Sizes
 
-_LOAD_HINT = "At the speed of the float model: session = onnxsemi.load_session({path!r})"
+_LOAD_HINT = "At full speed, from Python: onnxsemi.load_session({path!r})"
 
 
 def compress_table(result: CompressResult) -> RenderableType:
@@ -73,7 +73,9 @@ def inspect_table(result: InspectResult) -> RenderableType:
 
 
 def _float_table(layers: Iterable[InspectedLayer]) -> Table:
-    table = Table("layer", "weight", "role", box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("layer", "weight", "role"):
+        table.add_column(heading, overflow="fold")
     for layer in layers:
         table.add_row(layer.name, "x".join(map(str, layer.shape)), layer.status)
     return table
@@ -122,7 +124,8 @@ def _accuracy_table(rows: Iterable[tuple[str, Paired]], *, has_labels: bool) -> 
 def _table(*headings: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for place, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if place else "left", no_wrap=place > 0)
+        side: JustifyMethod = "right" if place else "left"
+        table.add_column(heading, justify=side, no_wrap=place > 0, overflow="fold")
     return table
 
 

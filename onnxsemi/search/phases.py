@@ -60,7 +60,8 @@ def accuracy_increasing(
 
     The bar starts at the float model's correct answers and rises with every semilayer that is kept.
     A semilayer that falls below it gets back the bitwidths that its channels had. The phase ends
-    after the first bitwidth at which the bar did not rise.
+    after the first bitwidth at which no semilayer was kept. (Reaching the bar counts: were a rise
+    above it asked for, a model whose answers 8 bits leave all unchanged would stop at 8 bits.)
 
     Args:
         walk: Evaluator and record.
@@ -72,7 +73,7 @@ def accuracy_increasing(
     """
     plan, bar = start, walk.baseline.correct
     for bits, ranked in ranked_by_bits.items():
-        before = bar
+        before = plan
         walk.progress.start(f"accuracy-increasing phase, {bits} bits", len(ranked))
         for item in ranked:
             candidate = plan.with_semilayer(item.semilayer)
@@ -83,8 +84,8 @@ def accuracy_increasing(
                 plan, bar = candidate, score.correct
                 number = len(walk.trials)
                 walk.reach(Point(plan, score, Phase.ACCURACY_INCREASING, bits, number))
-        if bar == before:
-            return plan, f"{bits} bits raised nothing"
+        if plan is before:
+            return plan, f"{bits} bits raised nothing: no semilayer reached the bar"
     return plan, "every bitwidth of the ladder was tried"
 
 
