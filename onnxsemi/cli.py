@@ -7,25 +7,23 @@ asked for cannot be held; 2 the command line itself is wrong.
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console, RenderableType
 
 from onnxsemi import __about__, pipeline, report
+from onnxsemi import options as opt
 from onnxsemi.bitwidth import parse_ladder
 from onnxsemi.data.load import DataOptions, Preset
 from onnxsemi.errors import OnnxSemiError, SettingsError
 from onnxsemi.model.read import ReadOptions
-from onnxsemi.model.targets import TargetPolicy
 from onnxsemi.progress import Progress, Silent
-from onnxsemi.quantizer.affine import Scheme
-from onnxsemi.search.ranking import Order
 from onnxsemi.search.run import SearchSettings
-from onnxsemi.search.semilayers import Split
 from onnxsemi.settings import Pin, Settings
 from onnxsemi.terminal import LineProgress, LiveProgress
+
+_DEFAULT_BITS = ",".join(map(str, SearchSettings.bits))
 
 app = typer.Typer(
     help="Make a trained ONNX classifier much smaller without losing accuracy, and without "
@@ -34,92 +32,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-
-_DATA = "Images"
-_SEARCH = "Search"
-_LAYERS = "Layers"
-
-ModelFile = Annotated[Path, typer.Argument(help="The float ONNX model, opset 7 or newer.")]
-OutFile = Annotated[
-    Path, typer.Option("--out", "-o", help="Where to write. It appears only once it is verified.")
-]
-DataPath = Annotated[
-    Path,
-    typer.Option(
-        "--data",
-        "-d",
-        help="Images: an .npz file with x (uint8 N,H,W,C, or float32 in the model's layout) and "
-        "labels y, or a folder with one folder a class. Without labels the float model's own "
-        "answers take their place.",
-        rich_help_panel=_DATA,
-    ),
-]
-OptionalData = Annotated[
-    Path | None,
-    typer.Option("--data", "-d", help="Images to measure accuracy on.", rich_help_panel=_DATA),
-]
-Numbers = str | None
-Mean = Annotated[
-    Numbers,
-    typer.Option(
-        help="Mean of the pixels on the scale 0 to 1, such as 0.485,0.456,0.406; for uint8 images "
-        "after /255. Replaces what the file says.",
-        rich_help_panel=_DATA,
-    ),
-]
-Std = Annotated[Numbers, typer.Option(help="Standard deviation, likewise.", rich_help_panel=_DATA)]
-Resize = Annotated[
-    int | None,
-    typer.Option(
-        help="Image files: length of the shorter side after resizing.", rich_help_panel=_DATA
-    ),
-]
-Crop = Annotated[
-    int | None,
-    typer.Option(
-        help="Image files: side of the centred square; the model's input size unless given.",
-        rich_help_panel=_DATA,
-    ),
-]
-PresetName = Annotated[
-    Preset | None,
-    typer.Option(
-        help="imagenet: shorter side 256, centre 224, the usual mean and std.",
-        rich_help_panel=_DATA,
-    ),
-]
-OutputName = Annotated[
-    str | None,
-    typer.Option(
-        "--output",
-        metavar="NAME",
-        help="The model's output with the class scores, if it has several outputs.",
-        rich_help_panel=_LAYERS,
-    ),
-]
-Targets = Annotated[
-    TargetPolicy,
-    typer.Option(
-        help="hidden: the paper's (no stem, no projection shortcut, no classifier); conv: every "
-        "convolution; all: Gemm and MatMul too.",
-        rich_help_panel=_LAYERS,
-    ),
-]
-Exclude = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="PATTERN",
-        help="Leave layers as they are; shell pattern of layer names (see 'inspect'). Repeatable.",
-        rich_help_panel=_LAYERS,
-    ),
-]
-Threads = Annotated[
-    int | None, typer.Option(help="Work done at once; every core by default. Changes no result.")
-]
-AsJson = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document on standard output instead.")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -140,89 +52,31 @@ def _root(
 
 @app.command()
 def compress(
-    model: ModelFile,
-    data: DataPath,
-    out: OutFile,
-    report_data: Annotated[
-        Path | None,
-        typer.Option(
-            help="Images that the search never sees, to measure the result on. Without it a "
-            "seeded, stratified share of --data is kept for that.",
-            rich_help_panel=_DATA,
-        ),
-    ] = None,
-    report_fraction: Annotated[
-        float,
-        typer.Option(help="That share, without --report-data.", rich_help_panel=_DATA),
-    ] = Settings.report_fraction,
-    bits: Annotated[
-        str, typer.Option(help="Bitwidths to use, 2 to 8.", rich_help_panel=_SEARCH)
-    ] = ",".join(map(str, SearchSettings.bits)),
-    max_drop: Annotated[
-        float,
-        typer.Option(
-            help="Percentage points of top-1 on the search images that may be lost.",
-            rich_help_panel=_SEARCH,
-        ),
-    ] = SearchSettings.max_drop,
-    order: Annotated[
-        Order,
-        typer.Option(
-            help="Try the most or the least sensitive semilayer first.", rich_help_panel=_SEARCH
-        ),
-    ] = SearchSettings.order,
-    split: Annotated[
-        Split,
-        typer.Option(
-            help="sign: two semilayers a layer by the sign of Δloss; none: whole layers.",
-            rich_help_panel=_SEARCH,
-        ),
-    ] = SearchSettings.split,
-    scheme: Annotated[
-        Scheme,
-        typer.Option(
-            help="asymmetric: minimum to maximum, the paper's; symmetric: centred on zero.",
-            rich_help_panel=_SEARCH,
-        ),
-    ] = Settings.scheme,
-    delta_loss_samples: Annotated[
-        int,
-        typer.Option(
-            help="Images for Δloss; the cost of the exact way grows with channels x bitwidths x "
-            "images.",
-            rich_help_panel=_SEARCH,
-        ),
-    ] = Settings.delta_loss_samples,
-    search_samples: Annotated[
-        int | None,
-        typer.Option(
-            help="Images for KL and accuracy during the search; all by default.",
-            rich_help_panel=_SEARCH,
-        ),
-    ] = None,
-    seed: Annotated[
-        int, typer.Option(help="Seed of every sample that is drawn.", rich_help_panel=_SEARCH)
-    ] = Settings.seed,
-    targets: Targets = ReadOptions.targets,
-    exclude: Exclude = None,
-    pin: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PATTERN=BITS",
-            help="Give layers a bitwidth instead of searching it, such as 'layer3.*=8'. "
-            "Repeatable.",
-            rich_help_panel=_LAYERS,
-        ),
-    ] = None,
-    output: OutputName = None,
-    mean: Mean = None,
-    std: Std = None,
-    resize: Resize = None,
-    crop: Crop = None,
-    preset: PresetName = None,
-    threads: Threads = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    model: opt.ModelFile,
+    data: opt.DataPath,
+    out: opt.OutFile,
+    report_data: opt.ReportData = None,
+    report_fraction: opt.ReportFraction = Settings.report_fraction,
+    bits: opt.Bits = _DEFAULT_BITS,
+    max_drop: opt.MaxDrop = SearchSettings.max_drop,
+    order: opt.OrderName = SearchSettings.order,
+    split: opt.SplitName = SearchSettings.split,
+    scheme: opt.SchemeName = Settings.scheme,
+    delta_loss_samples: opt.DeltaLossSamples = Settings.delta_loss_samples,
+    search_samples: opt.SearchSamples = None,
+    seed: opt.Seed = Settings.seed,
+    targets: opt.Targets = ReadOptions.targets,
+    exclude: opt.Exclude = None,
+    pin: opt.Pins = None,
+    output: opt.OutputName = None,
+    mean: opt.Mean = None,
+    std: opt.Std = None,
+    resize: opt.Resize = None,
+    crop: opt.Crop = None,
+    preset: opt.PresetName = None,
+    threads: opt.Threads = None,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """Find the bitwidths and write the compressed model, verified.
 
@@ -257,18 +111,18 @@ def compress(
 
 @app.command()
 def apply(
-    plan: Annotated[Path, typer.Argument(help="A plan written by 'compress', edited or not.")],
-    model: ModelFile,
-    out: OutFile,
-    data: OptionalData = None,
-    mean: Mean = None,
-    std: Std = None,
-    resize: Resize = None,
-    crop: Crop = None,
-    preset: PresetName = None,
-    threads: Threads = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    plan: opt.PlanPath,
+    model: opt.ModelFile,
+    out: opt.OutFile,
+    data: opt.OptionalData = None,
+    mean: opt.Mean = None,
+    std: opt.Std = None,
+    resize: opt.Resize = None,
+    crop: opt.Crop = None,
+    preset: opt.PresetName = None,
+    threads: opt.Threads = None,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """Write a model with the bitwidths of a plan, without searching.
 
@@ -291,20 +145,18 @@ def apply(
 
 @app.command()
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="An ONNX classifier, float or compressed.")],
-    data: DataPath,
-    reference: Annotated[
-        Path | None, typer.Option(help="Compare with this model: the float one, say.")
-    ] = None,
-    output: OutputName = None,
-    mean: Mean = None,
-    std: Std = None,
-    resize: Resize = None,
-    crop: Crop = None,
-    preset: PresetName = None,
-    threads: Threads = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    model: opt.AnyModel,
+    data: opt.DataPath,
+    reference: opt.Reference = None,
+    output: opt.OutputName = None,
+    mean: opt.Mean = None,
+    std: opt.Std = None,
+    resize: opt.Resize = None,
+    crop: opt.Crop = None,
+    preset: opt.PresetName = None,
+    threads: opt.Threads = None,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """Measure accuracy and loss, and the difference from a reference model.
 
@@ -327,12 +179,12 @@ def evaluate(
 
 @app.command()
 def inspect(
-    model: Annotated[Path, typer.Argument(help="An ONNX classifier, float or compressed.")],
-    targets: Targets = ReadOptions.targets,
-    exclude: Exclude = None,
-    output: OutputName = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
+    model: opt.AnyModel,
+    targets: opt.Targets = ReadOptions.targets,
+    exclude: opt.Exclude = None,
+    output: opt.OutputName = None,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """Show what a file holds, layer by layer.
 
@@ -377,7 +229,7 @@ def _show(table: RenderableType, document: dict[str, Any], as_json: bool, quiet:
 
 
 def _data_options(
-    mean: Numbers, std: Numbers, resize: int | None, crop: int | None, preset: Preset | None
+    mean: str | None, std: str | None, resize: int | None, crop: int | None, preset: Preset | None
 ) -> DataOptions:
     return DataOptions(
         mean=_numbers("--mean", mean),

@@ -1,0 +1,169 @@
+"""The options of the command line: their names, types and help."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onnxsemi.data.load import Preset
+from onnxsemi.model.targets import TargetPolicy
+from onnxsemi.quantizer.affine import Scheme
+from onnxsemi.search.ranking import Order
+from onnxsemi.search.semilayers import Split
+
+_DATA = "Images"
+_SEARCH = "Search"
+_LAYERS = "Layers"
+
+ModelFile = Annotated[Path, typer.Argument(help="The float ONNX model, opset 7 or newer.")]
+OutFile = Annotated[
+    Path, typer.Option("--out", "-o", help="Where to write. It appears only once it is verified.")
+]
+DataPath = Annotated[
+    Path,
+    typer.Option(
+        "--data",
+        "-d",
+        help="Images: an .npz file with x (uint8 N,H,W,C, or float32 in the model's layout) and "
+        "labels y, or a folder with one folder a class. Without labels the float model's own "
+        "answers take their place.",
+        rich_help_panel=_DATA,
+    ),
+]
+OptionalData = Annotated[
+    Path | None,
+    typer.Option("--data", "-d", help="Images to measure accuracy on.", rich_help_panel=_DATA),
+]
+Numbers = str | None
+Mean = Annotated[
+    Numbers,
+    typer.Option(
+        help="Mean of the pixels on the scale 0 to 1, such as 0.485,0.456,0.406; for uint8 images "
+        "after /255. Replaces what the file says.",
+        rich_help_panel=_DATA,
+    ),
+]
+Std = Annotated[Numbers, typer.Option(help="Standard deviation, likewise.", rich_help_panel=_DATA)]
+Resize = Annotated[
+    int | None,
+    typer.Option(
+        help="Image files: length of the shorter side after resizing.", rich_help_panel=_DATA
+    ),
+]
+Crop = Annotated[
+    int | None,
+    typer.Option(
+        help="Image files: side of the centred square; the model's input size unless given.",
+        rich_help_panel=_DATA,
+    ),
+]
+PresetName = Annotated[
+    Preset | None,
+    typer.Option(
+        help="imagenet: shorter side 256, centre 224, the usual mean and std.",
+        rich_help_panel=_DATA,
+    ),
+]
+OutputName = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        metavar="NAME",
+        help="The model's output with the class scores, if it has several outputs.",
+        rich_help_panel=_LAYERS,
+    ),
+]
+Targets = Annotated[
+    TargetPolicy,
+    typer.Option(
+        help="hidden: the paper's (no stem, no projection shortcut, no classifier); conv: every "
+        "convolution; all: Gemm and MatMul too.",
+        rich_help_panel=_LAYERS,
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Leave layers as they are; shell pattern of layer names (see 'inspect'). Repeatable.",
+        rich_help_panel=_LAYERS,
+    ),
+]
+Threads = Annotated[
+    int | None, typer.Option(help="Work done at once; every core by default. Changes no result.")
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on standard output instead.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+
+ReportData = Annotated[
+    Path | None,
+    typer.Option(
+        help="Images that the search never sees, to measure the result on. Without it a seeded, "
+        "stratified share of --data is kept for that.",
+        rich_help_panel=_DATA,
+    ),
+]
+ReportFraction = Annotated[
+    float, typer.Option(help="That share, without --report-data.", rich_help_panel=_DATA)
+]
+Bits = Annotated[str, typer.Option(help="Bitwidths to use, 2 to 8.", rich_help_panel=_SEARCH)]
+MaxDrop = Annotated[
+    float,
+    typer.Option(
+        help="Percentage points of top-1 on the search images that may be lost.",
+        rich_help_panel=_SEARCH,
+    ),
+]
+OrderName = Annotated[
+    Order,
+    typer.Option(
+        help="Try the most or the least sensitive semilayer first.", rich_help_panel=_SEARCH
+    ),
+]
+SplitName = Annotated[
+    Split,
+    typer.Option(
+        help="sign: two semilayers a layer by the sign of Δloss; none: whole layers.",
+        rich_help_panel=_SEARCH,
+    ),
+]
+SchemeName = Annotated[
+    Scheme,
+    typer.Option(
+        help="asymmetric: minimum to maximum, the paper's; symmetric: centred on zero.",
+        rich_help_panel=_SEARCH,
+    ),
+]
+DeltaLossSamples = Annotated[
+    int,
+    typer.Option(
+        help="Images for Δloss; its cost grows with channels x bitwidths x images.",
+        rich_help_panel=_SEARCH,
+    ),
+]
+SearchSamples = Annotated[
+    int | None,
+    typer.Option(
+        help="Images for KL and accuracy during the search; all by default.",
+        rich_help_panel=_SEARCH,
+    ),
+]
+Seed = Annotated[
+    int, typer.Option(help="Seed of every sample that is drawn.", rich_help_panel=_SEARCH)
+]
+Pins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--pin",
+        metavar="PATTERN=BITS",
+        help="Give layers a bitwidth instead of searching it, such as 'layer3.*=8'. Repeatable.",
+        rich_help_panel=_LAYERS,
+    ),
+]
+PlanPath = Annotated[Path, typer.Argument(help="A plan written by 'compress', edited or not.")]
+AnyModel = Annotated[Path, typer.Argument(help="An ONNX classifier, float or compressed.")]
+Reference = Annotated[
+    Path | None, typer.Option(help="Compare with this model: the float one, say.")
+]
