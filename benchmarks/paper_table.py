@@ -68,8 +68,7 @@ ROWS = {
     "uniform4": "every channel at 4 bits",
     "descending": "semilayers, descending",
     "ascending": "semilayers, ascending",
-    "layers-descending": "no split (layers), descending",
-    "layers-ascending": "no split (layers), ascending",
+    "layers": "no split (one group a layer), descending",
 }
 SPLIT_ROWS = ("descending", "ascending")
 
@@ -93,7 +92,7 @@ def cases(shared: Path) -> dict[str, Case]:
             shared / "models/resnet20_cifar10.onnx",
             **cifar,
             data=DataOptions(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
-            search_samples=4000,
+            search_samples=2000,
             delta_loss_samples=256,
         ),
         "resnet18": Case(
@@ -147,8 +146,8 @@ def _run_row(case: Case, row: str, folder: Path) -> None:
 
 
 def _settings(case: Case, row: str) -> Settings:
-    order = Order.ASCENDING if row.endswith("ascending") else Order.DESCENDING
-    split = Split.NONE if row.startswith("layers") else Split.SIGN
+    order = Order.ASCENDING if row == "ascending" else Order.DESCENDING
+    split = Split.NONE if row == "layers" else Split.SIGN
     return Settings(
         search=SearchSettings(bits=LADDER, order=order, split=split),
         data=case.data,

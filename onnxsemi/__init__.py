@@ -8,7 +8,7 @@
 from onnxsemi import __about__
 from onnxsemi.bitwidth import ladder
 from onnxsemi.data.images import ImageSet, Normalization
-from onnxsemi.data.load import DataOptions, Preset
+from onnxsemi.data.load import DataOptions, Preset, load_images
 from onnxsemi.errors import (
     AccuracyError,
     DataError,
@@ -69,5 +69,6 @@ __all__ = [
     "evaluate",
     "inspect",
     "ladder",
+    "load_images",
     "load_session",
 ]

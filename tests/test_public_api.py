@@ -1,0 +1,43 @@
+"""The public surface: a name that comes or goes is a decision, not an accident."""
+
+import inspect
+import subprocess
+import sys
+
+import onnxsemi
+
+PUBLIC = """
+    AccuracyError ApplyResult BitPlan CompressResult DataError DataOptions EvaluateResult ImageSet
+    InspectResult ModelError Normalization OnnxSemiError Order OutputError Paired Pin PlanError
+    Preset Progress ReadOptions Scheme SearchSettings Settings SettingsError Split TargetPolicy
+    VerificationError __version__ apply compress evaluate inspect ladder load_images load_session
+"""
+
+
+def test_exported_names():
+    assert sorted(onnxsemi.__all__) == sorted(PUBLIC.split())
+    assert all(hasattr(onnxsemi, name) for name in onnxsemi.__all__)
+
+
+def test_every_exported_class_and_function_is_documented():
+    for name in onnxsemi.__all__:
+        if name != "__version__":
+            assert inspect.getdoc(getattr(onnxsemi, name)), name
+
+
+def test_every_error_is_one_family():
+    errors = [getattr(onnxsemi, name) for name in onnxsemi.__all__ if name.endswith("Error")]
+    assert all(issubclass(error, onnxsemi.OnnxSemiError) for error in errors)
+
+
+def test_importing_configures_no_logging_and_prints_nothing():
+    code = "import logging; import onnxsemi; assert not logging.getLogger().handlers"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_python_dash_m():
+    done = subprocess.run(
+        [sys.executable, "-m", "onnxsemi", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"onnxsemi {onnxsemi.__version__}\n"
