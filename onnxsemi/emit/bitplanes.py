@@ -7,7 +7,7 @@ into fields whose widths are powers of two, lowest field first:
 
 and each field of all codes goes to one *plane* of bytes. With k = 8 / width codes a byte and
 m = n / k bytes, byte i of a plane holds codes i, m + i, 2m + i, ..., lowest bits first, so that one
-BitShift by [0, width, 2 * width, ...] against [k, 1] gives [k, m], the codes in order.
+BitwiseAnd and BitShift against [k, 1] give [k, m], the codes in order.
 
 Codes are padded to a multiple of 8, so every plane has a whole number of bytes.
 """

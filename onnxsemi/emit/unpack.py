@@ -1,10 +1,11 @@
 """Storage of codes as bit planes, and the standard operators that unpack them (opset 18).
 
-    planes -> Split -> BitShift RIGHT -> BitwiseAnd -> Reshape
+    planes -> Split -> BitwiseAnd -> BitShift RIGHT -> Reshape
            -> BitShift LEFT -> BitwiseOr -> Reshape
 
-Everything stays uint8: a field shifted left fits its byte, since the fields of a code do not
-overlap. (Integer Div, or a shift that overflows, gives other values on other runtimes.)
+Some runtimes compute shifts as float multiplications and divisions (measured: OpenVINO 2026.4 runs
+89 >> 4 as round(89 / 16) where it does not fold it). So a field is masked *before* it is shifted
+right, which makes the division exact, and a field shifted left fits its byte.
 """
 
 import numpy as np
@@ -60,7 +61,7 @@ def _joined(build: Builder, planes: list[gs.Tensor], widths: tuple[int, ...]) ->
 
 def _fields(build: Builder, plane: gs.Tensor, width: int) -> gs.Tensor:
     """uint8[m] bytes -> uint8[k, m] fields."""
-    shifts = build.shared(np.arange(0, 8, width, dtype=np.uint8)[:, None])
-    mask = build.shared(np.array(2**width - 1, np.uint8))
-    shifted = build.node("BitShift", plane, shifts, dtype=np.uint8, direction="RIGHT")
-    return build.node("BitwiseAnd", shifted, mask, dtype=np.uint8)
+    shifts = np.arange(0, 8, width, dtype=np.uint8)[:, None]
+    masks = ((2**width - 1) << shifts).astype(np.uint8)
+    masked = build.node("BitwiseAnd", plane, build.shared(masks), dtype=np.uint8)
+    return build.node("BitShift", masked, build.shared(shifts), dtype=np.uint8, direction="RIGHT")

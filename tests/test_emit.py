@@ -1,0 +1,384 @@
+"""Emission: the written graph is the simulated model, in exactly the bits that it claims."""
+
+from collections import Counter
+from dataclasses import dataclass
+from itertools import cycle, islice
+
+import numpy as np
+import onnx
+import onnxruntime
+import openvino
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import helper, numpy_helper, parser, version_converter
+from onnx.reference import ReferenceEvaluator
+from residual_net import residual_net
+
+import onnxsemi
+from onnxsemi.emit.bitplanes import field_widths, pack, plane_bytes, unpack
+from onnxsemi.emit.model import emit
+from onnxsemi.emit.stored import stored_layers
+from onnxsemi.measure.evaluator import simulate
+from onnxsemi.model.expose import only_outputs
+from onnxsemi.model.read import ReadOptions, read_model
+from onnxsemi.model.targets import TargetPolicy
+from onnxsemi.plan import BitPlan
+from onnxsemi.quantizer.affine import Scheme
+from onnxsemi.runtime import Session
+
+ALL = ReadOptions(targets=TargetPolicy.ALL)
+BITS = range(2, 9)
+MIXES = {
+    **{f"{bits}-bits": (bits,) for bits in BITS},
+    "mixed": (8, 6, 4),
+    "every-bitwidth": (3, 5, 7, 2, 6, 4, 8),
+    "with-float": (32, 4),
+    "float-and-8": (8, 32),
+}
+
+# weight shape, attributes; the input has 4 channels of 6x6 (or 6, or 6x6x6)
+OPERATORS = {
+    "conv": ("Conv", (5, 4, 3, 3), {}),
+    "1x1": ("Conv", (6, 4, 1, 1), {}),
+    "grouped": ("Conv", (6, 2, 3, 3), {"group": 2}),
+    "depthwise": ("Conv", (8, 1, 3, 3), {"group": 4}),
+    "strided": ("Conv", (5, 4, 3, 3), {"strides": [2, 2], "pads": [1, 1, 1, 1]}),
+    "conv1d": ("Conv", (5, 4, 3), {}),
+    "conv3d": ("Conv", (5, 4, 2, 2, 2), {}),
+    "transposed": ("ConvTranspose", (4, 5, 3, 3), {}),
+    "transposed-grouped": ("ConvTranspose", (4, 3, 3, 3), {"group": 2}),
+}
+
+
+def conv_model(operator, biased, opset=17):
+    """Convolution under test -> Relu -> convolution -> mean -> MatMul -> Gemm -> Softmax."""
+    op, shape, attributes = OPERATORS[operator]
+    rng = np.random.default_rng(len(operator))
+    spatial = len(shape) - 2
+    outputs = shape[1] * attributes.get("group", 1) if op == "ConvTranspose" else shape[0]
+    constants = {"w": shape, "w2": (7, outputs, *[1] * spatial), "m": (7, 6), "g": (6, 5), "h": (5,)}
+    if biased:
+        constants["b"] = (outputs,)
+    nodes = [
+        helper.make_node(op, ["x", "w", *["b"] * biased], ["c"], "first", **attributes),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("Conv", ["r", "w2"], ["d"], "second"),
+        helper.make_node("GlobalAveragePool", ["d"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("MatMul", ["f", "m"], ["t"], "third"),
+        helper.make_node("Gemm", ["t", "g", "h"], ["logits"], "fourth"),
+        helper.make_node("Softmax", ["logits"], ["y"], axis=1),
+    ]
+    size = ("N", 4, *[6] * spatial)
+    tensor = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [tensor("x", onnx.TensorProto.FLOAT, size)],
+        [tensor("y", onnx.TensorProto.FLOAT, ("N", 5))],
+        [
+            numpy_helper.from_array(rng.normal(size=dims).astype(np.float32), name)
+            for name, dims in constants.items()
+        ],
+    )
+    imports = [helper.make_opsetid("", opset)]
+    ir_version = helper.find_min_ir_version_for(imports)
+    return helper.make_model(graph, opset_imports=imports, ir_version=ir_version)
+
+
+def read(model, folder, options=ALL):
+    path = folder / "model.onnx"
+    onnx.save(model, path)
+    return read_model(path, options)
+
+
+def plan_of(classifier, mix):
+    bits = {layer.name: tuple(islice(cycle(mix), layer.channels)) for layer in classifier.layers}
+    return BitPlan(bits, {layer.name: layer.channel_params for layer in classifier.layers})
+
+
+def stored_weight_names(model, classifier):
+    nodes = {node.name: node for node in model.graph.node}
+    return {site: nodes[site.nodes[0]].input[1] for site in classifier.sites}
+
+
+def check_weights(model, classifier, plan, scheme):
+    """Bit for bit, with ONNX Runtime's optimisation off and with the reference evaluator."""
+    simulated = simulate(classifier, plan, scheme)
+    expected = {t.name: numpy_helper.to_array(t) for t in simulated.graph.initializer}
+    names = stored_weight_names(model, classifier)
+    constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    computed = sorted({name for name in names.values() if name not in constants})
+    weights = only_outputs(model, computed)
+    runtime = Session(weights.SerializeToString(), optimize=False).run({})
+    # the reference evaluator has DequantizeLinear from opset 19 on
+    raised = version_converter.convert_version(weights, 20)
+    reference = dict(zip(computed, ReferenceEvaluator(raised).run(None, {}), strict=True))
+    for site, name in names.items():
+        for oracle in (runtime, reference):
+            found = oracle.get(name, constants.get(name))
+            assert found.tobytes() == expected[site.initializer].tobytes(), site.layer.name
+    return simulated
+
+
+def check_outputs(model, simulated, image_shape):
+    """Same output as the simulation: exact without optimisation, float32 noise in OpenVINO."""
+    images = np.random.default_rng(0).normal(size=image_shape).astype(np.float32)
+    feed = {model.graph.input[0].name: images}
+    name = model.graph.output[0].name
+    exact, wanted = (
+        Session(m.SerializeToString(), optimize=False).run(feed)[name] for m in (model, simulated)
+    )
+    assert exact.tobytes() == wanted.tobytes()
+    core = openvino.Core()
+    compiled = core.compile_model(
+        core.read_model(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    found = compiled(list(feed.values()))[0]
+    # float32 sums of a few hundred terms in another order
+    assert np.abs(found - wanted).max() <= 1e-5 * max(1, np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("biased", [True, False], ids=["biased", "unbiased"])
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_every_operator(operator, biased, tmp_path):
+    classifier = read(conv_model(operator, biased), tmp_path)
+    assert {site.nodes[0] for site in classifier.sites} == {"first", "second", "third", "fourth"}
+    plan = plan_of(classifier, (6, 3, 32, 8))
+    model = emit(classifier, plan, Scheme.ASYMMETRIC)
+    onnx.checker.check_model(model, full_check=True)
+    simulated = check_weights(model, classifier, plan, Scheme.ASYMMETRIC)
+    spatial = len(OPERATORS[operator][1]) - 2
+    check_outputs(model, simulated, (3, 4, *[6] * spatial))
+
+
+@pytest.mark.parametrize("scheme", Scheme)
+@pytest.mark.parametrize("mix", MIXES)
+def test_every_mix_of_bitwidths_on_a_residual_net(mix, scheme, tmp_path):
+    classifier = read(residual_net(), tmp_path)
+    plan = plan_of(classifier, MIXES[mix])
+    model = emit(classifier, plan, scheme)
+    onnx.checker.check_model(model, full_check=True)
+    check_outputs(model, check_weights(model, classifier, plan, scheme), (3, 3, 8, 8))
+    assert emit(classifier, plan, scheme).SerializeToString() == model.SerializeToString()
+
+
+@dataclass(frozen=True)
+class Count:
+    """Nodes that one convolution of 8 channels needs besides the model's own."""
+
+    bits: tuple[int, ...]
+    nodes: dict[str, int]
+
+
+UNPACK_ONE_PLANE = {"BitShift": 1, "BitwiseAnd": 1, "Reshape": 1, "DequantizeLinear": 1}
+COUNTS = {
+    "8-plain": Count((8,) * 8, {"DequantizeLinear": 1}),
+    "4-one-plane": Count((4,) * 8, UNPACK_ONE_PLANE),
+    "6-two-planes": Count(
+        (6,) * 8,
+        {"Split": 1, "BitShift": 3, "BitwiseAnd": 2, "BitwiseOr": 1, "Reshape": 3}
+        | {"DequantizeLinear": 1},
+    ),
+    "7-three-planes": Count(
+        (7,) * 8,
+        {"Split": 1, "BitShift": 5, "BitwiseAnd": 3, "BitwiseOr": 2, "Reshape": 4}
+        | {"DequantizeLinear": 1},
+    ),
+    "in-order": Count((8,) * 4 + (4,) * 4, UNPACK_ONE_PLANE | {"DequantizeLinear": 2, "Concat": 1}),
+    "interleaved": Count(
+        (8, 4) * 4, UNPACK_ONE_PLANE | {"DequantizeLinear": 2, "Concat": 1, "Gather": 1}
+    ),
+    "float-first": Count((32,) * 2 + (8,) * 6, {"DequantizeLinear": 1, "Concat": 1}),
+    "all-float": Count((32,) * 8, {}),
+}
+
+
+@pytest.mark.parametrize("case", COUNTS)
+def test_expected_node_counts(case, tmp_path):
+    classifier = read(residual_net(), tmp_path)
+    plan = BitPlan.uniform(classifier.layers).with_bits("c2", [0], 32)
+    for channel, bits in enumerate(COUNTS[case].bits):
+        plan = plan.with_bits("c2", [channel], bits)
+    model = emit(classifier, plan, Scheme.ASYMMETRIC)
+    before = Counter(node.op_type for node in classifier.proto.graph.node)
+    after = Counter(node.op_type for node in model.graph.node)
+    assert dict(after - before) == COUNTS[case].nodes
+
+
+@pytest.mark.parametrize(
+    ("opset", "bits", "expected"),
+    [
+        (7, 8, (13, 7)),
+        (9, 4, (18, 8)),
+        (11, 8, (13, 7)),
+        (13, 6, (18, 8)),
+        (17, 8, (17, 8)),
+        (17, 3, (18, 8)),
+        (18, 4, (18, 8)),
+        (20, 4, (20, 9)),
+        (21, 4, (21, 10)),
+    ],
+    ids=str,
+)
+def test_lowest_opset_and_ir_version_that_serve(opset, bits, expected, tmp_path):
+    classifier = read(conv_model("conv", biased=True, opset=opset), tmp_path)
+    plan = BitPlan.uniform(classifier.layers, bits)
+    model = emit(classifier, plan, Scheme.ASYMMETRIC)
+    assert (model.opset_import[0].version, model.ir_version) == expected
+    assert len(model.opset_import) == 1
+    check_weights(model, classifier, plan, Scheme.ASYMMETRIC)
+    images = {"x": np.random.default_rng(0).normal(size=(3, 4, 6, 6)).astype(np.float32)}
+    simulated = simulate(classifier, plan, Scheme.ASYMMETRIC)
+    found, wanted = (
+        Session(m.SerializeToString(), optimize=False).run(images)["y"] for m in (model, simulated)
+    )
+    assert np.abs(found - wanted).max() <= 1e-6
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_one_initializer_of_exactly_b_bits_a_weight(bits, tmp_path):
+    classifier = read(residual_net(), tmp_path)
+    plan = BitPlan.uniform(classifier.layers, bits)
+    model = emit(classifier, plan, Scheme.ASYMMETRIC)
+    sizes = {t.name: len(t.raw_data) for t in model.graph.initializer if t.data_type == 2}
+    stored = [size for name, size in sizes.items() if name.endswith(f"_{bits}")]
+    weights = [layer.weight.size for layer in classifier.layers]
+    assert sorted(stored) == sorted(-(-size // 8) * bits if bits < 8 else size for size in weights)
+
+
+def test_shared_weight_is_stored_once(tmp_path):
+    classifier = read(residual_net(), tmp_path)
+    model = emit(classifier, BitPlan.uniform(classifier.layers, 4), Scheme.ASYMMETRIC)
+    nodes = {node.name: node for node in model.graph.node}
+    tied = next(site for site in classifier.sites if len(site.nodes) == 2)
+    assert len({nodes[name].input[1] for name in tied.nodes}) == 1
+
+
+def test_names_that_the_model_has_already(tmp_path):
+    model = residual_net()
+    text = {"stem_w": "q0_8", "c1_w": "q1", "c2_w": "qc0"}
+    for node in model.graph.node:
+        node.input[:] = [text.get(name, name) for name in node.input]
+    for tensor in model.graph.initializer:
+        tensor.name = text.get(tensor.name, tensor.name)
+    classifier = read(model, tmp_path)
+    plan = plan_of(classifier, (8, 6, 4))
+    emitted = emit(classifier, plan, Scheme.ASYMMETRIC)
+    check_outputs(
+        emitted, check_weights(emitted, classifier, plan, Scheme.ASYMMETRIC), (2, 3, 8, 8)
+    )
+
+
+def test_inputs_outputs_and_batch_stay(tmp_path):
+    model = residual_net()
+    model.graph.output.append(helper.make_tensor_value_info("pooled", 1, ("N", 8, 1, 1)))
+    options = ReadOptions(targets=TargetPolicy.ALL, output="scores")
+    classifier = read(model, tmp_path, options)
+    emitted = emit(classifier, BitPlan.uniform(classifier.layers, 4), Scheme.ASYMMETRIC)
+    assert [value.name for value in emitted.graph.output] == ["scores", "pooled"]
+    shapes = [
+        [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*emitted.graph.input, emitted.graph.output[0])
+    ]
+    assert shapes == [["N", 3, 8, 8], ["N", 5]]
+
+
+def test_metadata(tmp_path):
+    classifier = read(residual_net(), tmp_path)
+    plan = BitPlan.uniform(classifier.layers, 4)
+    emitted = emit(classifier, plan, Scheme.SYMMETRIC)
+    found = {entry.key: entry.value for entry in emitted.metadata_props}
+    other = emit(classifier, BitPlan.uniform(classifier.layers, 5), Scheme.SYMMETRIC)
+    plan_hash = "onnxsemi.plan_sha256"
+    assert found["onnxsemi.version"] == onnxsemi.__version__
+    assert (found["onnxsemi.profile"], found["onnxsemi.scheme"]) == ("qdq", "symmetric")
+    assert found[plan_hash] != {e.key: e.value for e in other.metadata_props}[plan_hash]
+
+
+def test_stored_layers_are_the_plan(tmp_path):
+    classifier = read(residual_net(), tmp_path)
+    plan = plan_of(classifier, (8, 32, 5))
+    layers = {
+        layer.name: layer for layer in stored_layers(emit(classifier, plan, Scheme.SYMMETRIC))
+    }
+    for target in classifier.layers:
+        counts = Counter(plan.bits[target.name])
+        groups = layers[target.name].groups
+        assert [(g.bits, g.channels) for g in groups] == sorted(counts.items(), reverse=True)
+        for group in groups:
+            weights = group.channels * target.channel_params
+            padded = weights if group.bits in (8, 32) else -(-weights // 8) * 8
+            assert group.code_bytes == padded * group.bits / 8
+            assert group.scale_bytes == (0 if group.bits == 32 else 5 * group.channels)
+
+
+def test_load_session_folds_the_weights_and_gives_the_same_answers(tmp_path):
+    """No DequantizeLinear is left to run; a default session keeps them."""
+    classifier = read(residual_net(), tmp_path)
+    emitted = emit(classifier, plan_of(classifier, (8, 6, 4)), Scheme.ASYMMETRIC)
+    onnx.save(emitted, tmp_path / "small.onnx")
+    images = {"image": np.random.default_rng(0).normal(size=(4, 3, 8, 8)).astype(np.float32)}
+    found = {}
+    for name in ("full", "default"):
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(tmp_path / f"{name}.onnx")
+        options.log_severity_level = 3
+        path = tmp_path / "small.onnx"
+        session = (
+            onnxsemi.load_session(path, options)
+            if name == "full"
+            else onnxruntime.InferenceSession(path, options)
+        )
+        scores = session.run(None, images)[0]
+        operators = {node.op_type for node in onnx.load(tmp_path / f"{name}.onnx").graph.node}
+        found[name] = ("DequantizeLinear" in operators, scores)
+    assert (found["full"][0], found["default"][0]) == (False, True)
+    # blocked and plain convolutions add in another order
+    largest = np.abs(found["full"][1]).max()
+    assert np.abs(found["full"][1] - found["default"][1]).max() <= 1e-5 * largest
+
+
+@pytest.mark.shared
+def test_resnet18_file_is_its_payload_within_one_percent(shared):
+    classifier = read_model(shared / "models/resnet18_cifar10.onnx")
+    plan = plan_of(classifier, (8, 6, 4))
+    size = len(emit(classifier, plan, Scheme.ASYMMETRIC).SerializeToString())
+    channels = sum(layer.channels for layer in classifier.layers)
+    payload = plan.weight_bits / 8 + 5 * channels + 4 * (classifier.parameters - plan.parameters)
+    assert payload <= size <= 1.01 * payload
+
+
+class TestBitPlanes:
+    @settings(deadline=None, derandomize=True)
+    @given(st.integers(2, 8), st.integers(1, 70), st.integers(0, 2**32 - 1))
+    def test_round_trip(self, bits, count, seed):
+        codes = np.random.default_rng(seed).integers(0, 2**bits, count).astype(np.uint8)
+        packed = pack(codes, bits)
+        assert packed.size == sum(plane_bytes(count, bits)) == -(-count // 8) * bits
+        assert (unpack(packed, bits, codes.shape) == codes).all()
+
+    @pytest.mark.parametrize("bits", BITS)
+    def test_fields_are_powers_of_two_and_add_up(self, bits):
+        assert sum(field_widths(bits)) == bits
+        assert set(field_widths(bits)) <= {1, 2, 4, 8}
+
+    def test_layout_by_hand(self):
+        """Eight 3-bit codes: a plane of 2-bit fields (2 bytes), one of 1-bit fields (1 byte)."""
+        codes = np.array([0, 1, 2, 3, 4, 5, 6, 7], np.uint8)
+        # low fields 0 1 2 3 0 1 2 3: byte 0 holds codes 0, 2, 4, 6, byte 1 codes 1, 3, 5, 7
+        low = [0 | 2 << 2 | 0 << 4 | 2 << 6, 1 | 3 << 2 | 1 << 4 | 3 << 6]
+        assert pack(codes, 3).tolist() == [*low, 0b11110000]
+
+
+def test_parser_models_are_accepted_too(tmp_path):
+    """A model with nothing to concatenate and no bias, from ONNX text."""
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N,1,4,4] x) => (float[N,2] y) <float[2,1,1,1] w = {1.5, -0.25}>
+        { c = Conv (x, w)  p = GlobalAveragePool (c)  y = Flatten (p) }"""
+    classifier = read(parser.parse_model(text), tmp_path)
+    plan = BitPlan.uniform(classifier.layers, 2)
+    emitted = emit(classifier, plan, Scheme.ASYMMETRIC)
+    simulated = check_weights(emitted, classifier, plan, Scheme.ASYMMETRIC)
+    check_outputs(emitted, simulated, (2, 1, 4, 4))
