@@ -57,7 +57,13 @@ def conv_model(operator, biased, opset=17):
     rng = np.random.default_rng(len(operator))
     spatial = len(shape) - 2
     outputs = shape[1] * attributes.get("group", 1) if op == "ConvTranspose" else shape[0]
-    constants = {"w": shape, "w2": (7, outputs, *[1] * spatial), "m": (7, 6), "g": (6, 5), "h": (5,)}
+    constants = {
+        "w": shape,
+        "w2": (7, outputs, *[1] * spatial),
+        "m": (7, 6),
+        "g": (6, 5),
+        "h": (5,),
+    }
     if biased:
         constants["b"] = (outputs,)
     nodes = [
@@ -72,18 +78,21 @@ def conv_model(operator, biased, opset=17):
     ]
     size = ("N", 4, *[6] * spatial)
     tensor = helper.make_tensor_value_info
+    imports = [helper.make_opsetid("", opset)]
+    ir_version = helper.find_min_ir_version_for(imports)
+    inputs = [tensor("x", onnx.TensorProto.FLOAT, size)]
+    if ir_version < 4:  # where every initializer must be an input
+        inputs += [tensor(name, onnx.TensorProto.FLOAT, s) for name, s in constants.items()]
     graph = helper.make_graph(
         nodes,
         "g",
-        [tensor("x", onnx.TensorProto.FLOAT, size)],
+        inputs,
         [tensor("y", onnx.TensorProto.FLOAT, ("N", 5))],
         [
             numpy_helper.from_array(rng.normal(size=dims).astype(np.float32), name)
             for name, dims in constants.items()
         ],
     )
-    imports = [helper.make_opsetid("", opset)]
-    ir_version = helper.find_min_ir_version_for(imports)
     return helper.make_model(graph, opset_imports=imports, ir_version=ir_version)
 
 

@@ -1,0 +1,207 @@
+"""The verifier: an honest file passes, and every change to it is found."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+from residual_net import save_noise, save_residual_net
+
+from onnxsemi.data.load import load_images
+from onnxsemi.emit.model import emit
+from onnxsemi.errors import VerificationError
+from onnxsemi.measure.evaluator import simulate
+from onnxsemi.measure.variants import Bench
+from onnxsemi.model.read import ReadOptions, read_model
+from onnxsemi.model.targets import TargetPolicy
+from onnxsemi.pipeline.write import write_verified
+from onnxsemi.plan import BitPlan
+from onnxsemi.quantizer.affine import Scheme
+from onnxsemi.verify import verify
+
+
+class Case:
+    """A classifier with a mixed plan, its emitted model and its simulation."""
+
+    def __init__(self, folder):
+        path = save_residual_net(folder / "net.onnx")
+        self.classifier = read_model(path, ReadOptions(targets=TargetPolicy.CONV))
+        image = self.classifier.ends.image
+        noise = save_noise(folder / "noise.npz", count=20, seed=1)
+        self.images = load_images(noise, image.name, image.shape)
+        plan = BitPlan.uniform(self.classifier.layers, 6)
+        for layer in self.classifier.layers:
+            plan = plan.with_bits(layer.name, range(0, layer.channels, 2), 3)
+        self.plan = plan.with_bits("c1", [1], 32).with_bits("stem", [0, 3], 8)
+        self.model = emit(self.classifier, self.plan, Scheme.ASYMMETRIC)
+        self.simulated = simulate(self.classifier, self.plan, Scheme.ASYMMETRIC)
+
+    def verify(self, model, folder):
+        path = folder / "written.onnx"
+        onnx.save(model, path)
+        verify(path, self.classifier, self.simulated, self.images)
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    return Case(tmp_path_factory.mktemp("verify"))
+
+
+def edit(model, name, change):
+    """Apply ``change`` to the values of the initializer whose name ends so."""
+    tensor = next(t for t in model.graph.initializer if t.name.endswith(name))
+    values = numpy_helper.to_array(tensor).copy()
+    change(values)
+    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+
+
+def node(model, name):
+    return next(node for node in model.graph.node if node.name == name)
+
+
+def flip_code_bit(model):
+    def flip(codes):
+        codes[0] ^= 1
+
+    edit(model, "_6", flip)
+
+
+def one_ulp_of_a_scale(model):
+    def nudge(scale):
+        scale[-1] = np.nextafter(scale[-1], np.float32(1e9))
+
+    edit(model, "_3s", nudge)
+
+
+def one_step_of_a_zero_point(model):
+    def step(zero_point):
+        zero_point[0] ^= 1
+
+    edit(model, "_3z", step)
+
+
+def swap_two_channels(model):
+    def swap(places):
+        places[[0, 1]] = places[[1, 0]]
+
+    edit(model, "_p", swap)
+
+
+def change_a_float_channel(model):
+    def nudge(weight):
+        weight.ravel()[0] = np.nextafter(weight.ravel()[0], np.float32(1e9))
+
+    edit(model, "_32", nudge)
+
+
+def change_a_bias(model):
+    def nudge(bias):
+        bias[0] += 0.01
+
+    edit(model, "stem_b", nudge)
+
+
+def change_the_classifier(model):
+    def nudge(weight):
+        weight[0, 0] += 0.01
+
+    edit(model, "fc_w", nudge)
+
+
+def change_pads(model):
+    attribute = next(a for a in node(model, "c2").attribute if a.name == "pads")
+    attribute.ints[:] = [2, 2, 0, 0]
+
+
+def drop_a_relu(model):
+    node(model, "s").op_type = "Identity"
+
+
+def rename_a_layer(model):
+    node(model, "c2").name = "other"
+
+
+def scale_the_scores(model):
+    last = node(model, "scores")
+    last.output[0] = "raw"
+    two = numpy_helper.from_array(np.float32(1.001), "factor")
+    model.graph.initializer.append(two)
+    model.graph.node.append(helper.make_node("Mul", ["raw", "factor"], ["scores"]))
+
+
+def give_nan(model):
+    def poison(bias):
+        bias[0] = np.nan
+
+    edit(model, "fc_b", poison)
+
+
+def untie_a_shared_weight(model):
+    weight = np.zeros((8, 8, 3, 3), np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(weight, "loose"))
+    node(model, "tied2").input[1] = "loose"
+
+
+def break_the_graph(model):
+    node(model, "c2").input[0] = "nowhere"
+
+
+MUTATIONS = [
+    flip_code_bit,
+    one_ulp_of_a_scale,
+    one_step_of_a_zero_point,
+    swap_two_channels,
+    change_a_float_channel,
+    change_a_bias,
+    change_the_classifier,
+    change_pads,
+    drop_a_relu,
+    rename_a_layer,
+    scale_the_scores,
+    give_nan,
+    untie_a_shared_weight,
+    break_the_graph,
+]
+
+
+def test_an_honest_file_passes(case, tmp_path):
+    case.verify(case.model, tmp_path)
+
+
+@pytest.mark.parametrize("mutate", MUTATIONS, ids=lambda function: function.__name__)
+def test_every_mutation_is_found(case, tmp_path, mutate):
+    model = onnx.ModelProto()
+    model.CopyFrom(case.model)
+    mutate(model)
+    with pytest.raises(VerificationError):
+        case.verify(model, tmp_path)
+
+
+def test_message_names_the_layer(case, tmp_path):
+    model = onnx.ModelProto()
+    model.CopyFrom(case.model)
+    untie_a_shared_weight(model)
+    with pytest.raises(VerificationError, match="layer 'tied1'"):
+        case.verify(model, tmp_path)
+
+
+def test_a_truncated_file_is_found(case, tmp_path):
+    path = tmp_path / "written.onnx"
+    path.write_bytes(case.model.SerializeToString()[:-700])
+    with pytest.raises(VerificationError):
+        verify(path, case.classifier, case.simulated, case.images)
+
+
+def test_a_file_that_fails_is_not_left_behind_and_the_old_one_stays(case, tmp_path, monkeypatch):
+    def dishonest(*arguments):
+        model = emit(*arguments)
+        flip_code_bit(model)
+        return model
+
+    monkeypatch.setattr("onnxsemi.pipeline.write.emit", dishonest)
+    output = tmp_path / "small.onnx"
+    output.write_bytes(b"precious")
+    bench = Bench(case.classifier, case.images, Scheme.ASYMMETRIC, 1)
+    with pytest.raises(VerificationError):
+        write_verified(bench, case.plan, output)
+    assert [path.name for path in tmp_path.iterdir()] == ["small.onnx"]
+    assert output.read_bytes() == b"precious"
