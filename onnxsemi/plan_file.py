@@ -118,21 +118,26 @@ def channel_ranges(channels: Iterable[int]) -> str:
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ends)
 
 
-def parse_ranges(text: str) -> list[int]:
-    """Channel numbers from ranges.
+def parse_ranges(text: str, count: int) -> list[int]:
+    """Channel numbers from ranges, all below ``count``.
 
-    >>> parse_ranges("0-3, 5")
+    >>> parse_ranges("0-3, 5", count=6)
     [0, 1, 2, 3, 5]
 
     Raises:
-        PlanError: If the text is no list of ranges.
+        PlanError: If the text is no list of ranges, or names a channel that is not there.
     """
     channels: list[int] = []
-    for part in text.split(","):
-        first, _, last = part.strip().partition("-")
-        if not first.isdecimal() or (last and not last.isdecimal()):
-            raise PlanError(f"{part.strip()!r} is no channel range such as 0-3")
-        channels.extend(range(int(first), int(last or first) + 1))
+    for part in (part.strip() for part in text.split(",")):
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise PlanError(f"{part!r} is no channel range such as 0-3")
+        begin, end = int(first), int(last or first)
+        if end < begin:
+            raise PlanError(f"{part!r} is no channel range such as 0-3")
+        if end >= count:
+            raise PlanError(f"channel {max(begin, count)} is none of its {count} channels")
+        channels.extend(range(begin, end + 1))
     return channels
 
 
@@ -164,7 +169,7 @@ def _from_document(document: object) -> PlanFile:
 def _layer_bits(name: str, entry: Any) -> tuple[int, ...]:
     try:
         count, ranges = int(entry["channels"]), dict(entry["bits"])
-        listed = {int(bits): parse_ranges(str(text)) for bits, text in ranges.items()}
+        listed = {int(bits): parse_ranges(str(text), count) for bits, text in ranges.items()}
     except (KeyError, TypeError, ValueError) as error:
         raise PlanError(f"layer {name!r}: needs 'channels' and 'bits' ({error})") from None
     except PlanError as error:
@@ -176,11 +181,10 @@ def _layer_bits(name: str, entry: Any) -> tuple[int, ...]:
                 f"layer {name!r}: {bits} bits; allowed are {MIN_BITS} to {MAX_BITS} or {FLOAT_BITS}"
             )
         for channel in channels:
-            if channel in found or channel >= count:
-                what = "stands twice" if channel in found else f"is none of its {count} channels"
-                raise PlanError(f"layer {name!r}: channel {channel} {what}")
+            if channel in found:
+                raise PlanError(f"layer {name!r}: channel {channel} stands twice")
             found[channel] = bits
-    missing = [channel for channel in range(count) if channel not in found]
-    if missing:
-        raise PlanError(f"layer {name!r}: channel {missing[0]} is missing")
+    if not 0 < len(found) == count:
+        missing = next((c for c in range(len(found) + 1) if c not in found), 0)
+        raise PlanError(f"layer {name!r}: of its {count} channels, channel {missing} is missing")
     return tuple(found[channel] for channel in range(count))

@@ -19,7 +19,7 @@ from onnxsemi.errors import ModelError
 # ONNX Runtime never folds a DequantizeLinear by itself: it keeps it for integer kernels that a
 # weights-only file does not use, and the Conv loses its constant, blocked-layout weight.
 _FOLD_DEQUANTIZE = "session.disable_quant_qdq"
-_QUIET = 3  # ONNX Runtime's severity: errors only
+_QUIET = 4  # ONNX Runtime's severity: fatal only; what it refuses is raised, not printed
 _CPU = ["CPUExecutionProvider"]
 _REFUSALS: tuple[type[Exception], ...] = (
     RuntimeError,

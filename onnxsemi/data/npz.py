@@ -75,7 +75,7 @@ def label_array(labels: NDArray[Any], count: int, name: str) -> Int64Array:
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {key: archive[key] for key in ("x", "y", "mean", "std") if key in archive} or {
                 key: np.empty(0) for key in archive
             }

@@ -93,8 +93,8 @@ def _shape_nodes(index: GraphIndex) -> set[int]:
     """Nodes whose value depends on the shape of the data, not on the data."""
     found: set[int] = set()
     for position, node in enumerate(index.graph.node):
-        computed = [name for name in node.input if name in index.producer]
-        from_shapes = bool(computed) and all(index.producer[name] in found for name in computed)
+        varying = [name for name in node.input if name and name not in index.constants]
+        from_shapes = bool(varying) and all(index.producer.get(name) in found for name in varying)
         if node.op_type in ("Shape", "Size") or from_shapes:
             found.add(position)
     return found

@@ -8,9 +8,10 @@ from onnx import TensorProto
 from onnxsemi.errors import ModelError
 from onnxsemi.model.index import GraphIndex
 
-# Between a final Softmax and the output only the shape may change. (Raising the opset of a Softmax
-# below 13 puts a Flatten before it and a Reshape behind it.)
-_SHAPE_ONLY = ("Identity", "Reshape", "Flatten", "Squeeze")
+# Between a final Softmax and the output only shape and number format may change. (Raising the opset
+# of a Softmax below 13 puts a Flatten before it and a Reshape behind it; a float16 model that gives
+# float32 ends in a Cast.)
+_SAME_VALUES = ("Cast", "Identity", "Reshape", "Flatten", "Squeeze")
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,10 @@ def image_input(graph: onnx.GraphProto) -> ImageInput:
         )
     tensor = inputs[0].type.tensor_type
     if tensor.elem_type != TensorProto.FLOAT:
-        kind = TensorProto.DataType.Name(tensor.elem_type)
+        kind = _type_name(tensor.elem_type)
         raise ModelError(f"input {inputs[0].name!r} is {kind}: export the model with a float input")
-    shape = tuple(dim.dim_value or None for dim in tensor.shape.dim)
+    # some exporters write an axis of any size as -1
+    shape = tuple(dim.dim_value if dim.dim_value > 0 else None for dim in tensor.shape.dim)
     if len(shape) < 2:
         raise ModelError(f"input {inputs[0].name!r} has no batch axis (shape {list(shape)})")
     return ImageInput(inputs[0].name, shape)
@@ -87,17 +89,21 @@ def judged_output(graph: onnx.GraphProto, wanted: str | None) -> str:
     """The output that holds the class scores.
 
     Raises:
-        ModelError: If there are several and ``wanted`` names none of them.
+        ModelError: If there are several and ``wanted`` names none of them, or it is not float.
     """
-    names = [value.name for value in graph.output]
-    listed = ", ".join(repr(name) for name in names)
-    if wanted is not None:
-        if wanted not in names:
-            raise ModelError(f"--output {wanted!r} is not an output of the model; it has {listed}")
-        return wanted
-    if len(names) != 1:
+    kinds = {str(value.name): value.type.tensor_type.elem_type for value in graph.output}
+    listed = ", ".join(repr(name) for name in kinds)
+    if wanted is not None and wanted not in kinds:
+        raise ModelError(f"--output {wanted!r} is not an output of the model; it has {listed}")
+    if wanted is None and len(kinds) != 1:
         raise ModelError(f"the model has several outputs: choose one with --output from {listed}")
-    return str(names[0])
+    name = wanted or next(iter(kinds))
+    if kinds[name] not in (TensorProto.FLOAT, TensorProto.UNDEFINED):
+        raise ModelError(
+            f"output {name!r} is {_type_name(kinds[name])}: the float scores of the classes are "
+            "needed; export the model without an ArgMax or TopK behind them"
+        )
+    return name
 
 
 def logits_tensor(graph: onnx.GraphProto, output: str) -> str:
@@ -108,7 +114,12 @@ def logits_tensor(graph: onnx.GraphProto, output: str) -> str:
         node = graph.node[position]
         if node.op_type == "Softmax":
             return str(node.input[0])
-        if node.op_type not in _SHAPE_ONLY:
+        if node.op_type not in _SAME_VALUES:
             break
         name = node.input[0]
     return output
+
+
+def _type_name(elem_type: int) -> str:
+    known = elem_type in TensorProto.DataType.values()
+    return TensorProto.DataType.Name(elem_type) if known else f"of unknown type {elem_type}"

@@ -11,6 +11,7 @@ from onnxsemi.errors import ModelError
 
 OLDEST_OPSET = 7
 _STANDARD_DOMAINS = ("", "ai.onnx")
+_FORMAT = "protobuf"  # onnx would else guess from the name, and parse x.json as JSON
 
 
 def load_proto(path: str | os.PathLike[str]) -> onnx.ModelProto:
@@ -44,7 +45,7 @@ def default_opset(model: onnx.ModelProto) -> int:
 
 def _parse(file: Path) -> onnx.ModelProto:
     try:
-        model = onnx.load_model(file, load_external_data=False)
+        model = onnx.load_model(file, _FORMAT, load_external_data=False)
     except DecodeError:
         raise ModelError(f"{file}: not an ONNX file, or cut short in transfer") from None
     except OSError as error:
@@ -76,7 +77,7 @@ def first_line(error: Exception) -> str:
 
 def file_bytes(path: str | os.PathLike[str]) -> int:
     """Bytes of a model file and of the external data that it refers to."""
-    model = onnx.load_model(path, load_external_data=False)
+    model = onnx.load_model(path, _FORMAT, load_external_data=False)
     locations = {
         external_data_helper.ExternalDataInfo(tensor).location
         for tensor in model.graph.initializer

@@ -5,6 +5,8 @@ operator set. Initializers that are also graph inputs block it (a caller could o
 those inputs are removed first.
 """
 
+from itertools import chain, count
+
 import onnx
 
 from onnxsemi import runtime
@@ -87,9 +89,16 @@ def _keep_used_domains(model: onnx.ModelProto) -> None:
 
 
 def _name_nodes(model: onnx.ModelProto) -> None:
-    """Give each unnamed or doubly named node the name of its first output, which is unique."""
-    seen: set[str] = set()
+    """Give each unnamed or doubly named node a name of its own: that of its output, if free."""
+    taken: set[str] = set()
+    nameless: list[onnx.NodeProto] = []
     for node in model.graph.node:
-        if not node.name or node.name in seen:
-            node.name = node.output[0]
-        seen.add(node.name)
+        if not node.name or node.name in taken:
+            nameless.append(node)
+        else:
+            taken.add(node.name)
+    for node in nameless:
+        output = next(filter(None, node.output))
+        numbered = (f"{output}_{number}" for number in count(2))
+        node.name = next(name for name in chain([output], numbered) if name not in taken)
+        taken.add(node.name)

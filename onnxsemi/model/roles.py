@@ -4,12 +4,13 @@ The paper's targets are the *hidden* convolutions: not the stem, not the project
 the classifier.
 
 *stem*: no other weighted node lies between the image and it.
-*shortcut*: a 1x1 convolution that is alone on its side of a residual Add, while the other side has
-more weighted nodes, or one with a larger kernel.
+*shortcut*: a 1x1 convolution that is alone on its side of a residual Add or Sum, while the other
+side has more weighted nodes, or one with a larger kernel.
 *classifier*: no other weighted node lies between it and the logits.
 """
 
 from enum import StrEnum
+from itertools import permutations
 
 import onnx
 
@@ -54,9 +55,10 @@ def roles(graph: onnx.GraphProto, logits: str) -> dict[int, Role]:
 
 def _projection_shortcuts(index: GraphIndex, weighted: set[int]) -> set[int]:
     shortcuts: set[int] = set()
-    for _, node in index.nodes("Add"):
-        left, right = (index.upstream([name]) & weighted for name in node.input)
-        for side, other in ((left - right, right - left), (right - left, left - right)):
+    for _, node in index.nodes("Add", "Sum"):
+        sides = [index.upstream([name]) & weighted for name in node.input]
+        for one, another in permutations(sides, 2):
+            side, other = one - another, another - one
             if len(side) == 1 and _is_bypass(index, min(side), other):
                 shortcuts |= side
     return shortcuts

@@ -83,7 +83,7 @@ def find_targets(
         reason = (
             _weight_refusal(index, initializer, positions)
             or _policy_refusal(node, [role_of.get(position) for position in positions], policy)
-            or _exclusion(node.name, exclude)
+            or _exclusion([graph.node[position].name for position in positions], exclude)
         )
         if reason:
             weight = index.constants.get(initializer)
@@ -146,8 +146,9 @@ def _policy_refusal(
     return f"{outside[0]} (not in --targets {policy})" if outside else None
 
 
-def _exclusion(name: str, patterns: tuple[str, ...]) -> str | None:
-    matching = [pattern for pattern in patterns if fnmatchcase(name, pattern)]
+def _exclusion(names: list[str], patterns: tuple[str, ...]) -> str | None:
+    """Excluding one of the nodes that share a weight leaves the weight as it is."""
+    matching = [p for p in patterns if any(fnmatchcase(name, p) for name in names)]
     return f"--exclude {matching[0]}" if matching else None
 
 
