@@ -1,9 +1,8 @@
 """Files that appear whole or not at all."""
 
 import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from onnxsemi.errors import OutputError
@@ -16,13 +15,14 @@ def check_writable(path: Path) -> None:
         OutputError: If the folder is missing or not writable, or ``path`` is a folder.
     """
     folder = path.absolute().parent
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder; name a file")
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "no regular file"
+        raise OutputError(f"{path}: is {what}; name a file")
     if not folder.is_dir():
         raise OutputError(f"{path}: its folder does not exist")
     try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        _scratch(path).touch()
+        _scratch(path).unlink()
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from None
 
@@ -34,7 +34,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: If the file cannot be written.
     """
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
+    scratch = _scratch(path)
     try:
         yield scratch
         with scratch.open("rb+") as file:
@@ -43,4 +43,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
-        scratch.unlink(missing_ok=True)
+        with suppress(OSError):
+            scratch.unlink(missing_ok=True)
+
+
+def _scratch(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.part")

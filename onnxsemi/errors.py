@@ -44,3 +44,9 @@ class OutputError(OnnxSemiError):
 
 class VerificationError(OnnxSemiError):
     """The written file differs from the model that was measured."""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an exception's message, short enough for a terminal."""
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__

@@ -4,7 +4,7 @@
       "schema": 1,
       "tool": "onnxsemi 0.1.0",
       "model": "<SHA-256 of the folded model>",
-      "targets": "hidden",  "exclude": [],  "scheme": "asymmetric",
+      "targets": "hidden",  "exclude": [],  "output": null,  "scheme": "asymmetric",
       "layers": {
         "/layer1/conv1": {"channels": 16, "bits": {"8": "0-3,7", "4": "4-6,8-14", "32": "15"}}
       }
@@ -37,6 +37,7 @@ class PlanFile:
         model: SHA-256 of the folded model that the plan was made for.
         targets: Target policy that found its layers.
         exclude: Patterns of layers that were left out.
+        output: Name of the output that holds the class scores, if the model has several.
         scheme: The quantizer's scheme.
         bits: Layer name -> bitwidth of each channel.
         tool: Name and version of what wrote it.
@@ -45,6 +46,7 @@ class PlanFile:
     model: str
     targets: str
     exclude: tuple[str, ...]
+    output: str | None
     scheme: str
     bits: Mapping[str, tuple[int, ...]]
     tool: str
@@ -61,6 +63,7 @@ class PlanFile:
             "model": self.model,
             "targets": self.targets,
             "exclude": list(self.exclude),
+            "output": self.output,
             "scheme": self.scheme,
             "layers": layers,
         }
@@ -155,11 +158,17 @@ def _from_document(document: object) -> PlanFile:
     for key, kind in (("model", str), ("targets", str), ("scheme", str), ("layers", dict)):
         if not isinstance(document.get(key), kind):
             raise PlanError(f"{key!r} is missing or not a {kind.__name__}")
+    exclude, output = document.get("exclude", []), document.get("output")
+    if not isinstance(exclude, list) or not all(isinstance(text, str) for text in exclude):
+        raise PlanError("'exclude' is not a list of patterns")
+    if output is not None and not isinstance(output, str):
+        raise PlanError("'output' is not the name of an output")
     layers: dict[str, Any] = document["layers"]
     return PlanFile(
         model=document["model"],
         targets=document["targets"],
-        exclude=tuple(map(str, document.get("exclude", []))),
+        exclude=tuple(exclude),
+        output=output,
         scheme=document["scheme"],
         bits={name: _layer_bits(name, entry) for name, entry in layers.items()},
         tool=str(document.get("tool", "")),

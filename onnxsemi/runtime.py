@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from onnxsemi.errors import ModelError
+from onnxsemi.errors import ModelError, first_line
 
 # ONNX Runtime never folds a DequantizeLinear by itself: it keeps it for integer kernels that a
 # weights-only file does not use, and the Conv loses its constant, blocked-layout weight.
@@ -40,8 +40,8 @@ def load_session(
     """Open a file that onnxsemi wrote, at the full speed of the float32 model.
 
     The weights are unpacked and dequantized once, while the file loads, and stay in memory as
-    float32 constants. A default ``InferenceSession`` gives the same outputs but dequantizes anew
-    at every run.
+    float32 constants. A default ``InferenceSession`` gives the same outputs to float32 rounding, but
+    dequantizes anew at every run.
 
     Args:
         path: The ONNX file.
@@ -58,7 +58,7 @@ def load_session(
     try:
         return ort.InferenceSession(os.fspath(path), options, providers or _CPU)
     except _REFUSALS as error:
-        raise ModelError(f"{path}: ONNX Runtime refuses it: {_first_line(error)}") from error
+        raise ModelError(f"{path}: ONNX Runtime refuses it: {first_line(error)}") from error
 
 
 class Session:
@@ -84,7 +84,7 @@ class Session:
         try:
             self._session = ort.InferenceSession(model, options, _CPU)
         except _REFUSALS as error:
-            raise ModelError(f"ONNX Runtime refuses the model: {_first_line(error)}") from error
+            raise ModelError(f"ONNX Runtime refuses the model: {first_line(error)}") from error
         self.outputs = tuple(output.name for output in self._session.get_outputs())
 
     def run(self, feeds: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -96,7 +96,7 @@ class Session:
         try:
             values = self._session.run(None, feeds)
         except _REFUSALS as error:
-            raise ModelError(f"ONNX Runtime cannot run the model: {_first_line(error)}") from error
+            raise ModelError(f"ONNX Runtime cannot run the model: {first_line(error)}") from error
         return dict(zip(self.outputs, map(np.asarray, values), strict=True))
 
 
@@ -114,13 +114,8 @@ def fold(model: bytes) -> bytes:
         try:
             ort.InferenceSession(model, options, _CPU)
         except _REFUSALS as error:
-            raise ModelError(f"ONNX Runtime refuses the model: {_first_line(error)}") from error
+            raise ModelError(f"ONNX Runtime refuses the model: {first_line(error)}") from error
         return target.read_bytes()
-
-
-def version() -> str:
-    """ONNX Runtime's version."""
-    return str(ort.__version__)
 
 
 def _options() -> ort.SessionOptions:
@@ -129,7 +124,3 @@ def _options() -> ort.SessionOptions:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     return options
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:300] if str(error).strip() else repr(error)

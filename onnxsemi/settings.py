@@ -1,13 +1,14 @@
 """Everything a user can set about a compression, with its defaults."""
 
-import os
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 
 from onnxsemi.bitwidth import is_bitwidth
+from onnxsemi.choices import choice
 from onnxsemi.data.load import DataOptions
 from onnxsemi.errors import SettingsError
+from onnxsemi.measure.shards import worker_threads
 from onnxsemi.model.read import ReadOptions
+from onnxsemi.model.targets import matches
 from onnxsemi.quantizer.affine import Scheme
 from onnxsemi.search.run import SearchSettings
 
@@ -43,7 +44,7 @@ class Pin:
 
     def matches(self, layer: str) -> bool:
         """Whether the pin is about a layer."""
-        return fnmatchcase(layer, self.pattern)
+        return matches(layer, self.pattern)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,10 +77,11 @@ class Settings:
     threads: int | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "scheme", choice(Scheme, self.scheme))
+        worker_threads(self.threads)
         for flag, value in (
             ("--delta-loss-samples", self.delta_loss_samples),
             ("--search-samples", self.search_samples),
-            ("--threads", self.threads),
         ):
             if value is not None and value < 1:
                 raise SettingsError(f"{flag}: {value} must be 1 or more")
@@ -93,4 +95,4 @@ class Settings:
     @property
     def worker_threads(self) -> int:
         """Threads to use."""
-        return self.threads or os.cpu_count() or 1
+        return worker_threads(self.threads)

@@ -25,7 +25,7 @@ class LiveProgress:
             BarColumn(bar_width=16),
             TaskProgressColumn(),
             TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[best]}{task.fields[detail]}"),
+            TextColumn("{task.fields[best]}{task.fields[detail]}", markup=False),
             console=console,
             transient=True,
         )

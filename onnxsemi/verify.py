@@ -19,11 +19,10 @@ from onnx import checker, numpy_helper
 
 from onnxsemi.arrays import Float32Array
 from onnxsemi.data.images import ImageSet
-from onnxsemi.errors import VerificationError
+from onnxsemi.errors import VerificationError, first_line
 from onnxsemi.measure.shards import padded
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.expose import only_outputs, with_outputs
-from onnxsemi.model.load import first_line
 from onnxsemi.model.targets import Site
 from onnxsemi.runtime import Session
 

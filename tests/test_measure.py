@@ -112,7 +112,8 @@ def test_progress_adds_up(bench):
 
 
 def test_delta_loss_table_has_every_channel_at_every_bitwidth(bench):
-    table = exact_delta_loss(bench, (8, 4), Silent())
+    names = {layer.name for layer in bench.classifier.layers}
+    table = exact_delta_loss(bench, names, (8, 4), Silent())
     assert table.samples == len(bench.images)
     for site in bench.classifier.sites:
         values = table.nats[site.layer.name]

@@ -21,7 +21,7 @@ bitwidths = st.sampled_from([2, 3, 4, 5, 6, 7, 8, 32])
 
 
 def plan_file(bits):
-    return PlanFile("abc", "hidden", ("x*",), "asymmetric", bits, "onnxsemi 0")
+    return PlanFile("abc", "hidden", ("x*",), None, "asymmetric", bits, "onnxsemi 0")
 
 
 class TestBitPlan:

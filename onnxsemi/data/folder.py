@@ -1,8 +1,8 @@
-"""Images from a folder with one folder a class (needs Pillow: ``pip install onnxsemi[images]``).
+"""Images from a folder with one folder a class (needs Pillow: ``pip install '.[images]'``).
 
-The classes are the sub-folders in the order of their names, as torchvision's ImageFolder has them.
-A folder of images without sub-folders gives images without labels. Each image is resized so that
-its shorter side is ``resize``, and its centre ``crop`` x ``crop`` is taken.
+The classes are the sub-folders in the order of their names; hidden ones are passed over. A folder
+of images without sub-folders gives images without labels. Each image is resized so that its shorter
+side is ``resize``, and its centre ``crop`` x ``crop`` is taken.
 """
 
 from collections.abc import Iterator
@@ -49,7 +49,10 @@ def read_folder(path: Path, framing: Framing, normalization: Normalization) -> I
     Raises:
         DataError: If Pillow is missing, there is no image, or one cannot be read.
     """
-    classes = sorted(entry for entry in path.iterdir() if entry.is_dir())
+    classes = sorted(e for e in path.iterdir() if e.is_dir() and not e.name.startswith("."))
+    empty = [folder.name for folder in classes if not any(_images(folder))]
+    if empty:
+        raise DataError(f"{path}: class folder {empty[0]!r} has no images")
     files = [(file, label) for label, folder in enumerate(classes) for file in _images(folder)]
     files = files or [(file, -1) for file in _images(path)]
     if not files:
@@ -68,7 +71,7 @@ def _read(file: Path, framing: Framing) -> UInt8Array:
     try:
         from PIL import Image, UnidentifiedImageError  # noqa: PLC0415  optional
     except ImportError:
-        raise DataError("image folders need Pillow: pip install 'onnxsemi[images]'") from None
+        raise DataError("image folders need Pillow: pip install Pillow") from None
     try:
         with Image.open(file) as image:
             whole = image.convert("L" if framing.colours == 1 else "RGB")

@@ -6,6 +6,7 @@ batch at a time; float32 arrays are taken as they are, in the model's own layout
 
 import hashlib
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +49,7 @@ class ImageSet:
         name: Where they come from, for messages.
         pixels: uint8[N, H, W, C], or float32[N, ...] in the model's layout. Read-only.
         labels: int64[N], or None.
-        normalization: Applied to uint8 pixels; None for float32 arrays.
+        normalization: Applied to uint8 pixels, by default only the division by 255.
         channels_first: Whether the model takes [N, C, H, W]; set by :meth:`fit`.
     """
 
@@ -59,11 +60,13 @@ class ImageSet:
     channels_first: bool = True
 
     def __post_init__(self) -> None:
-        if len(self.pixels) == 0:
-            raise DataError(f"{self.name}: no images")
-        object.__setattr__(self, "pixels", read_only(self.pixels))
+        pixels = image_array(np.asarray(self.pixels), self.name)
+        if pixels.dtype == np.uint8 and self.normalization is None:
+            object.__setattr__(self, "normalization", Normalization())
+        object.__setattr__(self, "pixels", read_only(pixels))
         if self.labels is not None:
-            object.__setattr__(self, "labels", read_only(self.labels))
+            labels = label_array(np.asarray(self.labels), len(pixels), self.name)
+            object.__setattr__(self, "labels", read_only(labels))
 
     def __len__(self) -> int:
         """Number of images."""
@@ -72,7 +75,7 @@ class ImageSet:
     def batch(self, start: int, stop: int) -> Float32Array:
         """Model input for images ``start`` to ``stop``: float32[stop - start, ...]."""
         pixels = self.pixels[start:stop]
-        if self.normalization is None:
+        if self.normalization is None or pixels.dtype != np.uint8:
             return np.asarray(pixels, np.float32)
         images = self.normalization.apply(np.asarray(pixels, np.uint8))
         # [N, H, W, C] -> [N, C, H, W]
@@ -125,15 +128,9 @@ class ImageSet:
             )
 
     def digests(self) -> list[bytes]:
-        """A digest of each image's pixels."""
-        return [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in self.pixels]
-
-    def fingerprint(self) -> str:
-        """SHA-256 over pixels, labels and normalization."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.pixels).tobytes())
-        digest.update(b"" if self.labels is None else self.labels.tobytes())
-        digest.update(repr((self.pixels.shape, self.normalization)).encode())
-        return digest.hexdigest()
+        """A digest of each image as the model sees it."""
+        images = (self.batch(index, index + 1) for index in range(len(self)))
+        return [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]
 
     def _misfit(self, found: tuple[int, ...], wanted: tuple[int | None, ...]) -> DataError:
         shown = ", ".join("any" if size is None else str(size) for size in wanted[1:])
@@ -147,3 +144,38 @@ def _fits(found: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
     return len(found) == len(wanted) and all(
         size in (None, have) for have, size in zip(found[1:], wanted[1:], strict=True)
     )
+
+
+def image_array(images: NDArray[Any], name: str) -> NDArray[Any]:
+    """uint8[N, H, W, C] as it is, any float as float32; all of it finite.
+
+    Raises:
+        DataError: With the first bad index.
+    """
+    if len(images.shape) < 2 or images.size == 0:
+        raise DataError(f"{name}: no images: 'x' has shape {list(images.shape)}")
+    if images.dtype == np.uint8:
+        if images.ndim != 4:
+            raise DataError(
+                f"{name}: uint8 images need shape [N, H, W, C], 'x' has {list(images.shape)}"
+            )
+        return images
+    if not np.issubdtype(images.dtype, np.floating):
+        raise DataError(f"{name}: 'x' is {images.dtype}; it must be uint8 or float32")
+    bad = np.flatnonzero(~np.isfinite(images).reshape(len(images), -1).all(axis=1))
+    if bad.size:
+        raise DataError(f"{name}: image {bad[0]} holds NaN or infinity")
+    return images.astype(np.float32)
+
+
+def label_array(labels: NDArray[Any], count: int, name: str) -> Int64Array:
+    """Labels as int64[N].
+
+    Raises:
+        DataError: If there is not one whole number an image.
+    """
+    if labels.shape != (count,):
+        raise DataError(f"{name}: {count} images, but 'y' has shape {list(labels.shape)}")
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise DataError(f"{name}: 'y' is {labels.dtype}; it must be whole numbers")
+    return labels.astype(np.int64)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from onnxsemi.choices import choice
 from onnxsemi.data.folder import Framing, read_folder
 from onnxsemi.data.images import ImageSet, Normalization
 from onnxsemi.data.npz import read_npz
@@ -38,6 +39,13 @@ class DataOptions:
     resize: int | None = None
     crop: int | None = None
     preset: Preset | None = None
+
+    def __post_init__(self) -> None:
+        if self.preset is not None:
+            object.__setattr__(self, "preset", choice(Preset, self.preset))
+        for flag, value in (("--resize", self.resize), ("--crop", self.crop)):
+            if value is not None and value < 1:
+                raise DataError(f"{flag}: {value} must be 1 or more")
 
     def filled(self) -> "DataOptions":
         """With the preset's values where nothing was given."""

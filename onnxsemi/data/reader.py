@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxsemi.data.images import ImageSet
-from onnxsemi.data.npz import image_array
 from onnxsemi.errors import DataError
 
 
@@ -29,9 +28,9 @@ def read_all(reader: BatchReader, input_name: str) -> ImageSet:
     while (feed := reader.get_next()) is not None:
         if input_name not in feed:
             raise DataError(f"{name}: a feed has {sorted(feed)}, but not the input {input_name!r}")
-        batches.append(np.asarray(feed[input_name]))
+        batches.append(np.atleast_1d(feed[input_name]))
     if not batches:
         raise DataError(f"{name}: no images (was the reader used before? then rewind it)")
     if len({batch.shape[1:] for batch in batches}) > 1:
         raise DataError(f"{name}: batches differ in shape beyond the batch axis")
-    return ImageSet(name, image_array(np.concatenate(batches), name))
+    return ImageSet(name, np.concatenate(batches))

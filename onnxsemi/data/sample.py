@@ -34,15 +34,21 @@ def stratified(classes: Int64Array, count: int, seed: int) -> Int64Array:
 
 
 def split(images: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, ImageSet]:
-    """Disjoint search and report images; ``fraction`` of them go to the report.
+    """Disjoint search and report images; about ``fraction`` of them go to the report.
+
+    Copies of an image go where the first of them goes.
 
     Raises:
         DataError: If the images have no labels to stratify by, or one side would be empty.
     """
     if images.labels is None:
         raise DataError(f"{images.name}: images without labels cannot be stratified")
-    report = stratified(images.labels, round(len(images) * fraction), seed)
-    search = np.setdiff1d(np.arange(len(images)), report)
+    _, first, copy_of = np.unique(images.digests(), return_index=True, return_inverse=True)
+    order = np.argsort(first)  # so that the draw follows the order of the images
+    first = first[order]
+    drawn = stratified(images.labels[first], round(len(first) * fraction), seed)
+    in_report = np.isin(copy_of, order[drawn])
+    report, search = np.flatnonzero(in_report), np.flatnonzero(~in_report)
     if not len(report) or not len(search):
         raise DataError(f"{images.name}: {len(images)} images are too few to split in two")
     return images.select(search), images.select(report)

@@ -13,9 +13,9 @@ from onnxsemi.bitwidth import FLOAT_BITS, MAX_BITS
 from onnxsemi.emit.builder import Builder
 from onnxsemi.emit.qdq import weight_path
 from onnxsemi.emit.unpack import OPSET, PLAIN_OPSET
-from onnxsemi.errors import ModelError
+from onnxsemi.errors import ModelError, first_line
 from onnxsemi.model.classifier import Classifier
-from onnxsemi.model.load import default_opset, first_line
+from onnxsemi.model.load import default_opset
 from onnxsemi.plan import BitPlan
 from onnxsemi.quantizer.affine import Scheme
 
@@ -53,7 +53,7 @@ def emit(classifier: Classifier, plan: BitPlan, scheme: Scheme) -> onnx.ModelPro
             users[name].inputs[1] = weight
     graph.cleanup().toposort()
     model: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
-    return _finished(model, metadata(plan, scheme))
+    return _finished(model, {**classifier.properties, **metadata(plan, scheme)})
 
 
 def metadata(plan: BitPlan, scheme: Scheme) -> dict[str, str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import onnx
 
 from onnxsemi.bitwidth import FLOAT_BITS
+from onnxsemi.errors import ModelError
 from onnxsemi.model.index import GraphIndex
 from onnxsemi.model.roles import WEIGHTED
 
@@ -38,7 +39,7 @@ class InspectedLayer:
 
     Attributes:
         name: Node name.
-        shape: Shape of the weight, output channels first; empty if it is no constant.
+        shape: Shape of the weight as the operator stores it; empty if the file does not say.
         status: "target", "quantized", or why it is no target.
         groups: What the file stores, widest first.
     """
@@ -58,7 +59,11 @@ def stored_layers(model: onnx.ModelProto) -> tuple[InspectedLayer, ...]:
     """Weighted layers in graph order with the groups of channels that the file stores."""
     index = GraphIndex.of(model.graph)
     layers = []
+    seen: set[str] = set()
     for _, node in index.nodes(*WEIGHTED):
+        if node.input[1] in seen:  # a shared weight is stored once
+            continue
+        seen.add(node.input[1])
         groups = tuple(_group(index, tensor) for tensor in _group_tensors(index, node.input[1]))
         quantized = any(group.bits != FLOAT_BITS for group in groups)
         shape = (
@@ -83,8 +88,11 @@ def _group(index: GraphIndex, name: str) -> StoredGroup:
         channels = tensor.dims[0] if tensor is not None else 0
         return StoredGroup(FLOAT_BITS, channels, _bytes(index, name), 0)
     codes = _root(index, node.input[0])
+    bits = codes.rpartition("_")[2]
+    if not bits.isdecimal() or node.input[1] not in index.constants:
+        raise ModelError(f"weight {name!r} was changed since onnxsemi wrote it: not readable")
     return StoredGroup(
-        bits=int(codes.rpartition("_")[2]),
+        bits=int(bits),
         channels=index.constants[node.input[1]].dims[0],
         code_bytes=_bytes(index, codes),
         scale_bytes=sum(_bytes(index, part) for part in node.input[1:]),

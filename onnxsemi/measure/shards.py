@@ -4,6 +4,7 @@ Every session runs on one thread and several shards run at once, so that results
 how many threads there are; results are put in order before anything is summed.
 """
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from onnxsemi.errors import SettingsError
 
 SHARD_IMAGES = 32  # measured: larger shards leave the cache and are slower
 
@@ -43,6 +46,19 @@ def padded(rows: NDArray[Any], batch: int | None) -> NDArray[Any]:
     if batch is None or len(rows) == batch:
         return rows
     return np.concatenate([rows, np.repeat(rows[-1:], batch - len(rows), axis=0)])
+
+
+def worker_threads(threads: int | None) -> int:
+    """Shards to work on at once: ``threads``, or one a core if it is None.
+
+    Raises:
+        SettingsError: If it is below 1.
+    """
+    if threads is None:
+        return os.cpu_count() or 1
+    if threads < 1:
+        raise SettingsError(f"--threads: {threads} must be 1 or more")
+    return threads
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """A classifier that was read: its folded graph, its ends, its target layers."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +24,8 @@ class Classifier:
         ends: Its image input, its output and its logits.
         sites: Target layers in graph order.
         skipped: Weighted layers that are no targets, with reasons.
+        fingerprint: SHA-256 of the graph as it was loaded.
+        properties: The file's own ``metadata_props``.
         notes: What reading changed that a user should know, a sentence each.
     """
 
@@ -32,6 +33,8 @@ class Classifier:
     ends: Ends
     sites: tuple[Site, ...]
     skipped: tuple[Skipped, ...]
+    fingerprint: str
+    properties: Mapping[str, str]
     notes: tuple[str, ...] = ()
 
     @property
@@ -58,17 +61,6 @@ class Classifier:
                 stored = site.layout.to_stored(weights[site.layer.name])
                 tensor.CopyFrom(numpy_helper.from_array(stored, tensor.name))
         return proto
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 over every initializer of the folded model, its nodes and their order."""
-        digest = hashlib.sha256()
-        for node in self.proto.graph.node:
-            digest.update("\0".join([node.op_type, *node.input, ""]).encode())
-        for tensor in self.proto.graph.initializer:
-            digest.update(f"{tensor.name}\0{list(tensor.dims)}\0".encode())
-            digest.update(numpy_helper.to_array(tensor).tobytes())
-        return digest.hexdigest()
 
     @cached_property
     def parameters(self) -> int:

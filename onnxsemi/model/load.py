@@ -1,5 +1,6 @@
 """A path -> a checked ONNX ModelProto with all its weights, or one clear refusal."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import checker, external_data_helper, inliner
 
-from onnxsemi.errors import ModelError
+from onnxsemi.errors import ModelError, first_line
 
 OLDEST_OPSET = 7
 _STANDARD_DOMAINS = ("", "ai.onnx")
@@ -24,7 +25,8 @@ def load_proto(path: str | os.PathLike[str]) -> onnx.ModelProto:
     if not file.exists():
         raise ModelError(f"{path}: no such file")
     if not file.is_file():
-        raise ModelError(f"{path}: is a folder, not an ONNX file")
+        what = "a folder" if file.is_dir() else "no regular file"
+        raise ModelError(f"{path}: is {what}, not an ONNX file")
     model = _parse(file)
     _read_external_data(model, file)
     _check(model, file)
@@ -33,6 +35,18 @@ def load_proto(path: str | os.PathLike[str]) -> onnx.ModelProto:
             f"{path}: opset {default_opset(model)} is older than {OLDEST_OPSET}; export it anew"
         )
     return inliner.inline_local_functions(model) if model.functions else model
+
+
+def fingerprint(model: onnx.ModelProto) -> str:
+    """SHA-256 over nodes, initializers, inputs and outputs of a loaded model.
+
+    Taken before folding, so that another version of ONNX Runtime does not change it.
+    """
+    graph = model.graph
+    digest = hashlib.sha256(str(default_opset(model)).encode())
+    for part in (*graph.input, *graph.output, *graph.node, *graph.initializer):
+        digest.update(part.SerializeToString(deterministic=True))
+    return digest.hexdigest()
 
 
 def default_opset(model: onnx.ModelProto) -> int:
@@ -69,19 +83,17 @@ def _check(model: onnx.ModelProto, file: Path) -> None:
         raise ModelError(f"{file}: damaged or not valid ONNX: {first_line(error)}") from None
 
 
-def first_line(error: Exception) -> str:
-    """The first line of an exception's message, short enough for a terminal."""
-    text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__
-
-
 def file_bytes(path: str | os.PathLike[str]) -> int:
     """Bytes of a model file and of the external data that it refers to."""
+    return sum(file.stat().st_size for file in model_files(path))
+
+
+def model_files(path: str | os.PathLike[str]) -> list[Path]:
+    """The model file and the files of external data that it refers to."""
     model = onnx.load_model(path, _FORMAT, load_external_data=False)
     locations = {
         external_data_helper.ExternalDataInfo(tensor).location
         for tensor in model.graph.initializer
         if external_data_helper.uses_external_data(tensor)
     }
-    files = [Path(path), *(Path(path).parent / location for location in sorted(locations))]
-    return sum(file.stat().st_size for file in files)
+    return [Path(path), *(Path(path).parent / location for location in sorted(locations))]

@@ -3,10 +3,11 @@
 import os
 from dataclasses import dataclass
 
+from onnxsemi.choices import choice
 from onnxsemi.errors import ModelError
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.head import find_ends
-from onnxsemi.model.load import load_proto
+from onnxsemi.model.load import fingerprint, load_proto
 from onnxsemi.model.normalize import normalize
 from onnxsemi.model.targets import TargetPolicy, find_targets
 from onnxsemi.model.widen import is_float16, widen
@@ -26,6 +27,9 @@ class ReadOptions:
     exclude: tuple[str, ...] = ()
     output: str | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "targets", choice(TargetPolicy, self.targets))
+
 
 def read_model(path: str | os.PathLike[str], options: ReadOptions | None = None) -> Classifier:
     """Read, check and fold a classifier, and find its target layers.
@@ -39,6 +43,8 @@ def read_model(path: str | os.PathLike[str], options: ReadOptions | None = None)
     """
     options = options or ReadOptions()
     proto = load_proto(path)
+    digest = fingerprint(proto)
+    properties = {entry.key: entry.value for entry in proto.metadata_props}
     try:
         notes = []
         if is_float16(proto):
@@ -50,4 +56,4 @@ def read_model(path: str | os.PathLike[str], options: ReadOptions | None = None)
         sites, skipped = find_targets(proto.graph, ends.logits, options.targets, options.exclude)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
-    return Classifier(proto, ends, sites, skipped, tuple(notes))
+    return Classifier(proto, ends, sites, skipped, digest, properties, tuple(notes))

@@ -58,6 +58,11 @@ class Skipped:
     shape: tuple[int, ...] = ()
 
 
+def matches(name: str, pattern: str) -> bool:
+    """Whether a layer is named by a shell pattern, or literally (names may hold brackets)."""
+    return name == pattern or fnmatchcase(name, pattern)
+
+
 def find_targets(
     graph: onnx.GraphProto, logits: str, policy: TargetPolicy, exclude: tuple[str, ...] = ()
 ) -> tuple[tuple[Site, ...], tuple[Skipped, ...]]:
@@ -92,9 +97,13 @@ def find_targets(
         else:
             sites.append(_site(index, initializer, positions))
     if not sites:
+        advice = [
+            *(["--targets all"] if policy is not TargetPolicy.ALL else []),
+            *(["fewer --exclude patterns"] if exclude else []),
+        ]
         raise ModelError(
-            f"no layer is left to quantize with --targets {policy}: try --targets all"
-            + (", or fewer --exclude patterns" if exclude else "")
+            f"no layer is left to quantize with --targets {policy}"
+            + (f": try {' or '.join(advice)}" if advice else f" ({skipped[0].reason})")
         )
     return tuple(sites), tuple(skipped)
 
@@ -148,7 +157,7 @@ def _policy_refusal(
 
 def _exclusion(names: list[str], patterns: tuple[str, ...]) -> str | None:
     """Excluding one of the nodes that share a weight leaves the weight as it is."""
-    matching = [p for p in patterns if any(fnmatchcase(name, p) for name in names)]
+    matching = [p for p in patterns if any(matches(name, p) for name in names)]
     return f"--exclude {matching[0]}" if matching else None
 
 

@@ -7,10 +7,11 @@ import numpy as np
 
 from onnxsemi.data.images import ImageSet
 from onnxsemi.data.load import Data, DataOptions, load_images
-from onnxsemi.errors import PlanError
+from onnxsemi.errors import DataError, PlanError
 from onnxsemi.measure.forward import forward
 from onnxsemi.measure.metrics import hits
 from onnxsemi.measure.paired import Paired
+from onnxsemi.measure.shards import worker_threads
 from onnxsemi.measure.variants import Bench
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.head import ImageInput
@@ -50,12 +51,15 @@ def apply(
         OnnxSemiError: If the model or the data cannot be used, or the written file is not what the
             plan says. No file is written then, and an existing one is left as it is.
     """
+    workers = worker_threads(threads)
     check_output(Path(output), model, plan, data)
     document = read_plan(plan)
     policy, scheme = _named(document, str(plan))
-    classifier = read_model(model, ReadOptions(targets=policy, exclude=document.exclude))
+    classifier = read_model(
+        model, ReadOptions(targets=policy, exclude=document.exclude, output=document.output)
+    )
     bits = _fitted(document, classifier, str(plan))
-    image, workers = classifier.ends.image, threads or os.cpu_count() or 1
+    image = classifier.ends.image
     if data is None:
         has_labels, images = False, random_images(image)
     else:
@@ -76,6 +80,8 @@ def apply(
 
 def random_images(image: ImageInput) -> ImageSet:
     """Seeded standard normal noise in the model's layout, to compare two models on without data."""
+    if len(image.shape) == 4 and image.shape[1] is None:
+        raise DataError("the model's input leaves the number of colour channels open: give --data")
     shape = (image.batch or _FREE_AXIS, *(size or _FREE_AXIS for size in image.shape[1:]))
     noise = np.random.default_rng(0).standard_normal(shape, np.float32)
     return ImageSet("random images", noise)

@@ -77,11 +77,16 @@ def compress(
     check_output(target, model, data, report_data)
     check_writable(plan_path(target))
     prepared = prepare(model, data, report_data, settings)
+    report_bench = prepared.bench(prepared.report)
+    before = forward(  # first, so that images that the model cannot take are found at once
+        prepared.classifier.proto, prepared.classifier.ends, prepared.report, report_bench.threads
+    )
     found = find(prepared, measure_delta_loss(prepared, progress), progress)
     plan = found.chosen.plan
     with whole_file(plan_path(target)) as scratch:
         scratch.write_text(plan_file(prepared, plan).to_json(), encoding="utf-8")
-        report = _write(prepared, plan, target)
+        after = write_verified(report_bench, plan, target)
+    labels = report_bench.labels
     return CompressResult(
         output=target,
         plan_file=plan_path(target),
@@ -90,7 +95,7 @@ def compress(
         trajectory=found.trajectory,
         sizes=sizes(model, target, prepared.classifier, plan),
         search=found.search,
-        report=report,
+        report=Paired.of(hits(before, labels), hits(after, labels)),
         delta_loss_samples=0 if _unsplit(settings) else len(prepared.delta_loss),
         has_labels=prepared.has_labels,
         cost=found.cost,
@@ -118,7 +123,8 @@ def measure_delta_loss(prepared: Prepared, progress: Progress | None = None) -> 
         return MeasuredDeltaLoss(None, 0.0)
     began = time.perf_counter()
     bits = prepared.settings.search.bits
-    table = exact_delta_loss(prepared.bench(prepared.delta_loss), bits, progress or Silent())
+    bench, free = prepared.bench(prepared.delta_loss), prepared.free()
+    table = exact_delta_loss(bench, free, bits, progress or Silent())
     return MeasuredDeltaLoss(table, time.perf_counter() - began)
 
 
@@ -165,18 +171,11 @@ def plan_file(prepared: Prepared, plan: BitPlan) -> PlanFile:
         model=prepared.classifier.fingerprint,
         targets=settings.model.targets,
         exclude=settings.model.exclude,
+        output=settings.model.output,
         scheme=settings.scheme,
         bits=plan.bits,
         tool=f"onnxsemi {__about__.VERSION}",
     )
-
-
-def _write(prepared: Prepared, plan: BitPlan, output: Path) -> Paired:
-    classifier, report = prepared.classifier, prepared.report
-    bench = prepared.bench(report)
-    before = forward(classifier.proto, classifier.ends, report, bench.threads)
-    after = write_verified(bench, plan, output)
-    return Paired.of(hits(before, bench.labels), hits(after, bench.labels))
 
 
 def _checked(trajectory: Trajectory, settings: Settings) -> Point:

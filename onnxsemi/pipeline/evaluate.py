@@ -12,8 +12,10 @@ from onnxsemi.errors import ModelError
 from onnxsemi.measure.forward import forward
 from onnxsemi.measure.metrics import cross_entropy, hits, kl_divergence
 from onnxsemi.measure.paired import Paired
+from onnxsemi.measure.shards import worker_threads
 from onnxsemi.model.head import Ends, find_ends
 from onnxsemi.model.load import load_proto
+from onnxsemi.model.widen import is_float16, widen
 from onnxsemi.results import EvaluateResult
 
 
@@ -39,7 +41,7 @@ def evaluate(
     Raises:
         OnnxSemiError: If a model or the data cannot be used.
     """
-    workers = threads or os.cpu_count() or 1
+    workers = worker_threads(threads)
     proto, ends = _open(model, output)
     images = load_images(data, ends.image.name, ends.image.shape, data_options)
     logits = forward(proto, ends, images, workers)
@@ -68,6 +70,7 @@ def evaluate(
 
 def _open(path: str | os.PathLike[str], output: str | None) -> tuple[onnx.ModelProto, Ends]:
     proto = load_proto(path)
+    proto = widen(proto) if is_float16(proto) else proto
     try:
         return proto, find_ends(proto.graph, output)
     except ModelError as error:

@@ -37,7 +37,8 @@ def _float_layers(
 ) -> tuple[InspectedLayer, ...]:
     classifier = read_model(path, options)
     targets = (
-        InspectedLayer(layer.name, layer.weight.shape, "target", ()) for layer in classifier.layers
+        InspectedLayer(site.layer.name, site.layout.stored, "target", ())
+        for site in classifier.sites
     )
     others = (InspectedLayer(skip.name, skip.shape, skip.reason, ()) for skip in classifier.skipped)
     found = {layer.name: layer for layer in (*targets, *others)}

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import onnx
+from google.protobuf.message import DecodeError
 
 from onnxsemi.arrays import Float32Array
 from onnxsemi.atomic import check_writable, whole_file
@@ -14,7 +15,7 @@ from onnxsemi.measure.evaluator import simulate
 from onnxsemi.measure.forward import forward
 from onnxsemi.measure.variants import Bench
 from onnxsemi.model.classifier import Classifier
-from onnxsemi.model.load import file_bytes
+from onnxsemi.model.load import file_bytes, model_files
 from onnxsemi.plan import BitPlan
 from onnxsemi.results import Sizes
 from onnxsemi.verify import verify
@@ -29,9 +30,18 @@ def check_output(output: Path, *inputs: object) -> None:
         OutputError: With the reason.
     """
     check_writable(output)
-    for source in inputs:
-        if isinstance(source, str | os.PathLike) and _same_file(output, Path(source)):
+    paths = [Path(source) for source in inputs if isinstance(source, str | os.PathLike)]
+    for path in [file for source in paths for file in _files(source)]:
+        if _same_file(output, path):
             raise OutputError(f"{output}: is an input too; choose another name")
+
+
+def _files(source: Path) -> list[Path]:
+    """The input itself, and the external data of a model."""
+    try:
+        return model_files(source)
+    except (OSError, DecodeError):
+        return [source]  # no model; whatever is wrong with it is said where it is read
 
 
 def _same_file(one: Path, other: Path) -> bool:

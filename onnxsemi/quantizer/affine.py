@@ -99,7 +99,7 @@ def quantize(
     flat = weight.reshape(len(weight), -1)  # [C, ...] -> [C, P]
     low = np.minimum(flat.min(axis=1), 0).astype(np.float64)
     high = np.maximum(flat.max(axis=1), 0).astype(np.float64)
-    grid = _asymmetric_grid if scheme is Scheme.ASYMMETRIC else _symmetric_grid
+    grid = _asymmetric_grid if Scheme(scheme) is Scheme.ASYMMETRIC else _symmetric_grid
     scale, zero = grid(low, high, bits)
     constant = flat.min(axis=1) == flat.max(axis=1)
     scale = np.where(constant, _distance_from_zero(flat[:, 0]), scale)

@@ -48,7 +48,7 @@ def apply_document(result: ApplyResult) -> Document:
     """An applied plan."""
     return _header() | {
         "output": str(result.output),
-        "answers_compared_with": _labels(result.has_labels),
+        "answers_compared_with": None if result.report is None else _labels(result.has_labels),
         "sizes": _sizes(result.sizes),
         "report": None if result.report is None else _paired(result.report),
         "plan": _plan(result.plan),

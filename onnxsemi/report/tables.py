@@ -77,7 +77,7 @@ def _float_table(layers: Iterable[InspectedLayer]) -> Table:
     for heading in ("layer", "weight", "role"):
         table.add_column(heading, overflow="fold")
     for layer in layers:
-        table.add_row(layer.name, "x".join(map(str, layer.shape)), layer.status)
+        table.add_row(Text(layer.name), "x".join(map(str, layer.shape)), Text(layer.status))
     return table
 
 
@@ -85,10 +85,10 @@ def _stored_table(layers: Iterable[InspectedLayer]) -> Table:
     table = _table("layer", "bits", "channels", "code bytes", "scale bytes")
     for layer in layers:
         if not layer.groups:
-            table.add_row(layer.name, "32", "", "", "")
+            table.add_row(Text(layer.name), "32", "", "", "")
         for place, group in enumerate(layer.groups):
             table.add_row(
-                "" if place else layer.name,
+                "" if place else Text(layer.name),
                 str(group.bits),
                 str(group.channels),
                 f"{group.code_bytes:,}",

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxsemi.bitwidth import DEFAULT_LADDER
+from onnxsemi.bitwidth import DEFAULT_LADDER, ladder
+from onnxsemi.choices import choice
 from onnxsemi.errors import SettingsError
 from onnxsemi.layers import Semilayer
 from onnxsemi.measure.seam import DeltaLossTable, Evaluator
@@ -34,6 +35,9 @@ class SearchSettings:
     max_drop: float = 0.0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "bits", ladder(self.bits))
+        object.__setattr__(self, "order", choice(Order, self.order))
+        object.__setattr__(self, "split", choice(Split, self.split))
         if not 0 <= self.max_drop <= 100:
             raise SettingsError(f"--max-drop: {self.max_drop} is outside 0 to 100 points")
 
