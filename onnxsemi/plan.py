@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 
 from onnxsemi.bitwidth import FLOAT_BITS, is_bitwidth
@@ -61,12 +62,12 @@ class BitPlan:
         """Channels of ``layer`` that are still float32, ascending."""
         return tuple(i for i, bits in enumerate(self.bits[layer]) if bits == FLOAT_BITS)
 
-    @property
+    @cached_property
     def parameters(self) -> int:
         """Number of target weights."""
         return sum(len(bits) * self.channel_params[name] for name, bits in self.bits.items())
 
-    @property
+    @cached_property
     def weight_bits(self) -> int:
         """Bits that all target weights take together."""
         return sum(sum(bits) * self.channel_params[name] for name, bits in self.bits.items())

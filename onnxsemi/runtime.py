@@ -40,8 +40,8 @@ def load_session(
     """Open a file that onnxsemi wrote, at the full speed of the float32 model.
 
     The weights are unpacked and dequantized once, while the file loads, and stay in memory as
-    float32 constants. A default ``InferenceSession`` gives the same outputs to float32 rounding, but
-    dequantizes anew at every run.
+    float32 constants. A default ``InferenceSession`` gives the same outputs to float32 rounding,
+    but dequantizes anew at every run.
 
     Args:
         path: The ONNX file.

@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
+from command_line import compress_command, run
+from residual_net import save_noise, save_residual_net
 
 PROJECT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("ONNXSEMI_SHARED", PROJECT.parent / "shared"))
@@ -23,3 +25,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def shared() -> Path:
     """Folder of the shared models, data and reference tables."""
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model, search and report images, and one compressed file with its plan."""
+    folder = tmp_path_factory.mktemp("commands")
+    save_residual_net(folder / "model.onnx")
+    save_noise(folder / "search.npz", count=60, seed=1)
+    save_noise(folder / "report.npz", count=40, seed=2)
+    result = run(*compress_command(folder, "small.onnx"))
+    assert result.exit_code == 0, result.output
+    return folder

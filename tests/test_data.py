@@ -116,6 +116,25 @@ class TestNpz:
             images.check_labels(5)
 
 
+class TestImageSet:
+    @pytest.mark.parametrize(
+        ("arrays", "words"),
+        [
+            ((np.full((2, 3, 4, 5), np.nan, np.float32),), "image 0 holds NaN"),
+            ((pixels(3), np.zeros(2, int)), "3 images, but 'y'"),
+            ((pixels(0),), "no images"),
+        ],
+        ids=["nan", "labels", "empty"],
+    )
+    def test_is_checked_like_a_file(self, arrays, words):
+        with pytest.raises(DataError, match=words):
+            ImageSet("mine", *arrays)
+
+    def test_uint8_without_normalization_is_divided_by_255(self):
+        found = load(ImageSet("mine", np.full((1, 4, 5, 3), 255, np.uint8))).batch(0, 1)
+        assert (found == 1).all()
+
+
 class TestFolder:
     @pytest.fixture
     def folder(self, tmp_path):
@@ -159,9 +178,20 @@ class TestFolder:
         assert load(folder, shape=(None, 3, None, None), crop=6).pixels.shape == (4, 6, 6, 3)
 
     def test_no_images(self, tmp_path):
-        (tmp_path / "class").mkdir()
         with pytest.raises(DataError, match="no images"):
             load(tmp_path, shape=(None, 3, 4, 4))
+
+    def test_hidden_folders_are_no_classes_and_empty_ones_are_refused(self, folder):
+        (folder / ".cache").mkdir()
+        assert load(folder, shape=(None, 3, 4, 4)).labels.tolist() == [0, 0, 1, 1]
+        (folder / "a_zero").mkdir()
+        with pytest.raises(DataError, match="'a_zero' has no images"):
+            load(folder, shape=(None, 3, 4, 4))
+
+    @pytest.mark.parametrize("option", ["resize", "crop"])
+    def test_no_size_at_all(self, option):
+        with pytest.raises(DataError, match=f"--{option}: 0"):
+            DataOptions(**{option: 0})
 
     def test_broken_image_is_named(self, folder):
         (folder / "a_first" / "9.png").write_bytes(b"no image")
@@ -225,11 +255,23 @@ class TestSamples:
         assert sorted(search.digests() + report.digests()) == sorted(images.digests())
         refuse_overlap(search, report)
 
+    def test_copies_of_an_image_stay_on_one_side(self):
+        once = pixels(20)
+        images = ImageSet("all", np.concatenate([once, once, once[:5]]), np.arange(45) % 2)
+        search, report = split(images, 0.4, seed=0)
+        assert len(search) + len(report) == 45
+        refuse_overlap(search, report)
+
     @pytest.mark.parametrize("fraction", [0.001, 0.999])
     def test_too_few_to_split(self, fraction):
         images = ImageSet("all", pixels(10), self.LABELS[:10], Normalization())
         with pytest.raises(DataError, match="too few"):
             split(images, fraction, seed=0)
+
+    def test_overlap_is_found_whatever_the_images_are_stored_as(self):
+        one = ImageSet("one", pixels(4), None, Normalization(mean=(0.5,), std=(0.5,)))
+        with pytest.raises(DataError, match="4 of its 4"):
+            refuse_overlap(one, ImageSet("floats", one.batch(0, 4)))
 
     def test_overlap_is_refused_with_the_first_image(self):
         one = ImageSet("one", pixels(10), None, Normalization())

@@ -9,14 +9,11 @@ import onnx
 import onnxruntime
 import openvino
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from onnx import helper, numpy_helper, parser, version_converter
 from onnx.reference import ReferenceEvaluator
 from residual_net import residual_net
 
 import onnxsemi
-from onnxsemi.emit.bitplanes import field_widths, pack, plane_bytes, unpack
 from onnxsemi.emit.model import emit
 from onnxsemi.emit.stored import stored_layers
 from onnxsemi.measure.evaluator import simulate
@@ -306,6 +303,14 @@ def test_metadata(tmp_path):
     assert found[plan_hash] != {e.key: e.value for e in other.metadata_props}[plan_hash]
 
 
+def test_the_users_own_metadata_stays(tmp_path):
+    model = residual_net()
+    helper.set_model_props(model, {"names": "cat,dog"})
+    classifier = read(model, tmp_path)
+    emitted = emit(classifier, BitPlan.uniform(classifier.layers, 4), Scheme.SYMMETRIC)
+    assert {e.key: e.value for e in emitted.metadata_props}["names"] == "cat,dog"
+
+
 def test_stored_layers_are_the_plan(tmp_path):
     classifier = read(residual_net(), tmp_path)
     plan = plan_of(classifier, (8, 32, 5))
@@ -357,28 +362,6 @@ def test_resnet18_file_is_its_payload_within_one_percent(shared):
     channels = sum(layer.channels for layer in classifier.layers)
     payload = plan.weight_bits / 8 + 5 * channels + 4 * (classifier.parameters - plan.parameters)
     assert payload <= size <= 1.01 * payload
-
-
-class TestBitPlanes:
-    @settings(deadline=None, derandomize=True)
-    @given(st.integers(2, 8), st.integers(1, 70), st.integers(0, 2**32 - 1))
-    def test_round_trip(self, bits, count, seed):
-        codes = np.random.default_rng(seed).integers(0, 2**bits, count).astype(np.uint8)
-        packed = pack(codes, bits)
-        assert packed.size == sum(plane_bytes(count, bits)) == -(-count // 8) * bits
-        assert (unpack(packed, bits, codes.shape) == codes).all()
-
-    @pytest.mark.parametrize("bits", BITS)
-    def test_fields_are_powers_of_two_and_add_up(self, bits):
-        assert sum(field_widths(bits)) == bits
-        assert set(field_widths(bits)) <= {1, 2, 4, 8}
-
-    def test_layout_by_hand(self):
-        """Eight 3-bit codes: a plane of 2-bit fields (2 bytes), one of 1-bit fields (1 byte)."""
-        codes = np.array([0, 1, 2, 3, 4, 5, 6, 7], np.uint8)
-        # low fields 0 1 2 3 0 1 2 3: byte 0 holds codes 0, 2, 4, 6, byte 1 codes 1, 3, 5, 7
-        low = [0 | 2 << 2 | 0 << 4 | 2 << 6, 1 | 3 << 2 | 1 << 4 | 3 << 6]
-        assert pack(codes, 3).tolist() == [*low, 0b11110000]
 
 
 def test_parser_models_are_accepted_too(tmp_path):

@@ -302,6 +302,16 @@ class TestBestPoint:
             SearchSettings(max_drop=max_drop)
 
 
+def test_settings_take_names_and_refuse_others():
+    """A choice given as a string is the choice, not silently another one."""
+    settings = SearchSettings(order="descending", split="none", bits=[4, 8])
+    assert (settings.order, settings.split, settings.bits) == (Order.DESCENDING, Split.NONE, (8, 4))
+    with pytest.raises(SettingsError, match="'sideways' is none of 'descending', 'ascending'"):
+        SearchSettings(order="sideways")
+    with pytest.raises(SettingsError, match="9 is outside 2 to 8"):
+        SearchSettings(bits=(9,))
+
+
 def test_trajectory_is_immutable():
     point = TestBestPoint().point(8, 900)
     trajectory = Trajectory(point.score, (point,), (), "")
