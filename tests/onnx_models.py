@@ -229,7 +229,7 @@ DYNAMIC_FLATTEN = projection(
     "Add (c2, short)",
     """
     pooled = GlobalAveragePool (last)
-    shape = Shape (sum)
+    shape = Shape (image)
     zero = Constant <value = int64[1] {0}> ()
     rest = Constant <value = int64[1] {-1}> ()
     batch = Gather (shape, zero)
@@ -240,13 +240,9 @@ DYNAMIC_FLATTEN = projection(
 )
 SHAPE_OF_THE_IMAGE = Net(
     """
-    size = Shape (image)
-    zero = Constant <value = int64[1] {0}> ()
-    three = Constant <value = int64[1] {3}> ()
-    eight = Constant <value = int64[2] {8, 8}> ()
-    batch = Gather (size, zero)
-    planes = Concat <axis = 0> (batch, three, eight)
-    pixels = Reshape (image, planes)
+    positive = Relu (image)
+    size = Shape (positive)
+    pixels = Expand (image, size)
     """
     + STEM.replace("image", "pixels")
     + conv("c1", "a", SAME)
@@ -255,7 +251,6 @@ SHAPE_OF_THE_IMAGE = Net(
     {**STEM_SHAPES, "c1_w": (6, 6, 3, 3), **head_shapes(6)},
     ("c1",),
     ENDS,
-    image="float[N,192] image",
 )
 IMAGE_CROSSES = Net(
     STEM
@@ -383,3 +378,10 @@ def in_float16(model: onnx.ModelProto) -> onnx.ModelProto:
     for value in (*changed.graph.input, *changed.graph.output):
         value.type.tensor_type.elem_type = TensorProto.FLOAT16
     return changed
+
+
+TWO = Net(
+    IDENTITY.body + "features = Identity (flat)",
+    IDENTITY.shapes,
+    scores="float[N,5] scores, float[N,6] features",
+)
