@@ -12,8 +12,6 @@ BitwiseAnd and BitShift against [k, 1] give [k, m], the codes in order.
 Codes are padded to a multiple of 8, so every plane has a whole number of bytes.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from onnxsemi.arrays import UInt8Array
@@ -65,20 +63,6 @@ def pack(codes: UInt8Array, bits: int) -> UInt8Array:
         planes.append(_plane((flat >> below) & (2**width - 1), width))
         below += width
     return np.concatenate(planes)
-
-
-def unpack(packed: UInt8Array, bits: int, shape: Sequence[int]) -> UInt8Array:
-    """What the emitted graph computes, in numpy: planes -> codes of ``shape``."""
-    count = int(np.prod(shape))
-    ends = np.cumsum(plane_bytes(count, bits))
-    codes = np.zeros(padded_count(count), np.uint8)
-    below = 0
-    for width, plane in zip(field_widths(bits), np.split(packed, ends[:-1]), strict=True):
-        shifts = np.arange(0, 8, width, dtype=np.uint8)[:, None]
-        fields = (plane >> shifts) & (2**width - 1)  # [k, m]
-        codes |= (fields.ravel() << below).astype(np.uint8)
-        below += width
-    return codes[:count].reshape(shape)
 
 
 def _plane(fields: UInt8Array, width: int) -> UInt8Array:
