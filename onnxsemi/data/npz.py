@@ -46,8 +46,11 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             return {key: archive[key] for key in ("x", "y", "mean", "std") if key in archive} or {
                 key: np.empty(0) for key in archive
             }
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: not a readable .npz archive of arrays ({error})") from None
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error):
+        raise DataError(
+            f"{path}: not a readable .npz archive of plain arrays; "
+            "save one with numpy.savez(path, x=images, y=labels)"
+        ) from None
 
 
 def _colours(arrays: dict[str, NDArray[Any]], key: str, default: float) -> tuple[float, ...]:
