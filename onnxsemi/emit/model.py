@@ -6,16 +6,15 @@ from enum import StrEnum
 
 import onnx
 import onnx_graphsurgeon as gs
-from onnx import helper, version_converter
+from onnx import helper
 
 from onnxsemi import __about__
 from onnxsemi.bitwidth import FLOAT_BITS, MAX_BITS
 from onnxsemi.emit.builder import Builder
 from onnxsemi.emit.qdq import weight_path
 from onnxsemi.emit.unpack import OPSET, PLAIN_OPSET
-from onnxsemi.errors import ModelError, first_line
 from onnxsemi.model.classifier import Classifier
-from onnxsemi.model.load import default_opset
+from onnxsemi.model.opset import raised
 from onnxsemi.plan import BitPlan
 from onnxsemi.quantizer.affine import Scheme
 
@@ -41,7 +40,7 @@ def emit(classifier: Classifier, plan: BitPlan, scheme: Scheme) -> onnx.ModelPro
     Raises:
         ModelError: If onnx cannot raise the model to the opset that the plan needs.
     """
-    graph = gs.import_onnx(_raised(classifier, plan))
+    graph = gs.import_onnx(raised(classifier.proto, needed_opset(plan)))
     build = Builder(graph)
     users = {node.name: node for node in graph.nodes}
     for number, site in enumerate(classifier.sites):
@@ -71,19 +70,6 @@ def needed_opset(plan: BitPlan) -> int:
     """The lowest opset that has the operators which the plan's bitwidths need."""
     used = {value for bits in plan.bits.values() for value in bits}
     return PLAIN_OPSET if used <= {MAX_BITS, FLOAT_BITS} else OPSET
-
-
-def _raised(classifier: Classifier, plan: BitPlan) -> onnx.ModelProto:
-    opset = needed_opset(plan)
-    if default_opset(classifier.proto) >= opset:
-        return classifier.proto
-    try:
-        return version_converter.convert_version(classifier.proto, opset)
-    except (RuntimeError, ValueError) as error:
-        raise ModelError(
-            f"onnx cannot raise the model from opset {default_opset(classifier.proto)} to {opset}: "
-            f"{first_line(error)}; export it at opset {opset}"
-        ) from error
 
 
 def _finished(model: onnx.ModelProto, properties: Mapping[str, str]) -> onnx.ModelProto:

@@ -1,0 +1,183 @@
+"""Δloss and KL of all channels from a few backward passes (paper, equation 2).
+
+    Δloss(c, b) ~ mean_n g[n] . delta[n, c, b]  +  1/2 mean_n sum_s (f_s[n] . delta[n, c, b])^2
+    KL(C, b)    ~ 1/2 mean_n sum_s (sum_{c in C} f_s[n] . delta[n, c, b])^2
+
+g is the gradient of the loss with the true label at the layer's output, f_s the gradients that give
+the Fisher matrix (:mod:`onnxsemi.measure.seeds`), delta the change of the output. Kept are the
+first term and the second moments between the channels of a layer, from which the KL of any
+semilayer follows, cross terms included: the memory does not grow with the number of images.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from onnxsemi.arrays import Float32Array, Float64Array
+from onnxsemi.layers import Semilayer
+from onnxsemi.measure.forward import forward
+from onnxsemi.measure.probe import SEEDS, Probe, ProbeRequest, build_probe
+from onnxsemi.measure.seam import DeltaLossTable
+from onnxsemi.measure.seeds import seed_count, seed_gradients
+from onnxsemi.measure.shards import Shard, padded, workers
+from onnxsemi.measure.variants import Bench
+from onnxsemi.progress import Progress
+from onnxsemi.runtime import Session
+
+BLOCK_IMAGES = 32  # images whose moments are summed in float32; blocks are summed in their order
+RUN_IMAGES = 8  # images in one run: larger runs leave the cache
+
+
+@dataclass(frozen=True, eq=False)
+class LayerMoments:
+    """Sums over images of one layer's effects.
+
+    Attributes:
+        first: float64[O, B], sum of the label's gradient times the change, nats.
+        second: float32[B, O, O], sum of the products of two channels' Fisher effects, nats.
+    """
+
+    first: Float64Array
+    second: Float32Array
+
+
+@dataclass(frozen=True, eq=False)
+class FastTables:
+    """Moments of every layer that has a gradient.
+
+    Attributes:
+        bits: The bitwidths, widest first.
+        moments: Layer -> its sums.
+        samples: Images summed over.
+        missing: Layer -> why it has no gradient.
+    """
+
+    bits: tuple[int, ...]
+    moments: Mapping[str, LayerMoments]
+    samples: int
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    def delta_loss(self) -> DeltaLossTable:
+        """Δloss of every channel of the layers that have a gradient."""
+        nats = {}
+        for layer, moments in self.moments.items():
+            squares = np.einsum("bcc->cb", moments.second.astype(np.float64))
+            nats[layer] = (moments.first + squares / 2) / self.samples
+        return DeltaLossTable(self.bits, nats, self.samples)
+
+    def kl(self, semilayer: Semilayer) -> float:
+        """KL of a semilayer quantized alone, nats per sample."""
+        moments = self.moments[semilayer.layer]
+        channels = np.array(semilayer.channels)
+        second = moments.second[self.bits.index(semilayer.bits)][np.ix_(channels, channels)]
+        return float(second.sum(dtype=np.float64)) / 2 / self.samples
+
+
+class FastMeasurement:
+    """Sums the moments block by block; what is summed so far can be stored and taken up again."""
+
+    def __init__(
+        self, bench: Bench, layers: Sequence[str], bits: tuple[int, ...], seed: int
+    ) -> None:
+        """Build the graph.
+
+        Args:
+            bench: Model and images.
+            layers: Names of the target layers to measure.
+            bits: The ladder, widest first.
+            seed: Seed of the drawn labels.
+        """
+        self._bench, self._seed, self._bits = bench, seed, bits
+        classifier = bench.classifier
+        logits = forward(classifier.proto, classifier.ends, bench.images, bench.threads)
+        self._logits = logits
+        request = ProbeRequest(
+            layers=tuple(layers),
+            bits=bits,
+            scheme=bench.scheme,
+            seeds=seed_count(logits.shape[1]),
+            image=bench.images.batch(0, 1).shape[1:],
+        )
+        self._probe: Probe = build_probe(classifier, request)
+        self._session = Session(self._probe.model) if self._probe.effects else None
+        self._products = Session(_products_model())
+        self._seeds = request.seeds
+        channels = {site.layer.name: site.layer.channels for site in classifier.sites}
+        self.moments = {
+            layer: LayerMoments(
+                np.zeros((channels[layer], len(bits))),
+                np.zeros((len(bits), channels[layer], channels[layer]), np.float32),
+            )
+            for layer in layers
+            if layer in self._probe.effects
+        }
+        self.done = 0
+
+    def measure(self, progress: Progress, after_block: Callable[[], None]) -> FastTables:
+        """Sum what is not summed yet.
+
+        Args:
+            progress: Told of every image.
+            after_block: Called when a block is summed.
+        """
+        count = len(self._bench.images)
+        progress.start("Δloss and KL, backward passes", count)
+        progress.step("", self.done)
+        with workers(self._bench.threads) as pool:
+            while self._session and self.done < count:
+                block = Shard(self.done, min(self.done + BLOCK_IMAGES, count))
+                self._sum(pool, block)
+                self.done = block.stop
+                progress.step("", len(block))
+                after_block()
+        return FastTables(self._bits, self.moments, count, self._probe.missing)
+
+    def _sum(self, pool: ThreadPoolExecutor, block: Shard) -> None:
+        generator = np.random.default_rng([self._seed, block.start])
+        labels = self._bench.labels[block.start : block.stop]
+        seeds = seed_gradients(self._logits[block.start : block.stop], labels, generator)
+        size = self._bench.classifier.ends.image.batch or RUN_IMAGES
+        starts = range(block.start, block.stop, size)
+        runs = [Shard(start, min(start + size, block.stop)) for start in starts]
+        parts = list(pool.map(lambda run: self._run(run, seeds[_within(run, block)]), runs))
+        list(pool.map(lambda name: self._add(name, [part[name] for part in parts]), self.moments))
+
+    def _run(self, run: Shard, seeds: Float32Array) -> dict[str, Float32Array]:
+        """Effects of one run's images: layer -> float32[N, O, B, S]."""
+        batch = self._bench.classifier.ends.image.batch
+        rows = padded(self._bench.images.batch(run.start, run.stop), batch)
+        seeds = padded(seeds, batch).reshape(-1, *self._probe.seed_row)
+        assert self._session is not None
+        found = self._session.run({self._bench.classifier.ends.image.name: rows, SEEDS: seeds})
+        return {layer: found[name][: len(run)] for layer, name in self._probe.effects.items()}
+
+    def _add(self, layer: str, parts: list[Float32Array]) -> None:
+        moments, effects = self.moments[layer], np.concatenate(parts)  # [N, O, B, S]
+        moments.first[:] += effects[..., 0].sum(axis=0, dtype=np.float64)
+        factors = effects[..., 1:].transpose(2, 0, 3, 1)  # [B, N, S - 1, O]
+        rows = np.ascontiguousarray(factors).reshape(len(factors), -1, effects.shape[1])
+        moments.second[:] += self._products.run({"rows": rows})["products"]
+
+
+def _within(run: Shard, block: Shard) -> slice:
+    return slice(run.start - block.start, run.stop - block.start)
+
+
+def _products_model() -> bytes:
+    """Products [B, O, O] = rows^T rows of rows [B, R, O], on one thread whatever the machine."""
+    rows, products = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("rows", ["B", "R", "O"]), ("products", ["B", "O", "P"]))
+    )
+    nodes = [
+        helper.make_node("Transpose", ["rows"], ["turned"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["turned", "rows"], ["products"]),
+    ]
+    graph = helper.make_graph(nodes, "products", [rows], [products])
+    opset = [helper.make_opsetid("", 17)]
+    model: onnx.ModelProto = helper.make_model(graph, opset_imports=opset, ir_version=8)
+    return bytes(model.SerializeToString())

@@ -1,0 +1,239 @@
+"""One graph that gives, for every image, what quantizing each channel does to the logits' loss.
+
+    delta[n, c, b] = conv(x[n], W@b - W)[c]         change of the layer's output, linear in W
+    g[n, s, c]     = gradient of seed s at the layer's output
+    u[n, c, b, s]  = sum over positions of g[n, s, c] * delta[n, c, b]
+
+The changes at all bitwidths come from one convolution with B filters a channel, the gradients from
+the backward graph. Everything up to u happens inside one ONNX Runtime session.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from onnxsemi.arrays import Float32Array
+from onnxsemi.gradient.backward import Backward, Seeds, backward
+from onnxsemi.gradient.tape import Shape
+from onnxsemi.model.classifier import Classifier
+from onnxsemi.model.index import GraphIndex
+from onnxsemi.model.layout import layout_of
+from onnxsemi.model.opset import raised
+from onnxsemi.model.rows import row_shapes
+from onnxsemi.model.targets import Site
+from onnxsemi.quantizer.affine import Scheme, fake_quantize
+
+SEEDS = "probe/seeds"
+OPSET = 18
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """The graph and what it gives.
+
+    Attributes:
+        model: Serialized; takes the image and ``SEEDS`` (float32[N * S, *row of the logits]).
+        effects: Layer -> name of its output u, float32[N, O, B, S].
+        missing: Layer -> why it has no gradient.
+        seed_row: Shape of one row of the logits.
+        row_bytes: Bytes that one image takes while the graph runs, estimated from above.
+    """
+
+    model: bytes
+    effects: Mapping[str, str]
+    missing: Mapping[str, str]
+    seed_row: Shape
+    row_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeRequest:
+    """What to build.
+
+    Attributes:
+        layers: Target layers to probe.
+        bits: Bitwidths, B of them.
+        scheme: The quantizer's scheme.
+        seeds: Gradients for each image, S.
+        image: Shape of one image in the model's layout.
+    """
+
+    layers: Sequence[str]
+    bits: tuple[int, ...]
+    scheme: Scheme
+    seeds: int
+    image: Shape
+
+
+def build_probe(classifier: Classifier, request: ProbeRequest) -> Probe:
+    """Build the graph of a model's target layers."""
+    shapes = row_shapes(classifier, request.image)
+    model = onnx.ModelProto()
+    model.CopyFrom(raised(classifier.proto, OPSET))
+    _hoist_constants(model.graph)
+    logits = classifier.ends.logits
+    nodes = {node.name: node for node in model.graph.node}
+    sites = [site for site in classifier.sites if site.layer.name in request.layers]
+    users = {site.layer.name: [nodes[name] for name in site.nodes] for site in sites}
+    outputs = [str(node.output[0]) for used in users.values() for node in used]
+    seeds = Seeds(tensor=logits, name=SEEDS, count=request.seeds)
+    reverse = backward(model.graph, shapes, seeds, outputs)
+    missing = {
+        layer: reverse.missing[str(node.output[0])]
+        for layer, used in users.items()
+        for node in used
+        if str(node.output[0]) in reverse.missing
+    }
+    graph = _Writer(model.graph, shapes, request, reverse)
+    effects = {
+        site.layer.name: graph.effects(site, users[site.layer.name])
+        for site in reversed(sites)
+        if site.layer.name not in missing
+    }
+    graph.finish(logits, effects)
+    row_bytes = 4 * _live_values(classifier, shapes, request, outputs)
+    return Probe(bytes(model.SerializeToString()), effects, missing, shapes[logits], row_bytes)
+
+
+class _Writer:
+    """Appends the backward part and the products to the forward graph."""
+
+    def __init__(
+        self,
+        graph: onnx.GraphProto,
+        shapes: Mapping[str, Shape],
+        request: ProbeRequest,
+        reverse: Backward,
+    ) -> None:
+        self._graph = graph
+        self._shapes = shapes
+        self._request = request
+        self._reverse = reverse
+        graph.node.extend(reverse.nodes)
+        graph.initializer.extend(reverse.initializers)
+
+    def effects(self, site: Site, nodes: Sequence[onnx.NodeProto]) -> str:
+        """Name of u, float32[N, O, B, S]; weights that several nodes share add up."""
+        parts = [self._part(site, node) for node in nodes]
+        return self._add("Sum", f"probe/{site.layer.name}", parts) if len(parts) > 1 else parts[0]
+
+    def finish(self, logits: str, effects: Mapping[str, str]) -> None:
+        """Declare inputs and outputs."""
+        row = self._shapes[logits]
+        self._graph.input.append(
+            helper.make_tensor_value_info(SEEDS, TensorProto.FLOAT, ["rows", *row])
+        )
+        del self._graph.output[:]
+        self._graph.output.extend(
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+            for name in effects.values()
+        )
+
+    def _part(self, site: Site, node: onnx.NodeProto) -> str:
+        """The product of one node's change and gradient: float32[N, O, B, S]."""
+        name, seeds = f"probe/{node.name}", self._request.seeds
+        channels, bitwidths = site.layer.channels, len(self._request.bits)
+        change, gradient = self._change(site, node), self._reverse.gradients[node.output[0]]
+        row = self._shapes[node.output[0]]
+        if site.layout.output_axis == 1:
+            places = int(np.prod(row[1:]))
+            # [N, O * B, ...] -> [N, O, B, P] and [N * S, O, ...] -> [N, O, P, S]
+            change = self._reshaped(change, (-1, channels, bitwidths, places))
+            gradient = self._reshaped(gradient, (-1, seeds, channels, places))
+            gradient = self._turned(gradient, (0, 2, 3, 1))
+        else:
+            places = int(np.prod(row[:-1]))
+            # [N, ..., O * B] -> [N, O, B, P] and [N * S, ..., O] -> [N, O, P, S]
+            change = self._reshaped(change, (-1, places, channels, bitwidths))
+            change = self._turned(change, (0, 2, 3, 1))
+            gradient = self._reshaped(gradient, (-1, seeds, places, channels))
+            gradient = self._turned(gradient, (0, 3, 2, 1))
+        return self._add("MatMul", f"{name}/effects", [change, gradient])
+
+    def _change(self, site: Site, node: onnx.NodeProto) -> str:
+        """Name of the change of a node's output at every bitwidth, B filters a channel."""
+        stacked = weight_changes(site.layer.weight, self._request.bits, self._request.scheme)
+        stored = site.layout.to_stored(site.layer.weight).shape
+        layout = layout_of(node, _widened(stored, node, len(self._request.bits)))
+        weight = self._constant(f"probe/{site.initializer}", layout.to_stored(stacked))
+        twin = onnx.NodeProto()
+        twin.CopyFrom(node)
+        twin.name = f"probe/{node.name}"
+        del twin.input[:], twin.output[:]
+        twin.input.extend([node.input[0], weight])
+        twin.output.append(f"probe/{node.name}/change")
+        self._graph.node.append(twin)
+        return str(twin.output[0])
+
+    def _reshaped(self, tensor: str, shape: Sequence[int]) -> str:
+        target = self._constant(f"{tensor}/{shape}", np.array(shape, np.int64))
+        return self._add("Reshape", f"{tensor}/reshaped", [tensor, target])
+
+    def _turned(self, tensor: str, order: tuple[int, ...]) -> str:
+        output = f"{tensor}/turned"
+        self._graph.node.append(helper.make_node("Transpose", [tensor], [output], perm=order))
+        return output
+
+    def _constant(self, name: str, values: NDArray[Any]) -> str:
+        if all(tensor.name != name for tensor in self._graph.initializer):
+            self._graph.initializer.append(numpy_helper.from_array(values, name))
+        return name
+
+    def _add(self, op_type: str, output: str, inputs: Sequence[str]) -> str:
+        self._graph.node.append(helper.make_node(op_type, list(inputs), [output]))
+        return output
+
+
+def weight_changes(weight: Float32Array, bits: Sequence[int], scheme: Scheme) -> Float32Array:
+    """W@b - W at every bitwidth: float32[O * B, ...], the bitwidths of a channel side by side."""
+    changes = [fake_quantize(weight, [b] * len(weight), scheme) - weight for b in bits]
+    stacked = np.stack(changes, axis=1)  # [O, B, ...]
+    return stacked.reshape(-1, *weight.shape[1:])
+
+
+def _widened(stored: Shape, node: onnx.NodeProto, times: int) -> Shape:
+    """Shape of an operator's weight with more filters a channel."""
+    first = node.op_type == "Conv" or layout_of(node, stored).is_identity
+    axis = 0 if first else 1
+    return tuple(size * times if place == axis else size for place, size in enumerate(stored))
+
+
+def _hoist_constants(graph: onnx.GraphProto) -> None:
+    """Constant nodes, which raising the opset brings in, become initializers."""
+    kept = []
+    for node in graph.node:
+        value = next((a.t for a in node.attribute if a.name == "value"), None)
+        if node.op_type == "Constant" and value is not None:
+            tensor = onnx.TensorProto()
+            tensor.CopyFrom(value)
+            tensor.name = node.output[0]
+            graph.initializer.append(tensor)
+        else:
+            kept.append(node)
+    del graph.node[:]
+    graph.node.extend(kept)
+
+
+def _live_values(
+    classifier: Classifier,
+    shapes: Mapping[str, Shape],
+    request: ProbeRequest,
+    outputs: Sequence[str],
+) -> int:
+    """Float values that one image needs at once, from above.
+
+    The forward pass is kept whole; of the backward pass a few tensors live at a time; of the
+    changes one layer's.
+    """
+    sizes = {name: int(np.prod(row)) for name, row in shapes.items()}
+    index = GraphIndex.of(classifier.proto.graph)
+    later = index.downstream(outputs)
+    behind = [sizes.get(name, 0) for i in later for name in index.graph.node[i].output]
+    widest = max([*behind, *(sizes[name] for name in outputs)])
+    changed = max(sizes[name] for name in outputs)
+    return sum(sizes.values()) + 5 * request.seeds * widest + 3 * len(request.bits) * changed
