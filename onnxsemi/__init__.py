@@ -11,11 +11,13 @@ from onnxsemi.data.images import ImageSet, Normalization
 from onnxsemi.data.load import DataOptions, Preset, load_images
 from onnxsemi.errors import (
     AccuracyError,
+    BudgetError,
     DataError,
     ModelError,
     OnnxSemiError,
     OutputError,
     PlanError,
+    RunError,
     SettingsError,
     VerificationError,
 )
@@ -31,7 +33,7 @@ from onnxsemi.runtime import load_session
 from onnxsemi.search.ranking import Order
 from onnxsemi.search.run import SearchSettings
 from onnxsemi.search.semilayers import Split
-from onnxsemi.settings import Pin, Settings
+from onnxsemi.settings import Method, Pin, RunOptions, Settings
 
 __version__ = __about__.VERSION
 
@@ -39,12 +41,14 @@ __all__ = [
     "AccuracyError",
     "ApplyResult",
     "BitPlan",
+    "BudgetError",
     "CompressResult",
     "DataError",
     "DataOptions",
     "EvaluateResult",
     "ImageSet",
     "InspectResult",
+    "Method",
     "ModelError",
     "Normalization",
     "OnnxSemiError",
@@ -56,6 +60,8 @@ __all__ = [
     "Preset",
     "Progress",
     "ReadOptions",
+    "RunError",
+    "RunOptions",
     "Scheme",
     "SearchSettings",
     "Settings",

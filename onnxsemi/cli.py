@@ -1,12 +1,13 @@
 """The command line: the only module that prints, and that turns an error into an exit code.
 
 Exit codes: 0 done; 1 the model, the data, the plan or a setting cannot be used, or the accuracy
-asked for cannot be held; 2 the command line itself is wrong.
+asked for cannot be held; 2 the command line itself is wrong; 130 interrupted.
 """
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,10 +18,11 @@ from onnxsemi import options as opt
 from onnxsemi.bitwidth import parse_ladder
 from onnxsemi.data.load import DataOptions, Preset
 from onnxsemi.errors import OnnxSemiError, SettingsError
+from onnxsemi.memory import parse_memory
 from onnxsemi.model.read import ReadOptions
 from onnxsemi.progress import Progress, Silent
 from onnxsemi.search.run import SearchSettings
-from onnxsemi.settings import Pin, Settings
+from onnxsemi.settings import Pin, RunOptions, Settings, parse_duration
 from onnxsemi.terminal import LineProgress, LiveProgress
 
 _DEFAULT_BITS = ",".join(map(str, SearchSettings.bits))
@@ -62,7 +64,10 @@ def compress(
     order: opt.OrderName = SearchSettings.order,
     split: opt.SplitName = SearchSettings.split,
     scheme: opt.SchemeName = Settings.scheme,
-    delta_loss_samples: opt.DeltaLossSamples = Settings.delta_loss_samples,
+    delta_loss: opt.DeltaLoss = Settings.delta_loss,
+    kl: opt.Kl = Settings.kl,
+    min_agreement: opt.MinAgreement = Settings.min_agreement,
+    delta_loss_samples: opt.DeltaLossSamples = None,
     search_samples: opt.SearchSamples = None,
     seed: opt.Seed = Settings.seed,
     targets: opt.Targets = ReadOptions.targets,
@@ -74,6 +79,10 @@ def compress(
     resize: opt.Resize = None,
     crop: opt.Crop = None,
     preset: opt.PresetName = None,
+    run: opt.RunPath = None,
+    resume: opt.Resume = False,
+    time_budget: opt.TimeBudget = None,
+    max_memory: opt.MaxMemory = None,
     threads: opt.Threads = None,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
@@ -86,9 +95,13 @@ def compress(
     bit for bit with what was measured, and its accuracy measured on images the search never saw.
     The plan is written beside it, as NAME.plan.json, for 'apply'.
 
+    Everything measured is kept in a folder, NAME.run: after Ctrl-C or a crash, the same command
+    with --resume goes on from there and ends in the same file.
+
     **Example:** onnxsemi compress model.onnx --data images.npz -o small.onnx
     """
-    with _one_line_errors(), _progress(silent=quiet or as_json) as progress:
+    folder = run or out.with_suffix(".run")
+    with _one_line_errors(folder), _progress(silent=quiet or as_json) as progress:
         settings = Settings(
             search=SearchSettings(
                 bits=parse_ladder(bits), order=order, split=split, max_drop=max_drop
@@ -97,11 +110,20 @@ def compress(
             data=_data_options(mean, std, resize, crop, preset),
             scheme=scheme,
             pins=tuple(map(Pin.parse, pin or ())),
+            delta_loss=delta_loss,
+            kl=kl,
+            min_agreement=min_agreement,
             delta_loss_samples=delta_loss_samples,
             search_samples=search_samples,
             report_fraction=report_fraction,
             seed=seed,
             threads=threads,
+            max_memory=None if max_memory is None else parse_memory(max_memory),
+            run=RunOptions(
+                folder=folder,
+                resume=resume,
+                time_budget=None if time_budget is None else parse_duration(time_budget),
+            ),
         )
         result = pipeline.compress(
             model, data, output=out, report_data=report_data, settings=settings, progress=progress
@@ -200,10 +222,14 @@ def inspect(
 
 
 @contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """A user's mistake: one line on standard error, exit code 1."""
+def _one_line_errors(run: Path | None = None) -> Iterator[None]:
+    """A user's mistake: one line on standard error, exit code 1. Ctrl-C: how to go on, 130."""
     try:
         yield
+    except KeyboardInterrupt:
+        saved = f"; what was measured is in {run}: the same command with --resume goes on from it"
+        typer.echo("interrupted" + (saved if run and run.exists() else ""), err=True)
+        raise typer.Exit(130) from None
     except OnnxSemiError as error:
         typer.echo(f"error: {' '.join(str(error).split())}", err=True)
         raise typer.Exit(1) from None

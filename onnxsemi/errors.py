@@ -6,6 +6,8 @@
     ├── DataError           images or labels that cannot be used
     ├── PlanError           a bit plan that does not fit the model
     ├── AccuracyError       nothing could be quantized within the allowed drop
+    ├── BudgetError         the time budget ended before anything could be given
+    ├── RunError            a run folder that cannot be used, or was made of something else
     ├── OutputError         a result that cannot be written
     └── VerificationError   the written file is not what was measured
 
@@ -36,6 +38,14 @@ class PlanError(OnnxSemiError):
 
 class AccuracyError(OnnxSemiError):
     """No compression was found that keeps the accuracy asked for."""
+
+
+class BudgetError(OnnxSemiError):
+    """The time budget ended before there was anything to give."""
+
+
+class RunError(OnnxSemiError):
+    """The run folder cannot be used, or was made of something else."""
 
 
 class OutputError(OnnxSemiError):

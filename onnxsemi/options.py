@@ -10,10 +10,12 @@ from onnxsemi.model.targets import TargetPolicy
 from onnxsemi.quantizer.affine import Scheme
 from onnxsemi.search.ranking import Order
 from onnxsemi.search.semilayers import Split
+from onnxsemi.settings import Method
 
 _DATA = "Images"
 _SEARCH = "Search"
 _LAYERS = "Layers"
+_RUN = "Run"
 
 ModelFile = Annotated[Path, typer.Argument(help="The float ONNX model, opset 7 or newer.")]
 OutFile = Annotated[
@@ -92,6 +94,41 @@ Exclude = Annotated[
 Threads = Annotated[
     int | None, typer.Option(help="Work done at once; every core by default. Changes no result.")
 ]
+RunPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--run",
+        metavar="FOLDER",
+        help="Where the run is kept; by default beside the output, as NAME.run.",
+        rich_help_panel=_RUN,
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Go on with the run in the folder, if there is one: give the same command again. The "
+        "result is the same as without the interruption.",
+        rich_help_panel=_RUN,
+    ),
+]
+TimeBudget = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="Take the best so far after this time, such as 10m or 1h30m; --resume goes on.",
+        rich_help_panel=_RUN,
+    ),
+]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Memory to keep within, such as 2GB, for any number of images; by default half of "
+        "what is free. Changes no result.",
+        rich_help_panel=_RUN,
+    ),
+]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output instead.")
 ]
@@ -136,10 +173,29 @@ SchemeName = Annotated[
         rich_help_panel=_SEARCH,
     ),
 ]
-DeltaLossSamples = Annotated[
-    int,
+DeltaLoss = Annotated[
+    Method,
     typer.Option(
-        help="Images for Δloss; its cost grows with channels x bitwidths x images.",
+        help="fast: a few backward passes for all channels, a sample of them checked; exact: one "
+        "run of the rest of the model for each channel, bitwidth and image.",
+        rich_help_panel=_SEARCH,
+    ),
+]
+Kl = Annotated[
+    Method, typer.Option(help="The same for the KL of semilayers.", rich_help_panel=_SEARCH)
+]
+MinAgreement = Annotated[
+    float,
+    typer.Option(
+        help="A bitwidth at which fast and exact agree less than this on the sample (equal signs "
+        "of Δloss; rank correlation of KL) is measured exactly.",
+        rich_help_panel=_SEARCH,
+    ),
+]
+DeltaLossSamples = Annotated[
+    int | None,
+    typer.Option(
+        help="Images for Δloss and the fast KL; 512 by default, 128 if Δloss is exact.",
         rich_help_panel=_SEARCH,
     ),
 ]

@@ -1,9 +1,11 @@
 """What the commands give back: typed, immutable, and all that the reports show."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from onnxsemi.emit.stored import InspectedLayer
+from onnxsemi.measure.agreement import Agreement
 from onnxsemi.measure.paired import Paired
 from onnxsemi.model.targets import Skipped
 from onnxsemi.plan import BitPlan
@@ -38,7 +40,7 @@ class Cost:
     """What the measuring and searching took.
 
     Attributes:
-        seconds: Wall time.
+        seconds: Wall time of all measuring, of earlier sessions of the run too.
         pass_seconds: Wall time of one float32 forward pass over the search images.
         trials: Trials of the search.
     """
@@ -51,6 +53,25 @@ class Cost:
     def passes(self) -> float:
         """Cost in forward passes over the search images, the unit that machines compare in."""
         return self.seconds / self.pass_seconds
+
+
+@dataclass(frozen=True)
+class SensitivitySummary:
+    """How Δloss and KL were measured, and how far the fast way can be trusted.
+
+    Attributes:
+        samples: Images that Δloss and the fast KL were measured on.
+        agreement: Fast against exact on a sample, widest bitwidth first; empty if all is exact.
+        exact_delta_loss: Bitwidths whose Δloss was measured exactly; all columns otherwise fast.
+        exact_kl: Bitwidths whose KL was measured exactly.
+        missing: Layer -> why it has no backward pass and was measured exactly.
+    """
+
+    samples: int
+    agreement: tuple[Agreement, ...]
+    exact_delta_loss: tuple[int, ...]
+    exact_kl: tuple[int, ...]
+    missing: Mapping[str, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +87,7 @@ class CompressResult:
         sizes: How much smaller the model became.
         search: Float against compressed on the search images: the search saw these.
         report: Float against compressed on the report images: the search never saw these.
-        delta_loss_samples: Images that Δloss was measured on; 0 if it was not needed.
+        sensitivity: How Δloss and KL were measured.
         has_labels: Whether answers were compared with labels, or with the float model's answers.
         cost: What the measuring and searching took.
         skipped: Weighted layers that are no targets, with reasons.
@@ -81,7 +102,7 @@ class CompressResult:
     sizes: Sizes
     search: Paired
     report: Paired
-    delta_loss_samples: int
+    sensitivity: SensitivitySummary
     has_labels: bool
     cost: Cost
     skipped: tuple[Skipped, ...]

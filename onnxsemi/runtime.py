@@ -85,6 +85,7 @@ class Session:
             self._session = ort.InferenceSession(model, options, _CPU)
         except _REFUSALS as error:
             raise ModelError(f"ONNX Runtime refuses the model: {first_line(error)}") from error
+        self.inputs = tuple(entry.name for entry in self._session.get_inputs())
         self.outputs = tuple(output.name for output in self._session.get_outputs())
 
     def run(self, feeds: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -1,16 +1,22 @@
 """Everything a user can set about a compression, with its defaults."""
 
+import os
+import re
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from onnxsemi.bitwidth import is_bitwidth
 from onnxsemi.choices import choice
 from onnxsemi.data.load import DataOptions
 from onnxsemi.errors import SettingsError
 from onnxsemi.measure.shards import worker_threads
+from onnxsemi.memory import default_memory
 from onnxsemi.model.read import ReadOptions
 from onnxsemi.model.targets import matches
 from onnxsemi.quantizer.affine import Scheme
 from onnxsemi.search.run import SearchSettings
+
+_SECONDS = {"h": 3600, "m": 60, "s": 1}
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,52 @@ class Pin:
         return matches(layer, self.pattern)
 
 
+class Method(StrEnum):
+    """How Δloss or KL is measured."""
+
+    FAST = "fast"
+    """A few backward passes for all channels and bitwidths; a sample is compared with exact."""
+    EXACT = "exact"
+    """One run of the rest of the model for each channel or semilayer, bitwidth and image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Where a run is kept, and how long it may take.
+
+    Attributes:
+        folder: Folder of the run; None keeps nothing.
+        resume: Go on with the run in the folder, if there is one.
+        time_budget: Seconds after which the best so far is taken; None for no limit.
+    """
+
+    folder: str | os.PathLike[str] | None = None
+    resume: bool = False
+    time_budget: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.resume and self.folder is None:
+            raise SettingsError("--resume needs the folder of the run")
+        if self.time_budget is not None and not self.time_budget > 0:
+            raise SettingsError(f"--time-budget: {self.time_budget:g} seconds must be above 0")
+
+
+def parse_duration(text: str) -> float:
+    """Seconds from hours, minutes and seconds.
+
+    >>> parse_duration("1h30m"), parse_duration("90s"), parse_duration("10m")
+    (5400.0, 90.0, 600.0)
+
+    Raises:
+        SettingsError: If the text has another form.
+    """
+    parts = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text)
+    if not text or not parts:
+        raise SettingsError(f"--time-budget: {text!r} is no duration such as 10m, 90s or 1h30m")
+    amounts = zip(parts.groups(), _SECONDS.values(), strict=True)
+    return sum(float(amount) * unit for amount, unit in amounts if amount)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """How to compress.
@@ -57,12 +109,19 @@ class Settings:
         data: Preprocessing of the images.
         scheme: The quantizer's scheme.
         pins: Layers whose bitwidths are given.
-        delta_loss_samples: Images for Δloss, taken from the search images. The exact way costs one
-            run of the rest of the model for each channel, bitwidth and image.
+        delta_loss: How Δloss is measured.
+        kl: How the KL of semilayers is measured.
+        min_agreement: Where the fast way agrees less with the exact way on a sample (share of equal
+            signs of Δloss, rank correlation of KL), a bitwidth is measured exactly.
+        delta_loss_samples: Images for Δloss and the fast KL, taken from the search images; None for
+            512, or 128 for exact Δloss.
         search_samples: Images for KL and accuracy during the search; None for all there are.
         report_fraction: Share of the images kept for the report if no report data are given.
         seed: Seed of every sample that is drawn.
         threads: Shards of images worked on at once; None for every core. Changes no result.
+        max_memory: Bytes that the process may take, as far as it depends on the images; None for
+            half of what is free. Changes no result.
+        run: Where the run is kept, and how long it may take.
     """
 
     search: SearchSettings = field(default_factory=SearchSettings)
@@ -70,27 +129,47 @@ class Settings:
     data: DataOptions = field(default_factory=DataOptions)
     scheme: Scheme = Scheme.ASYMMETRIC
     pins: tuple[Pin, ...] = ()
-    delta_loss_samples: int = 128
+    delta_loss: Method = Method.FAST
+    kl: Method = Method.FAST
+    min_agreement: float = 0.7
+    delta_loss_samples: int | None = None
     search_samples: int | None = None
     report_fraction: float = 0.5
     seed: int = 0
     threads: int | None = None
+    max_memory: int | None = None
+    run: RunOptions = field(default_factory=RunOptions)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scheme", choice(Scheme, self.scheme))
+        object.__setattr__(self, "delta_loss", choice(Method, self.delta_loss))
+        object.__setattr__(self, "kl", choice(Method, self.kl))
         worker_threads(self.threads)
         for flag, value in (
             ("--delta-loss-samples", self.delta_loss_samples),
             ("--search-samples", self.search_samples),
+            ("--max-memory", self.max_memory),
         ):
             if value is not None and value < 1:
                 raise SettingsError(f"{flag}: {value} must be 1 or more")
         if self.seed < 0:
             raise SettingsError(f"--seed: {self.seed} must be 0 or more")
+        if not 0 <= self.min_agreement <= 1:
+            raise SettingsError(f"--min-agreement: {self.min_agreement} is outside 0 to 1")
         if not 0 < self.report_fraction < 1:
             raise SettingsError(
                 f"--report-fraction: {self.report_fraction} must be between 0 and 1"
             )
+
+    @property
+    def delta_loss_images(self) -> int:
+        """Images for Δloss."""
+        return self.delta_loss_samples or (512 if self.delta_loss is Method.FAST else 128)
+
+    @property
+    def memory(self) -> int:
+        """Bytes that may be used."""
+        return default_memory() if self.max_memory is None else self.max_memory
 
     @property
     def worker_threads(self) -> int:

@@ -5,6 +5,7 @@ import pytest
 from onnxruntime.quantization import CalibrationDataReader
 from PIL import Image
 
+from onnxsemi.data import source
 from onnxsemi.data.images import ImageSet, Normalization
 from onnxsemi.data.load import DataOptions, Preset, load_images
 from onnxsemi.data.sample import refuse_overlap, split, stratified
@@ -26,6 +27,14 @@ def load(data, shape=SHAPE, **options):
     return load_images(data, "image", shape, DataOptions(**options))
 
 
+@pytest.fixture(params=["held", "lazy"])
+def storage(request, monkeypatch):
+    """Images in memory, and images read when asked for, as if nothing fitted the memory."""
+    if request.param == "lazy":
+        monkeypatch.setattr(source, "MEMORY_LIMIT", 0)
+
+
+@pytest.mark.usefixtures("storage")
 class TestNpz:
     def test_uint8_is_normalized_and_laid_out(self, tmp_path):
         x = pixels(3)
@@ -150,6 +159,7 @@ class TestFolder:
         assert images.labels.tolist() == [0, 0, 1, 1]
         assert images.pixels[:, 0, 0, 0].tolist() == [50, 51, 0, 1]
 
+    @pytest.mark.usefixtures("storage")
     def test_folder_without_classes_has_no_labels(self, folder):
         assert load(folder / "a_first", shape=(None, 3, 4, 4)).labels is None
 
@@ -160,6 +170,7 @@ class TestFolder:
         images = load(tmp_path, shape=(None, 3, 4, 4))
         assert images.pixels[0, 0, :, 0].tolist() == [80, 80, 160, 160]
 
+    @pytest.mark.usefixtures("storage")
     def test_grey_models(self, folder):
         assert load(folder, shape=(None, 1, 4, 4)).batch(0, 2).shape == (2, 1, 4, 4)
 
@@ -177,6 +188,7 @@ class TestFolder:
             load(folder, shape=(None, 3, None, None))
         assert load(folder, shape=(None, 3, None, None), crop=6).pixels.shape == (4, 6, 6, 3)
 
+    @pytest.mark.usefixtures("storage")
     def test_no_images(self, tmp_path):
         with pytest.raises(DataError, match="no images"):
             load(tmp_path, shape=(None, 3, 4, 4))
@@ -193,6 +205,7 @@ class TestFolder:
         with pytest.raises(DataError, match=f"--{option}: 0"):
             DataOptions(**{option: 0})
 
+    @pytest.mark.usefixtures("storage")
     def test_broken_image_is_named(self, folder):
         (folder / "a_first" / "9.png").write_bytes(b"no image")
         with pytest.raises(DataError, match=r"9\.png"):
@@ -209,6 +222,7 @@ class Reader(CalibrationDataReader):
         return next(self.batches, None)
 
 
+@pytest.mark.usefixtures("storage")
 class TestReader:
     def test_all_batches_without_labels(self):
         images = load(Reader())

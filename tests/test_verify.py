@@ -10,7 +10,7 @@ from onnxsemi.data.load import load_images
 from onnxsemi.emit.model import emit
 from onnxsemi.errors import VerificationError
 from onnxsemi.measure.evaluator import simulate
-from onnxsemi.measure.variants import Bench
+from onnxsemi.measure.bench import Bench
 from onnxsemi.model.read import ReadOptions, read_model
 from onnxsemi.model.targets import TargetPolicy
 from onnxsemi.pipeline.write import write_verified

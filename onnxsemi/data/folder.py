@@ -2,17 +2,20 @@
 
 The classes are the sub-folders in the order of their names; hidden ones are passed over. A folder
 of images without sub-folders gives images without labels. Each image is resized so that its shorter
-side is ``resize``, and its centre ``crop`` x ``crop`` is taken.
+side is ``resize``, and its centre ``crop`` x ``crop`` is taken. Every file is decoded once at the
+start, so that a broken one is refused before anything is measured; the images of a folder that is
+too large for the memory are decoded again whenever they are asked for.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from onnxsemi.arrays import UInt8Array
+from onnxsemi.arrays import Int64Array, UInt8Array
 from onnxsemi.data.images import ImageSet, Normalization
+from onnxsemi.data.source import PixelSource, fits_memory
 from onnxsemi.errors import DataError
 
 _SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".webp"}
@@ -43,6 +46,32 @@ class Framing:
             )
 
 
+class ImageFiles(PixelSource):
+    """Images decoded from their files when asked for."""
+
+    def __init__(self, files: Sequence[Path], framing: Framing) -> None:
+        self._files, self._framing = tuple(files), framing
+        self.dtype = np.dtype(np.uint8)
+        self.shape = (len(files), framing.crop, framing.crop, framing.colours)
+
+    def take(self, indices: Int64Array) -> UInt8Array:
+        """uint8[M, crop, crop, colours]; see :meth:`PixelSource.take`."""
+        places = np.arange(len(self._files))[indices]
+        images = np.empty((len(places), *self.shape[1:]), np.uint8)
+        for image, place in zip(images, places, strict=True):
+            image[...] = _read(self._files[place], self._framing)
+        return images
+
+    def check(self) -> None:
+        """Decode every file once and keep nothing.
+
+        Raises:
+            DataError: If one cannot be read.
+        """
+        for file in self._files:
+            _read(file, self._framing)
+
+
 def read_folder(path: Path, framing: Framing, normalization: Normalization) -> ImageSet:
     """Read every image below ``path``.
 
@@ -57,9 +86,12 @@ def read_folder(path: Path, framing: Framing, normalization: Normalization) -> I
     files = files or [(file, -1) for file in _images(path)]
     if not files:
         raise DataError(f"{path}: no images in it or in its class folders")
-    pixels = np.stack([_read(file, framing) for file, _ in files])
+    images = ImageFiles([file for file, _ in files], framing)
     labels = np.array([label for _, label in files], np.int64) if files[0][1] >= 0 else None
-    return ImageSet(str(path), pixels, labels, normalization)
+    if fits_memory(images.shape, images.dtype):
+        return ImageSet(str(path), images.take(np.arange(len(files))), labels, normalization)
+    images.check()
+    return ImageSet(str(path), images, labels, normalization)
 
 
 def _images(folder: Path) -> Iterator[Path]:

@@ -1,17 +1,21 @@
-"""Images in memory, with what turns them into the model's input.
+"""Images, held or read when asked for, with what turns them into the model's input.
 
 uint8 pixels [N, H, W, C] become float32 by ``(pixel / 255 - mean) / std``, per colour channel, one
 batch at a time; float32 arrays are taken as they are, in the model's own layout.
 """
 
+import copy
 import hashlib
-from dataclasses import dataclass, replace
+import json
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxsemi.arrays import Float32Array, Int64Array, read_only
+from onnxsemi.arrays import Float32Array, Int64Array, UInt8Array, read_only
+from onnxsemi.data.source import Float32Source, Pixels, PixelSource, chunks, select, take
 from onnxsemi.errors import DataError
 
 
@@ -47,48 +51,54 @@ class ImageSet:
 
     Attributes:
         name: Where they come from, for messages.
-        pixels: uint8[N, H, W, C], or float32[N, ...] in the model's layout. Read-only.
+        pixels: uint8[N, H, W, C], or float32[N, ...] in the model's layout: an array, read-only
+            and not copied if it has one of these types, or a source that reads what it is asked.
         labels: int64[N], or None.
         normalization: Applied to uint8 pixels, by default only the division by 255.
         channels_first: Whether the model takes [N, C, H, W]; set by :meth:`fit`.
     """
 
     name: str
-    pixels: NDArray[np.uint8] | Float32Array
+    pixels: UInt8Array | Float32Array | PixelSource
     labels: Int64Array | None = None
     normalization: Normalization | None = None
     channels_first: bool = True
 
     def __post_init__(self) -> None:
-        pixels = image_array(np.asarray(self.pixels), self.name)
+        given = self.pixels
+        pixels = checked(given if isinstance(given, PixelSource) else np.asarray(given), self.name)
         if pixels.dtype == np.uint8 and self.normalization is None:
             object.__setattr__(self, "normalization", Normalization())
-        object.__setattr__(self, "pixels", read_only(pixels))
+        frozen = read_only(pixels) if isinstance(pixels, np.ndarray) else pixels
+        object.__setattr__(self, "pixels", frozen)
         if self.labels is not None:
-            labels = label_array(np.asarray(self.labels), len(pixels), self.name)
+            labels = label_array(np.asarray(self.labels), len(self), self.name)
             object.__setattr__(self, "labels", read_only(labels))
 
     def __len__(self) -> int:
         """Number of images."""
-        return len(self.pixels)
+        return self.pixels.shape[0]
 
     def batch(self, start: int, stop: int) -> Float32Array:
         """Model input for images ``start`` to ``stop``: float32[stop - start, ...]."""
-        pixels = self.pixels[start:stop]
-        if self.normalization is None or pixels.dtype != np.uint8:
-            return np.asarray(pixels, np.float32)
-        images = self.normalization.apply(np.asarray(pixels, np.uint8))
-        # [N, H, W, C] -> [N, C, H, W]
-        return np.ascontiguousarray(images.transpose(0, 3, 1, 2)) if self.channels_first else images
+        if isinstance(self.pixels, np.ndarray):
+            return self._input(self.pixels[start:stop])  # a view: nothing is copied twice
+        return self.rows(np.arange(*slice(start, stop).indices(len(self))))
+
+    def rows(self, indices: Int64Array) -> Float32Array:
+        """Model input for any images, in the order of ``indices``: float32[M, ...]."""
+        return self._input(take(self.pixels, indices))
 
     def select(self, indices: Int64Array) -> "ImageSet":
         """The chosen images, in the order of ``indices``."""
-        labels = None if self.labels is None else self.labels[indices]
-        return replace(self, pixels=self.pixels[indices], labels=labels)
+        pixels = select(self.pixels, indices)
+        check_kind(pixels.shape, pixels.dtype, self.name)
+        labels = None if self.labels is None else read_only(self.labels[indices])
+        return self._with(pixels=pixels, labels=labels)
 
     def with_labels(self, labels: Int64Array) -> "ImageSet":
         """The same images with other labels."""
-        return replace(self, labels=labels)
+        return self._with(labels=read_only(label_array(np.asarray(labels), len(self), self.name)))
 
     def fit(self, shape: tuple[int | None, ...]) -> "ImageSet":
         """The same images, laid out for an input of ``shape`` (batch first, None: any size).
@@ -107,9 +117,9 @@ class ImageSet:
                     f"{self.name}: {colours} colour channels, but mean or std has {len(values)}"
                 )
         if _fits((count, colours, height, width), shape):
-            return replace(self, channels_first=True)
+            return self._with(channels_first=True)
         if _fits((count, height, width, colours), shape):
-            return replace(self, channels_first=False)
+            return self._with(channels_first=False)
         raise self._misfit((count, colours, height, width), shape)
 
     def check_labels(self, classes: int) -> None:
@@ -132,6 +142,36 @@ class ImageSet:
         images = (self.batch(index, index + 1) for index in range(len(self)))
         return [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]
 
+    def fingerprint(self) -> str:
+        """SHA-256 of what the model sees and of the labels, whatever the images are read from."""
+        seen: dict[str, object] = {"dtype": str(self.pixels.dtype), "shape": self.pixels.shape}
+        if self.normalization is not None:
+            seen["mean"] = [float(value) for value in self.normalization.mean]
+            seen["std"] = [float(value) for value in self.normalization.std]
+            seen["channels_first"] = self.channels_first
+        seen["labels"] = self.labels is not None
+        digest = hashlib.sha256(json.dumps(seen).encode())
+        if self.labels is not None:
+            digest.update(self.labels.astype("<i8").tobytes())
+        for _, pixels in chunks(self.pixels):
+            digest.update(pixels.astype(pixels.dtype.newbyteorder("<"), copy=False).tobytes())
+        return digest.hexdigest()
+
+    def _input(self, pixels: NDArray[Any]) -> Float32Array:
+        """What the model takes for these pixels: float32[M, ...]."""
+        if self.normalization is None or pixels.dtype != np.uint8:
+            return np.asarray(pixels, np.float32)
+        images = self.normalization.apply(pixels)
+        # [N, H, W, C] -> [N, C, H, W]
+        return np.ascontiguousarray(images.transpose(0, 3, 1, 2)) if self.channels_first else images
+
+    def _with(self, **changes: object) -> "ImageSet":
+        """The same but for ``changes``, not checked again: that would read every pixel."""
+        changed = copy.copy(self)
+        for name, value in changes.items():
+            object.__setattr__(changed, name, value)
+        return changed
+
     def _misfit(self, found: tuple[int, ...], wanted: tuple[int | None, ...]) -> DataError:
         shown = ", ".join("any" if size is None else str(size) for size in wanted[1:])
         return DataError(
@@ -146,26 +186,37 @@ def _fits(found: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
     )
 
 
-def image_array(images: NDArray[Any], name: str) -> NDArray[Any]:
+def checked(images: Pixels, name: str) -> Pixels:
     """uint8[N, H, W, C] as it is, any float as float32; all of it finite.
 
     Raises:
         DataError: With the first bad index.
     """
-    if len(images.shape) < 2 or images.size == 0:
-        raise DataError(f"{name}: no images: 'x' has shape {list(images.shape)}")
+    check_kind(images.shape, images.dtype, name)
     if images.dtype == np.uint8:
-        if images.ndim != 4:
-            raise DataError(
-                f"{name}: uint8 images need shape [N, H, W, C], 'x' has {list(images.shape)}"
-            )
         return images
-    if not np.issubdtype(images.dtype, np.floating):
-        raise DataError(f"{name}: 'x' is {images.dtype}; it must be uint8 or float32")
-    bad = np.flatnonzero(~np.isfinite(images).reshape(len(images), -1).all(axis=1))
-    if bad.size:
-        raise DataError(f"{name}: image {bad[0]} holds NaN or infinity")
-    return images.astype(np.float32)
+    for start, chunk in chunks(images):
+        bad = np.flatnonzero(~np.isfinite(chunk).reshape(len(chunk), -1).all(axis=1))
+        if bad.size:
+            raise DataError(f"{name}: image {start + bad[0]} holds NaN or infinity")
+    if isinstance(images, np.ndarray):
+        return images.astype(np.float32, copy=False)
+    return images if images.dtype == np.float32 else Float32Source(images)
+
+
+def check_kind(shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> None:
+    """Refuse what can be no images by its shape and type alone.
+
+    Raises:
+        DataError: With the shape or the type.
+    """
+    if len(shape) < 2 or math.prod(shape) == 0:
+        raise DataError(f"{name}: no images: 'x' has shape {list(shape)}")
+    if dtype == np.uint8:
+        if len(shape) != 4:
+            raise DataError(f"{name}: uint8 images need shape [N, H, W, C], 'x' has {list(shape)}")
+    elif not np.issubdtype(dtype, np.floating):
+        raise DataError(f"{name}: 'x' is {dtype}; it must be uint8 or float32")
 
 
 def label_array(labels: NDArray[Any], count: int, name: str) -> Int64Array:

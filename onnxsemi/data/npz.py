@@ -2,18 +2,32 @@
 
 Keys: ``x`` uint8[N, H, W, C], or float32[N, ...] already in the model's layout; ``y`` int[N]
 (optional); ``mean`` and ``std`` (optional, for uint8), one value or one a colour channel.
+
+Images too large for the memory are read from the archive itself where they lie in it as they are,
+from a temporary file where they are compressed. Either way all of them are read once at the start:
+that is what finds a damaged archive.
 """
 
+import math
+import os
+import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from onnxsemi.data.images import ImageSet, Normalization
+from onnxsemi.data.rowfile import RowFile, Spill
+from onnxsemi.data.source import Pixels, fits_memory
 from onnxsemi.errors import DataError
+
+_LOCAL_HEADER = struct.Struct("<26xHH")  # of a zip member: lengths of its name and extra field
+_PIECE = 2**20
 
 
 def read_npz(path: Path, mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> ImageSet:
@@ -22,10 +36,10 @@ def read_npz(path: Path, mean: tuple[float, ...] | None, std: tuple[float, ...] 
     Raises:
         DataError: If the file is no such archive, or an array in it cannot be used.
     """
-    arrays = _read_arrays(path)
-    if "x" not in arrays:
+    pixels, arrays = _read_arrays(path)
+    if pixels is None:
         raise DataError(f"{path}: no array 'x' with the images; it holds {sorted(arrays)}")
-    pixels, labels = arrays["x"], arrays.get("y")
+    labels = arrays.get("y")
     if pixels.dtype != np.uint8:
         if mean or std:
             raise DataError(f"{path}: mean and std are for uint8 images; 'x' is {pixels.dtype}")
@@ -36,21 +50,73 @@ def read_npz(path: Path, mean: tuple[float, ...] | None, std: tuple[float, ...] 
     return ImageSet(str(path), pixels, labels, normalization)
 
 
-def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+def _read_arrays(path: Path) -> tuple[Pixels | None, dict[str, NDArray[Any]]]:
+    """The images, and the other arrays by their keys; without images just the keys."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if isinstance(archive, np.ndarray):
                 raise DataError(
                     f"{path}: one array; save several with numpy.savez(path, x=..., y=...)"
                 )
-            return {key: archive[key] for key in ("x", "y", "mean", "std") if key in archive} or {
-                key: np.empty(0) for key in archive
-            }
+            if "x" not in archive:
+                known = [key for key in ("y", "mean", "std") if key in archive]
+                return None, {key: np.empty(0) for key in known or archive}
+            pixels = _large(file, archive.zip, str(path))
+            if pixels is None:
+                pixels = archive["x"]
+            return pixels, {key: archive[key] for key in ("y", "mean", "std") if key in archive}
     except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error):
         raise DataError(
             f"{path}: not a readable .npz archive of plain arrays; "
             "save one with numpy.savez(path, x=images, y=labels)"
         ) from None
+
+
+def _large(file: BinaryIO, archive: zipfile.ZipFile, name: str) -> RowFile | None:
+    """The images as rows of a file; None if they are few, or not stored row by row."""
+    if "x.npy" not in archive.namelist():
+        return None
+    info = archive.getinfo("x.npy")
+    with archive.open(info) as member:
+        header = _header(member)
+        if header is None or fits_memory(*header):
+            return None
+        start, size = member.tell(), math.prod(header[0]) * header[1].itemsize
+        if info.file_size < start + size:
+            raise ValueError("fewer bytes than the shape says")
+        if info.compress_type != zipfile.ZIP_STORED:
+            return _unpacked(member, name).rows(*header)
+        for _ in _pieces(member):
+            pass  # zipfile compares the checksum at the end
+    file.seek(info.header_offset)
+    start += info.header_offset + _LOCAL_HEADER.size
+    start += sum(_LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size)))
+    # The same open file, so that what was checked is what will be read
+    return RowFile(os.fdopen(os.dup(file.fileno()), "rb", buffering=0), start, *header, name)
+
+
+def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
+    """Shape and type of an array of rows; None for what only numpy itself can read."""
+    version = npy.read_magic(member)
+    if version == (1, 0):
+        shape, by_columns, dtype = npy.read_array_header_1_0(member)
+    elif version == (2, 0):
+        shape, by_columns, dtype = npy.read_array_header_2_0(member)
+    else:
+        return None
+    return None if by_columns or dtype.hasobject or not shape else (shape, dtype)
+
+
+def _unpacked(member: IO[bytes], name: str) -> Spill:
+    """The rest of a compressed member, in a temporary file."""
+    spill = Spill(name)
+    for piece in _pieces(member):
+        spill.write(piece)
+    return spill
+
+
+def _pieces(member: IO[bytes]) -> Iterator[bytes]:
+    return iter(lambda: member.read(_PIECE), b"")
 
 
 def _colours(arrays: dict[str, NDArray[Any]], key: str, default: float) -> tuple[float, ...]:

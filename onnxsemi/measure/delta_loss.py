@@ -6,15 +6,20 @@
 from collections.abc import Collection
 from functools import partial
 
-import numpy as np
-
+from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.seam import DeltaLossTable
-from onnxsemi.measure.variants import Bench, Variant, measure_variants
+from onnxsemi.measure.variants import Advance, Variant, measure_variants
+from onnxsemi.model.targets import Site
 from onnxsemi.progress import Progress
+from onnxsemi.run.journal import Journal, Reply, packed, unpacked
 
 
 def exact_delta_loss(
-    bench: Bench, layers: Collection[str], bits: tuple[int, ...], progress: Progress
+    bench: Bench,
+    layers: Collection[str],
+    bits: tuple[int, ...],
+    progress: Progress,
+    journal: Journal,
 ) -> DeltaLossTable:
     """Measure the table; its cost grows with channels x bitwidths x images.
 
@@ -23,14 +28,23 @@ def exact_delta_loss(
         layers: Names of the target layers to measure.
         bits: The ladder, widest first.
         progress: Told of every variant that is done.
+        journal: Recalls what was measured, a layer at a time.
     """
     sites = [site for site in bench.classifier.sites if site.layer.name in layers]
     total = sum(site.layer.channels for site in sites) * len(bits) * len(bench.images)
     progress.start("Δloss", total)
+
     nats = {}
     for site in sites:
-        name, channels = site.layer.name, site.layer.channels
-        variants = [Variant((channel,), b) for channel in range(channels) for b in bits]
-        effects = measure_variants(bench, site, variants, partial(progress.step, name))
-        nats[name] = np.reshape(effects.delta_loss, (channels, len(bits)))
+        name = site.layer.name
+        measure = partial(_measure, bench, site, bits, partial(progress.step, name))
+        reply = journal.ask("delta loss", (name, bits), measure)
+        nats[name] = unpacked(reply["nats"])
     return DeltaLossTable(bits, nats, len(bench.images))
+
+
+def _measure(bench: Bench, site: Site, bits: tuple[int, ...], advance: Advance) -> Reply:
+    channels = site.layer.channels
+    variants = [Variant((channel,), b) for channel in range(channels) for b in bits]
+    effects = measure_variants(bench, site, variants, advance)
+    return {"nats": packed(effects.delta_loss.reshape(channels, len(bits)))}

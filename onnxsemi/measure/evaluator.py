@@ -1,71 +1,125 @@
-"""The evaluator that measures plans with ONNX Runtime."""
+"""The evaluator that measures plans with ONNX Runtime.
 
-from collections.abc import Sequence
-from functools import partial
+A trial looks first at a small sample of the images: how much the plan changes their margins says
+which of the others can change their answer (:mod:`onnxsemi.measure.risk`). Those are looked at in
+the order of their risk, and no further than is needed to decide.
+"""
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx
 
-from onnxsemi.arrays import BoolArray, Float32Array, Float64Array
+from onnxsemi.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from onnxsemi.layers import Semilayer
-from onnxsemi.measure.forward import forward
+from onnxsemi.measure.bench import Bench
+from onnxsemi.measure.chain import Chain
 from onnxsemi.measure.metrics import cross_entropy, hits
-from onnxsemi.measure.seam import Score
-from onnxsemi.measure.variants import Bench, Variant, measure_variants
+from onnxsemi.measure.risk import Margins, label_margins
+from onnxsemi.measure.seam import Score, Tested
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.plan import BitPlan
-from onnxsemi.progress import Progress
 from onnxsemi.quantizer.affine import Scheme, fake_quantize
+
+SAMPLE_IMAGES = 32
+WAVE_IMAGES = 64  # images between two looks at whether the outcome is decided
+
+KlSource = Callable[[Sequence[Semilayer]], Float64Array]
 
 
 class ModelEvaluator:
-    """Measures plans and semilayers of one model on one set of images."""
+    """Measures plans of one model on one set of images."""
 
-    def __init__(self, bench: Bench, progress: Progress) -> None:
-        """Measure on ``bench``; ``progress`` is told of every image that a KL is measured on."""
+    def __init__(self, bench: Bench, kl: KlSource, seed: int) -> None:
+        """Cut the model and draw the sample.
+
+        Args:
+            bench: Model and images.
+            kl: Gives the KL of semilayers.
+            seed: Seed of the sample.
+        """
         self._bench = bench
-        self._progress = progress
-        self._weights: dict[str, tuple[tuple[int, ...], Float32Array]] = {}
-
-    def score(self, plan: BitPlan) -> Score:
-        """Accuracy and loss with the plan's fake-quantized weights."""
-        logits = self.logits(plan)
-        labels = self._bench.labels
-        loss = float(np.mean(cross_entropy(logits, labels)))
-        return Score(int(hits(logits, labels).sum()), len(labels), loss)
+        self._chain = Chain(bench)
+        self._margins: Margins | None = None
+        self.kl = kl
+        count = len(bench.images)
+        drawn = np.random.default_rng(seed).permutation(count)[:SAMPLE_IMAGES]
+        self._sample: Int64Array = np.sort(drawn).astype(np.int64)
 
     def logits(self, plan: BitPlan) -> Float32Array:
         """float32[N, K] with the plan's fake-quantized weights."""
-        bench = self._bench
-        return forward(self._simulated(plan), bench.classifier.ends, bench.images, bench.threads)
+        return self._chain.logits(plan, np.arange(len(self._bench.images)))
 
-    def hits(self, plan: BitPlan) -> BoolArray:
-        """Which images the plan answers rightly: bool[N]."""
-        return hits(self.logits(plan), self._bench.labels)
+    def check(self, plan: BitPlan) -> Tested:
+        """Measure a plan on all images."""
+        labels, logits = self._bench.labels, self.logits(plan)
+        right = hits(logits, labels)
+        loss = float(np.mean(cross_entropy(logits, labels)))
+        count = len(labels)
+        score = Score(int(right.sum()), count, count, loss)
+        return Tested(score, np.arange(count), label_margins(logits, labels), right, 0.0)
 
-    def _simulated(self, plan: BitPlan) -> onnx.ModelProto:
-        """Like :func:`simulate`, but a layer is quantized again only when its bits have changed."""
-        for site in self._bench.classifier.sites:
-            name, bits = site.layer.name, plan.bits[site.layer.name]
-            if name not in self._weights or self._weights[name][0] != bits:
-                weight = fake_quantize(site.layer.weight, bits, self._bench.scheme)
-                self._weights[name] = (bits, weight)
-        weights = {name: weight for name, (_, weight) in self._weights.items()}
-        return self._bench.classifier.with_weights(weights)
+    def trial(self, plan: BitPlan, bar: int | None) -> Tested:
+        """Measure a plan on the images whose answer may change against the current plan."""
+        known = self._known
+        look = _Look(known)
+        margins, right = self._look(plan, self._sample)
+        change = float(np.sqrt(np.mean((margins - known.values[self._sample]) ** 2)))
+        look.add(self._sample, margins, right)
+        pending = known.at_risk(change, self._sample)
+        while len(pending) and (bar is None or look.most(pending) >= bar):
+            wave, pending = pending[:WAVE_IMAGES], pending[WAVE_IMAGES:]
+            look.add(wave, *self._look(plan, wave))
+        return look.tested(look.most(pending), change)
 
-    def kl(self, semilayers: Sequence[Semilayer]) -> Float64Array:
-        """KL of each semilayer quantized alone: float64[S], nats per sample."""
-        bench, progress = self._bench, self._progress
-        progress.start("KL", len(semilayers) * len(bench.images))
-        result = np.zeros(len(semilayers))
-        for site in bench.classifier.sites:
-            name = site.layer.name
-            places = [i for i, semilayer in enumerate(semilayers) if semilayer.layer == name]
-            variants = [Variant(semilayers[i].channels, semilayers[i].bits) for i in places]
-            if variants:
-                effects = measure_variants(bench, site, variants, partial(progress.step, name))
-                result[places] = effects.kl
-        return result
+    def keep(self, plan: BitPlan, tested: Tested) -> None:
+        """Make a plan the current one; trials are compared with it from now on."""
+        self._chain.keep(plan)
+        if tested.score.in_full:
+            zeros = np.zeros(len(tested.images))
+            self._margins = Margins(tested.margins, tested.right, zeros)
+        else:
+            self._margins = self._known.updated(
+                tested.images, tested.margins, tested.right, tested.change
+            )
+
+    @property
+    def _known(self) -> Margins:
+        if self._margins is None:
+            raise ValueError("a trial needs a current plan: check one and keep it")
+        return self._margins
+
+    def _look(self, plan: BitPlan, images: Int64Array) -> tuple[Float64Array, BoolArray]:
+        labels = self._bench.labels[images]
+        logits = self._chain.logits(plan, images)
+        return label_margins(logits, labels), hits(logits, labels)
+
+
+class _Look:
+    """What a trial has seen so far."""
+
+    def __init__(self, known: Margins) -> None:
+        self._known = known
+        self._images: list[Int64Array] = []
+        self._margins: list[Float64Array] = []
+        self._right: list[BoolArray] = []
+        self._correct = int(known.right.sum())
+
+    def add(self, images: Int64Array, margins: Float64Array, right: BoolArray) -> None:
+        self._images.append(images)
+        self._margins.append(margins)
+        self._right.append(right)
+        self._correct += int(right.sum()) - int(self._known.right[images].sum())
+
+    def most(self, pending: Int64Array) -> int:
+        """Right answers if every wrong one that is still pending becomes right."""
+        return self._correct + int((~self._known.right[pending]).sum())
+
+    def tested(self, correct: int, change: float) -> Tested:
+        images = np.concatenate(self._images)
+        score = Score(correct, len(self._known.right), len(images), None)
+        margins, right = np.concatenate(self._margins), np.concatenate(self._right)
+        return Tested(score, images, margins, right, change)
 
 
 def simulate(classifier: Classifier, plan: BitPlan, scheme: Scheme) -> onnx.ModelProto:

@@ -12,19 +12,20 @@ semilayer follows, cross terms included: the memory does not grow with the numbe
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
 from onnxsemi.arrays import Float32Array, Float64Array
+from onnxsemi.atomic import whole_file
 from onnxsemi.layers import Semilayer
-from onnxsemi.measure.forward import forward
+from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.probe import SEEDS, Probe, ProbeRequest, build_probe
 from onnxsemi.measure.seam import DeltaLossTable
 from onnxsemi.measure.seeds import seed_count, seed_gradients
 from onnxsemi.measure.shards import Shard, padded, workers
-from onnxsemi.measure.variants import Bench
 from onnxsemi.progress import Progress
 from onnxsemi.runtime import Session
 
@@ -93,8 +94,7 @@ class FastMeasurement:
         """
         self._bench, self._seed, self._bits = bench, seed, bits
         classifier = bench.classifier
-        logits = forward(classifier.proto, classifier.ends, bench.images, bench.threads)
-        self._logits = logits
+        self._logits = logits = bench.forward(classifier.proto)
         request = ProbeRequest(
             layers=tuple(layers),
             bits=bits,
@@ -116,6 +116,8 @@ class FastMeasurement:
             if layer in self._probe.effects
         }
         self.done = 0
+        fitting = bench.memory // (2 * bench.threads * self._probe.row_bytes)
+        self._run_images = max(1, min(RUN_IMAGES, fitting))
 
     def measure(self, progress: Progress, after_block: Callable[[], None]) -> FastTables:
         """Sum what is not summed yet.
@@ -136,11 +138,27 @@ class FastMeasurement:
                 after_block()
         return FastTables(self._bits, self.moments, count, self._probe.missing)
 
+    def save(self, path: Path) -> None:
+        """Write what is summed so far; the file appears whole."""
+        arrays = {"done": np.array(self.done)}
+        for place, moments in enumerate(self.moments.values()):
+            arrays |= {f"first_{place}": moments.first, f"second_{place}": moments.second}
+        with whole_file(path) as scratch, scratch.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+
+    def restore(self, path: Path) -> None:
+        """Go on from what :meth:`save` wrote."""
+        with np.load(path, allow_pickle=False) as arrays:
+            self.done = int(arrays["done"])
+            for place, moments in enumerate(self.moments.values()):
+                moments.first[:] = arrays[f"first_{place}"]
+                moments.second[:] = arrays[f"second_{place}"]
+
     def _sum(self, pool: ThreadPoolExecutor, block: Shard) -> None:
         generator = np.random.default_rng([self._seed, block.start])
         labels = self._bench.labels[block.start : block.stop]
         seeds = seed_gradients(self._logits[block.start : block.stop], labels, generator)
-        size = self._bench.classifier.ends.image.batch or RUN_IMAGES
+        size = self._bench.classifier.ends.image.batch or self._run_images
         starts = range(block.start, block.stop, size)
         runs = [Shard(start, min(start + size, block.stop)) for start in starts]
         parts = list(pool.map(lambda run: self._run(run, seeds[_within(run, block)]), runs))

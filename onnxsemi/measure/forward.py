@@ -6,13 +6,19 @@ import onnx
 from onnxsemi.arrays import Float32Array
 from onnxsemi.data.images import ImageSet
 from onnxsemi.errors import ModelError
-from onnxsemi.measure.shards import Shard, padded, shards, workers
+from onnxsemi.measure.shards import SHARD_IMAGES, Shard, padded, shards, workers
 from onnxsemi.model.expose import with_outputs
 from onnxsemi.model.head import Ends
 from onnxsemi.runtime import Session
 
 
-def forward(model: onnx.ModelProto, ends: Ends, images: ImageSet, threads: int) -> Float32Array:
+def forward(
+    model: onnx.ModelProto,
+    ends: Ends,
+    images: ImageSet,
+    threads: int,
+    rows: int = SHARD_IMAGES,
+) -> Float32Array:
     """Logits of a model over all images, in order: float32[N, K].
 
     Args:
@@ -20,6 +26,7 @@ def forward(model: onnx.ModelProto, ends: Ends, images: ImageSet, threads: int) 
         ends: Names of its image input and logits.
         images: Images laid out for it.
         threads: Shards run at once.
+        rows: Images in one run, unless the model says.
 
     Raises:
         ModelError: If ONNX Runtime refuses the model or the images, or a logit is not finite.
@@ -28,12 +35,12 @@ def forward(model: onnx.ModelProto, ends: Ends, images: ImageSet, threads: int) 
     batch = ends.image.batch
 
     def run(shard: Shard) -> Float32Array:
-        rows = padded(images.batch(shard.start, shard.stop), batch)
-        scores = session.run({ends.image.name: rows})[ends.logits]
-        return logit_rows(scores, len(rows))[: len(shard)]
+        pixels = padded(images.batch(shard.start, shard.stop), batch)
+        scores = session.run({ends.image.name: pixels})[ends.logits]
+        return logit_rows(scores, len(pixels))[: len(shard)]
 
     with workers(threads) as pool:
-        logits = np.concatenate(list(pool.map(run, shards(len(images), batch))))
+        logits = np.concatenate(list(pool.map(run, shards(len(images), batch, rows))))
     bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
     if bad.size:
         raise ModelError(f"the model gives NaN or infinity on image {bad[0]} of {images.name}")

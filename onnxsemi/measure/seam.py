@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
 
-from onnxsemi.arrays import Float64Array, read_only
+from onnxsemi.arrays import BoolArray, Float64Array, Int64Array, read_only
 from onnxsemi.layers import Semilayer
 from onnxsemi.plan import BitPlan
 
@@ -15,26 +15,63 @@ class Score:
     """How a model does on a set of images.
 
     Attributes:
-        correct: Images whose top-1 answer is the label.
-        total: Images measured.
-        loss: Mean cross-entropy, nats per sample.
+        correct: Images whose top-1 answer is the label; those not looked at count as before.
+        total: Images of the set.
+        measured: Images that were looked at.
+        loss: Mean cross-entropy, nats per sample; None if not all images were looked at.
     """
 
     correct: int
     total: int
-    loss: float
+    measured: int
+    loss: float | None
 
     @property
     def accuracy(self) -> float:
         """Top-1 accuracy, 0 to 1."""
         return self.correct / self.total
 
+    @property
+    def in_full(self) -> bool:
+        """Whether every image was looked at."""
+        return self.measured == self.total
+
+
+@dataclass(frozen=True, eq=False)
+class Tested:
+    """A plan's score, and what was seen of the images that were looked at.
+
+    Attributes:
+        score: The score. If the test was broken off, ``correct`` is the most that it could be.
+        images: int64[M], indices of the images that were looked at.
+        margins: float64[M], logit of the label minus the largest other.
+        right: bool[M], whether the answer is the label.
+        change: Root mean square change of margins against the plan that was current.
+    """
+
+    score: Score
+    images: Int64Array
+    margins: Float64Array
+    right: BoolArray
+    change: float
+
 
 class Evaluator(Protocol):
-    """Measures plans on the search images."""
+    """Measures plans on the search images. One plan is *current*: trials are compared with it."""
 
-    def score(self, plan: BitPlan) -> Score:
-        """Accuracy and loss of the model with the plan's fake-quantized weights."""
+    def check(self, plan: BitPlan) -> Tested:
+        """Measure a plan on all images."""
+
+    def trial(self, plan: BitPlan, bar: int | None) -> Tested:
+        """Measure a plan near the current one on the images whose answer may change.
+
+        Args:
+            plan: The plan.
+            bar: Break off once it is sure that fewer images are right; None never breaks off.
+        """
+
+    def keep(self, plan: BitPlan, tested: Tested) -> None:
+        """Make a plan that was checked, or tried against the current one, the current one."""
 
     def kl(self, semilayers: Sequence[Semilayer]) -> Float64Array:
         """KL of each semilayer quantized alone, everything else float32: float64[S], nats."""

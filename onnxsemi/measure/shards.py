@@ -31,13 +31,13 @@ class Shard:
         return self.stop - self.start
 
 
-def shards(count: int, batch: int | None) -> list[Shard]:
+def shards(count: int, batch: int | None, rows: int = SHARD_IMAGES) -> list[Shard]:
     """Cut ``count`` images into shards; a model with a fixed batch size takes shards of that size.
 
     >>> [len(shard) for shard in shards(70, batch=None)]
     [32, 32, 6]
     """
-    size = batch or SHARD_IMAGES
+    size = batch or rows
     return [Shard(start, min(start + size, count)) for start in range(0, count, size)]
 
 

@@ -22,16 +22,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxsemi.arrays import Float32Array, Float64Array, Int64Array
+from onnxsemi.arrays import Float32Array, Float64Array
 from onnxsemi.bitwidth import FLOAT_BITS
-from onnxsemi.data.images import ImageSet
-from onnxsemi.measure.forward import forward, logit_rows
+from onnxsemi.measure.bench import Bench
+from onnxsemi.measure.forward import logit_rows
 from onnxsemi.measure.metrics import cross_entropy, kl_divergence
-from onnxsemi.measure.shards import Shard, padded, shards, workers
-from onnxsemi.model.classifier import Classifier
+from onnxsemi.measure.shards import SHARD_IMAGES, Shard, padded, shards, workers
 from onnxsemi.model.cut import Cut, cut
 from onnxsemi.model.targets import Site
-from onnxsemi.quantizer.affine import Scheme, fake_quantize
+from onnxsemi.quantizer.affine import fake_quantize
 from onnxsemi.runtime import Session
 
 RUN_ROWS = 64  # rows in one run of the suffix: images times variants
@@ -60,30 +59,6 @@ class Effects:
     kl: Float64Array
 
 
-@dataclass(frozen=True, eq=False)
-class Bench:
-    """What the variants of every layer are measured on.
-
-    Attributes:
-        classifier: The float model.
-        images: Labelled images laid out for it.
-        scheme: The quantizer's scheme.
-        threads: Shards run at once.
-    """
-
-    classifier: Classifier
-    images: ImageSet
-    scheme: Scheme
-    threads: int
-
-    @property
-    def labels(self) -> Int64Array:
-        """Labels of the images."""
-        if self.images.labels is None:
-            raise ValueError("variants are measured on labelled images")
-        return self.images.labels
-
-
 def measure_variants(
     bench: Bench, site: Site, variants: Sequence[Variant], advance: Advance
 ) -> Effects:
@@ -108,7 +83,7 @@ def measure_plainly(
 ) -> Effects:
     """The same by changing the weight and running the whole model, once a variant."""
     classifier = bench.classifier
-    reference = forward(classifier.proto, classifier.ends, bench.images, bench.threads)
+    reference = bench.forward(classifier.proto)
     loss = cross_entropy(reference, bench.labels)
     effects = np.zeros((2, len(variants)))
     for index, variant in enumerate(variants):
@@ -116,7 +91,7 @@ def measure_plainly(
         bits = [variant.bits if c in chosen else FLOAT_BITS for c in range(site.layer.channels)]
         weight = fake_quantize(site.layer.weight, bits, bench.scheme)
         model = classifier.with_weights({site.layer.name: weight})
-        logits = forward(model, classifier.ends, bench.images, bench.threads)
+        logits = bench.forward(model)
         effects[0, index] = np.mean(cross_entropy(logits, bench.labels) - loss)
         effects[1, index] = np.mean(kl_divergence(reference, logits))
         advance(len(bench.images))
@@ -146,16 +121,17 @@ class _Splice:
 
     def measure(self, advance: Advance) -> Effects:
         """Δloss and KL of every variant, averaged in the order of the images."""
-        effects = np.zeros((2, len(self._variants), len(self._bench.images)))
-        pending = shards(len(self._bench.images), self._batch)
+        count = len(self._bench.images)
+        total = np.zeros((2, len(self._variants)))
+        pending = shards(count, self._batch, self._bench.rows(SHARD_IMAGES))
         threads = self._bench.threads
         with workers(threads) as pool:
             for start in range(0, len(pending), threads):  # bounds what is held in memory
                 for shard, chosen, values in self._wave(pool, pending[start : start + threads]):
-                    effects[:, chosen, shard.start : shard.stop] = values
+                    for image in np.moveaxis(values, 2, 0):  # one by one, whatever the shards
+                        total[:, chosen] += image
                     advance(values.shape[1] * len(shard))
-        mean = effects.mean(axis=2)
-        return Effects(mean[0], mean[1])
+        return Effects(*(total / count))
 
     def _wave(
         self, pool: ThreadPoolExecutor, wave: list[Shard]
@@ -167,7 +143,7 @@ class _Splice:
             yield item.shard, chosen, values
 
     def _chunks(self, shard: Shard) -> Iterator[slice]:
-        size = 1 if self._batch else max(1, RUN_ROWS // len(shard))
+        size = 1 if self._batch else max(1, self._bench.rows(RUN_ROWS) // len(shard))
         return (slice(i, i + size) for i in range(0, len(self._variants), size))
 
     def _cross(self, shard: Shard) -> _Crossed:

@@ -20,7 +20,7 @@ import onnx_graphsurgeon as gs
 
 from onnxsemi.arrays import Float32Array
 from onnxsemi.model.classifier import Classifier
-from onnxsemi.model.index import GraphIndex
+from onnxsemi.model.index import GraphIndex, shape_nodes
 from onnxsemi.model.targets import Site
 
 
@@ -76,7 +76,7 @@ def cut(classifier: Classifier, site: Site, weights: Mapping[int, Float32Array])
 def _suffix_nodes(index: GraphIndex, output: str, logits: str) -> set[int]:
     """Nodes between the cut and the logits, and the shape arithmetic that they need."""
     inside = index.downstream([output]) & index.upstream([logits])
-    shapes = _shape_nodes(index)
+    shapes = shape_nodes(index)
     while True:
         needed = {
             index.producer[name]
@@ -87,17 +87,6 @@ def _suffix_nodes(index: GraphIndex, output: str, logits: str) -> set[int]:
         if needed <= inside:
             return inside
         inside |= needed
-
-
-def _shape_nodes(index: GraphIndex) -> set[int]:
-    """Nodes whose value depends on the shape of the data, not on the data."""
-    found: set[int] = set()
-    for position, node in enumerate(index.graph.node):
-        varying = [name for name in node.input if name and name not in index.constants]
-        from_shapes = bool(varying) and all(index.producer.get(name) in found for name in varying)
-        if node.op_type in ("Shape", "Size") or from_shapes:
-            found.add(position)
-    return found
 
 
 def _crossing(index: GraphIndex, inside: set[int], output: str) -> tuple[str, ...]:

@@ -59,3 +59,14 @@ class GraphIndex:
         for position, node in enumerate(self.graph.node):
             if node.op_type in op_types:
                 yield position, node
+
+
+def shape_nodes(index: GraphIndex) -> set[int]:
+    """Nodes whose value depends on the shape of the data, not on the data."""
+    found: set[int] = set()
+    for position, node in enumerate(index.graph.node):
+        varying = [name for name in node.input if name and name not in index.constants]
+        from_shapes = bool(varying) and all(index.producer.get(name) in found for name in varying)
+        if node.op_type in ("Shape", "Size") or from_shapes:
+            found.add(position)
+    return found

@@ -8,11 +8,11 @@ import numpy as np
 from onnxsemi.data.images import ImageSet
 from onnxsemi.data.load import Data, DataOptions, load_images
 from onnxsemi.errors import DataError, PlanError
+from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.forward import forward
 from onnxsemi.measure.metrics import hits
 from onnxsemi.measure.paired import Paired
 from onnxsemi.measure.shards import worker_threads
-from onnxsemi.measure.variants import Bench
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.head import ImageInput
 from onnxsemi.model.read import ReadOptions, read_model

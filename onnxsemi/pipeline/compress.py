@@ -3,27 +3,31 @@
 import os
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from onnxsemi import __about__
 from onnxsemi.atomic import check_writable, whole_file
 from onnxsemi.data.load import Data
-from onnxsemi.errors import AccuracyError
-from onnxsemi.measure.delta_loss import exact_delta_loss
+from onnxsemi.errors import AccuracyError, BudgetError
 from onnxsemi.measure.evaluator import ModelEvaluator
-from onnxsemi.measure.forward import forward
 from onnxsemi.measure.metrics import hits
 from onnxsemi.measure.paired import Paired
-from onnxsemi.measure.seam import DeltaLossTable
+from onnxsemi.measure.recorded import RecordedEvaluator
 from onnxsemi.pipeline.prepare import Prepared, prepare
-from onnxsemi.pipeline.write import check_output, sizes, write_verified
+from onnxsemi.pipeline.runs import Clock, Limited, identity, opened
+from onnxsemi.pipeline.sensitivity import Sensitivity, measure_sensitivity
+from onnxsemi.pipeline.write import check_output, sizes, write_best, write_verified
 from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import PlanFile
 from onnxsemi.progress import Progress, Silent
 from onnxsemi.results import CompressResult, Cost
+from onnxsemi.run.folder import RunFolder
+from onnxsemi.run.journal import Reply
+from onnxsemi.search.phases import OUT_OF_TIME
 from onnxsemi.search.run import search
-from onnxsemi.search.semilayers import Split
 from onnxsemi.search.trajectory import Point, Trajectory
+from onnxsemi.search.watch import Watch
 from onnxsemi.settings import Settings
 
 
@@ -35,13 +39,11 @@ class Found:
         trajectory: Everything that it did.
         chosen: The most compressed point that holds the accuracy.
         search: Float against chosen on the search images.
-        cost: What it took, Δloss included.
     """
 
     trajectory: Trajectory
     chosen: Point
     search: Paired
-    cost: Cost
 
 
 def compress(
@@ -69,94 +71,93 @@ def compress(
         The plan, accuracy on search and report images, sizes, and every decision.
 
     Raises:
-        OnnxSemiError: If the model, the data or a setting cannot be used, if nothing could be
-            compressed at the accuracy asked for, or if the written file is not what was measured.
-            No file is written then, and an existing one is left as it is.
+        OnnxSemiError: If the model, the data, a setting or the run cannot be used, if nothing could
+            be compressed at the accuracy and in the time asked for, or if the written file is not
+            what was measured. No file is written then, and an existing one is left as it is.
     """
-    settings, target = settings or Settings(), Path(output)
+    settings, target, told = settings or Settings(), Path(output), progress or Silent()
+    clock = Clock(settings.run.time_budget)
     check_output(target, model, data, report_data)
     check_writable(plan_path(target))
     prepared = prepare(model, data, report_data, settings)
     report_bench = prepared.bench(prepared.report)
-    before = forward(  # first, so that images that the model cannot take are found at once
-        prepared.classifier.proto, prepared.classifier.ends, prepared.report, report_bench.threads
-    )
-    found = find(prepared, measure_delta_loss(prepared, progress), progress)
-    plan = found.chosen.plan
-    with whole_file(plan_path(target)) as scratch:
-        scratch.write_text(plan_file(prepared, plan).to_json(), encoding="utf-8")
-        after = write_verified(report_bench, plan, target)
-    labels = report_bench.labels
-    return CompressResult(
-        output=target,
-        plan_file=plan_path(target),
-        plan=plan,
-        chosen=found.chosen,
-        trajectory=found.trajectory,
-        sizes=sizes(model, target, prepared.classifier, plan),
-        search=found.search,
-        report=Paired.of(hits(before, labels), hits(after, labels)),
-        delta_loss_samples=0 if _unsplit(settings) else len(prepared.delta_loss),
-        has_labels=prepared.has_labels,
-        cost=found.cost,
-        skipped=prepared.classifier.skipped,
-        notes=prepared.classifier.notes,
-    )
-
-
-@dataclass(frozen=True)
-class MeasuredDeltaLoss:
-    """Δloss and the time it took.
-
-    Attributes:
-        table: Δloss of every target channel; None if layers are not split.
-        seconds: Wall time.
-    """
-
-    table: DeltaLossTable | None
-    seconds: float
-
-
-def measure_delta_loss(prepared: Prepared, progress: Progress | None = None) -> MeasuredDeltaLoss:
-    """Δloss of every target channel at every bitwidth of the ladder."""
-    if _unsplit(prepared.settings):
-        return MeasuredDeltaLoss(None, 0.0)
-    began = time.perf_counter()
-    bits = prepared.settings.search.bits
-    bench, free = prepared.bench(prepared.delta_loss), prepared.free()
-    table = exact_delta_loss(bench, free, bits, progress or Silent())
-    return MeasuredDeltaLoss(table, time.perf_counter() - began)
+    # first, so that images that the model cannot take are found at once
+    before = report_bench.forward(prepared.classifier.proto)
+    with opened(settings.run, identity(prepared)) as folder:
+        seconds = pass_seconds(prepared, folder)
+        sensitivity = measure_sensitivity(prepared, folder, Limited(told, clock))
+        found = find(prepared, sensitivity, folder, clock, told)
+        plan = found.chosen.plan
+        with whole_file(plan_path(target)) as scratch:
+            scratch.write_text(plan_file(prepared, plan).to_json(), encoding="utf-8")
+            after = write_verified(report_bench, plan, target)
+        if found.trajectory.stop != OUT_OF_TIME:
+            folder.finish(str(target))
+        labels = report_bench.labels
+        return CompressResult(
+            output=target,
+            plan_file=plan_path(target),
+            plan=plan,
+            chosen=found.chosen,
+            trajectory=found.trajectory,
+            sizes=sizes(model, target, prepared.classifier, plan),
+            search=found.search,
+            report=Paired.of(hits(before, labels), hits(after, labels)),
+            sensitivity=sensitivity.summary,
+            has_labels=prepared.has_labels,
+            cost=Cost(folder.journal.seconds, seconds, len(found.trajectory.trials)),
+            skipped=prepared.classifier.skipped,
+            notes=prepared.classifier.notes,
+        )
 
 
 def find(
-    prepared: Prepared, delta_loss: MeasuredDeltaLoss, progress: Progress | None = None
+    prepared: Prepared, sensitivity: Sensitivity, run: RunFolder, clock: Clock, progress: Progress
 ) -> Found:
     """Search a plan.
+
+    Args:
+        prepared: Model and images.
+        sensitivity: What to split and rank by.
+        run: Recalls and keeps what is measured.
+        clock: Says when the time has ended.
+        progress: Told of every trial.
 
     Raises:
         AccuracyError: If no compression holds the accuracy asked for.
     """
     settings, start = prepared.settings, prepared.start()
-    evaluator = ModelEvaluator(prepared.bench(prepared.search), progress or Silent())
-    before = evaluator.hits(start.all_float())
-    began = time.perf_counter()
-    evaluator.score(start.all_float())
-    searching = time.perf_counter()
+    bench = prepared.bench(prepared.search)
+    measured = ModelEvaluator(
+        bench, partial(sensitivity.kl, progress=progress, journal=run.journal), settings.seed
+    )
+    evaluator = RecordedEvaluator(measured, run.journal)
+
+    def out_of_time() -> bool:
+        if run.journal.recalling or not clock.ended:
+            return False
+        run.journal.close()  # the full search does not ask for what follows
+        return True
+
+    watch = Watch(progress, out_of_time, partial(_keep_best, prepared, run))
     trajectory = search(
-        start, prepared.free(), delta_loss.table, evaluator, settings.search, progress or Silent()
+        start, prepared.free(), sensitivity.table, evaluator, settings.search, watch
     )
-    ended = time.perf_counter()
     chosen = _checked(trajectory, settings)
-    return Found(
-        trajectory,
-        chosen,
-        Paired.of(before, evaluator.hits(chosen.plan)),
-        Cost(
-            seconds=delta_loss.seconds + ended - searching,
-            pass_seconds=searching - began,
-            trials=len(trajectory.trials),
-        ),
-    )
+    right = [evaluator.check(plan).right for plan in (start.all_float(), chosen.plan)]
+    return Found(trajectory, chosen, Paired.of(*right))
+
+
+def pass_seconds(prepared: Prepared, run: RunFolder) -> float:
+    """Time of one float32 forward pass over the search images: the unit of cost."""
+    bench = prepared.bench(prepared.search)
+
+    def measure() -> Reply:
+        began = time.perf_counter()
+        bench.forward(bench.classifier.proto)
+        return {"seconds": time.perf_counter() - began}
+
+    return float(run.journal.ask("pass", len(bench.images), measure)["seconds"])
 
 
 def plan_path(output: Path) -> Path:
@@ -182,6 +183,11 @@ def _checked(trajectory: Trajectory, settings: Settings) -> Point:
     allowed = settings.search.max_drop
     chosen, baseline = trajectory.choose(allowed), trajectory.baseline
     lost = baseline.correct - chosen.score.correct
+    if chosen.plan.saved_parameters == 0 and trajectory.stop == OUT_OF_TIME:
+        raise BudgetError(
+            f"the time budget ended after {len(trajectory.trials)} trials, before anything could "
+            "be compressed: go on with --resume, or give more time"
+        )
     if chosen.plan.saved_parameters == 0 or lost > allowed / 100 * baseline.total + 1e-9:
         raise AccuracyError(
             f"nothing could be compressed with a drop of at most {allowed:g} points on "
@@ -191,5 +197,13 @@ def _checked(trajectory: Trajectory, settings: Settings) -> Point:
     return chosen
 
 
-def _unsplit(settings: Settings) -> bool:
-    return settings.search.split is Split.NONE
+def _keep_best(prepared: Prepared, run: RunFolder, best: Point) -> None:
+    """Write the best so far into the run's folder."""
+    model, plan = run.file("best.onnx"), run.file("best.plan.json")
+    if model is None or plan is None or run.journal.recalling:
+        return
+    if best.plan.saved_parameters == 0 or not best.score.in_full:
+        return
+    with whole_file(plan) as scratch:
+        scratch.write_text(plan_file(prepared, best.plan).to_json(), encoding="utf-8")
+        write_best(prepared.bench(prepared.search), best.plan, model)

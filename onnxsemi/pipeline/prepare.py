@@ -9,8 +9,9 @@ from onnxsemi.data.images import ImageSet
 from onnxsemi.data.load import Data, load_images
 from onnxsemi.data.sample import refuse_overlap, split, stratified
 from onnxsemi.errors import DataError, SettingsError
+from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.forward import forward
-from onnxsemi.measure.variants import Bench
+from onnxsemi.memory import resident
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.read import read_model
 from onnxsemi.plan import BitPlan
@@ -40,7 +41,9 @@ class Prepared:
     def bench(self, images: ImageSet) -> Bench:
         """The model on some of the images."""
         settings = self.settings
-        return Bench(self.classifier, images, settings.scheme, settings.worker_threads)
+        free = max(0, settings.memory - resident())
+        threads = settings.worker_threads
+        return Bench(self.classifier, images, settings.scheme, threads, free)
 
     def start(self) -> BitPlan:
         """The plan to start from: float32 but for pinned layers; the last matching pin wins."""
@@ -90,7 +93,7 @@ def prepare(
         report = labelled(report, classifier, threads)
         refuse_overlap(searched, report)
     searched = _sample(searched, settings.search_samples, settings.seed)
-    delta_loss = _sample(searched, settings.delta_loss_samples, settings.seed)
+    delta_loss = _sample(searched, settings.delta_loss_images, settings.seed)
     return Prepared(classifier, searched, delta_loss, report, has_labels, settings)
 
 

@@ -1,6 +1,8 @@
 """Emit a plan, verify the written file, and only then let it appear."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
@@ -11,9 +13,8 @@ from onnxsemi.atomic import check_writable, whole_file
 from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.emit.model import emit
 from onnxsemi.errors import OutputError
+from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.evaluator import simulate
-from onnxsemi.measure.forward import forward
-from onnxsemi.measure.variants import Bench
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.load import file_bytes, model_files
 from onnxsemi.plan import BitPlan
@@ -63,13 +64,25 @@ def write_verified(bench: Bench, plan: BitPlan, output: Path) -> Float32Array:
         VerificationError: If the file is not what was measured.
         OutputError: If it cannot be written.
     """
+    with _verified(bench, plan, output) as scratch:
+        return bench.forward(onnx.load_model(scratch))
+
+
+def write_best(bench: Bench, plan: BitPlan, output: Path) -> None:
+    """Write the compressed model, verified, without measuring it on all images."""
+    with _verified(bench, plan, output):
+        pass
+
+
+@contextmanager
+def _verified(bench: Bench, plan: BitPlan, output: Path) -> Iterator[Path]:
     classifier = bench.classifier
     model = emit(classifier, plan, bench.scheme)
     simulated = simulate(classifier, plan, bench.scheme)
     with whole_file(output) as scratch:
         scratch.write_bytes(model.SerializeToString(deterministic=True))
         verify(scratch, classifier, simulated, bench.images)
-        return forward(onnx.load_model(scratch), classifier.ends, bench.images, bench.threads)
+        yield scratch
 
 
 def sizes(

@@ -1,5 +1,6 @@
 """Results as JSON documents: everything that was measured, with a schema version."""
 
+from dataclasses import asdict
 from typing import Any
 
 from onnxsemi import __about__
@@ -8,7 +9,14 @@ from onnxsemi.measure.paired import Paired
 from onnxsemi.measure.seam import Score
 from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import channel_ranges
-from onnxsemi.results import ApplyResult, CompressResult, EvaluateResult, InspectResult, Sizes
+from onnxsemi.results import (
+    ApplyResult,
+    CompressResult,
+    EvaluateResult,
+    InspectResult,
+    SensitivitySummary,
+    Sizes,
+)
 from onnxsemi.search.trajectory import Point, Trial
 
 SCHEMA = 1
@@ -26,7 +34,7 @@ def compress_document(result: CompressResult) -> Document:
         "sizes": _sizes(result.sizes),
         "search": _paired(result.search),
         "report": _paired(result.report),
-        "delta_loss_samples": result.delta_loss_samples,
+        "sensitivity": _sensitivity(result.sensitivity),
         "cost": {
             "seconds": result.cost.seconds,
             "pass_seconds": result.cost.pass_seconds,
@@ -111,7 +119,22 @@ def _paired(paired: Paired) -> Document:
 
 
 def _score(score: Score) -> Document:
-    return {"correct": score.correct, "images": score.total, "loss_nats": score.loss}
+    return {
+        "correct": score.correct,
+        "images": score.total,
+        "images_measured": score.measured,
+        "loss_nats": score.loss,
+    }
+
+
+def _sensitivity(summary: SensitivitySummary) -> Document:
+    return {
+        "images": summary.samples,
+        "agreement": [asdict(agreement) for agreement in summary.agreement],
+        "exact_delta_loss_bits": list(summary.exact_delta_loss),
+        "exact_kl_bits": list(summary.exact_kl),
+        "layers_without_backward_pass": dict(summary.missing),
+    }
 
 
 def _plan(plan: BitPlan) -> Document:

@@ -8,7 +8,14 @@ from rich.text import Text
 
 from onnxsemi.emit.stored import InspectedLayer
 from onnxsemi.measure.paired import Paired
-from onnxsemi.results import ApplyResult, CompressResult, EvaluateResult, InspectResult, Sizes
+from onnxsemi.results import (
+    ApplyResult,
+    CompressResult,
+    EvaluateResult,
+    InspectResult,
+    SensitivitySummary,
+    Sizes,
+)
 
 _LOAD_HINT = "At full speed, from Python: onnxsemi.load_session({path!r})"
 
@@ -22,7 +29,8 @@ def compress_table(result: CompressResult) -> RenderableType:
         f"{result.plan.mean_bits:.2f} bits a target weight.",
         f"Cost: {result.cost.passes:.0f} passes over {result.search.total} search images, "
         f"{result.cost.trials} trials, {_duration(result.cost.seconds)}"
-        + _delta_loss(result.delta_loss_samples),
+        f"; Δloss and KL from {result.sensitivity.samples} of them.",
+        *_agreement_lines(result.sensitivity),
         f"Wrote {result.output} and {result.plan_file}; verified bit for bit.",
         _LOAD_HINT.format(path=str(result.output)),
     ]
@@ -143,5 +151,22 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def _delta_loss(samples: int) -> str:
-    return f"; Δloss on {samples} of them." if samples else "."
+def _agreement_lines(summary: SensitivitySummary) -> list[str]:
+    """How far the fast way can be trusted, and what was measured exactly."""
+    lines = []
+    if summary.agreement:
+        shown = ", ".join(f"{a.bits}: {a.same_sign:.0%}/{a.kl_rank:.2f}" for a in summary.agreement)
+        channels = summary.agreement[0].channels
+        lines.append(
+            f"Fast against exact on {channels} channels, sign of Δloss/rank of KL by bits: {shown}."
+        )
+    for what, bits in (("Δloss", summary.exact_delta_loss), ("KL", summary.exact_kl)):
+        if bits:
+            lines.append(f"{what} was measured exactly at {', '.join(map(str, bits))} bits.")
+    reasons = sorted(set(summary.missing.values()))
+    lines.extend(
+        f"Measured exactly, for lack of a backward pass: "
+        f"{sum(r == reason for r in summary.missing.values())} layers above {reason}."
+        for reason in reasons
+    )
+    return lines

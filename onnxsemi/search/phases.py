@@ -1,13 +1,20 @@
-"""The two phases of the search (paper, section 3.4 and Algorithm 1)."""
+"""The two phases of the search (paper, section 3.4 and Algorithm 1).
+
+A trial looks only at the images whose answer may change. So the plan that a bitwidth led to is
+checked on all images before the next bitwidth begins; if too few are right, the last steps are
+undone until the check agrees.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from onnxsemi.measure.seam import Evaluator, Score
+from onnxsemi.measure.seam import Evaluator, Score, Tested
 from onnxsemi.plan import BitPlan
-from onnxsemi.progress import Progress
 from onnxsemi.search.ranking import Ranked
 from onnxsemi.search.trajectory import Decision, Phase, Point, Trial, best_point
+from onnxsemi.search.watch import Watch
+
+OUT_OF_TIME = "the time budget ended"
 
 
 @dataclass
@@ -16,7 +23,7 @@ class Walk:
 
     Attributes:
         evaluator: Measures plans.
-        progress: Told of every trial and of the best point.
+        watch: Told of every trial and of the best point; says when to stop.
         baseline: Score of the float model.
         max_drop: Percentage points that the final choice may lose.
         trials: Every decision so far.
@@ -24,24 +31,63 @@ class Walk:
     """
 
     evaluator: Evaluator
-    progress: Progress
+    watch: Watch
     baseline: Score
     max_drop: float
     trials: list[Trial] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
 
+    @property
+    def best(self) -> Point:
+        """The most compressed point so far that holds the accuracy."""
+        return best_point(self.points, self.baseline, self.max_drop)
+
     def reach(self, point: Point) -> None:
         """Record a plan that the search passes through."""
         self.points.append(point)
-        best = best_point(self.points, self.baseline, self.max_drop)
-        self.progress.best(best.plan.compression, best.score.accuracy)
+        self.watch.progress.best(self.best.plan.compression, self.best.score.accuracy)
 
-    def record(self, phase: Phase, ranked: Ranked, score: Score, verdict: "Verdict") -> None:
-        """Record a decision."""
+    def record(self, phase: Phase, ranked: Ranked, score: Score, verdict: "Verdict") -> int:
+        """Record a decision; gives the number of the trial."""
         number = len(self.trials) + 1
         trial = Trial(number, phase, ranked, score, verdict.bar, verdict.decision, verdict.reason)
         self.trials.append(trial)
-        self.progress.step(str(ranked.semilayer))
+        self.watch.progress.step(str(ranked.semilayer))
+        return number
+
+    def undo(self, kept: Sequence["Step"], reason: str) -> None:
+        """Turn decisions to keep into undone ones, and drop the points that they led to."""
+        numbers = {step.trial for step in kept}
+        for number in numbers:
+            trial = self.trials[number - 1]
+            self.trials[number - 1] = replace(trial, decision=Decision.UNDONE, reason=reason)
+        self.points = [point for point in self.points if point.trial not in numbers]
+
+    def check(self, plan: BitPlan) -> "Checked":
+        """Measure a plan on all images; its point gets that score."""
+        checked = Checked(plan, self.evaluator.check(plan))
+        self.points = [
+            replace(point, score=checked.score) if point.plan is plan else point
+            for point in self.points
+        ]
+        return checked
+
+    def go_on_from(self, checked: "Checked") -> None:
+        """Compare the trials to come with a plan that was checked."""
+        self.evaluator.keep(checked.plan, checked.tested)
+
+
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """A plan measured on all images."""
+
+    plan: BitPlan
+    tested: Tested
+
+    @property
+    def score(self) -> Score:
+        """Its score."""
+        return self.tested.score
 
 
 @dataclass(frozen=True)
@@ -53,9 +99,17 @@ class Verdict:
     bar: int | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Step:
+    """A semilayer that was kept: the plan that it led to."""
+
+    plan: BitPlan
+    trial: int
+
+
 def accuracy_increasing(
-    walk: Walk, start: BitPlan, ranked_by_bits: Mapping[int, Sequence[Ranked]]
-) -> tuple[BitPlan, str]:
+    walk: Walk, start: Checked, ranked_by_bits: Mapping[int, Sequence[Ranked]]
+) -> tuple[Checked, str]:
     """Keep whatever does not lower accuracy, from the widest bitwidth to the narrowest.
 
     The bar starts at the float model's correct answers and rises with every semilayer that is kept.
@@ -71,25 +125,63 @@ def accuracy_increasing(
     Returns:
         The plan reached, and why the phase ended.
     """
-    plan, bar = start, walk.baseline.correct
+    reached, bar = start, walk.baseline.correct
     for bits, ranked in ranked_by_bits.items():
-        before = plan
-        walk.progress.start(f"accuracy-increasing phase, {bits} bits", len(ranked))
-        for item in ranked:
-            candidate = plan.with_semilayer(item.semilayer)
-            score = walk.evaluator.score(candidate)
-            verdict = _test(score, bar)
-            walk.record(Phase.ACCURACY_INCREASING, item, score, verdict)
-            if verdict.decision is Decision.KEPT:
-                plan, bar = candidate, score.correct
-                number = len(walk.trials)
-                walk.reach(Point(plan, score, Phase.ACCURACY_INCREASING, bits, number))
-        if plan is before:
-            return plan, f"{bits} bits raised nothing: no semilayer reached the bar"
-    return plan, "every bitwidth of the ladder was tried"
+        walk.go_on_from(reached)
+        steps = _try_all(walk, reached.plan, bar, bits, ranked)
+        held = _longest_holding(walk, steps, bar)
+        if held is not None:
+            reached, bar = held, held.score.correct
+            walk.watch.improved(walk.best)
+        if walk.watch.out_of_time():
+            return reached, OUT_OF_TIME
+        if held is None:
+            return reached, f"{bits} bits raised nothing: no semilayer reached the bar"
+    return reached, "every bitwidth of the ladder was tried"
 
 
-def postponing(walk: Walk, start: BitPlan, ranked: Sequence[Ranked], bits: int) -> None:
+def _try_all(
+    walk: Walk, plan: BitPlan, bar: int, bits: int, ranked: Sequence[Ranked]
+) -> list[Step]:
+    """Try every semilayer of one bitwidth; gives those that were kept."""
+    steps: list[Step] = []
+    walk.watch.progress.start(f"accuracy-increasing phase, {bits} bits", len(ranked))
+    for item in ranked:
+        if walk.watch.out_of_time():
+            break
+        candidate = plan.with_semilayer(item.semilayer)
+        tested = walk.evaluator.trial(candidate, bar)
+        verdict = _test(tested.score, bar)
+        number = walk.record(Phase.ACCURACY_INCREASING, item, tested.score, verdict)
+        if verdict.decision is Decision.KEPT:
+            plan, bar = candidate, tested.score.correct
+            walk.evaluator.keep(plan, tested)
+            steps.append(Step(plan, number))
+            walk.reach(Point(plan, tested.score, Phase.ACCURACY_INCREASING, bits, number))
+    return steps
+
+
+def _longest_holding(walk: Walk, steps: Sequence[Step], bar: int) -> Checked | None:
+    """The longest beginning of the steps that holds the bar on all images, found by halving.
+
+    The steps behind it are undone. None if not even the first step holds.
+    """
+    holding, failing, middle = 0, len(steps) + 1, len(steps)
+    held: Checked | None = None
+    reason = ""
+    while failing - holding > 1:
+        checked = walk.check(steps[middle - 1].plan)
+        if checked.score.correct >= bar:
+            holding, held = middle, checked
+        else:
+            failing = middle
+            reason = f"only {checked.score.correct} right on all images; the bar was {bar}"
+        middle = (holding + failing) // 2
+    walk.undo(steps[holding:], reason)
+    return held
+
+
+def postponing(walk: Walk, start: Checked, ranked: Sequence[Ranked], bits: int) -> None:
     """Quantize one postponed semilayer after the other, with no test and no restoring.
 
     Args:
@@ -98,13 +190,22 @@ def postponing(walk: Walk, start: BitPlan, ranked: Sequence[Ranked], bits: int) 
         ranked: Semilayers of the channels that are still float32, in the order to quantize.
         bits: The one bitwidth that they take.
     """
-    walk.progress.start(f"postponing phase, {bits} bits", len(ranked))
-    plan = start
-    for item, candidate in zip(ranked, _cumulative(plan, ranked), strict=True):
-        score = walk.evaluator.score(candidate)
+    walk.watch.progress.start(f"postponing phase, {bits} bits", len(ranked))
+    walk.go_on_from(start)
+    for item, candidate in zip(ranked, _cumulative(start.plan, ranked), strict=True):
+        if walk.watch.out_of_time():
+            return
+        tested = walk.evaluator.trial(candidate, None)
+        walk.evaluator.keep(candidate, tested)
         verdict = Verdict(Decision.QUANTIZED, "postponing phase: quantized without a test")
-        walk.record(Phase.POSTPONING, item, score, verdict)
-        walk.reach(Point(candidate, score, Phase.POSTPONING, bits, len(walk.trials)))
+        number = walk.record(Phase.POSTPONING, item, tested.score, verdict)
+        walk.reach(Point(candidate, tested.score, Phase.POSTPONING, bits, number))
+
+
+def check_choice(walk: Walk) -> None:
+    """Measure the best point on all images; if it does not hold, the next best, until one does."""
+    while not walk.best.score.in_full:
+        walk.check(walk.best.plan)
 
 
 def unsettled(plan: BitPlan, layers: Sequence[str]) -> dict[str, tuple[int, ...]]:
@@ -123,4 +224,6 @@ def _test(score: Score, bar: int) -> Verdict:
         gained = score.correct - bar
         return Verdict(Decision.KEPT, f"{gained} more than the bar of {bar} correct", bar)
     lost = bar - score.correct
-    return Verdict(Decision.POSTPONED, f"{lost} fewer than the bar of {bar} correct", bar)
+    at_least = "" if score.in_full else "at least "
+    reason = f"{at_least}{lost} fewer than the bar of {bar} correct"
+    return Verdict(Decision.POSTPONED, reason, bar)

@@ -11,11 +11,19 @@ from onnxsemi.errors import SettingsError
 from onnxsemi.layers import Semilayer
 from onnxsemi.measure.seam import DeltaLossTable, Evaluator
 from onnxsemi.plan import BitPlan
-from onnxsemi.progress import Progress
-from onnxsemi.search.phases import Walk, accuracy_increasing, postponing, unsettled
+from onnxsemi.search.phases import (
+    OUT_OF_TIME,
+    Checked,
+    Walk,
+    accuracy_increasing,
+    check_choice,
+    postponing,
+    unsettled,
+)
 from onnxsemi.search.ranking import Order, Ranked, rank
 from onnxsemi.search.semilayers import Split, by_sign, whole_layers
 from onnxsemi.search.trajectory import Phase, Point, Trajectory
+from onnxsemi.search.watch import Watch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +56,7 @@ def search(
     table: DeltaLossTable | None,
     evaluator: Evaluator,
     settings: SearchSettings,
-    progress: Progress,
+    watch: Watch,
 ) -> Trajectory:
     """Lower the bitwidths of semilayers while accuracy holds.
 
@@ -58,23 +66,27 @@ def search(
         table: Δloss of their channels at every bitwidth; None if layers are not split.
         evaluator: Measures plans on the search images.
         settings: Ladder, order, split, allowed drop.
-        progress: Told of every trial.
+        watch: Told of every trial and of what is best; may stop the search.
 
     Returns:
-        Everything done; :meth:`Trajectory.choose` gives the answer.
+        Everything done; :meth:`Trajectory.choose` gives the answer, measured on all images.
     """
     ranking = _Ranking(table, evaluator, settings, start.channel_params)
-    baseline = evaluator.score(start.all_float())
-    walk = Walk(evaluator, progress, baseline, settings.max_drop)
-    first = baseline if start == start.all_float() else evaluator.score(start)
-    walk.reach(Point(start, first, Phase.START))
+    float_plan = start.all_float()
+    baseline = Checked(float_plan, evaluator.check(float_plan))
+    walk = Walk(evaluator, watch, baseline.score, settings.max_drop)
+    first = baseline if start == float_plan else walk.check(start)
+    walk.reach(Point(first.plan, first.score, Phase.START))
 
     every = {layer: range(len(start.bits[layer])) for layer in free}
-    plan, stop = accuracy_increasing(walk, start, ranking.by_bits(every))
-    branches = ranking.by_bits(unsettled(plan, free))
-    for bits, ranked in branches.items():
-        postponing(walk, plan, ranked, bits)
-    return Trajectory(baseline, tuple(walk.points), tuple(walk.trials), stop)
+    reached, stop = accuracy_increasing(walk, first, ranking.by_bits(every))
+    if stop != OUT_OF_TIME:
+        for bits, ranked in ranking.by_bits(unsettled(reached.plan, free)).items():
+            postponing(walk, reached, ranked, bits)
+    if watch.out_of_time():
+        stop = OUT_OF_TIME
+    check_choice(walk)
+    return Trajectory(baseline.score, tuple(walk.points), tuple(walk.trials), stop)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ class Decision(StrEnum):
     """Accuracy reached the bar: the bitwidth stays."""
     POSTPONED = "postponed"
     """Accuracy fell below the bar: the previous bitwidths are restored."""
+    UNDONE = "undone"
+    """Kept at first; taken back when the check on all images found too few right."""
     QUANTIZED = "quantized"
     """Postponing phase: quantized without a test."""
 
@@ -39,7 +41,8 @@ class Trial:
         number: Counted from 1 over the whole search.
         phase: Part of the search.
         ranked: The semilayer with its KL and sensitivity.
-        score: Measured with the semilayer quantized.
+        score: Measured with the semilayer quantized, on the images whose answer may change. Where
+            the trial was broken off, ``correct`` is the most that it could have been.
         bar: Correct answers that were asked for; None where nothing was asked.
         decision: What became of it.
         reason: Why, in words.
@@ -60,7 +63,8 @@ class Point:
 
     Attributes:
         plan: Bits of every target channel.
-        score: Measured on the search images.
+        score: Measured on the search images: on all of them if ``score.in_full``, else on those
+            whose answer may have changed.
         phase: Part of the search that reached it.
         bits: Bitwidth of the step that reached it; None at the start.
         trial: Number of the trial that reached it; 0 at the start.

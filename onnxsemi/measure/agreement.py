@@ -1,0 +1,169 @@
+"""How far the fast way is to be trusted: a sample of channels and semilayers measured both ways.
+
+Spread over the layers, some channels are measured exactly at every bitwidth, and both semilayers of
+those layers; the fast way is run on the very same images.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from onnxsemi.arrays import Float64Array
+from onnxsemi.layers import Semilayer, Sign
+from onnxsemi.measure.bench import Bench
+from onnxsemi.measure.fast import FastMeasurement, FastTables
+from onnxsemi.measure.seam import DeltaLossTable
+from onnxsemi.measure.variants import Advance, Variant, measure_variants
+from onnxsemi.model.targets import Site
+from onnxsemi.progress import Progress, Silent
+from onnxsemi.run.journal import Journal, Reply, packed, unpacked
+
+IMAGES = 16
+LAYERS = 8
+CHANNELS = 6  # of each of the layers
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Fast against exact at one bitwidth.
+
+    Attributes:
+        bits: The bitwidth.
+        channels: Channels compared.
+        same_sign: Share of them whose Δloss has the same sign both ways.
+        delta_loss_rank: Spearman correlation of their Δloss.
+        semilayers: Semilayers compared.
+        kl_rank: Spearman correlation of their KL.
+    """
+
+    bits: int
+    channels: int
+    same_sign: float
+    delta_loss_rank: float
+    semilayers: int
+    kl_rank: float
+
+
+def measure_agreement(
+    bench: Bench,
+    layers: Sequence[str],
+    bits: tuple[int, ...],
+    seed: int,
+    progress: Progress,
+    journal: Journal,
+) -> tuple[Agreement, ...]:
+    """Compare both ways on a sample, at every bitwidth.
+
+    Args:
+        bench: Model and images; the first of them are used.
+        layers: Layers that have a gradient, in graph order.
+        bits: The ladder, widest first.
+        seed: Seed of the sample.
+        progress: Told of every variant that is done.
+        journal: Recalls what was measured, a layer at a time.
+    """
+    few = bench.first(IMAGES)
+    places = np.unique(np.linspace(0, len(layers) - 1, LAYERS).round().astype(int))
+    chosen = [layers[place] for place in places]
+    fast = FastMeasurement(few, chosen, bits, seed).measure(Silent(), lambda: None)
+    table = fast.delta_loss()
+    generator = np.random.default_rng(seed)
+    samples = [
+        _Sample.draw(few.classifier.site(layer), table, generator)
+        for layer in chosen
+        if layer in fast.moments
+    ]
+    progress.start("fast against exact", sum(len(s.variants) for s in samples) * len(few.images))
+    exact = []
+    for sample in samples:
+        name = sample.site.layer.name
+        measure = partial(_measure, few, sample, partial(progress.step, name))
+        exact.append(journal.ask("agreement", (name, sample.variants), measure))
+    return tuple(_compare(b, fast, table, samples, exact) for b in bits)
+
+
+@dataclass(frozen=True, eq=False)
+class _Sample:
+    """Channels of one layer, and its semilayers, at every bitwidth."""
+
+    site: Site
+    channels: tuple[int, ...]
+    semilayers: tuple[Semilayer, ...]
+    bits: tuple[int, ...]
+
+    @classmethod
+    def draw(cls, site: Site, table: DeltaLossTable, generator: np.random.Generator) -> "_Sample":
+        layer = site.layer
+        drawn = np.sort(generator.permutation(layer.channels)[:CHANNELS])
+        semilayers = []
+        for bits in table.bits:
+            positive = table.column(layer.name, bits) > 0
+            for sign, members in ((Sign.NEGATIVE, ~positive), (Sign.POSITIVE, positive)):
+                channels = tuple(np.flatnonzero(members).tolist())
+                if channels:
+                    semilayers.append(Semilayer(layer.name, sign, channels, bits))
+        return cls(site, tuple(drawn.tolist()), tuple(semilayers), table.bits)
+
+    @property
+    def variants(self) -> list[Variant]:
+        """Every channel at every bitwidth, then the semilayers."""
+        single = [Variant((channel,), bits) for channel in self.channels for bits in self.bits]
+        return [*single, *(Variant(item.channels, item.bits) for item in self.semilayers)]
+
+
+def _measure(bench: Bench, sample: _Sample, advance: Advance) -> Reply:
+    effects = measure_variants(bench, sample.site, sample.variants, advance)
+    return {"delta_loss": packed(effects.delta_loss), "kl": packed(effects.kl)}
+
+
+def _compare(
+    bits: int,
+    fast: FastTables,
+    table: DeltaLossTable,
+    samples: Sequence[_Sample],
+    exact: Sequence[Reply],
+) -> Agreement:
+    nats: list[tuple[float, float]] = []
+    kl: list[tuple[float, float]] = []
+    for sample, reply in zip(samples, exact, strict=True):
+        delta_loss, divergence = unpacked(reply["delta_loss"]), unpacked(reply["kl"])
+        single = len(sample.channels) * len(sample.bits)
+        for place, variant in enumerate(sample.variants):
+            if variant.bits == bits and place < single:
+                column = table.column(sample.site.layer.name, bits)
+                nats.append((float(column[variant.channels[0]]), float(delta_loss[place])))
+            elif variant.bits == bits:
+                semilayer = sample.semilayers[place - single]
+                kl.append((fast.kl(semilayer), float(divergence[place])))
+    channels, semilayers = np.array(nats).reshape(-1, 2), np.array(kl).reshape(-1, 2)
+    return Agreement(
+        bits=bits,
+        channels=len(channels),
+        same_sign=float(np.mean((channels[:, 0] > 0) == (channels[:, 1] > 0))),
+        delta_loss_rank=spearman(channels[:, 0], channels[:, 1]),
+        semilayers=len(semilayers),
+        kl_rank=spearman(semilayers[:, 0], semilayers[:, 1]),
+    )
+
+
+def spearman(one: Float64Array, other: Float64Array) -> float:
+    """Spearman's rank correlation, ties at their mean rank; 1 for fewer than two values.
+
+    >>> spearman(np.array([1.0, 2.0, 3.0]), np.array([10.0, 30.0, 20.0]))
+    0.5
+    """
+    if len(one) < 2:
+        return 1.0
+    ranks = [_ranks(values) for values in (one, other)]
+    if any(np.ptp(r) == 0 for r in ranks):
+        return float(all(np.ptp(r) == 0 for r in ranks))
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
+def _ranks(values: Float64Array) -> Float64Array:
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    means: Float64Array = (last - (counts - 1) / 2)[place]
+    return means

@@ -1,0 +1,66 @@
+"""What everything is measured on: a model, images, a quantizer, threads, memory."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import onnx
+
+from onnxsemi.arrays import Float32Array, Int64Array
+from onnxsemi.data.images import ImageSet
+from onnxsemi.measure.forward import forward
+from onnxsemi.measure.shards import SHARD_IMAGES
+from onnxsemi.memory import UNBOUNDED
+from onnxsemi.model.classifier import Classifier
+from onnxsemi.model.rows import row_shapes
+from onnxsemi.quantizer.affine import Scheme
+
+_LIVE_TENSORS = 6  # of the largest size, while ONNX Runtime runs a model: an upper bound
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """What the variants of every layer are measured on.
+
+    Attributes:
+        classifier: The float model.
+        images: Labelled images laid out for it.
+        scheme: The quantizer's scheme.
+        threads: Shards run at once.
+        memory: Bytes that values of the images may take.
+    """
+
+    classifier: Classifier
+    images: ImageSet
+    scheme: Scheme
+    threads: int
+    memory: int = UNBOUNDED
+
+    @property
+    def labels(self) -> Int64Array:
+        """Labels of the images."""
+        if self.images.labels is None:
+            raise ValueError("variants are measured on labelled images")
+        return self.images.labels
+
+    def first(self, count: int) -> "Bench":
+        """The same with no more than the first ``count`` images."""
+        indices = np.arange(min(count, len(self.images)))
+        return replace(self, images=self.images.select(indices))
+
+    def rows(self, most: int) -> int:
+        """Images in one run: at most ``most``, fewer where memory is short. Changes no result."""
+        if self.memory == UNBOUNDED:
+            return most
+        return max(1, min(most, self.memory // (2 * self.threads * self._row_bytes)))
+
+    def forward(self, model: onnx.ModelProto) -> Float32Array:
+        """Logits of a model of the same form over all images: float32[N, K]."""
+        rows = self.rows(SHARD_IMAGES)
+        return forward(model, self.classifier.ends, self.images, self.threads, rows)
+
+    @cached_property
+    def _row_bytes(self) -> int:
+        """Bytes that one image takes while the model runs, from above."""
+        shapes = row_shapes(self.classifier, self.images.batch(0, 1).shape[1:])
+        return 4 * _LIVE_TENSORS * max(int(np.prod(row)) for row in shapes.values())

@@ -1,0 +1,153 @@
+"""A model as a chain of segments: a changed layer costs its own segment and those behind it.
+
+The sessions of all segments are kept, with the weights of one plan, the *current* one. What the
+segments before a change give is kept too, as far as the memory allows, and given again.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxsemi.arrays import BoolArray, Float32Array, Int64Array
+from onnxsemi.measure.bench import Bench
+from onnxsemi.measure.forward import logit_rows
+from onnxsemi.measure.shards import padded, workers
+from onnxsemi.model.rows import row_shapes
+from onnxsemi.model.segments import Segment, find_segments, segment_model
+from onnxsemi.plan import BitPlan
+from onnxsemi.quantizer.affine import fake_quantize
+from onnxsemi.runtime import Session
+
+RUN_IMAGES = 16  # images in one run: small enough for all workers to have some
+
+
+class Chain:
+    """Logits of plans on some images, through segments that are loaded once."""
+
+    def __init__(self, bench: Bench) -> None:
+        """Cut the model."""
+        self._bench = bench
+        shapes = row_shapes(bench.classifier, bench.images.batch(0, 1).shape[1:])
+        self._segments = find_segments(bench.classifier, shapes)
+        self._wanted: BitPlan | None = None
+        self._plan: BitPlan | None = None
+        self._sessions: list[Session] = []
+        self._tried: tuple[BitPlan, dict[int, Session]] | None = None
+        rows = [shapes[segment.source] for segment in self._segments[1:]]
+        self._kept = _Activations(rows, len(bench.images), bench.memory // 2)
+
+    def keep(self, plan: BitPlan) -> None:
+        """Make a plan the current one; its sessions are loaded when they are needed."""
+        self._wanted = plan
+
+    def _adopt(self, plan: BitPlan) -> None:
+        changed = self._changed(plan)
+        for place, session in changed.items():
+            if self._plan is None:
+                self._sessions.append(session)
+            else:
+                self._sessions[place] = session
+        self._wanted, self._plan, self._tried = plan, plan, None
+        if changed:
+            self._kept.forget_from(min(changed))
+
+    def logits(self, plan: BitPlan, images: Int64Array) -> Float32Array:
+        """Logits of a plan, near the current one: float32[len(images), K].
+
+        Args:
+            plan: Any plan; what it shares with the current one is not computed again.
+            images: int64[M], indices of the images.
+        """
+        wanted = self._wanted or plan
+        if self._plan is not wanted:
+            self._adopt(wanted)
+        changed = self._changed(plan)
+        first = min(changed, default=len(self._segments) - 1)
+        sessions = [changed.get(i, session) for i, session in enumerate(self._sessions)]
+        size = self._bench.classifier.ends.image.batch or self._bench.rows(RUN_IMAGES)
+        runs = [images[start : start + size] for start in range(0, len(images), size)]
+
+        def run(chosen: Int64Array) -> Float32Array:
+            tensor = self._entering(first, chosen)
+            for session in sessions[first:]:
+                tensor = self._through(session, tensor)
+            return logit_rows(tensor, len(chosen))
+
+        with workers(self._bench.threads) as pool:
+            return np.concatenate(list(pool.map(run, runs)))
+
+    def _entering(self, place: int, images: Int64Array) -> Float32Array:
+        """What the current plan brings to a segment: float32[len(images), ...]."""
+        if place == 0:
+            return self._bench.images.rows(images)
+        missing = images[~self._kept.has(place - 1, images)]
+        if not len(missing):
+            return self._kept.get(place - 1, images)
+        found = self._through(self._sessions[place - 1], self._entering(place - 1, missing))
+        self._kept.put(place - 1, missing, found)
+        if len(missing) == len(images):
+            return found
+        result = np.empty((len(images), *found.shape[1:]), np.float32)
+        computed = np.isin(images, missing)
+        result[computed] = found
+        result[~computed] = self._kept.get(place - 1, images[~computed])
+        return result
+
+    def _through(self, session: Session, tensor: Float32Array) -> Float32Array:
+        batch = self._bench.classifier.ends.image.batch
+        given = padded(tensor, batch)
+        found = session.run({session.inputs[0]: given})[session.outputs[0]]
+        return np.asarray(found[: len(tensor)], np.float32)
+
+    def _changed(self, plan: BitPlan) -> dict[int, Session]:
+        """Sessions of the segments in which a plan differs from the current one."""
+        if self._tried is None or self._tried[0] is not plan:
+            places = [i for i, segment in enumerate(self._segments) if self._differs(segment, plan)]
+            self._tried = (plan, {i: self._session(self._segments[i], plan) for i in places})
+        return self._tried[1]
+
+    def _differs(self, segment: Segment, plan: BitPlan) -> bool:
+        current = self._plan
+        return current is None or any(
+            plan.bits[layer] != current.bits[layer] for layer in segment.layers
+        )
+
+    def _session(self, segment: Segment, plan: BitPlan) -> Session:
+        classifier, scheme = self._bench.classifier, self._bench.scheme
+        weights = {
+            layer: fake_quantize(classifier.site(layer).layer.weight, plan.bits[layer], scheme)
+            for layer in segment.layers
+        }
+        return Session(segment_model(classifier, segment, weights))
+
+
+class _Activations:
+    """What enters each segment but the first, for as many images as the memory holds."""
+
+    def __init__(self, rows: Sequence[tuple[int, ...]], images: int, memory: int) -> None:
+        each = sum(4 * int(np.prod(row)) for row in rows)
+        self._count = min(images, memory // each) if each else 0
+        self._rows = rows
+        self._values: dict[int, Float32Array] = {}
+        self._known = np.zeros((len(rows), images), np.bool_)
+
+    def has(self, place: int, images: Int64Array) -> BoolArray:
+        """Which images are kept: bool[len(images)]."""
+        known: BoolArray = self._known[place, images]
+        return known
+
+    def get(self, place: int, images: Int64Array) -> Float32Array:
+        """Kept values: float32[len(images), ...]."""
+        return self._values[place][images]
+
+    def put(self, place: int, images: Int64Array, values: Float32Array) -> None:
+        """Keep values of the images that there is room for."""
+        fits = images < self._count
+        if place not in self._values:
+            self._values[place] = np.empty((self._count, *self._rows[place]), np.float32)
+        self._values[place][images[fits]] = values[fits]
+        self._known[place, images[fits]] = True
+
+    def forget_from(self, segment: int) -> None:
+        """Drop what the segment and those behind it gave."""
+        self._known[segment:] = False

@@ -1,0 +1,42 @@
+"""KL of semilayers, measured exactly: each quantized alone, everything else float32."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from onnxsemi.arrays import Float64Array
+from onnxsemi.layers import Semilayer
+from onnxsemi.measure.bench import Bench
+from onnxsemi.measure.variants import Advance, Variant, measure_variants
+from onnxsemi.model.targets import Site
+from onnxsemi.progress import Progress
+from onnxsemi.run.journal import Journal, Reply, packed, unpacked
+
+
+def exact_kl(
+    bench: Bench, semilayers: Sequence[Semilayer], progress: Progress, journal: Journal
+) -> Float64Array:
+    """KL of each semilayer: float64[S], nats per sample.
+
+    Args:
+        bench: Model and images.
+        semilayers: In any order.
+        progress: Told of every image that a KL is measured on.
+        journal: Recalls what was measured, a layer at a time.
+    """
+    progress.start("KL", len(semilayers) * len(bench.images))
+    result = np.zeros(len(semilayers))
+    for site in bench.classifier.sites:
+        name = site.layer.name
+        places = [i for i, semilayer in enumerate(semilayers) if semilayer.layer == name]
+        variants = [Variant(semilayers[i].channels, semilayers[i].bits) for i in places]
+        if variants:
+            measure = partial(_measure, bench, site, variants, partial(progress.step, name))
+            reply = journal.ask("kl", (name, variants), measure)
+            result[places] = unpacked(reply["kl"])
+    return result
+
+
+def _measure(bench: Bench, site: Site, variants: list[Variant], advance: Advance) -> Reply:
+    return {"kl": packed(measure_variants(bench, site, variants, advance).kl)}

@@ -1,0 +1,36 @@
+"""How much memory may be used: parsed from what the user says, or half of what is free."""
+
+import re
+import sys
+
+import psutil
+
+from onnxsemi.errors import SettingsError
+
+UNBOUNDED = sys.maxsize
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def parse_memory(text: str) -> int:
+    """Bytes from a number with a unit.
+
+    >>> parse_memory("1.5GB"), parse_memory("512 MiB")
+    (1610612736, 536870912)
+
+    Raises:
+        SettingsError: If the text has another form.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?\s*", text.upper())
+    if not match:
+        raise SettingsError(f"--max-memory: {text!r} is no size such as 2GB or 512MB")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def default_memory() -> int:
+    """What this process holds and half of what is free, in bytes."""
+    return resident() + int(psutil.virtual_memory().available) // 2
+
+
+def resident() -> int:
+    """Bytes that this process holds in memory now."""
+    return int(psutil.Process().memory_info().rss)

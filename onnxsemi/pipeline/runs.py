@@ -1,0 +1,100 @@
+"""A run of ``compress``: where it is kept, what it is made of, and how long it may take."""
+
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import fields
+from enum import StrEnum
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from onnxsemi.errors import BudgetError
+from onnxsemi.pipeline.prepare import Prepared
+from onnxsemi.progress import Progress
+from onnxsemi.run.folder import Identity, RunFolder, nowhere, open_run
+from onnxsemi.settings import RunOptions
+
+# groups of settings, what the fingerprints of the images cover, and what changes no result
+_LEFT_OUT = {
+    *("search", "model", "data", "pins", "run"),
+    *("search_samples", "report_fraction", "delta_loss_samples"),
+    *("threads", "max_memory"),
+}
+_ENGINES = ("onnxsemi", "onnx", "onnxruntime", "numpy")
+
+
+def opened(options: RunOptions, identity: Identity) -> AbstractContextManager[RunFolder]:
+    """The run's folder, for as long as the run takes."""
+    if options.folder is None:
+        return nullcontext(nowhere())
+    return open_run(Path(options.folder), identity, resume=options.resume)
+
+
+class Clock:
+    """Says when the time budget has ended."""
+
+    def __init__(self, seconds: float | None) -> None:
+        """Begin to count; None never ends."""
+        self.budget = seconds
+        self._end = None if seconds is None else time.monotonic() + seconds
+
+    @property
+    def ended(self) -> bool:
+        """Whether the time is over."""
+        return self._end is not None and time.monotonic() >= self._end
+
+
+class Limited:
+    """Progress that breaks off when the time has ended: before a search there is no best so far."""
+
+    def __init__(self, progress: Progress, clock: Clock) -> None:
+        """Tell ``progress``, ask ``clock``."""
+        self._progress, self._clock = progress, clock
+
+    def start(self, phase: str, total: int) -> None:
+        """Pass on the start of a phase."""
+        self._progress.start(phase, total)
+
+    def step(self, detail: str, amount: int = 1) -> None:
+        """Pass on a step.
+
+        Raises:
+            BudgetError: If the time has ended.
+        """
+        self._progress.step(detail, amount)
+        if self._clock.ended:
+            raise BudgetError(
+                f"the time budget of {self._clock.budget:g} seconds ended before the search began: "
+                "go on with --resume, or give more time"
+            )
+
+    def best(self, compression: float, accuracy: float) -> None:
+        """Pass on a new best."""
+        self._progress.best(compression, accuracy)
+
+
+def identity(prepared: Prepared) -> Identity:
+    """Everything that decides what a run gives: model, images, settings, versions."""
+    settings = prepared.settings
+    chosen = _values(settings) | _values(settings.search) | _values(settings.model)
+    parts: dict[str, Any] = {
+        "model": prepared.classifier.fingerprint,
+        "search data": prepared.search.fingerprint(),
+        "report data": prepared.report.fingerprint(),
+        "labels": "given" if prepared.has_labels else "the float model's own answers",
+        "--delta-loss-samples": len(prepared.delta_loss),
+        "--pin": [f"{pin.pattern}={pin.bits}" for pin in settings.pins],
+    }
+    return chosen | parts | {engine: version(engine) for engine in _ENGINES}
+
+
+def _values(settings: Any) -> dict[str, Any]:
+    """Plain settings by the name of their flag; what changes no result is left out."""
+    names = [item.name for item in fields(settings) if item.name not in _LEFT_OUT]
+    return {f"--{name.replace('_', '-')}": _plain(getattr(settings, name)) for name in names}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, StrEnum):
+        return value.value
+    return list(value) if isinstance(value, tuple) else value

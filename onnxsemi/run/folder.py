@@ -1,0 +1,136 @@
+"""The folder of a run: who may work in it, and what it must have been made of to be taken up again.
+
+run.json        what the run is made of: model, data, settings, versions
+journal.jsonl   every measurement
+moments.npz     sums of the backward passes so far
+best.onnx, best.plan.json   the best found so far, verified
+finished.json   written last: what the run gave
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from onnxsemi.atomic import whole_file
+from onnxsemi.errors import RunError
+from onnxsemi.run.journal import Journal
+
+SCHEMA = 1
+Identity = Mapping[str, Any]
+"""Name of a part (``model``, ``--bits``, ``numpy``) -> its fingerprint or value, as JSON has it."""
+
+
+class RunFolder:
+    """A run's files.
+
+    Attributes:
+        path: The folder; None for a run that keeps nothing.
+        journal: Its measurements.
+    """
+
+    def __init__(self, path: Path | None, journal: Journal) -> None:
+        """Made by :func:`open_run`, or by :func:`nowhere`."""
+        self.path = path
+        self.journal = journal
+
+    def file(self, name: str) -> Path | None:
+        """Path of one of the run's files; None if the run keeps nothing."""
+        return None if self.path is None else self.path / name
+
+    def finish(self, output: str) -> None:
+        """Mark the run as finished: a new one may take its place."""
+        path = self.file("finished.json")
+        if path is not None:
+            with whole_file(path) as scratch:
+                scratch.write_text(json.dumps({"output": output}) + "\n", encoding="utf-8")
+
+
+def nowhere() -> RunFolder:
+    """A run that keeps nothing."""
+    return RunFolder(None, Journal())
+
+
+@contextmanager
+def open_run(path: Path, identity: Identity, *, resume: bool) -> Iterator[RunFolder]:
+    """Begin a run in a folder, or take one up again.
+
+    Args:
+        path: The folder; made if it is not there.
+        identity: What the run is made of.
+        resume: Go on with the run that is there, if there is one.
+
+    Raises:
+        RunError: If an unfinished run would be lost, the one to go on with was made of something
+            else, or another process is working on it.
+    """
+    _make(path)
+    lock = FileLock(path / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunError(f"{path}: another process is working on this run") from None
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written: {error.strerror or error}") from None
+    try:
+        if resume and (path / "run.json").exists():
+            _check_same(path, identity)
+        else:
+            _begin(path, identity)
+        yield RunFolder(path, Journal(path / "journal.jsonl"))
+    finally:
+        lock.release()
+
+
+def _make(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path}: is no folder; choose another --run")
+    try:
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be made: {error.strerror or error}") from None
+
+
+def _begin(path: Path, identity: Identity) -> None:
+    """Clear what a finished run left; an unfinished one is not touched."""
+    head, finished = path / "run.json", path / "finished.json"
+    if head.exists() and not finished.exists():
+        raise RunError(
+            f"{path}: holds a run that is not finished: go on with --resume, choose another --run, "
+            "or delete the folder"
+        )
+    if not head.exists() and any(entry.name != ".lock" for entry in path.iterdir()):
+        raise RunError(f"{path}: is not empty and holds no run; choose another --run")
+    for name in ("finished.json", "journal.jsonl", "moments.npz", "best.onnx", "best.plan.json"):
+        (path / name).unlink(missing_ok=True)
+    with whole_file(head) as scratch:
+        scratch.write_text(
+            json.dumps({"schema": SCHEMA, **identity}, indent=1) + "\n", encoding="utf-8"
+        )
+
+
+def _check_same(path: Path, identity: Identity) -> None:
+    """Refuse to go on with a run that was made of something else, and name what has changed."""
+    head = path / "run.json"
+    try:
+        before = json.loads(head.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise RunError(f"{head}: cannot be read; start a new run") from None
+    now = json.loads(json.dumps({"schema": SCHEMA, **identity}))
+    changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    if changed:
+        shown = "; ".join(_difference(name, before.get(name), now.get(name)) for name in changed)
+        raise RunError(f"{path}: this run was made of something else: {shown}; start a new run")
+
+
+def _difference(name: str, before: object, now: object) -> str:
+    if any(isinstance(value, str) and len(value) == 64 for value in (before, now)):
+        return f"the {name} has changed"  # a fingerprint says nothing to a reader
+    return f"{name} was {_text(before)}, now {_text(now)}"
+
+
+def _text(value: object) -> str:
+    return "not set" if value is None else json.dumps(value, ensure_ascii=False)

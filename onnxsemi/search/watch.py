@@ -1,0 +1,30 @@
+"""Whoever watches a search: is told how it goes, and may stop it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from onnxsemi.progress import Progress
+from onnxsemi.search.trajectory import Point
+
+
+def _never() -> bool:
+    return False
+
+
+def _ignore(_point: Point) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What a search tells and asks while it goes on.
+
+    Attributes:
+        progress: Told of every trial.
+        out_of_time: Asked before every trial whether to stop and give the best so far.
+        improved: Told of the best point after every bitwidth.
+    """
+
+    progress: Progress
+    out_of_time: Callable[[], bool] = _never
+    improved: Callable[[Point], None] = _ignore

@@ -1,0 +1,317 @@
+"""What has no reverse rule is named, with everything before it, and nothing else is lost."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+import pytest
+from gradient_cases import (
+    SEEDS,
+    distinct,
+    draw_seeds,
+    draw_weights,
+    gradient_of,
+    in_type,
+    joined,
+    row_shapes,
+    runtime,
+    text_model,
+)
+
+ALL = 2**63 - 1
+
+
+@dataclass(frozen=True, eq=False)
+class Refusal:
+    """A net ``x -> a = Relu -> ... -> b -> y``.
+
+    Attributes:
+        name: Its id.
+        body: Nodes from ``a`` to ``b``; each is called after its first output.
+        reason: How what is said of ``a`` begins, and a word that it contains.
+        x: Shape of one row of the input.
+        loses: Tensors without a gradient, besides ``a`` and ``x``.
+        keeps: Tensors with a gradient, besides ``b``.
+        weights: Constant -> shape.
+        given: Constant -> its values.
+        shapes: Rows of the tensors, where ONNX Runtime cannot be asked.
+    """
+
+    name: str
+    body: str
+    reason: tuple[str, str]
+    x: tuple[int, ...] = (4, 4)
+    loses: tuple[str, ...] = ()
+    keeps: tuple[str, ...] = ()
+    weights: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    given: Mapping[str, object] = field(default_factory=dict)
+    shapes: Mapping[str, tuple[int, ...]] | None = None
+
+    def model(self) -> onnx.ModelProto:
+        constants = draw_weights(self.weights)
+        constants |= {name: np.array(values) for name, values in self.given.items()}
+        body = f"a = Relu (x)\n {self.body}\n y = Tanh (b)"
+        return named(text_model(body, {"x": self.x}, constants))
+
+
+def named(model: onnx.ModelProto) -> onnx.ModelProto:
+    for node in model.graph.node:
+        node.name = node.output[0]
+    return model
+
+
+IMAGE, W = (4, 6, 6), {"w": (4, 4, 3, 3)}
+NOT_BATCH, COMPUTED, ACROSS = "is not the batch", "computed at run time", "across the batch"
+REFUSALS = [
+    Refusal("no-rule", "b = Erf (a)", ("Erf 'b'", "no reverse rule")),
+    Refusal(
+        "before-and-behind",
+        "f = Sigmoid (a)\n e = Erf (f)\n b = Tanh (e)",
+        ("Erf 'e'", "no reverse rule"),
+        loses=("f",),
+        keeps=("e",),
+    ),
+    Refusal(
+        "one-of-two-paths",
+        "f = Sigmoid (a)\n e = Erf (f)\n g = Tanh (a)\n b = Add (e, g)",
+        ("Erf 'e'", "no reverse rule"),
+        loses=("f",),
+        keeps=("e", "g"),
+    ),
+    Refusal(
+        "other-path-first",
+        "g = Tanh (a)\n e = Erf (a)\n b = Sum (g, e, a)",
+        ("Erf 'e'", "no reverse rule"),
+        keeps=("e", "g"),
+    ),
+    *(
+        Refusal(
+            f"pad-{mode}",
+            f'b = Pad <mode = "{mode}"> (a, pads)',
+            ("Pad 'b'", "mode"),
+            given={"pads": [0, 1, 0, 0, 1, 0]},
+        )
+        for mode in ("reflect", "edge")
+    ),
+    Refusal(
+        "pad-computed",
+        "p = Abs (pads)\n b = Pad (a, p)",
+        ("Pad 'b'", COMPUTED),
+        given={"pads": [0, 1, 0, 0, 1, 0]},
+    ),
+    Refusal(
+        "conv-computed-weight",
+        "v = Abs (w)\n b = Conv (a, v)",
+        ("Conv 'b'", COMPUTED),
+        IMAGE,
+        weights=W,
+    ),
+    Refusal(
+        "conv-varying-weight",
+        "m = ReduceMean (a, axes)\n v = Reshape (m, to)\n b = Conv (a, v)",
+        ("Conv 'b'", COMPUTED),
+        IMAGE,
+        loses=("m", "v"),
+        given={"axes": [0, 2, 3], "to": [1, 4, 1, 1]},
+    ),
+    Refusal(
+        "conv-transpose-auto-pad",
+        'b = ConvTranspose <auto_pad = "SAME_UPPER", strides = [2,2]> (a, w)',
+        ("ConvTranspose 'b'", "auto_pad"),
+        IMAGE,
+        weights=W,
+    ),
+    Refusal(
+        "conv-transpose-output-shape",
+        "b = ConvTranspose <output_shape = [12,12], strides = [2,2]> (a, w)",
+        ("ConvTranspose 'b'", "output_shape"),
+        IMAGE,
+        weights=W,
+    ),
+    Refusal("softmax-batch", "b = Softmax <axis = 0> (a)", ("Softmax 'b'", ACROSS)),
+    Refusal("softmax-batch-negative", "b = Softmax <axis = -3> (a)", ("Softmax 'b'", ACROSS)),
+    Refusal(
+        "transpose-batch",
+        "t = Transpose <perm = [1,0,2]> (a)\n u = Tanh (t)\n b = Transpose <perm = [1,0,2]> (u)",
+        ("Transpose 'b'", "moves the batch axis"),
+        loses=("t", "u"),
+    ),
+    Refusal(
+        "slice-batch-whole",
+        "b = Slice (a, zero, all, zero)",
+        ("Slice 'b'", ACROSS),
+        given={"zero": [0], "all": [ALL]},
+    ),
+    Refusal(
+        "slice-batch-one",
+        "s = Slice (a, zero, one, zero)\n b = Add (a, s)",
+        ("Add 'b'", NOT_BATCH),
+        loses=("s",),
+        given={"zero": [0], "one": [1]},
+    ),
+    Refusal(
+        "slice-computed",
+        "s = Abs (zero)\n b = Slice (a, s, all, axes)",
+        ("Slice 'b'", COMPUTED),
+        given={"zero": [1], "all": [ALL], "axes": [1]},
+    ),
+    Refusal(
+        "mean-over-batch",
+        "m = ReduceMean (a, zero)\n c = Sub (a, m)\n b = Tanh (c)",
+        ("Sub 'c'", NOT_BATCH),
+        loses=("m",),
+        keeps=("c",),
+        given={"zero": [0]},
+    ),
+    Refusal(
+        "sum-computed-axes",
+        "s = Abs (one)\n b = ReduceSum (a, s)",
+        ("ReduceSum 'b'", COMPUTED),
+        given={"one": [1]},
+    ),
+    Refusal(
+        "first-axis-is-not-the-batch",
+        "f = Reshape (a, pairs)\n u = Tanh (f)\n b = Reshape (u, back)",
+        ("Reshape 'b'", NOT_BATCH),
+        loses=("f", "u"),
+        given={"pairs": [-1, 2], "back": [-1, 4, 4]},
+    ),
+    Refusal(
+        "split",
+        "p, q = Split <axis = 1, num_outputs = 2> (a)\n b = Add (p, q)",
+        ("Split 'p'", "more than one output"),
+        keeps=("p", "q"),
+    ),
+    Refusal(
+        "split-one-part",
+        "p, q = Split <axis = 1, num_outputs = 2> (a)\n b = Tanh (q)",
+        ("Split 'p'", ""),
+        keeps=("q",),
+    ),
+    Refusal(
+        "indices-used",
+        """
+        p, i = MaxPool <kernel_shape = [3,3]> (a)
+        j = Cast <to = 1> (i)
+        b = Add (p, j)
+        """,
+        ("Cast 'j'", "no reverse rule"),
+        IMAGE,
+        loses=("i",),
+        keeps=("p", "j"),
+    ),
+    Refusal("div-varying", "c = Exp (a)\n b = Div (a, c)", ("Div 'b'", COMPUTED), loses=("c",)),
+    Refusal(
+        "clip-computed",
+        "l = Abs (low)\n b = Clip (a, l)",
+        ("Clip 'b'", COMPUTED),
+        weights={"low": ()},
+    ),
+    Refusal(
+        "gemm-computed-weight",
+        "v = Abs (w)\n b = Gemm (a, v)",
+        ("Gemm 'b'", COMPUTED),
+        (4,),
+        weights={"w": (4, 3)},
+    ),
+    Refusal(
+        "gemm-transA",
+        "t = Transpose <perm = [1,0]> (a)\n b = Gemm <transA = 1> (t, w)",
+        ("Gemm 'b'", "transA"),
+        (4,),
+        loses=("t",),
+        weights={"w": (4, 3)},
+    ),
+    Refusal(
+        "matmul-stack", "b = MatMul (a, w)", ("MatMul 'b'", "no matrix"), weights={"w": (1, 4, 3)}
+    ),
+    Refusal("matmul-vector", "b = MatMul (a, w)", ("MatMul 'b'", "no matrix"), weights={"w": (4,)}),
+    Refusal(
+        "normalization-in-training",
+        "b, m, v = BatchNormalization <training_mode = 1> (a, w, w, w, var)",
+        ("BatchNormalization 'b'", "training_mode"),
+        weights={"w": (4,), "var": (4,)},
+        shapes={"x": (4, 4), "a": (4, 4), "b": (4, 4), "y": (4, 4)},
+    ),
+    Refusal(
+        "constant-with-a-batch-axis",
+        "b = Mul (a, w)",
+        ("Mul 'b'", "constant with a batch axis"),
+        weights={"w": (2, 4, 4)},
+        shapes={"x": (4, 4), "a": (4, 4), "b": (4, 4), "y": (4, 4)},
+    ),
+    Refusal(
+        "other-domain",
+        "b = other.Relu (a)",
+        ("Relu 'b'", "no reverse rule"),
+        shapes={"x": (4, 4), "a": (4, 4), "b": (4, 4), "y": (4, 4)},
+    ),
+]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.name)
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_what_has_no_rule_is_missing(refusal, seeds):
+    model = refusal.model()
+    shapes = refusal.shapes or row_shapes(model, {"x": refusal.x})
+    lost, kept = ("x", "a", *refusal.loses), ("b", "y", *refusal.keeps)
+    both = joined(model, shapes, (*lost, *kept), seeds=seeds)
+    assert set(both.reverse.missing) == set(lost)
+    assert set(both.reverse.gradients) == set(kept)
+    start, word = refusal.reason
+    for name in ("x", "a"):
+        assert both.reverse.missing[name].startswith(f"{start}: ")
+        assert word in both.reverse.missing[name]
+    if refusal.shapes is None:
+        feeds = {"x": distinct((2, *refusal.x)), SEEDS: draw_seeds(seeds, shapes["y"])}
+        values = runtime(both.model)(in_type(feeds, np.float32))
+        assert {name: v.shape for name, v in values.items()} == {
+            gradient_of(name): (2 * seeds, *shapes[name]) for name in kept
+        }
+
+
+def test_tensor_beside_the_output_has_no_gradient():
+    model = named(text_model("a = Relu (x)\n side = Tanh (a)\n y = Sigmoid (a)", {"x": (4,)}, {}))
+    both = joined(model, row_shapes(model, {"x": (4,)}), ("a", "side"))
+    assert both.reverse.missing == {"side": "the output does not depend on it"}
+    assert set(both.reverse.gradients) == {"a"}
+
+
+def test_seeds_are_the_gradient_of_their_tensor():
+    # What is behind the tensor of the seeds adds nothing.
+    model = named(text_model("a = Relu (x)\n y = Sigmoid (a)\n z = Tanh (a)", {"x": (4,)}, {}))
+    both = joined(model, {"x": (4,), "a": (4,), "y": (4,), "z": (4,)}, ("a",), tensor="a")
+    assert dict(both.reverse.gradients) == {"a": SEEDS}
+    assert not both.reverse.nodes
+    assert not both.reverse.missing
+
+
+def test_nothing_is_wanted():
+    model = named(text_model("y = Relu (x)", {"x": (4,)}, {}))
+    both = joined(model, {"x": (4,), "y": (4,)}, ())
+    assert not both.reverse.gradients
+    assert not both.reverse.missing
+
+
+def test_nodes_need_no_names():
+    body = """
+        a = MaxPool <kernel_shape = [2,2]> (x)
+        y = MaxPool <kernel_shape = [2,2]> (a)
+    """
+    model = text_model(body, {"x": (2, 5, 5)}, {})
+    both = joined(model, row_shapes(model, {"x": (2, 5, 5)}), ("x", "a"))
+    onnx.checker.check_model(both.model, full_check=True)
+    feeds = {"x": distinct((2, 2, 5, 5)), SEEDS: np.ones((2, 2, 3, 3))}
+    assert runtime(both.model)(in_type(feeds, np.float32))[gradient_of("x")].sum() == 36
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_concat_with_a_constant(seeds):
+    # A constant next to images has a batch axis itself: the batch is fixed.
+    constants = {"c": distinct((2, 3, 4)), "d": distinct((2, 1, 4))}
+    model = named(text_model("y = Concat <axis = 1> (c, x, d)", {"x": (2, 4)}, constants))
+    both = joined(model, {"x": (2, 4), "y": (6, 4)}, ("x",), seeds=seeds)
+    seed = draw_seeds(seeds, (6, 4))
+    found = runtime(both.model)(in_type({"x": distinct((2, 2, 4)), SEEDS: seed}, np.float32))
+    np.testing.assert_array_equal(found[gradient_of("x")], seed[:, 3:5])
