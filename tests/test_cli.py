@@ -100,9 +100,9 @@ class TestCompress:
         if "--exclude" in options:
             assert not {"stem", "short"} & set(layers)
         if "--search-samples" in options:
-            assert (document["search"]["images"], document["delta_loss_samples"]) == (20, 10)
+            assert (document["search"]["images"], document["sensitivity"]["images"]) == (20, 10)
         if "--split" in options:
-            assert document["delta_loss_samples"] == 0
+            assert document["sensitivity"]["exact_delta_loss_bits"] == []
 
     def test_one_file_is_split_into_search_and_report(self, folder):
         command = ("compress", folder / "model.onnx", "-d", folder / "search.npz")

@@ -12,9 +12,10 @@ from onnxsemi.errors import ModelError
 from onnxsemi.layers import Semilayer, Sign
 from onnxsemi.measure import variants as variants_module
 from onnxsemi.measure.delta_loss import exact_delta_loss
-from onnxsemi.measure.evaluator import ModelEvaluator, simulate
+from onnxsemi.measure.divergence import exact_kl
+from onnxsemi.measure.evaluator import simulate
 from onnxsemi.measure.forward import forward, logit_rows
-from onnxsemi.measure.metrics import cross_entropy, hits, kl_divergence
+from onnxsemi.measure.metrics import cross_entropy, kl_divergence
 from onnxsemi.measure.shards import padded, shards
 from onnxsemi.measure.variants import Bench, Variant, measure_plainly, measure_variants
 from onnxsemi.model.read import ReadOptions, read_model
@@ -22,6 +23,7 @@ from onnxsemi.model.targets import TargetPolicy
 from onnxsemi.plan import BitPlan
 from onnxsemi.progress import Silent
 from onnxsemi.quantizer.affine import Scheme
+from onnxsemi.run.journal import Journal
 
 NATS = 2e-6  # what float32 noise may make of Δloss and KL
 
@@ -113,7 +115,7 @@ def test_progress_adds_up(bench):
 
 def test_delta_loss_table_has_every_channel_at_every_bitwidth(bench):
     names = {layer.name for layer in bench.classifier.layers}
-    table = exact_delta_loss(bench, names, (8, 4), Silent())
+    table = exact_delta_loss(bench, names, (8, 4), Silent(), Journal())
     assert table.samples == len(bench.images)
     for site in bench.classifier.sites:
         values = table.nats[site.layer.name]
@@ -122,36 +124,16 @@ def test_delta_loss_table_has_every_channel_at_every_bitwidth(bench):
         assert table.column(site.layer.name, 4)[1] == one.delta_loss[0]
 
 
-class TestEvaluator:
-    def test_kl_in_the_order_asked(self, bench):
-        evaluator = ModelEvaluator(bench, Silent())
-        names = [layer.name for layer in bench.classifier.layers]
-        wanted = [
-            Semilayer(names[2], Sign.NEGATIVE, (0, 1), 4),
-            Semilayer(names[0], Sign.POSITIVE, (2,), 2),
-            Semilayer(names[2], Sign.POSITIVE, (3,), 8),
-        ]
-        together = evaluator.kl(wanted)
-        alone = [evaluator.kl([semilayer])[0] for semilayer in wanted]
-        assert together.tolist() == alone
-
-    def test_score_follows_the_plan_and_forgets_the_last_one(self, bench):
-        evaluator = ModelEvaluator(bench, Silent())
-        float_plan = BitPlan.uniform(bench.classifier.layers)
-        narrow = BitPlan.uniform(bench.classifier.layers, 2)
-        first = evaluator.score(float_plan)
-        assert evaluator.score(narrow) != first
-        assert evaluator.score(float_plan) == first
-        logits = forward(bench.classifier.proto, bench.classifier.ends, bench.images, bench.threads)
-        assert first.correct == hits(logits, bench.labels).sum()
-        assert first.total == len(bench.images)
-
-    def test_simulation_is_always_from_the_float_weights(self, bench):
-        evaluator = ModelEvaluator(bench, Silent())
-        layers = bench.classifier.layers
-        direct = ModelEvaluator(bench, Silent()).score(BitPlan.uniform(layers, 4))
-        evaluator.score(BitPlan.uniform(layers, 8))
-        assert evaluator.score(BitPlan.uniform(layers, 4)) == direct
+def test_kl_in_the_order_asked(bench):
+    names = [layer.name for layer in bench.classifier.layers]
+    wanted = [
+        Semilayer(names[2], Sign.NEGATIVE, (0, 1), 4),
+        Semilayer(names[0], Sign.POSITIVE, (2,), 2),
+        Semilayer(names[2], Sign.POSITIVE, (3,), 8),
+    ]
+    together = exact_kl(bench, wanted, Silent(), Journal())
+    alone = [exact_kl(bench, [semilayer], Silent(), Journal())[0] for semilayer in wanted]
+    assert together.tolist() == alone
 
 
 class TestShards:

@@ -7,9 +7,10 @@ import sys
 import onnxsemi
 
 PUBLIC = """
-    AccuracyError ApplyResult BitPlan CompressResult DataError DataOptions EvaluateResult ImageSet
-    InspectResult ModelError Normalization OnnxSemiError Order OutputError Paired Pin PlanError
-    Preset Progress ReadOptions Scheme SearchSettings Settings SettingsError Split TargetPolicy
+    AccuracyError ApplyResult BitPlan BudgetError CompressResult DataError DataOptions EvaluateResult
+    ImageSet InspectResult Method ModelError Normalization OnnxSemiError Order OutputError Paired Pin
+    PlanError Preset Progress ReadOptions RunError RunOptions Scheme SearchSettings Settings
+    SettingsError Split TargetPolicy
     VerificationError __version__ apply compress evaluate inspect ladder load_images load_session
 """
 

@@ -16,6 +16,7 @@ from onnxsemi.search.ranking import Order, rank
 from onnxsemi.search.run import SearchSettings, search
 from onnxsemi.search.semilayers import Split, by_sign, whole_layers
 from onnxsemi.search.trajectory import Decision, Phase, Point, Trajectory, best_point
+from onnxsemi.search.watch import Watch
 
 LADDER = (8, 6, 4)
 CHANNELS = {"a": 3, "b": 2, "c": 4}
@@ -25,7 +26,7 @@ def run(evaluator, channels=CHANNELS, settings=None, start=None):
     settings = settings or SearchSettings(bits=LADDER)
     table = evaluator.table(settings.bits, channels)
     start = start or plan_of(channels)
-    return search(start, list(channels), table, evaluator, settings, Silent())
+    return search(start, list(channels), table, evaluator, settings, Watch(Silent()))
 
 
 def evaluators(count=30):
@@ -240,7 +241,7 @@ class TestSearch:
         free = ["a", "c"]
         table = evaluator.table(LADDER, CHANNELS)
         settings = SearchSettings(bits=LADDER)
-        result = search(start, free, table, evaluator, settings, Silent())
+        result = search(start, free, table, evaluator, settings, Watch(Silent()))
         assert all(p.plan.bits["b"] == (8, 8) for p in result.points)
         assert {t.ranked.semilayer.layer for t in result.trials} <= set(free)
         assert result.baseline == evaluator.score(plan_of(CHANNELS))
@@ -248,7 +249,9 @@ class TestSearch:
     def test_ablation_needs_no_table(self):
         settings = SearchSettings(bits=LADDER, split=Split.NONE)
         evaluator = next(evaluators())
-        result = search(plan_of(CHANNELS), list(CHANNELS), None, evaluator, settings, Silent())
+        result = search(
+            plan_of(CHANNELS), list(CHANNELS), None, evaluator, settings, Watch(Silent())
+        )
         assert {t.ranked.semilayer.sign for t in result.trials} == {Sign.BOTH}
         for point in result.points:
             assert all(len(set(bits)) == 1 for bits in point.plan.bits.values())
@@ -279,11 +282,11 @@ class TestSearch:
 
 
 class TestBestPoint:
-    BASE = Score(900, 1000, 0.1)
+    BASE = Score(900, 1000, 1000, 0.1)
 
     def point(self, bits, correct):
         plan = BitPlan({"a": (bits,)}, {"a": 10})
-        return Point(plan, Score(correct, 1000, 0.1), Phase.POSTPONING, bits, 1)
+        return Point(plan, Score(correct, 1000, 1000, 0.1), Phase.POSTPONING, bits, 1)
 
     @pytest.mark.parametrize(
         ("max_drop", "bits"), [(0.0, 8), (0.1, 6), (0.29, 6), (0.3, 4)], ids=str

@@ -1,0 +1,176 @@
+"""Trials on the images at risk, against the plain way: all images, the whole model."""
+
+import numpy as np
+import pytest
+from residual_net import save_noise, save_residual_net
+
+from onnxsemi.data.load import load_images
+from onnxsemi.measure import evaluator as evaluator_module
+from onnxsemi.measure.bench import Bench
+from onnxsemi.measure.evaluator import ModelEvaluator, simulate
+from onnxsemi.measure.metrics import hits
+from onnxsemi.measure.recorded import RecordedEvaluator
+from onnxsemi.measure.risk import SAFE, Margins, label_margins
+from onnxsemi.measure.seam import Score
+from onnxsemi.model.read import ReadOptions, read_model
+from onnxsemi.model.targets import TargetPolicy
+from onnxsemi.plan import BitPlan
+from onnxsemi.quantizer.affine import Scheme
+from onnxsemi.run.journal import Journal
+
+COUNT = 400
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    """Labels are the float model's answers for two images of three, so that margins differ."""
+    folder = tmp_path_factory.mktemp("evaluator")
+    options = ReadOptions(targets=TargetPolicy.ALL)
+    classifier = read_model(save_residual_net(folder / "net.onnx"), options)
+    image = classifier.ends.image
+    data = save_noise(folder / "noise.npz", count=COUNT, seed=3)
+    images = load_images(data, image.name, image.shape)
+    plain = Bench(classifier, images, Scheme.ASYMMETRIC, 2)
+    answers = plain.forward(classifier.proto).argmax(axis=1)
+    answers[::3] = (answers[::3] + 1) % 5
+    return Bench(classifier, images.with_labels(answers), Scheme.ASYMMETRIC, 2)
+
+
+@pytest.fixture
+def evaluator(bench):
+    return ModelEvaluator(bench, kl=lambda semilayers: np.zeros(len(semilayers)), seed=0)
+
+
+def truth(bench, plan):
+    """Hits by the plain way: bool[N]."""
+    return hits(bench.forward(simulate(bench.classifier, plan, bench.scheme)), bench.labels)
+
+
+def begin(evaluator, bench):
+    plan = BitPlan.uniform(bench.classifier.layers)
+    evaluator.keep(plan, evaluator.check(plan))
+    return plan
+
+
+def test_check_is_the_plain_way(bench, evaluator):
+    for bits in (32, 8, 2):
+        plan = BitPlan.uniform(bench.classifier.layers, bits)
+        tested = evaluator.check(plan)
+        assert tested.right.tolist() == truth(bench, plan).tolist()
+        assert tested.score == Score(tested.right.sum(), COUNT, COUNT, tested.score.loss)
+        assert ((tested.margins > 0) <= tested.right).all()
+
+
+@pytest.mark.parametrize("bits", [8, 6, 4])
+def test_trial_counts_what_all_images_count(bench, evaluator, bits):
+    """Half a layer at a time, none broken off: the images at risk decide as all of them do."""
+    start = begin(evaluator, bench)
+    looked = []
+    for layer in bench.classifier.layers:
+        plan = start.with_bits(layer.name, range(0, layer.channels, 2), bits)
+        tested = evaluator.trial(plan, None)
+        assert tested.score.correct == truth(bench, plan).sum()
+        looked.append(tested.score.measured)
+    if bits == 8:
+        assert max(looked) < COUNT / 2  # the point of it
+
+
+def test_a_row_of_kept_plans_stays_right(bench, evaluator):
+    plan = begin(evaluator, bench)
+    for layer in bench.classifier.layers:
+        plan = plan.with_bits(layer.name, range(layer.channels), 6)
+        tested = evaluator.trial(plan, None)
+        evaluator.keep(plan, tested)
+        assert tested.score.correct == truth(bench, plan).sum()
+
+
+def test_broken_off_only_when_decided(bench, evaluator):
+    """A bar that is missed: the score is an upper bound below the bar; one that is met: exact."""
+    start = begin(evaluator, bench)
+    for layer in bench.classifier.layers:
+        plan = start.with_bits(layer.name, range(layer.channels), 2)
+        right = truth(bench, plan).sum()
+        for bar in (int(right) + 1, int(right) + 60, int(right), 0):
+            tested = evaluator.trial(plan, bar)
+            assert (tested.score.correct >= bar) == (right >= bar)
+            assert tested.score.correct >= right
+            if right >= bar:
+                assert tested.score.correct == right
+
+
+def test_breaking_off_saves_images(bench, evaluator, monkeypatch):
+    monkeypatch.setattr(evaluator_module, "WAVE_IMAGES", 16)
+    start = begin(evaluator, bench)
+    plan = BitPlan.uniform(bench.classifier.layers, 2)
+    assert start.compression == 0
+    whole = evaluator.trial(plan, None).score.measured
+    assert evaluator.trial(plan, COUNT).score.measured < whole
+
+
+def test_trial_without_a_current_plan_is_a_mistake(bench, evaluator):
+    with pytest.raises(ValueError, match="current plan"):
+        evaluator.trial(BitPlan.uniform(bench.classifier.layers, 8), None)
+
+
+def test_recorded_measures_once_and_recalls_the_same(bench, evaluator, tmp_path):
+    path = tmp_path / "journal.jsonl"
+    layer = bench.classifier.layers[1]
+    float_plan = BitPlan.uniform(bench.classifier.layers)
+    narrow = float_plan.with_bits(layer.name, range(layer.channels), 4)
+
+    def ask(recorded):
+        first = recorded.check(float_plan)
+        recorded.keep(float_plan, first)
+        return [first, recorded.check(float_plan), recorded.trial(narrow, 3)]
+
+    measured = ask(RecordedEvaluator(evaluator, Journal(path)))
+    assert len(path.read_bytes().splitlines()) == 2
+    recalled = ask(RecordedEvaluator(_NoMeasuring(), Journal(path)))
+    for one, other in zip(measured, recalled, strict=True):
+        assert one.score == other.score
+        assert one.change == other.change
+        for name in ("images", "margins", "right"):
+            assert getattr(one, name).tobytes() == getattr(other, name).tobytes()
+
+
+class _NoMeasuring:
+    """An evaluator that may not be asked."""
+
+    def keep(self, _plan, _tested):
+        pass
+
+    def check(self, _plan):
+        raise AssertionError
+
+    trial = check
+
+
+class TestRisk:
+    def test_order_and_reach(self):
+        margins = Margins(np.array([0.5, -0.1, 4.0, -9.0, 0.0]), np.ones(5, bool), np.zeros(5))
+        none = np.array([], np.int64)
+        assert margins.at_risk(1.0, none).tolist() == [4, 1, 0, 2]
+        assert margins.at_risk(1.0, np.array([1])).tolist() == [4, 0, 2]
+        assert margins.at_risk(0.1, none).tolist() == [4, 1]  # up to SAFE times the change
+        assert margins.at_risk(0.0, none).tolist() == [4]
+        assert SAFE == 4
+
+    def test_drift_adds_up_and_is_cleared_by_looking(self):
+        margins = Margins(np.array([1.0, 1.0]), np.ones(2, bool), np.zeros(2))
+        one = np.array([1])
+        for _ in range(16):
+            margins = margins.updated(one, np.array([1.0]), np.array([True]), 0.2)
+        assert margins.drift.tolist() == pytest.approx([16 * 0.2**2, 0])
+        assert margins.at_risk(0.1, np.array([], np.int64)).tolist() == [0]
+
+    def test_updated_takes_what_was_seen(self):
+        before = Margins(np.array([1.0, 2.0]), np.array([True, True]), np.zeros(2))
+        after = before.updated(np.array([1]), np.array([-3.0]), np.array([False]), 0.0)
+        assert after.values.tolist() == [1.0, -3.0]
+        assert after.right.tolist() == [True, False]
+        assert before.values.tolist() == [1.0, 2.0]
+
+    def test_label_margin(self):
+        logits = np.array([[1.0, 3.0, 2.0], [5.0, 1.0, 5.0]], np.float32)
+        assert label_margins(logits, np.array([1, 0])).tolist() == [1.0, 0.0]
+        assert label_margins(logits, np.array([0, 1])).tolist() == [-2.0, -4.0]

@@ -1,0 +1,130 @@
+"""The check after each bitwidth, the repair when it disagrees, and stopping early."""
+
+import numpy as np
+import pytest
+from fake_evaluator import FakeEvaluator, plan_of, random_damage
+
+from onnxsemi.progress import Silent
+from onnxsemi.search.phases import OUT_OF_TIME
+from onnxsemi.search.run import SearchSettings, search
+from onnxsemi.search.trajectory import Decision, Phase
+from onnxsemi.search.watch import Watch
+
+LADDER = (8, 6, 4)
+CHANNELS = {"a": 3, "b": 2, "c": 4}
+
+
+def run(evaluator, watch=None, channels=CHANNELS, bits=LADDER):
+    table = evaluator.table(bits, channels)
+    settings = SearchSettings(bits=bits)
+    watch = watch or Watch(Silent())
+    return search(plan_of(channels), list(channels), table, evaluator, settings, watch)
+
+
+def damages(count):
+    for seed in range(count):
+        yield random_damage(np.random.default_rng(seed), CHANNELS, LADDER)
+
+
+@pytest.mark.parametrize("overlooked", [1, 2, 5])
+def test_the_choice_holds_on_all_images_whatever_the_trials_overlooked(overlooked):
+    for damage in damages(30):
+        evaluator = FakeEvaluator(damage, overlooked=overlooked)
+        result = run(evaluator)
+        chosen = result.choose(0)
+        assert chosen.score.in_full
+        assert chosen.score == evaluator.score(chosen.plan)
+        assert chosen.score.correct >= result.baseline.correct
+
+
+def test_after_every_bitwidth_the_plan_holds_the_bar_that_it_began_with():
+    for damage in damages(30):
+        evaluator = FakeEvaluator(damage, overlooked=2)
+        result = run(evaluator)
+        bar = result.baseline.correct
+        for bits in LADDER:
+            kept = [
+                p for p in result.points if (p.phase, p.bits) == (Phase.ACCURACY_INCREASING, bits)
+            ]
+            if not kept:
+                break
+            assert kept[-1].score == evaluator.score(kept[-1].plan)
+            assert kept[-1].score.correct >= bar
+            bar = kept[-1].score.correct
+
+
+def test_what_is_undone_says_so_and_leaves_no_point():
+    # each 8-bit step looks harmless; from the third on, all images tell otherwise
+    damage = {(layer, 0, 8): loss for layer, loss in zip("abcd", (0, 0, 3, 3), strict=True)}
+    evaluator = FakeEvaluator(damage, overlooked=5)
+    result = run(evaluator, channels=dict.fromkeys("abcd", 1), bits=(8,))
+    phase = [t for t in result.trials if t.phase is Phase.ACCURACY_INCREASING]
+    undone = [t for t in phase if t.decision is Decision.UNDONE]
+    assert [t.ranked.semilayer.layer for t in phase] == ["c", "d", "a", "b"]  # most sensitive first
+    assert undone == phase  # the first step already fails
+    assert all("on all images" in t.reason and "500" in t.reason for t in undone)
+    assert result.stop.startswith("8 bits raised nothing")
+    numbers = {t.number for t in undone}
+    assert not any(point.trial in numbers for point in result.points)
+
+
+def test_repair_keeps_the_longest_beginning_in_few_checks():
+    letters = "abcdefghijklmnop"
+    for harmless in range(17):
+        # KL follows the damage: equal damages are tried in the order of their names
+        damage = {(x, 0, 8): -1 if i < harmless else 1 for i, x in enumerate(letters)}
+        evaluator = FakeEvaluator(damage, correct=500, overlooked=3)
+        watch = Watch(CountingChecks(evaluator))
+        result = run(evaluator, watch, channels=dict.fromkeys(letters, 1), bits=(8,))
+        kept = [t for t in result.trials if t.decision is Decision.KEPT]
+        assert len(kept) == min(16, 2 * harmless)
+        assert all(count <= 1 + 5 for count in watch.progress.before_postponing)  # 2^4 steps
+
+
+class CountingChecks(Silent):
+    """Remembers how many checks there were when the postponing phase began."""
+
+    def __init__(self, evaluator):
+        self.evaluator = evaluator
+        self.before_postponing = []
+
+    def start(self, phase, total):
+        if phase.startswith("postponing"):
+            self.before_postponing.append(len(self.evaluator.checked))
+
+
+def test_no_image_overlooked_no_repair():
+    for damage in damages(10):
+        evaluator = FakeEvaluator(damage)
+        result = run(evaluator)
+        assert not any(t.decision is Decision.UNDONE for t in result.trials)
+
+
+@pytest.mark.parametrize("trials", [0, 1, 5, 12, 1000])
+def test_out_of_time_gives_the_best_so_far(trials):
+    for damage in damages(10):
+        evaluator = FakeEvaluator(damage, overlooked=1)
+        left = iter(range(trials))
+        done = []
+
+        def out_of_time(left=left, done=done):
+            if next(left, None) is None:
+                done.append(True)
+            return bool(done)
+
+        result = run(evaluator, Watch(Silent(), out_of_time))
+        assert len(result.trials) <= trials
+        chosen = result.choose(0)
+        assert chosen.score.in_full
+        assert chosen.score.correct >= result.baseline.correct
+        if trials < 9:
+            assert result.stop == OUT_OF_TIME
+
+
+def test_improved_is_told_of_checked_plans_that_compress_more_and_more():
+    for damage in damages(10):
+        told = []
+        run(FakeEvaluator(damage, overlooked=1), Watch(Silent(), improved=told.append))
+        assert all(point.score.in_full for point in told)
+        saved = [point.plan.saved_parameters for point in told]
+        assert saved == sorted(saved)
