@@ -10,7 +10,6 @@ from onnxsemi.choices import choice
 from onnxsemi.data.load import DataOptions
 from onnxsemi.errors import SettingsError
 from onnxsemi.measure.shards import worker_threads
-from onnxsemi.memory import default_memory
 from onnxsemi.model.read import ReadOptions
 from onnxsemi.model.targets import matches
 from onnxsemi.quantizer.affine import Scheme
@@ -165,11 +164,6 @@ class Settings:
     def delta_loss_images(self) -> int:
         """Images for Δloss."""
         return self.delta_loss_samples or (512 if self.delta_loss is Method.FAST else 128)
-
-    @property
-    def memory(self) -> int:
-        """Bytes that may be used."""
-        return default_memory() if self.max_memory is None else self.max_memory
 
     @property
     def worker_threads(self) -> int:

@@ -88,8 +88,8 @@ def ids(case: Case) -> str:
 def draw_weights(shapes: Mapping[str, Shape], seed: int = 7) -> dict[str, Array]:
     """Normal values, rounded to float32; those of ``var`` are positive."""
     generator = np.random.default_rng(seed)
-    drawn = {n: generator.normal(size=s).astype(np.float32) * 1.0 for n, s in shapes.items()}
-    drawn = {name: values.astype(np.float64) for name, values in drawn.items()}
+    drawn = {n: generator.normal(size=s).astype(np.float32) for n, s in shapes.items()}
+    drawn = {name: np.asarray(values, np.float64) for name, values in drawn.items()}
     return {n: 0.5 + np.abs(v) if n.endswith("var") else v for n, v in drawn.items()}
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from gradient_cases import EPS32, SEEDS, gradient_of, joined, runtime, text_model
-from hypothesis import assume, given, settings
+from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 
 from onnxsemi.errors import ModelError
@@ -98,7 +98,7 @@ def test_pools(geometry, op, ceil, padding_counts, seed):
     try:
         forward = runtime(model)({"x": u})["y"]
     except ModelError:
-        assume(False)
+        reject()
     assume(np.isfinite(forward).all() and np.abs(forward).max(initial=0) < u.size)
     v = generator.normal(size=forward.shape).astype(np.float32)
     back = gradient(model, {"x": row, "y": forward.shape[1:]}, {"x": u}, v)

@@ -180,13 +180,13 @@ REFUSALS = [
     Refusal(
         "split",
         "p, q = Split <axis = 1, num_outputs = 2> (a)\n b = Add (p, q)",
-        ("Split 'p'", "more than one output"),
+        ("Split 'p'", "behind the first"),
         keeps=("p", "q"),
     ),
     Refusal(
         "split-one-part",
         "p, q = Split <axis = 1, num_outputs = 2> (a)\n b = Tanh (q)",
-        ("Split 'p'", ""),
+        ("Split 'p'", "behind the first"),
         keeps=("q",),
     ),
     Refusal(

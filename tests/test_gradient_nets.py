@@ -126,6 +126,13 @@ NETS = [
         {"spatial": [2, 3]},
         (3, 7, 7),
     ),
+    Net(  # 75 values in an image: the images of a batch are aligned differently
+        "gated",
+        "p = GlobalAveragePool (x)\n gate = Sigmoid (p)\n y = Mul (x, gate)",
+        {},
+        ("p", "gate"),
+        x=(3, 5, 5),
+    ),
     Net(
         "branches",
         """

@@ -137,6 +137,14 @@ AVERAGE_POOLS = [
     pool("AveragePool", "same-lower", 'kernel_shape = [2,4], auto_pad = "SAME_LOWER"'),
     pool("AveragePool", "1-axis", "kernel_shape = [3], strides = [2]", (3, 9)),
     pool("AveragePool", "3-axes", "kernel_shape = [2,2,2], pads = [0,1,0,0,0,1]", (2, 3, 4, 3)),
+    pool(
+        "AveragePool",
+        "window-of-padding-only",
+        "kernel_shape = [2], dilations = [3], pads = [1,1]",
+        (2, 2),
+        opset=19,
+        not_reference="it warns of a mean of nothing",
+    ),
     pool("AveragePool", "dilated", "kernel_shape = [2,3], dilations = [3,2]", opset=19),
     pool(
         "AveragePool",

@@ -14,7 +14,7 @@ import onnx
 
 from onnxsemi.gradient.rules import RULES
 from onnxsemi.gradient.tape import NoRule, Shape, Tape
-from onnxsemi.model.index import GraphIndex
+from onnxsemi.model.index import GraphIndex, shape_nodes
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ def backward(
     """
     index, wanted = GraphIndex.of(graph), tuple(wanted)
     walk = _Walk(Tape(index.constants, shapes, seeds.count, np.dtype(dtype)), seeds)
-    towards = index.downstream(wanted) & index.upstream([seeds.tensor])
+    towards = index.downstream(wanted) & index.upstream([seeds.tensor]) - shape_nodes(index)
     varying = set(wanted) | {name for i in towards for name in graph.node[i].output}
     for position in sorted(towards, reverse=True):
         walk.pass_node(graph.node[position], varying)
@@ -112,7 +112,7 @@ class _Walk:
                 continue
             try:
                 if blocked or reached != [node.output[0]]:
-                    raise NoRule(blocked or "more than one output is used")
+                    raise NoRule(blocked or "an output behind the first is used")
                 gradient = self.total(node.output[0])
                 part = _rule(node)(self.tape, node, gradient, place)
                 self._parts.setdefault(name, []).append(part)

@@ -57,7 +57,8 @@ def max_pool(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) -> str
     size, taken = int(np.prod(inputs)), int(np.prod(outputs))
     kept = {item.name: item for item in node.attribute if item.name != "storage_order"}
     twin = onnx.NodeProto(op_type="MaxPool", input=[node.input[0]], attribute=kept.values())
-    twin.output.extend([f"backward/{node.name}/pooled", f"backward/{node.name}/indices"])
+    number = len(tape.nodes)
+    twin.output.extend([f"backward/{number}/pooled", f"backward/{number}/indices"])
     tape.nodes.append(twin)
     places = tape.add("Mod", twin.output[1], tape.integers(size))
     places = tape.lift(tape.reshape(places, (taken,)))
@@ -78,7 +79,8 @@ def average_pool(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) ->
     kernel = tuple(attribute(node, "kernel_shape", []))
     window = Window.of(node, kernel, spatial(inputs), spatial(outputs))
     count_padding = bool(attribute(node, "count_include_pad", 0))
-    share = 1.0 / window.cells(count_padding=count_padding)
+    cells = window.cells(count_padding=count_padding)
+    share = 1.0 / np.maximum(cells, 1)  # a window of nothing but padding has none
     shared = tape.add("Mul", gradient, tape.floats(share[None, None]))
     planes = tape.reshape(shared, (1, *window.outputs))  # [rows, C, ...] -> [rows * C, 1, ...]
     ones = tape.floats(np.ones((1, 1, *kernel)))

@@ -112,7 +112,7 @@ def softmax(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) -> str:
     output, row = node.output[0], tape.shape(node.output[0])
     axis = axis_of(node, -1, len(row) + 1)
     weighted = tape.scale(gradient, output, row)
-    total = tape.add("ReduceSum", weighted, tape.integers(axis), keepdims=1)
+    total = tape.sum(weighted, row, [axis])
     return tape.scale(tape.add("Sub", gradient, total), output, row)
 
 

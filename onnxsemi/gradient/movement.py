@@ -7,9 +7,16 @@ from onnxsemi.gradient.tape import NoRule, Shape, Tape, attribute, axis_of, give
 
 
 def reshape(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) -> str:
-    """Back to the input's shape (ONNX Reshape, Flatten, Squeeze, Unsqueeze, Identity, Dropout)."""
+    """Back to the input's shape (ONNX Reshape, Flatten, Squeeze, Unsqueeze, Identity)."""
     only(place)
     return tape.reshape(gradient, tape.shape(node.input[0]))
+
+
+def dropout(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) -> str:
+    """Nothing is dropped in inference (ONNX Dropout)."""
+    if given(node, 2) and tape.value(given(node, 2)).any():
+        raise NoRule("training_mode")
+    return reshape(tape, node, gradient, place)
 
 
 def transpose(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) -> str:

@@ -26,7 +26,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "Conv": convolution.conv,
         "ConvTranspose": convolution.conv_transpose,
         "Div": elementwise.div,
-        "Dropout": movement.reshape,
+        "Dropout": movement.dropout,
         "Flatten": movement.reshape,
         "Gemm": matrix.gemm,
         "GlobalAveragePool": convolution.global_average_pool,

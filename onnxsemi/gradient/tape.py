@@ -140,7 +140,29 @@ class Tape:
         axes = [i + 1 for i, (a, b) in enumerate(zip(row, wanted, strict=True)) if a != b]
         if not axes:
             return gradient
-        return self.add("ReduceSum", gradient, self.integers(*axes), keepdims=1)
+        return self.sum(gradient, row, axes)
+
+    def sum(self, gradient: str, row: Shape, axes: list[int]) -> str:
+        """Sum over some axes, which stay with size 1.
+
+        By a product with ones: ONNX Runtime's ReduceSum gives bits that depend on where in memory a
+        row begins, so on the other images of its batch.
+
+        Args:
+            gradient: [rows, *row].
+            row: Shape of one row.
+            axes: Axes counted with the batch axis, which is 0.
+        """
+        kept = [axis for axis in range(1, len(row) + 1) if axis not in axes]
+        order = [0, *kept, *axes]
+        if order != sorted(order):
+            gradient = self.add("Transpose", gradient, perm=order)
+        sizes = [row[axis - 1] for axis in axes]
+        count = int(np.prod(sizes))
+        flat = self.reshape(gradient, (int(np.prod([row[axis - 1] for axis in kept])), count))
+        total = self.add("MatMul", flat, self.floats(np.ones((count, 1))))
+        shape = tuple(1 if axis in axes else row[axis - 1] for axis in range(1, len(row) + 1))
+        return self.reshape(total, shape)
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:

@@ -22,7 +22,7 @@ from onnxsemi.run.journal import Journal, Reply, packed, unpacked
 
 IMAGES = 16
 LAYERS = 8
-CHANNELS = 6  # of each of the layers
+CHANNELS = 4  # of each of the layers
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from onnxsemi.arrays import Float32Array, Int64Array
 from onnxsemi.data.images import ImageSet
 from onnxsemi.measure.forward import forward
 from onnxsemi.measure.shards import SHARD_IMAGES
-from onnxsemi.memory import UNBOUNDED
+from onnxsemi.memory import UNBOUNDED, resident
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.rows import row_shapes
 from onnxsemi.quantizer.affine import Scheme
@@ -27,7 +27,7 @@ class Bench:
         images: Labelled images laid out for it.
         scheme: The quantizer's scheme.
         threads: Shards run at once.
-        memory: Bytes that values of the images may take.
+        memory: Bytes that the process may take, as far as it depends on the images.
     """
 
     classifier: Classifier
@@ -48,11 +48,16 @@ class Bench:
         indices = np.arange(min(count, len(self.images)))
         return replace(self, images=self.images.select(indices))
 
+    @property
+    def free(self) -> int:
+        """Bytes that may still be taken."""
+        return UNBOUNDED if self.memory == UNBOUNDED else max(0, self.memory - resident())
+
     def rows(self, most: int) -> int:
         """Images in one run: at most ``most``, fewer where memory is short. Changes no result."""
         if self.memory == UNBOUNDED:
             return most
-        return max(1, min(most, self.memory // (2 * self.threads * self._row_bytes)))
+        return max(1, min(most, self.free // (2 * self.threads * self._row_bytes)))
 
     def forward(self, model: onnx.ModelProto) -> Float32Array:
         """Logits of a model of the same form over all images: float32[N, K]."""

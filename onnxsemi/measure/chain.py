@@ -34,7 +34,7 @@ class Chain:
         self._sessions: list[Session] = []
         self._tried: tuple[BitPlan, dict[int, Session]] | None = None
         rows = [shapes[segment.source] for segment in self._segments[1:]]
-        self._kept = _Activations(rows, len(bench.images), bench.memory // 2)
+        self._kept = _Activations(rows, len(bench.images), bench.free // 2)
 
     def keep(self, plan: BitPlan) -> None:
         """Make a plan the current one; its sessions are loaded when they are needed."""

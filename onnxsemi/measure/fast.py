@@ -11,7 +11,7 @@ semilayer follows, cross terms included: the memory does not grow with the numbe
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from onnxsemi.arrays import Float32Array, Float64Array
 from onnxsemi.atomic import whole_file
 from onnxsemi.layers import Semilayer
 from onnxsemi.measure.bench import Bench
-from onnxsemi.measure.probe import SEEDS, Probe, ProbeRequest, build_probe
+from onnxsemi.measure.probe import SEEDS, ProbeRequest, build_probe
 from onnxsemi.measure.seam import DeltaLossTable
 from onnxsemi.measure.seeds import seed_count, seed_gradients
 from onnxsemi.measure.shards import Shard, padded, workers
@@ -102,10 +102,10 @@ class FastMeasurement:
             seeds=seed_count(logits.shape[1]),
             image=bench.images.batch(0, 1).shape[1:],
         )
-        self._probe: Probe = build_probe(classifier, request)
-        self._session = Session(self._probe.model) if self._probe.effects else None
+        probe = build_probe(classifier, request)
+        self._probe = replace(probe, model=b"")  # not kept: it is as large as all weight changes
+        self._session = Session(probe.model) if probe.effects else None
         self._products = Session(_products_model())
-        self._seeds = request.seeds
         channels = {site.layer.name: site.layer.channels for site in classifier.sites}
         self.moments = {
             layer: LayerMoments(
@@ -116,8 +116,12 @@ class FastMeasurement:
             if layer in self._probe.effects
         }
         self.done = 0
-        fitting = bench.memory // (2 * bench.threads * self._probe.row_bytes)
-        self._run_images = max(1, min(RUN_IMAGES, fitting))
+
+    def _fitting_images(self) -> int:
+        """Images in one run, as the memory allows. Changes no result."""
+        sizes = [moments.second.nbytes for moments in self.moments.values()]
+        free = self._bench.free - sum(sizes) - 2 * self._bench.threads * max(sizes, default=0)
+        return max(1, min(RUN_IMAGES, free // (2 * self._bench.threads * self._probe.row_bytes)))
 
     def measure(self, progress: Progress, after_block: Callable[[], None]) -> FastTables:
         """Sum what is not summed yet.
@@ -129,10 +133,11 @@ class FastMeasurement:
         count = len(self._bench.images)
         progress.start("Δloss and KL, backward passes", count)
         progress.step("", self.done)
+        size = self._bench.classifier.ends.image.batch or self._fitting_images()
         with workers(self._bench.threads) as pool:
             while self._session and self.done < count:
                 block = Shard(self.done, min(self.done + BLOCK_IMAGES, count))
-                self._sum(pool, block)
+                self._sum(pool, block, size)
                 self.done = block.stop
                 progress.step("", len(block))
                 after_block()
@@ -154,11 +159,10 @@ class FastMeasurement:
                 moments.first[:] = arrays[f"first_{place}"]
                 moments.second[:] = arrays[f"second_{place}"]
 
-    def _sum(self, pool: ThreadPoolExecutor, block: Shard) -> None:
+    def _sum(self, pool: ThreadPoolExecutor, block: Shard, size: int) -> None:
         generator = np.random.default_rng([self._seed, block.start])
         labels = self._bench.labels[block.start : block.stop]
         seeds = seed_gradients(self._logits[block.start : block.stop], labels, generator)
-        size = self._bench.classifier.ends.image.batch or self._run_images
         starts = range(block.start, block.stop, size)
         runs = [Shard(start, min(start + size, block.stop)) for start in starts]
         parts = list(pool.map(lambda run: self._run(run, seeds[_within(run, block)]), runs))

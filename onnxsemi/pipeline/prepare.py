@@ -11,7 +11,7 @@ from onnxsemi.data.sample import refuse_overlap, split, stratified
 from onnxsemi.errors import DataError, SettingsError
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.forward import forward
-from onnxsemi.memory import resident
+from onnxsemi.memory import default_memory, resident
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.read import read_model
 from onnxsemi.plan import BitPlan
@@ -29,6 +29,7 @@ class Prepared:
         report: Images that the search never sees, labelled.
         has_labels: Whether the labels came with the data, or are the float model's answers.
         settings: What the user set.
+        memory: Bytes that the process may take.
     """
 
     classifier: Classifier
@@ -37,13 +38,13 @@ class Prepared:
     report: ImageSet
     has_labels: bool
     settings: Settings
+    memory: int
 
     def bench(self, images: ImageSet) -> Bench:
         """The model on some of the images."""
         settings = self.settings
-        free = max(0, settings.memory - resident())
         threads = settings.worker_threads
-        return Bench(self.classifier, images, settings.scheme, threads, free)
+        return Bench(self.classifier, images, settings.scheme, threads, self.memory)
 
     def start(self) -> BitPlan:
         """The plan to start from: float32 but for pinned layers; the last matching pin wins."""
@@ -94,7 +95,8 @@ def prepare(
         refuse_overlap(searched, report)
     searched = _sample(searched, settings.search_samples, settings.seed)
     delta_loss = _sample(searched, settings.delta_loss_images, settings.seed)
-    return Prepared(classifier, searched, delta_loss, report, has_labels, settings)
+    memory = _memory(settings)
+    return Prepared(classifier, searched, delta_loss, report, has_labels, settings, memory)
 
 
 def labelled(images: ImageSet, classifier: Classifier, threads: int) -> ImageSet:
@@ -117,6 +119,18 @@ def _sample(images: ImageSet, count: int | None, seed: int) -> ImageSet:
     if count is None or images.labels is None:
         return images
     return images.select(stratified(images.labels, count, seed))
+
+
+def _memory(settings: Settings) -> int:
+    """Bytes that the process may take."""
+    if settings.max_memory is None:
+        return default_memory()
+    if settings.max_memory < resident():
+        raise SettingsError(
+            f"--max-memory: {settings.max_memory / 2**20:.0f} MB is less than what the model and "
+            f"the first images take already ({resident() / 2**20:.0f} MB)"
+        )
+    return settings.max_memory
 
 
 def _check_patterns(classifier: Classifier, settings: Settings) -> None:

@@ -1,0 +1,326 @@
+"""What finding the bitwidths costs: passes, agreement of the fast way, memory.
+
+    python benchmarks/search_cost.py --shared ../shared
+
+Every measurement runs in a process of its own and leaves a JSON file in the work folder; one that
+is there already is not run again. Costs are in passes: CPU time divided by the CPU time of one
+float32 forward pass over the same search images in the same process, so that what else runs on the
+machine does not count. At the end the table in ``benchmarks/README.md`` is written anew.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from random_resnets import MEAN, STD, random_images, random_resnet
+
+import onnxsemi
+from onnxsemi import DataOptions, Method, RunOptions, SearchSettings, Settings
+from onnxsemi.measure.delta_loss import exact_delta_loss
+from onnxsemi.measure.fast import FastMeasurement
+from onnxsemi.measure.variants import Variant, measure_plainly, measure_variants
+from onnxsemi.memory import parse_memory
+from onnxsemi.pipeline.prepare import Prepared, prepare
+from onnxsemi.pipeline.sensitivity import measure_sensitivity
+from onnxsemi.progress import Silent
+from onnxsemi.run.folder import nowhere
+from onnxsemi.run.journal import Journal
+
+HERE = Path(__file__).parent
+BUNDLED = HERE.parent / "models"
+LADDER = (8, 6, 4, 2)
+REPEATS = 3
+BEGIN, END = "<!-- search_cost: begin -->", "<!-- search_cost: end -->"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model with its data and how many images are used.
+
+    Attributes:
+        every: Of the channels whose sign is compared, one in so many.
+        compared: Images that fast and exact Δloss are compared on; 0 for not at all.
+    """
+
+    title: str
+    model: Path
+    search: Path
+    report: Path
+    data: DataOptions
+    search_samples: int
+    delta_loss_samples: int
+    compared: int = 0
+    every: int = 1
+    whole: bool = False
+
+
+def cases(shared: Path, work: Path) -> dict[str, Case]:
+    """The models by short name."""
+    data = shared / "data"
+    cifar = {"search": data / "cifar10_search.npz", "report": data / "cifar10_report.npz"}
+    found = {
+        "fashion": Case(
+            "Fashion-MNIST ResNet-20 (bundled)",
+            BUNDLED / "fashion_resnet20.onnx",
+            BUNDLED / "fashion_search.npz",
+            BUNDLED / "fashion_report.npz",
+            DataOptions(),
+            search_samples=2000,
+            delta_loss_samples=512,
+            compared=256,
+            whole=True,
+        ),
+        "resnet20": Case(
+            "CIFAR-10 ResNet-20",
+            shared / "models/resnet20_cifar10.onnx",
+            **cifar,
+            data=DataOptions(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+            search_samples=4000,
+            delta_loss_samples=512,
+            compared=256,
+            whole=True,
+        ),
+        "resnet18": Case(
+            "CIFAR-10 ResNet-18",
+            shared / "models/resnet18_cifar10.onnx",
+            **cifar,
+            data=DataOptions(mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.2435, 0.2616)),
+            search_samples=1000,
+            delta_loss_samples=512,
+            compared=32,
+            every=4,
+            whole=True,
+        ),
+    }
+    for depth in (18, 34, 50):
+        found[f"random{depth}"] = Case(
+            f"ResNet-{depth}, 224x224, random weights",
+            work / f"random{depth}.onnx",
+            work / "random_search.npz",
+            work / "random_report.npz",
+            DataOptions(mean=MEAN, std=STD),
+            search_samples=500,
+            delta_loss_samples=256,
+        )
+    return found
+
+
+def main() -> None:
+    """Run what is missing, then write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shared", type=Path, required=True, help="folder with models/ and data/")
+    parser.add_argument("--work", type=Path, default=Path("search_cost"), help="results so far")
+    parser.add_argument("--only", nargs="*", default=None, help="jobs to run, such as tables")
+    parser.add_argument("--job", nargs=3, help="run one job of one model in this process")
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    known = cases(arguments.shared, arguments.work)
+    if arguments.job:
+        name, job, number = arguments.job
+        _run(known[name], job, arguments.work / f"{name}-{job}-{number}.json")
+        return
+    _write_random_models(arguments.work)
+    for name, job, number in _jobs(known):
+        if arguments.only is not None and job not in arguments.only:
+            continue
+        if not (arguments.work / f"{name}-{job}-{number}.json").exists():
+            print(f"{name}: {job} {number}", flush=True)
+            paths = ["--shared", arguments.shared, "--work", arguments.work]
+            command = [sys.executable, __file__, *map(str, paths), "--job", name, job, str(number)]
+            subprocess.run(command, check=True)
+    _write_table(known, arguments.work)
+
+
+def _jobs(known: dict[str, Case]) -> list[tuple[str, str, int]]:
+    jobs = [(name, "tables", n) for name in known for n in range(REPEATS)]
+    whole = [name for name, case in known.items() if case.whole]
+    jobs += [(name, "compress", n) for name in whole for n in range(REPEATS)]
+    jobs += [(name, "plain", n) for name in whole for n in range(REPEATS)]
+    jobs += [(name, "signs", 0) for name, case in known.items() if case.compared]
+    jobs += [("resnet20", "fast", 0), ("resnet20", "exact", 0), ("random50", "memory", 0)]
+    return jobs
+
+
+def _write_random_models(work: Path) -> None:
+    for depth in (18, 34, 50):
+        path = work / f"random{depth}.onnx"
+        if not path.exists():
+            onnx.save(random_resnet(depth), path)
+    for name, count, seed in (("search", 1000, 2), ("report", 64, 3)):
+        path = work / f"random_{name}.npz"
+        if not path.exists():
+            images, labels = random_images(count, seed)
+            np.savez(path, x=images, y=labels)
+
+
+def _run(case: Case, job: str, target: Path) -> None:
+    jobs: dict[str, Callable[[Case], dict[str, Any]]] = {
+        "tables": _tables,
+        "compress": _compress,
+        "plain": _plain,
+        "signs": _signs,
+        "fast": partial(_same_images, method=Method.FAST),
+        "exact": partial(_same_images, method=Method.EXACT),
+        "memory": _memory,
+    }
+    result = jobs[job](case)
+    result["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    target.write_text(json.dumps(result, indent=1), encoding="utf-8")
+
+
+def _settings(case: Case, **options: Any) -> Settings:
+    chosen: dict[str, Any] = {
+        "search": SearchSettings(bits=LADDER),
+        "data": case.data,
+        "delta_loss_samples": case.delta_loss_samples,
+        "search_samples": case.search_samples,
+    }
+    return Settings(**(chosen | options))
+
+
+def _prepared(case: Case, **options: Any) -> Prepared:
+    return prepare(case.model, case.search, case.report, _settings(case, **options))
+
+
+def _cpu(work: Callable[[], object]) -> float:
+    """CPU seconds of all threads."""
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def _pass_seconds(prepared: Prepared) -> float:
+    """CPU seconds of one float32 forward pass over the search images, the less of two."""
+    bench = prepared.bench(prepared.search)
+    return min(_cpu(lambda: bench.forward(bench.classifier.proto)) for _ in range(2))
+
+
+def _tables(case: Case) -> dict[str, Any]:
+    """Δloss and KL of all channels and bitwidths, the comparison with exact included."""
+    prepared = _prepared(case)
+    one = _pass_seconds(prepared)
+    cpu = _cpu(lambda: measure_sensitivity(prepared, nowhere(), Silent()))
+    bench = prepared.bench(prepared.delta_loss)
+    bare = _cpu(
+        lambda: FastMeasurement(bench, prepared.free(), LADDER, 0).measure(Silent(), lambda: None)
+    )
+    return {"passes": cpu / one, "without_comparison": bare / one, "pass_cpu_seconds": one}
+
+
+def _compress(case: Case) -> dict[str, Any]:
+    """The whole command, from reading the model to the verified file."""
+    one = _pass_seconds(_prepared(case))
+    results = []
+    output = Path(f"search_cost-{os.getpid()}.onnx")
+    arguments = (case.model, case.search)
+    settings = _settings(case)
+
+    def work() -> None:
+        results.append(
+            onnxsemi.compress(*arguments, output=output, report_data=case.report, settings=settings)
+        )
+
+    began = time.perf_counter()
+    cpu = _cpu(work)
+    seconds = time.perf_counter() - began
+    output.unlink()
+    output.with_suffix(".plan.json").unlink()
+    return {"passes": cpu / one, "seconds": seconds, **_summary(results[0])}
+
+
+def _summary(result: onnxsemi.CompressResult) -> dict[str, Any]:
+    return {
+        "targets": result.sizes.targets,
+        "file": result.sizes.file,
+        "trials": result.cost.trials,
+        "searched": [result.search.before, result.search.after, result.search.total],
+        "reported": [100 * result.report.change, *(100 * end for end in result.report.interval)],
+        "agreement": [(a.bits, a.same_sign, a.kl_rank) for a in result.sensitivity.agreement],
+        "images": sum(trial.score.measured for trial in result.trajectory.trials),
+        "total": result.search.total,
+    }
+
+
+def _plain(case: Case) -> dict[str, Any]:
+    """Set the weight, run everything: extrapolated from one channel in each of eight layers."""
+    prepared = _prepared(case)
+    bench, sites = prepared.bench(prepared.delta_loss), prepared.classifier.sites
+    chosen = [sites[place] for place in np.linspace(0, len(sites) - 1, 8).round().astype(int)]
+    variants = [Variant((0,), 4)]
+    # measure_plainly runs the float model first: two variants less one leave one
+    twice = _cpu(lambda: [measure_plainly(bench, s, variants * 2, lambda _n: None) for s in chosen])
+    once = _cpu(lambda: [measure_plainly(bench, s, variants, lambda _n: None) for s in chosen])
+    channels = sum(site.layer.channels for site in sites)
+    plain = (twice - once) / len(chosen) * channels * len(LADDER)
+    fast = _cpu(
+        lambda: FastMeasurement(bench, prepared.free(), LADDER, 0).measure(Silent(), lambda: None)
+    )
+    return {"ratio": plain / fast, "evaluations": channels * len(LADDER)}
+
+
+def _signs(case: Case) -> dict[str, Any]:
+    """Sign of Δloss, fast against exact on the same images, all layers."""
+    prepared = _prepared(case, delta_loss_samples=case.compared)
+    bench, free = prepared.bench(prepared.delta_loss), prepared.free()
+    table = FastMeasurement(bench, free, LADDER, 0).measure(Silent(), lambda: None).delta_loss()
+    pairs: dict[int, list[tuple[float, float]]] = {bits: [] for bits in LADDER}
+    for site in prepared.classifier.sites:
+        channels = range(0, site.layer.channels, case.every)
+        variants = [Variant((channel,), bits) for channel in channels for bits in LADDER]
+        exact = measure_variants(bench, site, variants, lambda _n: None).delta_loss
+        for variant, value in zip(variants, exact, strict=True):
+            fast = table.column(site.layer.name, variant.bits)[variant.channels[0]]
+            pairs[variant.bits].append((float(fast), float(value)))
+    found = {}
+    for bits, values in pairs.items():
+        fast_values, exact_values = np.array(values).T
+        found[str(bits)] = {
+            "same_sign": float(np.mean((fast_values > 0) == (exact_values > 0))),
+            "correlation": float(np.corrcoef(fast_values, exact_values)[0, 1]),
+            "channels": len(values),
+        }
+    return {"signs": found, "images": case.compared}
+
+
+def _same_images(case: Case, method: Method) -> dict[str, Any]:
+    """Compression with fast or exact Δloss on the same images."""
+    settings = _settings(case, delta_loss=method, delta_loss_samples=case.compared)
+    output = Path(f"search_cost-{os.getpid()}.onnx")
+    result = onnxsemi.compress(
+        case.model, case.search, output=output, report_data=case.report, settings=settings
+    )
+    output.unlink()
+    output.with_suffix(".plan.json").unlink()
+    return _summary(result)
+
+
+def _memory(case: Case) -> dict[str, Any]:
+    """Peak memory of a whole run on 1,000 images, cut short in the search."""
+    settings = _settings(
+        case,
+        search_samples=1000,
+        delta_loss_samples=512,
+        max_memory=parse_memory("3GB"),
+        run=RunOptions(time_budget=1200),
+    )
+    output = Path(f"search_cost-{os.getpid()}.onnx")
+    result = onnxsemi.compress(
+        case.model, case.search, output=output, report_data=case.report, settings=settings
+    )
+    output.unlink()
+    output.with_suffix(".plan.json").unlink()
+    return {**_summary(result), "stop": result.trajectory.stop}
