@@ -3,17 +3,15 @@
     python benchmarks/paper_table.py --shared ../shared
 
 Every row runs in a process of its own, so that its peak memory is its own, and leaves a JSON file
-in the work folder; a row that is there already is not run again. Δloss is measured once a model and
-its time is counted in every row that uses it. Passes are ratios of CPU time, so that what else runs
-on the machine does not count; wall time is given as it was. At the end the table in
-``benchmarks/README.md`` is written anew.
+in the work folder; a row that is there already is not run again. Passes are ratios of CPU time, so
+that what else runs on the machine does not count; wall time is given as it was. At the end the
+table in ``benchmarks/README.md`` is written anew.
 """
 
 import argparse
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -23,20 +21,22 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+from peak import peak_bytes
 
 from onnxsemi import __about__
 from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.data.load import DataOptions
-from onnxsemi.measure.evaluator import ModelEvaluator
-from onnxsemi.measure.forward import forward
+from onnxsemi.measure.evaluator import simulate
 from onnxsemi.measure.metrics import hits
 from onnxsemi.measure.paired import Paired
-from onnxsemi.measure.seam import DeltaLossTable
-from onnxsemi.pipeline.compress import MeasuredDeltaLoss, find, measure_delta_loss
+from onnxsemi.pipeline.compress import find
 from onnxsemi.pipeline.prepare import Prepared, prepare
+from onnxsemi.pipeline.runs import Clock
+from onnxsemi.pipeline.sensitivity import measure_sensitivity
 from onnxsemi.pipeline.write import sizes, write_verified
 from onnxsemi.plan import BitPlan
 from onnxsemi.progress import Silent
+from onnxsemi.run.folder import nowhere
 from onnxsemi.search.ranking import Order
 from onnxsemi.search.run import SearchSettings
 from onnxsemi.search.semilayers import Split
@@ -70,7 +70,6 @@ ROWS = {
     "ascending": "semilayers, ascending",
     "layers": "no split (one group a layer), descending",
 }
-SPLIT_ROWS = ("descending", "ascending")
 
 
 def cases(shared: Path) -> dict[str, Case]:
@@ -85,7 +84,7 @@ def cases(shared: Path) -> dict[str, Case]:
             MODELS / "fashion_report.npz",
             DataOptions(),
             search_samples=2000,
-            delta_loss_samples=256,
+            delta_loss_samples=512,
         ),
         "resnet20": Case(
             "CIFAR-10 ResNet-20",
@@ -93,15 +92,15 @@ def cases(shared: Path) -> dict[str, Case]:
             **cifar,
             data=DataOptions(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
             search_samples=2000,
-            delta_loss_samples=256,
+            delta_loss_samples=512,
         ),
         "resnet18": Case(
             "CIFAR-10 ResNet-18",
             shared / "models/resnet18_cifar10.onnx",
             **cifar,
             data=DataOptions(mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.2435, 0.2616)),
-            search_samples=500,
-            delta_loss_samples=32,
+            search_samples=1000,
+            delta_loss_samples=512,
         ),
     }
 
@@ -121,7 +120,7 @@ def main() -> None:
         _run_row(known[name], row, arguments.work / name)
         return
     for name in arguments.models or known:
-        for row in ("delta_loss", *ROWS):
+        for row in ROWS:
             if not (arguments.work / name / f"{row}.json").exists():
                 print(f"{name}: {row}", flush=True)
                 paths = ["--shared", arguments.shared, "--work", arguments.work]
@@ -133,15 +132,13 @@ def main() -> None:
 def _run_row(case: Case, row: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     prepared = prepare(case.model, case.search, case.report, _settings(case, row))
-    if row == "delta_loss":
-        result = _run_delta_loss(prepared, folder)
-    elif row in ("fp32", "uniform8", "uniform6", "uniform4"):
+    if row in ("fp32", "uniform8", "uniform6", "uniform4"):
         bits = FLOAT_BITS if row == "fp32" else int(row.removeprefix("uniform"))
         plan = BitPlan.uniform(prepared.classifier.layers, bits)
         result = _measured(case, prepared, plan, folder / f"{row}.onnx")
     else:
         result = _run_method(case, prepared, row, folder)
-    result["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    result["peak_bytes"] = peak_bytes()
     (folder / f"{row}.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
 
 
@@ -156,43 +153,20 @@ def _settings(case: Case, row: str) -> Settings:
     )
 
 
-def _run_delta_loss(prepared: Prepared, folder: Path) -> dict[str, Any]:
-    began = time.process_time()
-    measured = measure_delta_loss(prepared)
-    assert measured.table is not None
-    np.savez(folder / "delta_loss.npz", **measured.table.nats)
-    cpu_seconds = time.process_time() - began
-    return {
-        "seconds": measured.seconds,
-        "cpu_seconds": cpu_seconds,
-        "samples": measured.table.samples,
-    }
-
-
 def _run_method(case: Case, prepared: Prepared, row: str, folder: Path) -> dict[str, Any]:
-    delta_loss, cpu_seconds = MeasuredDeltaLoss(None, 0.0), 0.0
-    if row in SPLIT_ROWS:
-        seen = _load(folder / "delta_loss.json")
-        cpu_seconds = seen["cpu_seconds"]
-        with np.load(folder / "delta_loss.npz") as arrays:
-            nats = {layer.name: arrays[layer.name] for layer in prepared.classifier.layers}
-        delta_loss = MeasuredDeltaLoss(
-            DeltaLossTable(LADDER, nats, seen["samples"]), seen["seconds"]
-        )
     pass_cpu_seconds = _pass_cpu_seconds(prepared)
     began, cpu_began = time.perf_counter(), time.process_time()
-    found = find(prepared, delta_loss)
-    seconds, cpu_seconds = (
-        delta_loss.seconds + time.perf_counter() - began,
-        cpu_seconds + time.process_time() - cpu_began,
-    )
+    run = nowhere()
+    sensitivity = measure_sensitivity(prepared, run, Silent())
+    found = find(prepared, sensitivity, run, Clock(None), Silent())
+    seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu_began
     result = _measured(case, prepared, found.chosen.plan, folder / f"{row}.onnx")
     return result | {
         "passes": cpu_seconds / pass_cpu_seconds,
         "pass_cpu_seconds": pass_cpu_seconds,
         "seconds": seconds,
-        "trials": found.cost.trials,
-        "delta_loss_samples": delta_loss.table.samples if delta_loss.table else 0,
+        "trials": len(found.trajectory.trials),
+        "delta_loss_samples": sensitivity.summary.samples,
         "stop": found.trajectory.stop,
         "phase": f"{found.chosen.phase}, {found.chosen.bits} bits",
     }
@@ -204,18 +178,20 @@ def _pass_cpu_seconds(prepared: Prepared) -> float:
     times = []
     for _ in range(3):
         began = time.process_time()
-        forward(bench.classifier.proto, bench.classifier.ends, bench.images, bench.threads)
+        bench.forward(bench.classifier.proto)
         times.append(time.process_time() - began)
     return sorted(times)[1]
 
 
 def _measured(case: Case, prepared: Prepared, plan: BitPlan, output: Path) -> dict[str, Any]:
     """Write and verify the plan's file; accuracy on search and on report images."""
-    evaluator = ModelEvaluator(prepared.bench(prepared.search), Silent())
-    search = Paired.of(evaluator.hits(plan.all_float()), evaluator.hits(plan))
-    bench = prepared.bench(prepared.report)
-    ends = prepared.classifier.ends
-    before = forward(prepared.classifier.proto, ends, bench.images, bench.threads)
+    search_bench, bench = prepared.bench(prepared.search), prepared.bench(prepared.report)
+    proto = prepared.classifier.proto
+    simulated = simulate(prepared.classifier, plan, bench.scheme)
+    search = Paired.of(
+        *(hits(search_bench.forward(m), search_bench.labels) for m in (proto, simulated))
+    )
+    before = bench.forward(proto)
     if plan == plan.all_float():
         after, size = before, {"targets": 0.0, "file": 0.0}
     else:
@@ -280,8 +256,6 @@ def _table(case: Case, folder: Path) -> str:
 def _line(title: str, folder: Path, row: str) -> str:
     result = _load(folder / f"{row}.json")
     peak = result["peak_bytes"]
-    if row in SPLIT_ROWS:
-        peak = max(peak, _load(folder / "delta_loss.json")["peak_bytes"])
     low, high = (100 * end for end in result["report"]["interval"])
     cells = [
         title,

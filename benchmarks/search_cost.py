@@ -11,61 +11,33 @@ machine does not count. At the end the table in ``benchmarks/README.md`` is writ
 import argparse
 import json
 import os
-import platform
-import resource
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
+from peak import peak_bytes
 from random_resnets import MEAN, STD, random_images, random_resnet
+from search_cost_table import LADDER, Case, write_table
 
 import onnxsemi
 from onnxsemi import DataOptions, Method, RunOptions, SearchSettings, Settings
-from onnxsemi.measure.delta_loss import exact_delta_loss
+from onnxsemi.measure.agreement import measure_agreement
 from onnxsemi.measure.fast import FastMeasurement
 from onnxsemi.measure.variants import Variant, measure_plainly, measure_variants
 from onnxsemi.memory import parse_memory
 from onnxsemi.pipeline.prepare import Prepared, prepare
-from onnxsemi.pipeline.sensitivity import measure_sensitivity
 from onnxsemi.progress import Silent
-from onnxsemi.run.folder import nowhere
 from onnxsemi.run.journal import Journal
 
 HERE = Path(__file__).parent
 BUNDLED = HERE.parent / "models"
-LADDER = (8, 6, 4, 2)
 REPEATS = 3
-BEGIN, END = "<!-- search_cost: begin -->", "<!-- search_cost: end -->"
-
-
-@dataclass(frozen=True)
-class Case:
-    """A model with its data and how many images are used.
-
-    Attributes:
-        every: Of the channels whose sign is compared, one in so many.
-        compared: Images that fast and exact Δloss are compared on; 0 for not at all.
-    """
-
-    title: str
-    model: Path
-    search: Path
-    report: Path
-    data: DataOptions
-    search_samples: int
-    delta_loss_samples: int
-    compared: int = 0
-    every: int = 1
-    whole: bool = False
 
 
 def cases(shared: Path, work: Path) -> dict[str, Case]:
@@ -113,8 +85,8 @@ def cases(shared: Path, work: Path) -> dict[str, Case]:
             work / "random_search.npz",
             work / "random_report.npz",
             DataOptions(mean=MEAN, std=STD),
-            search_samples=500,
-            delta_loss_samples=256,
+            search_samples=256,
+            delta_loss_samples=128,
         )
     return found
 
@@ -142,7 +114,7 @@ def main() -> None:
             paths = ["--shared", arguments.shared, "--work", arguments.work]
             command = [sys.executable, __file__, *map(str, paths), "--job", name, job, str(number)]
             subprocess.run(command, check=True)
-    _write_table(known, arguments.work)
+    write_table(known, arguments.work)
 
 
 def _jobs(known: dict[str, Case]) -> list[tuple[str, str, int]]:
@@ -178,7 +150,7 @@ def _run(case: Case, job: str, target: Path) -> None:
         "memory": _memory,
     }
     result = jobs[job](case)
-    result["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    result["peak_bytes"] = peak_bytes()
     target.write_text(json.dumps(result, indent=1), encoding="utf-8")
 
 
@@ -210,15 +182,17 @@ def _pass_seconds(prepared: Prepared) -> float:
 
 
 def _tables(case: Case) -> dict[str, Any]:
-    """Δloss and KL of all channels and bitwidths, the comparison with exact included."""
+    """Δloss and KL of all channels and bitwidths, and the comparison with exact on a sample."""
     prepared = _prepared(case)
     one = _pass_seconds(prepared)
-    cpu = _cpu(lambda: measure_sensitivity(prepared, nowhere(), Silent()))
-    bench = prepared.bench(prepared.delta_loss)
-    bare = _cpu(
-        lambda: FastMeasurement(bench, prepared.free(), LADDER, 0).measure(Silent(), lambda: None)
-    )
-    return {"passes": cpu / one, "without_comparison": bare / one, "pass_cpu_seconds": one}
+    bench, layers = prepared.bench(prepared.delta_loss), prepared.free()
+
+    def tables() -> None:
+        FastMeasurement(bench, layers, LADDER, 0).measure(Silent(), lambda: None).delta_loss()
+
+    bare = _cpu(tables)
+    compared = _cpu(lambda: measure_agreement(bench, layers, LADDER, 0, Silent(), Journal()))
+    return {"passes": (bare + compared) / one, "compared": compared / one, "pass_cpu_seconds": one}
 
 
 def _compress(case: Case) -> dict[str, Any]:
@@ -315,7 +289,7 @@ def _memory(case: Case) -> dict[str, Any]:
         search_samples=1000,
         delta_loss_samples=512,
         max_memory=parse_memory("3GB"),
-        run=RunOptions(time_budget=1200),
+        run=RunOptions(time_budget=900),
     )
     output = Path(f"search_cost-{os.getpid()}.onnx")
     result = onnxsemi.compress(
@@ -324,3 +298,7 @@ def _memory(case: Case) -> dict[str, Any]:
     output.unlink()
     output.with_suffix(".plan.json").unlink()
     return {**_summary(result), "stop": result.trajectory.stop}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""The table of ``search_cost.py``, from the JSON files that its measurements left."""
+
+import json
+import os
+import platform
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+import onnxsemi
+from onnxsemi import DataOptions
+
+HERE = Path(__file__).parent
+LADDER = (8, 6, 4, 2)
+BEGIN, END = "<!-- search_cost: begin -->", "<!-- search_cost: end -->"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model with its data and how many images are used.
+
+    Attributes:
+        every: Of the channels whose sign is compared, one in so many.
+        compared: Images that fast and exact Δloss are compared on; 0 for not at all.
+    """
+
+    title: str
+    model: Path
+    search: Path
+    report: Path
+    data: DataOptions
+    search_samples: int
+    delta_loss_samples: int
+    compared: int = 0
+    every: int = 1
+    whole: bool = False
+
+
+def write_table(known: dict[str, Case], work: Path) -> None:
+    """Put the table between the markers of the benchmarks' README."""
+    path = HERE / "README.md"
+    text = path.read_text(encoding="utf-8")
+    head, tail = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
+    versions = (
+        f"onnxsemi {onnxsemi.__version__}, ONNX Runtime {onnxruntime.__version__}, numpy "
+        f"{np.__version__}, Python {platform.python_version()}, {os.cpu_count()} cores. Ladder "
+        f"{', '.join(map(str, LADDER))}; asymmetric; targets `hidden`; seed 0. Median of three "
+        "[least, most] where a range is given."
+    )
+    parts = [_passes_table(known, work), _signs_table(known, work), _single_figures(known, work)]
+    body = "\n\n".join([versions, *parts])
+    path.write_text(f"{head}\n{body}\n{tail}", encoding="utf-8")
+
+
+def _read(work: Path, name: str, job: str) -> list[dict[str, Any]]:
+    files = sorted(work.glob(f"{name}-{job}-?.json"))
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+
+
+def _spread(values: list[float], digits: int = 1) -> str:
+    if not values:
+        return ""
+    middle = f"{statistics.median(values):,.{digits}f}"
+    if len(values) == 1:
+        return middle
+    return f"{middle} [{min(values):,.{digits}f}, {max(values):,.{digits}f}]"
+
+
+def _passes_table(known: dict[str, Case], work: Path) -> str:
+    lines = [
+        "| model | search images | Δloss images | Δloss + KL, passes | of that comparing with "
+        "exact | whole `compress`, passes | trials | images a trial looks at "
+        "| faster than the plain way |",
+        "|" + "---|" * 9,
+    ]
+    for name, case in known.items():
+        tables, whole = _read(work, name, "tables"), _read(work, name, "compress")
+        plain = _read(work, name, "plain")
+        looked = [r["images"] / r["trials"] / r["total"] for r in whole[:1]]
+        cells = [
+            case.title,
+            f"{case.search_samples:,}",
+            f"{case.delta_loss_samples:,}",
+            _spread([r["passes"] for r in tables]),
+            _spread([r["compared"] for r in tables]),
+            _spread([r["passes"] for r in whole]),
+            str(whole[0]["trials"]) if whole else "",
+            f"{looked[0]:.1%}" if looked else "",
+            _spread([r["ratio"] for r in plain], 0),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _signs_table(known: dict[str, Case], work: Path) -> str:
+    lines = [
+        "Sign of Δloss, fast against exact on the same images (correlation of the values):",
+        "",
+        "| model | images | channels | " + " | ".join(f"{bits} bits" for bits in LADDER) + " |",
+        "|" + "---|" * (3 + len(LADDER)),
+    ]
+    for name, case in known.items():
+        for result in _read(work, name, "signs"):
+            signs = [result["signs"][str(bits)] for bits in LADDER]
+            cells = [f"{s['same_sign']:.1%} ({s['correlation']:.3f})" for s in signs]
+            few = f"{signs[0]['channels']:,}" + (
+                f" (every {case.every}th)" if case.every > 1 else ""
+            )
+            lines.append(
+                f"| {case.title} | {result['images']} | {few} | " + " | ".join(cells) + " |"
+            )
+    return "\n".join(lines)
+
+
+def _single_figures(known: dict[str, Case], work: Path) -> str:
+    lines = []
+    for name, case in known.items():
+        for method in ("fast", "exact"):
+            for r in _read(work, name, method):
+                change, low, high = r["reported"]
+                lines.append(
+                    f"- {case.title}, {method} Δloss from {case.compared} images: targets smaller "
+                    f"by {r['targets']:.2%}, file by {r['file']:.2%}; report {change:+.2f} "
+                    f"[{low:+.2f}, {high:+.2f}]."
+                )
+        lines += [
+            f"- {case.title}: peak memory of `compress` on {r['total']:,} search images with "
+            f"`--max-memory 3GB`: {r['peak_bytes'] / 2**30:.2f} GiB ({r['trials']} trials; "
+            f"{r['stop']})."
+            for r in _read(work, name, "memory")
+        ]
+        for r in _read(work, name, "compress")[:1]:
+            before, after, total = r["searched"]
+            change, low, high = r["reported"]
+            lines.append(
+                f"- {case.title}: `compress` gives targets smaller by {r['targets']:.2%}, file by "
+                f"{r['file']:.2%}; search {before} -> {after} of {total:,}; report {change:+.2f} "
+                f"[{low:+.2f}, {high:+.2f}]."
+            )
+    return "\n".join(lines)
