@@ -10,7 +10,7 @@ import numpy as np
 
 from onnxsemi.arrays import BoolArray, Float32Array, Int64Array
 from onnxsemi.measure.bench import Bench
-from onnxsemi.measure.forward import logit_rows
+from onnxsemi.measure.forward import finite_logits, logit_rows
 from onnxsemi.measure.shards import padded, workers
 from onnxsemi.model.rows import row_shapes
 from onnxsemi.model.segments import Segment, find_segments, segment_model
@@ -74,7 +74,8 @@ class Chain:
             return logit_rows(tensor, len(chosen))
 
         with workers(self._bench.threads) as pool:
-            return np.concatenate(list(pool.map(run, runs)))
+            logits = np.concatenate(list(pool.map(run, runs)))
+        return finite_logits(logits, self._bench.images.name, images)
 
     def _entering(self, place: int, images: Int64Array) -> Float32Array:
         """What the current plan brings to a segment: float32[len(images), ...]."""
@@ -127,8 +128,8 @@ class _Activations:
     def __init__(self, rows: Sequence[tuple[int, ...]], images: int, memory: int) -> None:
         each = sum(4 * int(np.prod(row)) for row in rows)
         self._count = min(images, memory // each) if each else 0
-        self._rows = rows
-        self._values: dict[int, Float32Array] = {}
+        # reserved, not yet taken: a page is taken when it is first written
+        self._values = [np.empty((self._count, *row), np.float32) for row in rows]
         self._known = np.zeros((len(rows), images), np.bool_)
 
     def has(self, place: int, images: Int64Array) -> BoolArray:
@@ -143,8 +144,6 @@ class _Activations:
     def put(self, place: int, images: Int64Array, values: Float32Array) -> None:
         """Keep values of the images that there is room for."""
         fits = images < self._count
-        if place not in self._values:
-            self._values[place] = np.empty((self._count, *self._rows[place]), np.float32)
         self._values[place][images[fits]] = values[fits]
         self._known[place, images[fits]] = True
 

@@ -3,7 +3,7 @@
 import numpy as np
 import onnx
 
-from onnxsemi.arrays import Float32Array
+from onnxsemi.arrays import Float32Array, Int64Array
 from onnxsemi.data.images import ImageSet
 from onnxsemi.errors import ModelError
 from onnxsemi.measure.shards import SHARD_IMAGES, Shard, padded, shards, workers
@@ -41,9 +41,23 @@ def forward(
 
     with workers(threads) as pool:
         logits = np.concatenate(list(pool.map(run, shards(len(images), batch, rows))))
+    return finite_logits(logits, images.name, np.arange(len(images)))
+
+
+def finite_logits(logits: Float32Array, name: str, images: Int64Array) -> Float32Array:
+    """The logits themselves.
+
+    Args:
+        logits: float32[M, K].
+        name: Name of the image set.
+        images: int64[M], the indices of the images.
+
+    Raises:
+        ModelError: If one of them is NaN or infinite.
+    """
     bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
     if bad.size:
-        raise ModelError(f"the model gives NaN or infinity on image {bad[0]} of {images.name}")
+        raise ModelError(f"the model gives NaN or infinity on image {images[bad[0]]} of {name}")
     return logits
 
 

@@ -93,22 +93,22 @@ def compress(
             after = write_verified(report_bench, plan, target)
         if found.trajectory.stop != OUT_OF_TIME:
             folder.finish(str(target))
-        labels = report_bench.labels
-        return CompressResult(
-            output=target,
-            plan_file=plan_path(target),
-            plan=plan,
-            chosen=found.chosen,
-            trajectory=found.trajectory,
-            sizes=sizes(model, target, prepared.classifier, plan),
-            search=found.search,
-            report=Paired.of(hits(before, labels), hits(after, labels)),
-            sensitivity=sensitivity.summary,
-            has_labels=prepared.has_labels,
-            cost=Cost(folder.journal.seconds, seconds, len(found.trajectory.trials)),
-            skipped=prepared.classifier.skipped,
-            notes=prepared.classifier.notes,
-        )
+    labels = report_bench.labels
+    return CompressResult(
+        output=target,
+        plan_file=plan_path(target),
+        plan=plan,
+        chosen=found.chosen,
+        trajectory=found.trajectory,
+        sizes=sizes(model, target, prepared.classifier, plan),
+        search=found.search,
+        report=Paired.of(hits(before, labels), hits(after, labels)),
+        sensitivity=sensitivity.summary,
+        has_labels=prepared.has_labels,
+        cost=Cost(folder.journal.seconds, seconds, len(found.trajectory.trials)),
+        skipped=prepared.classifier.skipped,
+        notes=prepared.classifier.notes,
+    )
 
 
 def find(

@@ -133,4 +133,6 @@ def _difference(name: str, before: object, now: object) -> str:
 
 
 def _text(value: object) -> str:
-    return "not set" if value is None else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list):
+        return ",".join(map(str, value)) or "none"
+    return "not set" if value is None else str(value)
