@@ -15,17 +15,16 @@ import platform
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
+from cases import Case, trained
 from peak import peak_bytes
 
 from onnxsemi import __about__
 from onnxsemi.bitwidth import FLOAT_BITS
-from onnxsemi.data.load import DataOptions
 from onnxsemi.measure.evaluator import simulate
 from onnxsemi.measure.metrics import hits
 from onnxsemi.measure.paired import Paired
@@ -43,22 +42,8 @@ from onnxsemi.search.semilayers import Split
 from onnxsemi.settings import Settings
 
 HERE = Path(__file__).parent
-MODELS = HERE.parent / "models"
 LADDER = (8, 6, 4)
 BEGIN, END = "<!-- paper_table: begin -->", "<!-- paper_table: end -->"
-
-
-@dataclass(frozen=True)
-class Case:
-    """A model with its data and how many images its rows use."""
-
-    title: str
-    model: Path
-    search: Path
-    report: Path
-    data: DataOptions
-    search_samples: int
-    delta_loss_samples: int
 
 
 ROWS = {
@@ -72,39 +57,6 @@ ROWS = {
 }
 
 
-def cases(shared: Path) -> dict[str, Case]:
-    """The models by short name."""
-    data = shared / "data"
-    cifar = {"search": data / "cifar10_search.npz", "report": data / "cifar10_report.npz"}
-    return {
-        "fashion": Case(
-            "Fashion-MNIST ResNet-20 (bundled)",
-            MODELS / "fashion_resnet20.onnx",
-            MODELS / "fashion_search.npz",
-            MODELS / "fashion_report.npz",
-            DataOptions(),
-            search_samples=2000,
-            delta_loss_samples=512,
-        ),
-        "resnet20": Case(
-            "CIFAR-10 ResNet-20",
-            shared / "models/resnet20_cifar10.onnx",
-            **cifar,
-            data=DataOptions(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
-            search_samples=2000,
-            delta_loss_samples=512,
-        ),
-        "resnet18": Case(
-            "CIFAR-10 ResNet-18",
-            shared / "models/resnet18_cifar10.onnx",
-            **cifar,
-            data=DataOptions(mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.2435, 0.2616)),
-            search_samples=1000,
-            delta_loss_samples=512,
-        ),
-    }
-
-
 def main() -> None:
     """Run what is missing, then write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -114,7 +66,7 @@ def main() -> None:
     parser.add_argument("--row", nargs=2, help="run one row of one model in this process")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    known = cases(arguments.shared)
+    known = trained(arguments.shared)
     if arguments.row:
         name, row = arguments.row
         _run_row(known[name], row, arguments.work / name)

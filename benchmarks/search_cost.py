@@ -21,12 +21,13 @@ from typing import Any
 
 import numpy as np
 import onnx
+from cases import Case, random, trained
 from peak import peak_bytes
-from random_resnets import MEAN, STD, random_images, random_resnet
-from search_cost_table import LADDER, Case, write_table
+from random_resnets import random_images, random_resnet
+from search_cost_table import LADDER, write_table
 
 import onnxsemi
-from onnxsemi import DataOptions, Method, RunOptions, SearchSettings, Settings
+from onnxsemi import Method, RunOptions, SearchSettings, Settings
 from onnxsemi.measure.agreement import measure_agreement
 from onnxsemi.measure.fast import FastMeasurement
 from onnxsemi.measure.variants import Variant, measure_plainly, measure_variants
@@ -35,60 +36,7 @@ from onnxsemi.pipeline.prepare import Prepared, prepare
 from onnxsemi.progress import Silent
 from onnxsemi.run.journal import Journal
 
-HERE = Path(__file__).parent
-BUNDLED = HERE.parent / "models"
 REPEATS = 3
-
-
-def cases(shared: Path, work: Path) -> dict[str, Case]:
-    """The models by short name."""
-    data = shared / "data"
-    cifar = {"search": data / "cifar10_search.npz", "report": data / "cifar10_report.npz"}
-    found = {
-        "fashion": Case(
-            "Fashion-MNIST ResNet-20 (bundled)",
-            BUNDLED / "fashion_resnet20.onnx",
-            BUNDLED / "fashion_search.npz",
-            BUNDLED / "fashion_report.npz",
-            DataOptions(),
-            search_samples=2000,
-            delta_loss_samples=512,
-            compared=256,
-            whole=True,
-        ),
-        "resnet20": Case(
-            "CIFAR-10 ResNet-20",
-            shared / "models/resnet20_cifar10.onnx",
-            **cifar,
-            data=DataOptions(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
-            search_samples=4000,
-            delta_loss_samples=512,
-            compared=256,
-            whole=True,
-        ),
-        "resnet18": Case(
-            "CIFAR-10 ResNet-18",
-            shared / "models/resnet18_cifar10.onnx",
-            **cifar,
-            data=DataOptions(mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.2435, 0.2616)),
-            search_samples=1000,
-            delta_loss_samples=512,
-            compared=32,
-            every=4,
-            whole=True,
-        ),
-    }
-    for depth in (18, 34, 50):
-        found[f"random{depth}"] = Case(
-            f"ResNet-{depth}, 224x224, random weights",
-            work / f"random{depth}.onnx",
-            work / "random_search.npz",
-            work / "random_report.npz",
-            DataOptions(mean=MEAN, std=STD),
-            search_samples=256,
-            delta_loss_samples=128,
-        )
-    return found
 
 
 def main() -> None:
@@ -100,7 +48,7 @@ def main() -> None:
     parser.add_argument("--job", nargs=3, help="run one job of one model in this process")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    known = cases(arguments.shared, arguments.work)
+    known = trained(arguments.shared) | random(arguments.work)
     if arguments.job:
         name, job, number = arguments.job
         _run(known[name], job, arguments.work / f"{name}-{job}-{number}.json")
@@ -119,7 +67,7 @@ def main() -> None:
 
 def _jobs(known: dict[str, Case]) -> list[tuple[str, str, int]]:
     jobs = [(name, "tables", n) for name in known for n in range(REPEATS)]
-    whole = [name for name, case in known.items() if case.whole]
+    whole = [name for name, case in known.items() if case.compared]
     jobs += [(name, "compress", n) for name in whole for n in range(REPEATS)]
     jobs += [(name, "plain", n) for name in whole for n in range(REPEATS)]
     jobs += [(name, "signs", 0) for name, case in known.items() if case.compared]

@@ -4,40 +4,18 @@ import json
 import os
 import platform
 import statistics
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
+from cases import Case
 
 import onnxsemi
-from onnxsemi import DataOptions
 
 HERE = Path(__file__).parent
 LADDER = (8, 6, 4, 2)
 BEGIN, END = "<!-- search_cost: begin -->", "<!-- search_cost: end -->"
-
-
-@dataclass(frozen=True)
-class Case:
-    """A model with its data and how many images are used.
-
-    Attributes:
-        every: Of the channels whose sign is compared, one in so many.
-        compared: Images that fast and exact Δloss are compared on; 0 for not at all.
-    """
-
-    title: str
-    model: Path
-    search: Path
-    report: Path
-    data: DataOptions
-    search_samples: int
-    delta_loss_samples: int
-    compared: int = 0
-    every: int = 1
-    whole: bool = False
 
 
 def write_table(known: dict[str, Case], work: Path) -> None:
