@@ -143,16 +143,16 @@ class _Writer:
         if site.layout.output_axis == 1:
             places = int(np.prod(row[1:]))
             # [N, O * B, ...] -> [N, O, B, P] and [N * S, O, ...] -> [N, O, P, S]
-            change = self._reshaped(change, (-1, channels, bitwidths, places))
-            gradient = self._reshaped(gradient, (-1, seeds, channels, places))
-            gradient = self._turned(gradient, (0, 2, 3, 1))
+            change_row, change_order = (channels, bitwidths, places), (0, 1, 2, 3)
+            gradient_row, gradient_order = (seeds, channels, places), (0, 2, 3, 1)
         else:
             places = int(np.prod(row[:-1]))
             # [N, ..., O * B] -> [N, O, B, P] and [N * S, ..., O] -> [N, O, P, S]
-            change = self._reshaped(change, (-1, places, channels, bitwidths))
-            change = self._turned(change, (0, 2, 3, 1))
-            gradient = self._reshaped(gradient, (-1, seeds, places, channels))
-            gradient = self._turned(gradient, (0, 3, 2, 1))
+            change_row, change_order = (places, channels, bitwidths), (0, 2, 3, 1)
+            gradient_row, gradient_order = (seeds, places, channels), (0, 3, 2, 1)
+        change = self._arranged(f"{name}/change", change, change_row, change_order)
+        # a sum hands the same gradient to all it adds: named after this node, not after the tensor
+        gradient = self._arranged(f"{name}/gradient", gradient, gradient_row, gradient_order)
         return self._add("MatMul", f"{name}/effects", [change, gradient])
 
     def _change(self, site: Site, node: onnx.NodeProto) -> str:
@@ -170,14 +170,16 @@ class _Writer:
         self._graph.node.append(twin)
         return str(twin.output[0])
 
-    def _reshaped(self, tensor: str, shape: Sequence[int]) -> str:
-        target = self._constant(f"{tensor}/{shape}", np.array(shape, np.int64))
-        return self._add("Reshape", f"{tensor}/reshaped", [tensor, target])
-
-    def _turned(self, tensor: str, order: tuple[int, ...]) -> str:
-        output = f"{tensor}/turned"
-        self._graph.node.append(helper.make_node("Transpose", [tensor], [output], perm=order))
-        return output
+    def _arranged(self, name: str, tensor: str, row: Shape, order: tuple[int, ...]) -> str:
+        """A tensor as [-1, *row], then with its axes in another order."""
+        target = self._constant(f"probe/{row}", np.array([-1, *row], np.int64))
+        split = self._add("Reshape", f"{name}/split", [tensor, target])
+        if order == tuple(sorted(order)):
+            return split
+        self._graph.node.append(
+            helper.make_node("Transpose", [split], [f"{name}/turned"], perm=order)
+        )
+        return f"{name}/turned"
 
     def _constant(self, name: str, values: NDArray[Any]) -> str:
         if all(tensor.name != name for tensor in self._graph.initializer):
