@@ -88,7 +88,7 @@ class CountingChecks(Silent):
         self.evaluator = evaluator
         self.before_postponing = []
 
-    def start(self, phase, total):
+    def start(self, phase, _total):
         if phase.startswith("postponing"):
             self.before_postponing.append(len(self.evaluator.checked))
 

@@ -9,8 +9,8 @@ from residual_net import save_noise, save_residual_net
 from onnxsemi.data.load import load_images
 from onnxsemi.emit.model import emit
 from onnxsemi.errors import VerificationError
-from onnxsemi.measure.evaluator import simulate
 from onnxsemi.measure.bench import Bench
+from onnxsemi.measure.evaluator import simulate
 from onnxsemi.model.read import ReadOptions, read_model
 from onnxsemi.model.targets import TargetPolicy
 from onnxsemi.pipeline.write import write_verified
