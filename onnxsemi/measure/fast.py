@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import onnx
@@ -20,6 +21,7 @@ from onnx import TensorProto, helper
 
 from onnxsemi.arrays import Float32Array, Float64Array
 from onnxsemi.atomic import whole_file
+from onnxsemi.errors import RunError
 from onnxsemi.layers import Semilayer
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.probe import SEEDS, ProbeRequest, build_probe
@@ -152,12 +154,21 @@ class FastMeasurement:
             np.savez(file, allow_pickle=False, **arrays)
 
     def restore(self, path: Path) -> None:
-        """Go on from what :meth:`save` wrote."""
-        with np.load(path, allow_pickle=False) as arrays:
-            self.done = int(arrays["done"])
-            for place, moments in enumerate(self.moments.values()):
-                moments.first[:] = arrays[f"first_{place}"]
-                moments.second[:] = arrays[f"second_{place}"]
+        """Go on from what :meth:`save` wrote.
+
+        Raises:
+            RunError: If the file is damaged.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                for place, moments in enumerate(self.moments.values()):
+                    moments.first[:] = arrays[f"first_{place}"]
+                    moments.second[:] = arrays[f"second_{place}"]
+                self.done = int(arrays["done"])
+        except (OSError, EOFError, ValueError, KeyError, BadZipFile):
+            raise RunError(
+                f"{path}: is damaged; delete it, and --resume runs the backward passes again"
+            ) from None
 
     def _sum(self, pool: ThreadPoolExecutor, block: Shard, size: int) -> None:
         generator = np.random.default_rng([self._seed, block.start])

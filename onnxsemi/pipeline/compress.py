@@ -24,7 +24,6 @@ from onnxsemi.progress import Progress, Silent
 from onnxsemi.results import CompressResult, Cost
 from onnxsemi.run.folder import RunFolder
 from onnxsemi.run.journal import Reply
-from onnxsemi.search.phases import OUT_OF_TIME
 from onnxsemi.search.run import search
 from onnxsemi.search.trajectory import Point, Trajectory
 from onnxsemi.search.watch import Watch
@@ -91,7 +90,7 @@ def compress(
         with whole_file(plan_path(target)) as scratch:
             scratch.write_text(plan_file(prepared, plan).to_json(), encoding="utf-8")
             after = write_verified(report_bench, plan, target)
-        if found.trajectory.stop != OUT_OF_TIME:
+        if not found.trajectory.out_of_time:
             folder.finish(str(target))
     labels = report_bench.labels
     return CompressResult(
@@ -183,7 +182,7 @@ def _checked(trajectory: Trajectory, settings: Settings) -> Point:
     allowed = settings.search.max_drop
     chosen, baseline = trajectory.choose(allowed), trajectory.baseline
     lost = baseline.correct - chosen.score.correct
-    if chosen.plan.saved_parameters == 0 and trajectory.stop == OUT_OF_TIME:
+    if chosen.plan.saved_parameters == 0 and trajectory.out_of_time:
         raise BudgetError(
             f"the time budget ended after {len(trajectory.trials)} trials, before anything could "
             "be compressed: go on with --resume, or give more time"

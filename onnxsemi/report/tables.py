@@ -1,12 +1,13 @@
 """Results as tables that fit a terminal of 80 columns."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.console import Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from onnxsemi.emit.stored import InspectedLayer
+from onnxsemi.measure.agreement import Agreement
 from onnxsemi.measure.paired import Paired
 from onnxsemi.results import (
     ApplyResult,
@@ -24,13 +25,15 @@ def compress_table(result: CompressResult) -> RenderableType:
     """Sizes, accuracy on search and report images, cost, and how to load the file."""
     point = result.chosen
     where = f"{point.phase} phase" + (f", {point.bits} bits" if point.bits else "")
+    stopped = result.trajectory.out_of_time
     lines = [
         f"Chosen from {len(result.trajectory.points)} plans ({where}); "
         f"{result.plan.mean_bits:.2f} bits a target weight.",
-        f"Cost: {result.cost.passes:.0f} passes over {result.search.total} search images, "
+        f"Cost: {result.cost.passes:.0f} passes over {result.search.total:,} search images, "
         f"{result.cost.trials} trials, {_duration(result.cost.seconds)}"
-        f"; Δloss and KL from {result.sensitivity.samples} of them.",
-        *_agreement_lines(result.sensitivity),
+        f"; Δloss and KL from {result.sensitivity.samples:,} of them.",
+        *_exact_lines(result.sensitivity),
+        *(["The time budget ended: --resume goes on with the search."] if stopped else []),
         f"Wrote {result.output} and {result.plan_file}; verified bit for bit.",
         _LOAD_HINT.format(path=str(result.output)),
     ]
@@ -38,7 +41,9 @@ def compress_table(result: CompressResult) -> RenderableType:
         [("search", result.search), ("report", result.report)], has_labels=result.has_labels
     )
     notes = [f"Note: {note}." for note in result.notes]
-    return Group(_sizes_table(result.sizes), accuracy, *map(Text, [*notes, *lines]))
+    agreement = result.sensitivity.agreement
+    trust = [_agreement_table(agreement)] if agreement else []
+    return Group(_sizes_table(result.sizes), accuracy, *trust, *map(Text, [*notes, *lines]))
 
 
 def apply_table(result: ApplyResult) -> RenderableType:
@@ -151,18 +156,25 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def _agreement_lines(summary: SensitivitySummary) -> list[str]:
-    """How far the fast way can be trusted, and what was measured exactly."""
-    lines = []
-    if summary.agreement:
-        shown = ", ".join(f"{a.bits}: {a.same_sign:.0%}/{a.kl_rank:.2f}" for a in summary.agreement)
-        channels = summary.agreement[0].channels
-        lines.append(
-            f"Fast against exact on {channels} channels, sign of Δloss/rank of KL by bits: {shown}."
-        )
-    for what, bits in (("Δloss", summary.exact_delta_loss), ("KL", summary.exact_kl)):
-        if bits:
-            lines.append(f"{what} was measured exactly at {', '.join(map(str, bits))} bits.")
+def _agreement_table(agreement: Sequence[Agreement]) -> Table:
+    """How far the fast way can be trusted."""
+    channels = agreement[0].channels
+    table = _table(
+        f"fast against exact, {channels} channels", *(f"{a.bits} bits" for a in agreement)
+    )
+    table.add_row("same sign of Δloss", *(f"{a.same_sign:.0%}" for a in agreement))
+    table.add_row("rank of Δloss (Spearman)", *(f"{a.delta_loss_rank:.2f}" for a in agreement))
+    table.add_row("rank of KL (Spearman)", *(f"{a.kl_rank:.2f}" for a in agreement))
+    return table
+
+
+def _exact_lines(summary: SensitivitySummary) -> list[str]:
+    """What was measured exactly."""
+    lines = [
+        f"{what} was measured exactly at {', '.join(map(str, bits))} bits."
+        for what, bits in (("Δloss", summary.exact_delta_loss), ("KL", summary.exact_kl))
+        if bits
+    ]
     reasons = sorted(set(summary.missing.values()))
     lines.extend(
         f"Measured exactly, for lack of a backward pass: "

@@ -11,10 +11,8 @@ from dataclasses import dataclass, field, replace
 from onnxsemi.measure.seam import Evaluator, Score, Tested
 from onnxsemi.plan import BitPlan
 from onnxsemi.search.ranking import Ranked
-from onnxsemi.search.trajectory import Decision, Phase, Point, Trial, best_point
+from onnxsemi.search.trajectory import OUT_OF_TIME, Decision, Phase, Point, Trial, best_point
 from onnxsemi.search.watch import Watch
-
-OUT_OF_TIME = "the time budget ended"
 
 
 @dataclass

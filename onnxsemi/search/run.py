@@ -12,7 +12,6 @@ from onnxsemi.layers import Semilayer
 from onnxsemi.measure.seam import DeltaLossTable, Evaluator
 from onnxsemi.plan import BitPlan
 from onnxsemi.search.phases import (
-    OUT_OF_TIME,
     Checked,
     Walk,
     accuracy_increasing,
@@ -22,7 +21,7 @@ from onnxsemi.search.phases import (
 )
 from onnxsemi.search.ranking import Order, Ranked, rank
 from onnxsemi.search.semilayers import Split, by_sign, whole_layers
-from onnxsemi.search.trajectory import Phase, Point, Trajectory
+from onnxsemi.search.trajectory import OUT_OF_TIME, Phase, Point, Trajectory
 from onnxsemi.search.watch import Watch
 
 

@@ -8,6 +8,8 @@ from onnxsemi.measure.seam import Score
 from onnxsemi.plan import BitPlan
 from onnxsemi.search.ranking import Ranked
 
+OUT_OF_TIME = "the time budget ended"
+
 
 class Phase(StrEnum):
     """Part of the search that a step belongs to."""
@@ -93,6 +95,11 @@ class Trajectory:
     points: tuple[Point, ...]
     trials: tuple[Trial, ...]
     stop: str
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether there would have been more to try."""
+        return self.stop == OUT_OF_TIME
 
     def choose(self, max_drop: float) -> Point:
         """The most compressed point whose accuracy is at most ``max_drop`` points below float32."""
