@@ -24,15 +24,20 @@ from onnxsemi.verify import verify
 SCALE_BITS = 32 + 8  # a float32 scale and a uint8 zero point for each quantized channel
 
 
-def check_output(output: Path, *inputs: object) -> None:
+def check_output(output: Path, model: str | os.PathLike[str], *inputs: object) -> None:
     """Refuse an output that cannot be written, or that is one of the inputs.
+
+    Args:
+        output: Where to write.
+        model: The input model; its external data count as inputs too.
+        inputs: Whatever else is read; only paths matter.
 
     Raises:
         OutputError: With the reason.
     """
     check_writable(output)
-    paths = [Path(source) for source in inputs if isinstance(source, str | os.PathLike)]
-    for path in [file for source in paths for file in _files(source)]:
+    others = [Path(source) for source in inputs if isinstance(source, str | os.PathLike)]
+    for path in (*_files(Path(model)), *others):
         if _same_file(output, path):
             raise OutputError(f"{output}: is an input too; choose another name")
 

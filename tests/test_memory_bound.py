@@ -1,0 +1,73 @@
+"""``--max-memory`` holds on a data set larger than the bound, and changes no result."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx_models import HEAD, Net, conv, head_shapes
+
+SAME = "pads = [1,1,1,1]"
+WIDE = Net(
+    conv("stem", "image", "strides = [4,4]", bias=True)
+    + "a = Relu (stem)\n"
+    + conv("c1", "a", SAME)
+    + "b = Relu (c1)\n"
+    + conv("c2", "b", SAME)
+    + "last = Relu (c2)\n"
+    + HEAD,
+    {
+        "stem_w": (16, 3, 4, 4),
+        "stem_b": (16,),
+        "c1_w": (16, 16, 3, 3),
+        "c2_w": (16, 16, 3, 3),
+        **head_shapes(16),
+    },
+    image="float[N,3,64,64] image",
+)
+"""What its layers give for all images is more than the bound."""
+COUNT = 5600  # 275 MB
+BOUND = 200
+COMMAND = """
+import sys
+from pathlib import Path
+from onnxsemi.cli import app
+app(sys.argv[1:], standalone_mode=False)
+status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+print(next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM")))
+"""
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak read from /proc")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("memory")
+    onnx.save(WIDE.model(), folder / "model.onnx")
+    noise = np.random.default_rng(0).normal(size=(200, 3, 64, 64)).astype(np.float32)
+    levels = np.linspace(0.5, 2, COUNT // 200, dtype=np.float32)
+    np.savez(folder / "search.npz", x=np.concatenate([noise * level for level in levels]))
+    np.savez(folder / "report.npz", x=noise[:50] * np.float32(0.3))
+    return folder
+
+
+def peak(folder: Path, out: str, bound: str) -> float:
+    """Peak memory of ``compress``, MiB. (``ru_maxrss`` would begin at the parent's peak.)"""
+    options = ("--bits", "8,4", "--max-drop", "100", "--max-memory", bound, "--quiet")
+    files = ("model.onnx", "--data", "search.npz", "--report-data", "report.npz", "-o", out)
+    command = [sys.executable, "-c", COMMAND, "compress", *files, *options]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return float(done.stdout)
+
+
+@linux
+def test_bound_holds_and_changes_no_byte(folder: Path) -> None:
+    assert (folder / "search.npz").stat().st_size > BOUND * 2**20
+    bounded = peak(folder, "bounded.onnx", f"{BOUND}MB")
+    assert bounded <= BOUND
+    assert peak(folder, "free.onnx", "8GB") > 1.2 * BOUND  # there is something to bound
+    for ending in (".onnx", ".plan.json"):
+        one, other = (folder / f"{name}{ending}" for name in ("bounded", "free"))
+        assert one.read_bytes() == other.read_bytes()
