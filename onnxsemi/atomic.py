@@ -1,9 +1,12 @@
 """Files that appear whole or not at all."""
 
+import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 from onnxsemi.errors import OutputError
 
@@ -20,6 +23,7 @@ def check_writable(path: Path) -> None:
         raise OutputError(f"{path}: is {what}; name a file")
     if not folder.is_dir():
         raise OutputError(f"{path}: its folder does not exist")
+    sweep(path)
     try:
         _scratch(path).touch()
         _scratch(path).unlink()
@@ -45,6 +49,15 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             scratch.unlink(missing_ok=True)
+
+
+def sweep(path: Path) -> None:
+    """Delete what processes that were killed left of a file that they were writing."""
+    for scratch in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        process = scratch.suffixes[-2].removeprefix(".")
+        if process.isdecimal() and not psutil.pid_exists(int(process)):
+            with suppress(OSError):
+                scratch.unlink()
 
 
 def _scratch(path: Path) -> Path:

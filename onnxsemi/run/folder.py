@@ -15,11 +15,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from onnxsemi.atomic import whole_file
+from onnxsemi.atomic import sweep, whole_file
 from onnxsemi.errors import RunError
 from onnxsemi.run.journal import Journal
 
 SCHEMA = 1
+_HEAD, _END = "run.json", "finished.json"
+_FOUND = (_END, "journal.jsonl", "moments.npz", "best.onnx", "best.plan.json")
 Identity = Mapping[str, Any]
 """Name of a part (``model``, ``--bits``, ``numpy``) -> its fingerprint or value, as JSON has it."""
 
@@ -43,7 +45,7 @@ class RunFolder:
 
     def finish(self, output: str) -> None:
         """Mark the run as finished: a new one may take its place."""
-        path = self.file("finished.json")
+        path = self.file(_END)
         if path is not None:
             with whole_file(path) as scratch:
                 scratch.write_text(json.dumps({"output": output}) + "\n", encoding="utf-8")
@@ -76,7 +78,9 @@ def open_run(path: Path, identity: Identity, *, resume: bool) -> Iterator[RunFol
     except OSError as error:
         raise RunError(f"{path}: cannot be written: {error.strerror or error}") from None
     try:
-        if resume and (path / "run.json").exists():
+        for name in (_HEAD, *_FOUND):
+            sweep(path / name)
+        if resume and (path / _HEAD).exists():
             _check_same(path, identity)
         else:
             _begin(path, identity)
@@ -96,7 +100,7 @@ def _make(path: Path) -> None:
 
 def _begin(path: Path, identity: Identity) -> None:
     """Clear what a finished run left; an unfinished one is not touched."""
-    head, finished = path / "run.json", path / "finished.json"
+    head, finished = path / _HEAD, path / _END
     if head.exists() and not finished.exists():
         raise RunError(
             f"{path}: holds a run that is not finished: go on with --resume, choose another --run, "
@@ -104,7 +108,7 @@ def _begin(path: Path, identity: Identity) -> None:
         )
     if not head.exists() and any(entry.name != ".lock" for entry in path.iterdir()):
         raise RunError(f"{path}: is not empty and holds no run; choose another --run")
-    for name in ("finished.json", "journal.jsonl", "moments.npz", "best.onnx", "best.plan.json"):
+    for name in _FOUND:
         (path / name).unlink(missing_ok=True)
     with whole_file(head) as scratch:
         scratch.write_text(
@@ -114,7 +118,7 @@ def _begin(path: Path, identity: Identity) -> None:
 
 def _check_same(path: Path, identity: Identity) -> None:
     """Refuse to go on with a run that was made of something else, and name what has changed."""
-    head = path / "run.json"
+    head = path / _HEAD
     try:
         before = json.loads(head.read_text(encoding="utf-8"))
     except (OSError, ValueError):

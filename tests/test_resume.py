@@ -1,0 +1,250 @@
+"""A run that was killed at any moment and taken up again gives the bytes of one that was not."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from command_line import assert_one_line, compress_command, run
+from residual_net import save_noise, save_residual_net
+
+from onnxsemi.pipeline import runs
+
+WAYS = {
+    "fast": (),
+    "exact": ("--delta-loss", "exact", "--kl", "exact"),
+    "layers": ("--split", "none", "--order", "ascending"),
+    "repaired": ("--targets", "all", "--bits", "8,4,3,2", "--max-drop", "3"),
+}
+Start = Callable[[str, str], Path]
+
+
+def asked(folder: Path) -> list[tuple[str, str]]:
+    """What the journal of ``out.run`` was asked."""
+    lines = (folder / "out.run/journal.jsonl").read_bytes().splitlines()
+    return [(line["ask"], line["of"]) for line in map(json.loads, lines)]
+
+
+def written(folder: Path) -> tuple[bytes, bytes]:
+    """The file and the plan."""
+    return (folder / "out.onnx").read_bytes(), (folder / "out.plan.json").read_bytes()
+
+
+def compress(folder: Path, *options: str) -> None:
+    result = run(*compress_command(folder, "out.onnx", "--quiet", *options))
+    assert result.exit_code == 0, result.output
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("inputs")
+    save_residual_net(folder / "model.onnx")
+    save_noise(folder / "search.npz", count=70, seed=1)
+    save_noise(folder / "report.npz", count=20, seed=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """For each way a folder in which the command ran without interruption."""
+    folders = {}
+    for way, options in WAYS.items():
+        folders[way] = shutil.copytree(inputs, tmp_path_factory.mktemp(way) / "whole")
+        compress(folders[way], *options)
+    return folders
+
+
+@pytest.fixture
+def cut(whole: dict[str, Path], tmp_path: Path) -> Start:
+    """Makes a folder in which the command was killed after some bytes of the journal."""
+
+    def make(way: str, keep: Sequence[str], length: int) -> Path:
+        folder = tmp_path / f"{way}-{length}-{len(keep)}"
+        shutil.copytree(whole[way], folder)
+        (folder / "out.onnx").unlink()
+        (folder / "out.plan.json").unlink()
+        for path in (folder / "out.run").iterdir():
+            if path.name not in ("run.json", "journal.jsonl", *keep):
+                path.unlink()
+        os.truncate(folder / "out.run/journal.jsonl", length)
+        return folder
+
+    return make
+
+
+def lengths(folder: Path, count: int) -> list[int]:
+    """Journal lengths to cut at: between lines, and in the middle of the line behind."""
+    lines = (folder / "out.run/journal.jsonl").read_bytes().splitlines(keepends=True)
+    ends = [sum(map(len, lines[:number])) for number in range(len(lines) + 1)]
+    step = max(1, len(lines) // count)
+    chosen = sorted({*range(0, len(lines), step), 1, 2, len(lines)})
+    inside = [ends[place] + len(lines[place]) // 2 for place in chosen[:-1:2]]
+    return sorted({*(ends[place] for place in chosen), *inside})
+
+
+class TestKilled:
+    @pytest.mark.parametrize("way", WAYS)
+    def test_after_any_measurement(self, whole, cut, way):
+        for place, length in enumerate(lengths(whole[way], 3)):
+            folder = cut(way, ("moments.npz",) if place % 2 else (), length)
+            compress(folder, "--resume", *WAYS[way])
+            assert written(folder) == written(whole[way])
+            assert asked(folder) == asked(whole[way])
+
+    def test_the_ways_cover_what_a_search_may_do(self, whole):
+        kinds = {way: {kind for kind, _ in asked(folder)} for way, folder in whole.items()}
+        assert {"moments", "agreement", "check", "trial", "pass"} <= kinds["fast"]
+        assert {"delta loss"} <= kinds["exact"]
+        assert "moments" not in kinds["exact"]
+        assert len({written(folder) for folder in whole.values()}) == len(WAYS)
+
+    def test_before_the_first_measurement(self, whole, cut):
+        """The folder is there, but not what the run is made of."""
+        folder = cut("fast", (), 0)
+        for name in ("run.json", "journal.jsonl"):
+            (folder / "out.run" / name).unlink()
+        left = folder / "out.run/.run.json.99999999.part"
+        left.write_text("{")
+        compress(folder, "--resume")
+        assert written(folder) == written(whole["fast"])
+        assert not left.exists()
+
+    @pytest.mark.parametrize("seconds", [0.4, 1.0, 1.6])
+    def test_by_the_system(self, whole, inputs, tmp_path, seconds):
+        folder = shutil.copytree(inputs, tmp_path / "killed")
+        process = subprocess.Popen(command_line(folder), stderr=subprocess.DEVNULL)
+        wait_for(folder / "out.run/run.json")
+        time.sleep(seconds)
+        process.kill()
+        process.wait()
+        compress(folder, "--resume")
+        assert written(folder) == written(whole["fast"])
+        assert not list(folder.rglob("*.part"))
+
+    def test_other_threads_and_memory_give_the_same_bytes(self, whole, cut):
+        lines = (whole["fast"] / "out.run/journal.jsonl").read_bytes().splitlines(keepends=True)
+        folder = cut("fast", (), sum(map(len, lines[: len(lines) // 2])))
+        compress(folder, "--resume", "--threads", "3", "--max-memory", "4GB")
+        assert written(folder) == written(whole["fast"])
+
+    def test_a_finished_run_gives_its_result_again(self, whole, tmp_path):
+        folder = shutil.copytree(whole["fast"], tmp_path / "again")
+        (folder / "out.onnx").unlink()
+        compress(folder, "--resume")
+        assert written(folder) == written(whole["fast"])
+
+
+class TestInterrupted:
+    def test_ctrl_c_says_how_to_go_on(self, whole, inputs, tmp_path):
+        folder = shutil.copytree(inputs, tmp_path / "interrupted")
+        command = command_line(folder)
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        wait_for(folder / "out.run/moments.npz")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 130
+        last = errors.splitlines()[-1]
+        assert last.startswith("interrupted; what was measured is in ")
+        assert "--resume" in last
+        assert "out.run" in last
+        assert "Traceback" not in errors
+        assert not (folder / "out.onnx").exists()
+        compress(folder, "--resume")
+        assert written(folder) == written(whole["fast"])
+
+
+class TestTimeBudget:
+    @pytest.fixture
+    def ending(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]]:
+        """Makes the time end when it was asked for so many times; gives how often it was asked."""
+
+        def after(questions: int) -> list[int]:
+            asked: list[int] = []
+
+            def ended(_clock: runs.Clock) -> bool:
+                asked.append(len(asked))
+                return len(asked) > questions
+
+            monkeypatch.setattr(runs.Clock, "ended", property(ended))
+            return asked
+
+        return after
+
+    @pytest.mark.parametrize("share", [0.05, 0.5, 0.7, 0.95])
+    def test_best_so_far_then_the_same_as_without(
+        self, whole, inputs, tmp_path, ending, monkeypatch, share
+    ):
+        counted = ending(sys.maxsize)
+        compress(shutil.copytree(inputs, tmp_path / "counted"))
+        ending(int(share * len(counted)))
+        folder = shutil.copytree(inputs, tmp_path / "budget")
+        result = run(*compress_command(folder, "out.onnx", "--time-budget", "1h", "--json"))
+        if share > 0.5:
+            assert result.exit_code == 0
+            assert json.loads(result.stdout)["stop"] == "the time budget ended"
+            assert written(folder) != written(whole["fast"]) or share > 0.9
+        else:
+            assert_one_line(result, "the time budget", "--resume")
+            assert not (folder / "out.onnx").exists()
+        assert not (folder / "out.run/finished.json").exists()
+        monkeypatch.undo()
+        compress(folder, "--resume")
+        assert written(folder) == written(whole["fast"])
+        assert asked(folder) == asked(whole["fast"])
+
+
+class TestChanged:
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ("model", "the model has changed"),
+            ("search", "the search data has changed"),
+            ("report", "the report data has changed"),
+            ("--bits=8,4", "--bits was 8,6,4, now 8,4"),
+            ("--seed=1", "--seed was 0, now 1"),
+            ("--kl=exact", "--kl was fast, now exact"),
+            ("--pin=c1=8", "--pin was none, now c1=8"),
+            ("--max-drop=1", "--max-drop was 0.0, now 1.0"),
+            ("--mean=0.4", "the search data has changed"),
+            ("--delta-loss-samples=20", "--delta-loss-samples was 70, now 20"),
+        ],
+    )
+    def test_is_named_and_nothing_is_touched(self, cut, change, words):
+        folder = cut("fast", ("moments.npz",), 2000)
+        if change == "model":
+            save_residual_net(folder / "model.onnx", seed=1)
+        elif change in ("search", "report"):
+            save_noise(folder / f"{change}.npz", count=40, seed=9)
+        before = contents(folder / "out.run")
+        option = (change,) if change.startswith("--") else ()
+        result = run(*compress_command(folder, "out.onnx", "--resume", *option))
+        assert result.exit_code == 1
+        assert result.stderr.count("\n") == 1
+        assert words in result.stderr
+        assert contents(folder / "out.run") == before
+        assert not (folder / "out.onnx").exists()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
+
+
+def command_line(folder: Path) -> list[str]:
+    """The command for a process of its own."""
+    arguments = compress_command(folder, "out.onnx")
+    code = "from onnxsemi.cli import app; app()"
+    return [sys.executable, "-c", code, *map(str, arguments)]
+
+
+def wait_for(path: Path) -> None:
+    for _ in range(600):
+        if path.exists():
+            return
+        time.sleep(0.05)
+    raise TimeoutError(path)
