@@ -115,24 +115,6 @@ class TestKilled:
         assert written(folder) == written(whole["fast"])
         assert not left.exists()
 
-    @pytest.mark.parametrize("seconds", [0.4, 1.0, 1.6])
-    def test_by_the_system(self, whole, inputs, tmp_path, seconds):
-        folder = shutil.copytree(inputs, tmp_path / "killed")
-        process = subprocess.Popen(command_line(folder), stderr=subprocess.DEVNULL)
-        wait_for(folder / "out.run/run.json")
-        time.sleep(seconds)
-        process.kill()
-        process.wait()
-        compress(folder, "--resume")
-        assert written(folder) == written(whole["fast"])
-        assert not list(folder.rglob("*.part"))
-
-    def test_other_threads_and_memory_give_the_same_bytes(self, whole, cut):
-        lines = (whole["fast"] / "out.run/journal.jsonl").read_bytes().splitlines(keepends=True)
-        folder = cut("fast", (), sum(map(len, lines[: len(lines) // 2])))
-        compress(folder, "--resume", "--threads", "3", "--max-memory", "4GB")
-        assert written(folder) == written(whole["fast"])
-
     def test_a_finished_run_gives_its_result_again(self, whole, tmp_path):
         folder = shutil.copytree(whole["fast"], tmp_path / "again")
         (folder / "out.onnx").unlink()
@@ -197,6 +179,23 @@ class TestTimeBudget:
         compress(folder, "--resume")
         assert written(folder) == written(whole["fast"])
         assert asked(folder) == asked(whole["fast"])
+
+    @pytest.mark.parametrize("share", [0.1, 0.6, 0.9])
+    def test_ends_within_exact_kl_too(self, inputs, tmp_path, ending, monkeypatch, share):
+        """Before the search there is nothing yet; between its phases the best so far is given."""
+        options = ("--kl", "exact", "--split", "none")
+        counted = ending(sys.maxsize)
+        whole = shutil.copytree(inputs, tmp_path / "whole")
+        compress(whole, *options)
+        ending(int(share * len(counted)))
+        folder = shutil.copytree(inputs, tmp_path / "budget")
+        result = run(*compress_command(folder, "out.onnx", "--time-budget", "1h", "-q", *options))
+        assert result.exit_code == (1 if share < 0.5 else 0)
+        assert asked(folder) == asked(whole)[: len(asked(folder))]
+        assert len(asked(folder)) < len(asked(whole))
+        monkeypatch.undo()
+        compress(folder, "--resume", *options)
+        assert written(folder) == written(whole)
 
 
 class TestChanged:

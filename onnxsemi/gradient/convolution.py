@@ -58,7 +58,8 @@ def max_pool(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) -> str
     kept = {item.name: item for item in node.attribute if item.name != "storage_order"}
     twin = onnx.NodeProto(op_type="MaxPool", input=[node.input[0]], attribute=kept.values())
     number = len(tape.nodes)
-    twin.output.extend([f"backward/{number}/pooled", f"backward/{number}/indices"])
+    twin.name = f"backward/{number}"
+    twin.output.extend([f"{twin.name}/pooled", f"{twin.name}/indices"])
     tape.nodes.append(twin)
     places = tape.add("Mod", twin.output[1], tape.integers(size))
     places = tape.lift(tape.reshape(places, (taken,)))

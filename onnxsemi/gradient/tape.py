@@ -81,7 +81,8 @@ class Tape:
     def add(self, op_type: str, *inputs: str, **attributes: Any) -> str:
         """Append a node with one output; gives the output's name."""
         output = f"backward/{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op_type, list(inputs), [output], **attributes))
+        # named: ONNX Runtime 1.19 fuses nodes without a name into nodes of the same name
+        self.nodes.append(helper.make_node(op_type, list(inputs), [output], output, **attributes))
         return output
 
     def constant(self, values: NDArray[Any]) -> str:

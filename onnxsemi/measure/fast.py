@@ -160,7 +160,7 @@ class FastMeasurement:
             RunError: If the file is damaged.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 for place, moments in enumerate(self.moments.values()):
                     moments.first[:] = arrays[f"first_{place}"]
                     moments.second[:] = arrays[f"second_{place}"]

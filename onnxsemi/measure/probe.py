@@ -163,10 +163,10 @@ class _Writer:
         weight = self._constant(f"probe/{site.initializer}", layout.to_stored(stacked))
         twin = onnx.NodeProto()
         twin.CopyFrom(node)
-        twin.name = f"probe/{node.name}"
+        twin.name = f"probe/{node.name}/change"
         del twin.input[:], twin.output[:]
         twin.input.extend([node.input[0], weight])
-        twin.output.append(f"probe/{node.name}/change")
+        twin.output.append(twin.name)
         self._graph.node.append(twin)
         return str(twin.output[0])
 
@@ -176,18 +176,17 @@ class _Writer:
         split = self._add("Reshape", f"{name}/split", [tensor, target])
         if order == tuple(sorted(order)):
             return split
-        self._graph.node.append(
-            helper.make_node("Transpose", [split], [f"{name}/turned"], perm=order)
-        )
-        return f"{name}/turned"
+        return self._add("Transpose", f"{name}/turned", [split], perm=order)
 
     def _constant(self, name: str, values: NDArray[Any]) -> str:
         if all(tensor.name != name for tensor in self._graph.initializer):
             self._graph.initializer.append(numpy_helper.from_array(values, name))
         return name
 
-    def _add(self, op_type: str, output: str, inputs: Sequence[str]) -> str:
-        self._graph.node.append(helper.make_node(op_type, list(inputs), [output]))
+    def _add(self, op_type: str, output: str, inputs: Sequence[str], **attributes: Any) -> str:
+        self._graph.node.append(
+            helper.make_node(op_type, list(inputs), [output], output, **attributes)
+        )
         return output
 
 

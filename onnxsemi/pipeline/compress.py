@@ -15,7 +15,7 @@ from onnxsemi.measure.metrics import hits
 from onnxsemi.measure.paired import Paired
 from onnxsemi.measure.recorded import RecordedEvaluator
 from onnxsemi.pipeline.prepare import Prepared, prepare
-from onnxsemi.pipeline.runs import Clock, Limited, identity, opened
+from onnxsemi.pipeline.runs import Clock, Limited, check_folder, identity, opened
 from onnxsemi.pipeline.sensitivity import Sensitivity, measure_sensitivity
 from onnxsemi.pipeline.write import check_output, sizes, write_best, write_verified
 from onnxsemi.plan import BitPlan
@@ -78,6 +78,7 @@ def compress(
     clock = Clock(settings.run.time_budget)
     check_output(target, model, data, report_data)
     check_writable(plan_path(target))
+    check_folder(settings.run, target, plan_path(target))
     prepared = prepare(model, data, report_data, settings)
     report_bench = prepared.bench(prepared.report)
     # first, so that images that the model cannot take are found at once
@@ -127,9 +128,8 @@ def find(
     """
     settings, start = prepared.settings, prepared.start()
     bench = prepared.bench(prepared.search)
-    measured = ModelEvaluator(
-        bench, partial(sensitivity.kl, progress=progress, journal=run.journal), settings.seed
-    )
+    kl = partial(sensitivity.kl, progress=Limited(progress, clock), journal=run.journal)
+    measured = ModelEvaluator(bench, kl, settings.seed)
     evaluator = RecordedEvaluator(measured, run.journal)
 
     def out_of_time() -> bool:

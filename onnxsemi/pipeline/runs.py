@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from onnxsemi.errors import BudgetError
+from onnxsemi.errors import BudgetError, RunError
 from onnxsemi.pipeline.prepare import Prepared
 from onnxsemi.progress import Progress
 from onnxsemi.run.folder import Identity, RunFolder, nowhere, open_run
@@ -21,6 +21,23 @@ _LEFT_OUT = {
     *("threads", "max_memory"),
 }
 _ENGINES = ("onnxsemi", "onnx", "onnxruntime", "numpy")
+
+
+def check_folder(options: RunOptions, *outputs: Path) -> None:
+    """Refuse a run's folder in which, or in whose place, an output is to be written.
+
+    Raises:
+        RunError: With the output.
+    """
+    if options.folder is None:
+        return
+    folder = Path(options.folder).absolute()
+    for output in outputs:
+        if folder in (output.absolute(), *output.absolute().parents):
+            raise RunError(
+                f"{options.folder}: is the run's folder, so {output} cannot be written there; "
+                "choose another --run or another output"
+            )
 
 
 def opened(options: RunOptions, identity: Identity) -> AbstractContextManager[RunFolder]:

@@ -21,7 +21,7 @@ from onnxsemi.run.journal import Journal
 
 SCHEMA = 1
 _HEAD, _END = "run.json", "finished.json"
-_FOUND = (_END, "journal.jsonl", "moments.npz", "best.onnx", "best.plan.json")
+_FOUND = ("journal.jsonl", "moments.npz", "best.onnx", "best.plan.json")
 Identity = Mapping[str, Any]
 """Name of a part (``model``, ``--bits``, ``numpy``) -> its fingerprint or value, as JSON has it."""
 
@@ -69,7 +69,7 @@ def open_run(path: Path, identity: Identity, *, resume: bool) -> Iterator[RunFol
         RunError: If an unfinished run would be lost, the one to go on with was made of something
             else, or another process is working on it.
     """
-    _make(path)
+    _check_place(path)
     lock = FileLock(path / ".lock")
     try:
         lock.acquire(timeout=0)
@@ -78,36 +78,49 @@ def open_run(path: Path, identity: Identity, *, resume: bool) -> Iterator[RunFol
     except OSError as error:
         raise RunError(f"{path}: cannot be written: {error.strerror or error}") from None
     try:
-        for name in (_HEAD, *_FOUND):
+        for name in (_HEAD, *_FOUND, _END):
             sweep(path / name)
         if resume and (path / _HEAD).exists():
             _check_same(path, identity)
         else:
             _begin(path, identity)
-        yield RunFolder(path, Journal(path / "journal.jsonl"))
+        run = RunFolder(path, Journal(path / "journal.jsonl"))
+        (path / _END).unlink(missing_ok=True)
+        yield run
     finally:
         lock.release()
 
 
-def _make(path: Path) -> None:
+def _check_place(path: Path) -> None:
+    """Make the folder, or refuse one that belongs to something else before anything is put in it.
+
+    Raises:
+        RunError: With the reason.
+    """
     if path.exists() and not path.is_dir():
         raise RunError(f"{path}: is no folder; choose another --run")
     try:
+        if path.exists() and not (path / _HEAD).exists():
+            ours = (".lock", f".{_HEAD}.")  # of a process that was killed, or has just begun
+            if any(not entry.name.startswith(ours) for entry in path.iterdir()):
+                raise RunError(f"{path}: is not empty and holds no run; choose another --run")
         path.mkdir(exist_ok=True)
     except OSError as error:
         raise RunError(f"{path}: cannot be made: {error.strerror or error}") from None
 
 
 def _begin(path: Path, identity: Identity) -> None:
-    """Clear what a finished run left; an unfinished one is not touched."""
-    head, finished = path / _HEAD, path / _END
-    if head.exists() and not finished.exists():
+    """Clear what a finished run left; an unfinished one is not touched.
+
+    A process that is killed here leaves either the finished run, though without what it measured,
+    or the new one.
+    """
+    head = path / _HEAD
+    if head.exists() and not (path / _END).exists():
         raise RunError(
             f"{path}: holds a run that is not finished: go on with --resume, choose another --run, "
             "or delete the folder"
         )
-    if not head.exists() and any(entry.name != ".lock" for entry in path.iterdir()):
-        raise RunError(f"{path}: is not empty and holds no run; choose another --run")
     for name in _FOUND:
         (path / name).unlink(missing_ok=True)
     with whole_file(head) as scratch:
@@ -122,7 +135,9 @@ def _check_same(path: Path, identity: Identity) -> None:
     try:
         before = json.loads(head.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise RunError(f"{head}: cannot be read; start a new run") from None
+        before = None
+    if not isinstance(before, dict):
+        raise RunError(f"{head}: cannot be read; start a new run")
     now = json.loads(json.dumps({"schema": SCHEMA, **identity}))
     changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     if changed:

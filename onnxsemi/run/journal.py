@@ -5,9 +5,10 @@ journal answers from its lines as long as it has some, and measures and appends 
 run that is taken up again makes the same decisions from the same numbers. A line that was cut short
 when the run was killed is dropped.
 
-    {"ask": "trial", "of": "<digest of what was asked>", "reply": {...}, "seconds": 0.21}
+    {"ask": "trial", "of": "<digest of what was asked>", "reply": {...}, "seconds": 0.21, "crc": 12}
 
-Floats are written so that they are read back bit for bit; arrays as base64 of their bytes.
+Floats are written so that they are read back bit for bit; arrays as base64 of their bytes. ``crc``
+is the CRC-32 of the line without it: a damaged line is not taken for a measurement.
 """
 
 import base64
@@ -15,6 +16,7 @@ import hashlib
 import json
 import os
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -92,8 +94,8 @@ class Journal:
         line = self._lines.popleft()
         if (line["ask"], line["of"]) != (kind, asked):
             raise RunError(
-                f"{self._path}: its next line is a {line['ask']!r}, but this run asks for a "
-                f"{kind!r} of something else: it was not written by this run; start a new one"
+                f"{self._path}: was not written by this run, which asks for a {kind!r} where it "
+                f"has a {line['ask']!r} of something else; start a new run"
             )
         self.recalled += 1
         self._seconds += float(line["seconds"])
@@ -103,28 +105,35 @@ class Journal:
     def _read(self, path: Path) -> None:
         try:
             data = path.read_bytes()
+            whole = data[: data.rfind(b"\n") + 1]
+            if len(whole) < len(data):
+                os.truncate(path, len(whole))
         except OSError as error:
             raise RunError(f"{path}: cannot be read: {error.strerror or error}") from None
-        whole = data[: data.rfind(b"\n") + 1]
-        if len(whole) < len(data):
-            os.truncate(path, len(whole))
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
-                entry = json.loads(line)
-                self._lines.append({key: entry[key] for key in ("ask", "of", "reply", "seconds")})
+                entry = dict(json.loads(line))
+                intact = entry.pop("crc") == _checksum(entry)
             except (ValueError, KeyError, TypeError):
-                raise RunError(f"{path}: line {number} is damaged; start a new run") from None
+                intact = False
+            if not intact:
+                raise RunError(f"{path}: line {number} is damaged; start a new run")
+            self._lines.append(entry)
 
     def _append(self, line: dict[str, Any]) -> None:
         assert self._path is not None
         try:
             with self._path.open("ab") as file:
-                file.write(json.dumps(line).encode() + b"\n")
+                file.write(json.dumps(line | {"crc": _checksum(line)}).encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             reason = error.strerror or error
             raise RunError(f"{self._path}: cannot be written: {reason}") from None
+
+
+def _checksum(line: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(line).encode())
 
 
 def packed(array: NDArray[Any]) -> Reply:

@@ -1,13 +1,14 @@
 """The whole search: split, rank, both phases, trajectory (paper, section 3)."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
 from onnxsemi.bitwidth import DEFAULT_LADDER, ladder
 from onnxsemi.choices import choice
-from onnxsemi.errors import SettingsError
+from onnxsemi.errors import BudgetError, SettingsError
 from onnxsemi.layers import Semilayer
 from onnxsemi.measure.seam import DeltaLossTable, Evaluator
 from onnxsemi.plan import BitPlan
@@ -80,8 +81,9 @@ def search(
     every = {layer: range(len(start.bits[layer])) for layer in free}
     reached, stop = accuracy_increasing(walk, first, ranking.by_bits(every))
     if stop != OUT_OF_TIME:
-        for bits, ranked in ranking.by_bits(unsettled(reached.plan, free)).items():
-            postponing(walk, reached, ranked, bits)
+        with suppress(BudgetError):  # there is a best so far
+            for bits, ranked in ranking.by_bits(unsettled(reached.plan, free)).items():
+                postponing(walk, reached, ranked, bits)
     if watch.out_of_time():
         stop = OUT_OF_TIME
     check_choice(walk)

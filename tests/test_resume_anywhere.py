@@ -1,0 +1,192 @@
+"""Runs broken off at any call, again and again: the same measurements, bit for bit, in the end."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command_line import compress_command
+from residual_net import save_noise, save_residual_net
+
+import onnxsemi
+from onnxsemi import ReadOptions, RunOptions, SearchSettings, Settings
+from onnxsemi.pipeline import prepare, sensitivity
+from onnxsemi.progress import Silent
+
+WAYS: dict[str, dict[str, Any]] = {
+    "fast": {},
+    "exact": {"delta_loss": "exact", "kl": "exact"},
+    "mixed": {
+        "kl": "exact",
+        "model": ReadOptions(targets="all"),
+        "search": SearchSettings(bits=(8, 3, 2), order="ascending", max_drop=3),
+    },
+}
+Outcome = tuple[bytes, bytes, list[dict[str, Any]]]
+Whole = tuple[Outcome, int]
+IMAGES = 40  # two blocks of backward passes
+
+
+class Killed(BaseException):
+    """Not an error: nothing may catch it."""
+
+
+class Counting(Silent):
+    """Counts what a run reports, and breaks it off when there are so many reports."""
+
+    def __init__(self, most: int | None = None) -> None:
+        self.most, self.calls = most, 0
+        self.resumed_at: dict[str, int] = {}
+        self._phase = ""
+
+    def start(self, phase: str, _total: int) -> None:
+        self._phase = phase
+        self._count()
+
+    def step(self, _detail: str, amount: int = 1) -> None:
+        self.resumed_at.setdefault(self._phase, amount)
+        self._count()
+
+    def best(self, _compression: float, _accuracy: float) -> None:
+        self._count()
+
+    def _count(self) -> None:
+        self.calls += 1
+        if self.most is not None and self.calls > self.most:
+            raise Killed
+
+
+def compress(inputs: Path, folder: Path, way: str, progress: Counting, **more: Any) -> None:
+    """Begin or go on with the run in ``folder``; writes ``out.onnx`` there."""
+    options = RunOptions(folder=folder / "out.run", resume=True)
+    onnxsemi.compress(
+        inputs / "model.onnx",
+        inputs / "search.npz",
+        report_data=inputs / "report.npz",
+        output=folder / "out.onnx",
+        settings=Settings(run=options, **WAYS[way], **more),
+        progress=progress,
+    )
+
+
+def outcome(folder: Path) -> Outcome:
+    """Model, plan, and everything measured but how long it took."""
+    lines = (folder / "out.run/journal.jsonl").read_text().splitlines()
+    measured = [json.loads(line) | {"seconds": None, "crc": None} for line in lines]
+    replies = [line | {"reply": None} if line["ask"] == "pass" else line for line in measured]
+    return (
+        (folder / "out.onnx").read_bytes(),
+        (folder / "out.plan.json").read_bytes(),
+        replies,
+    )
+
+
+def kill_at(inputs: Path, folder: Path, way: str, calls: int) -> None:
+    with pytest.raises(Killed):
+        compress(inputs, folder, way, Counting(calls))
+    assert not list(folder.glob("out.*on*"))  # neither model nor plan
+    assert not list(folder.rglob("*.part"))
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("inputs")
+    save_residual_net(folder / "model.onnx")
+    save_noise(folder / "search.npz", count=IMAGES, seed=1)
+    save_noise(folder / "report.npz", count=20, seed=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Whole]:
+    """Outcome of each way without interruption, and how much it reported."""
+    outcomes = {}
+    for way in WAYS:
+        folder, progress = tmp_path_factory.mktemp(way), Counting()
+        compress(inputs, folder, way, progress)
+        outcomes[way] = (outcome(folder), progress.calls)
+    return outcomes
+
+
+@pytest.fixture(autouse=True)
+def save_after_every_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sensitivity, "_SAVE_SECONDS", -1.0)
+
+
+@pytest.mark.parametrize(("way", "share"), [("fast", 0.2), ("fast", 0.9), ("exact", 0.5)])
+def test_broken_off_once(
+    inputs: Path, whole: dict[str, Whole], tmp_path: Path, way: str, share: float
+) -> None:
+    expected, calls = whole[way]
+    kill_at(inputs, tmp_path, way, int(share * calls))
+    compress(inputs, tmp_path, way, Counting())
+    assert outcome(tmp_path) == expected
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_broken_off_again_and_again(
+    inputs: Path, whole: dict[str, Whole], tmp_path: Path, way: str
+) -> None:
+    expected, calls = whole[way]
+    # what is recalled is reported in part: later sessions come further
+    for share in (0, 0.01, 0.05, 0.3, 0.5, 0.7):
+        try:
+            compress(inputs, tmp_path, way, Counting(int(share * calls)))
+        except Killed:
+            continue
+    compress(inputs, tmp_path, way, Counting())
+    assert outcome(tmp_path) == expected
+
+
+def test_blocks_of_backward_passes_are_not_run_again(
+    inputs: Path, whole: dict[str, Whole], tmp_path: Path
+) -> None:
+    kill_at(inputs, tmp_path, "fast", 3)  # in the second block
+    with np.load(tmp_path / "out.run/moments.npz") as arrays:
+        assert arrays["done"] == 32
+    progress = Counting()
+    compress(inputs, tmp_path, "fast", progress)
+    assert progress.resumed_at["Δloss and KL, backward passes"] == 32
+    assert outcome(tmp_path) == whole["fast"][0]
+
+
+@pytest.mark.parametrize(("way", "threads"), [("fast", 1), ("mixed", 3)])
+def test_other_threads_and_hardly_any_memory(
+    inputs: Path,
+    whole: dict[str, Whole],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
+    threads: int,
+) -> None:
+    """One image a run, nothing kept: not one bit of a measurement differs."""
+    expected, calls = whole[way]
+    kill_at(inputs, tmp_path, way, calls // 2)
+    monkeypatch.setattr(prepare, "resident", lambda: 0)
+    compress(inputs, tmp_path, way, Counting(), threads=threads, max_memory=1)
+    assert outcome(tmp_path) == expected
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+@pytest.mark.parametrize("lines", [12])
+def test_killed_by_the_system_after_some_measurements(
+    inputs: Path, whole: dict[str, Whole], tmp_path: Path, lines: int
+) -> None:
+    command = [sys.executable, "-m", "onnxsemi", *compress_command(inputs, tmp_path / "out.onnx")]
+    journal = tmp_path / "out.run/journal.jsonl"
+    with subprocess.Popen([*map(str, command), "--quiet"]) as process:
+        while not journal.exists() or journal.read_bytes().count(b"\n") < lines:
+            assert process.poll() is None
+            time.sleep(0.002)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert not (tmp_path / "out.onnx").exists()
+    assert not (tmp_path / "out.plan.json").exists()
+    compress(inputs, tmp_path, "fast", Counting())
+    assert outcome(tmp_path) == whole["fast"][0]
+    assert not list(tmp_path.rglob("*.part"))
