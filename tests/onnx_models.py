@@ -326,6 +326,18 @@ TIED = Net(
 """Two convolutions share one weight."""
 
 
+ERF = Net(
+    STEM
+    + conv("c1", "a", SAME)
+    + "e = Erf (c1)\n"
+    + conv("c2", "e", SAME)
+    + "last = Relu (c2)\n"
+    + HEAD,
+    {**STEM_SHAPES, "c1_w": (6, 6, 3, 3), "c2_w": (8, 6, 3, 3), **head_shapes(8)},
+)
+"""An operator without a reverse rule between two layers."""
+
+
 def with_constant_nodes(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same model, its weights as Constant nodes."""
     changed = onnx.ModelProto()

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx_models import HEAD, Net, conv, head_shapes
+from onnx_models import HEAD, SAME, Net, conv, head_shapes
 
-SAME = "pads = [1,1,1,1]"
 WIDE = Net(
     conv("stem", "image", "strides = [4,4]", bias=True)
     + "a = Relu (stem)\n"

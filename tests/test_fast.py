@@ -1,0 +1,301 @@
+"""Δloss and KL from backward passes, against the definition by finite differences, and exact."""
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, numpy_helper
+from onnx.reference import ReferenceEvaluator
+from onnx_models import ERF, HEAD, NETS, SAME, STEM, STEM_SHAPES, TIED, Net, conv, images
+
+from onnxsemi.data.images import ImageSet
+from onnxsemi.data.load import DataOptions, load_images
+from onnxsemi.layers import Semilayer, Sign
+from onnxsemi.measure import fast as fast_module
+from onnxsemi.measure.bench import Bench
+from onnxsemi.measure.divergence import exact_kl
+from onnxsemi.measure.fast import FastMeasurement, FastTables
+from onnxsemi.measure.variants import Variant, measure_variants
+from onnxsemi.model.classifier import Classifier
+from onnxsemi.model.read import ReadOptions, read_model
+from onnxsemi.model.targets import TargetPolicy
+from onnxsemi.progress import Silent
+from onnxsemi.quantizer.affine import Scheme, fake_quantize
+from onnxsemi.run.journal import Journal
+
+BITS = (8, 4, 2)
+STEP = 1e-6  # of the weight change, in float64
+MANY = Net(
+    STEM + conv("c1", "a", SAME) + "last = Relu (c1)\n" + HEAD,
+    {**STEM_SHAPES, "c1_w": (6, 6, 3, 3), "scores_w": (20, 6), "scores_b": (20,)},
+    scores="float[N,20] scores",
+)
+"""More classes than the Fisher matrix is exact for."""
+
+
+def read(net: Net, path: Path) -> Classifier:
+    onnx.save(net.model(), path)
+    return read_model(path, ReadOptions(targets=TargetPolicy.ALL))
+
+
+def bench_of(classifier: Classifier, count: int, threads: int = 2, classes: int = 5) -> Bench:
+    labels = np.random.default_rng(3).integers(0, classes, count)
+    data = ImageSet("noise", images(count, seed=4), labels)
+    return Bench(classifier, data, Scheme.ASYMMETRIC, threads)
+
+
+def tables(bench: Bench, layers: list[str] | None = None, seed: int = 0) -> FastTables:
+    names = layers or [layer.name for layer in bench.classifier.layers]
+    return FastMeasurement(bench, names, BITS, seed).measure(Silent(), lambda: None)
+
+
+def content(found: FastTables) -> list[bytes]:
+    return [part.tobytes() for m in found.moments.values() for part in (m.first, m.second)]
+
+
+@pytest.fixture(scope="module")
+def classifiers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Classifier]:
+    folder = tmp_path_factory.mktemp("fast")
+    nets = {**NETS, "tied": TIED, "erf": ERF, "many": MANY}
+    return {name: read(net, folder / f"{name}.onnx") for name, net in nets.items()}
+
+
+class TestDefinition:
+    """g . delta and f . delta from central differences of float64 logits along a weight change."""
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("identity", "projection", "bottleneck", "separable", "fully-convolutional"),
+            *("logits-of-convolution", "matmul", "transposed", "image-crosses", "tied"),
+        ],
+    )
+    def test_first_and_second_term(self, classifiers, name):
+        bench = bench_of(classifiers[name], 6)
+        found = tables(bench)
+        assert not found.missing
+        table = found.delta_loss()
+        for site in bench.classifier.sites:
+            layer = site.layer
+            for bits in (8, 2):
+                channel = layer.channels // 2
+                first, second = by_differences(bench, layer.name, (channel,), bits)
+                value = table.column(layer.name, bits)[channel]
+                assert value == pytest.approx(first + second, rel=2e-4, abs=1e-7)
+                alone = Semilayer(layer.name, Sign.POSITIVE, (channel,), bits)
+                assert found.kl(alone) == pytest.approx(second, rel=2e-4, abs=1e-9)
+
+    @pytest.mark.parametrize("name", ["projection", "separable", "matmul", "tied"])
+    def test_kl_of_several_channels_has_their_cross_terms(self, classifiers, name):
+        bench = bench_of(classifiers[name], 6)
+        found = tables(bench)
+        crossing = 0.0
+        for site in bench.classifier.sites:
+            layer = site.layer
+            channels = tuple(range(0, layer.channels, 2))
+            _, second = by_differences(bench, layer.name, channels, 4)
+            together = found.kl(Semilayer(layer.name, Sign.NEGATIVE, channels, 4))
+            assert together == pytest.approx(second, rel=2e-4)
+            alone = [found.kl(Semilayer(layer.name, Sign.NEGATIVE, (c,), 4)) for c in channels]
+            crossing += abs(together - sum(alone)) / together
+        assert crossing > 0.1  # it would not be the same without them
+
+
+class TestAgainstExact:
+    @pytest.mark.parametrize("name", [*NETS, "tied"])
+    def test_small_changes_agree(self, classifiers, name):
+        """At 8 bits what the Taylor expansion leaves out is small."""
+        bench = bench_of(classifiers[name], 16)
+        found = tables(bench)
+        table = found.delta_loss()
+        fast, exact = [], []
+        for site in bench.classifier.sites:
+            layer = site.layer
+            variants = [Variant((channel,), 8) for channel in range(layer.channels)]
+            exact.append(measure_variants(bench, site, variants, lambda _n: None).delta_loss)
+            fast.append(table.column(layer.name, 8))
+        one, other = np.concatenate(fast), np.concatenate(exact)
+        assert np.corrcoef(one, other)[0, 1] > 0.995
+        large = np.abs(other) > 1e-6  # float32 noise of a difference of losses
+        assert np.mean(np.sign(one[large]) == np.sign(other[large])) >= 0.95
+
+    @pytest.mark.parametrize("name", ["projection", "bottleneck", "tied", "matmul"])
+    def test_kl_of_semilayers(self, classifiers, name):
+        bench = bench_of(classifiers[name], 24)
+        found = tables(bench)
+        semilayers = [
+            Semilayer(layer.name, Sign.POSITIVE, tuple(range(half, layer.channels, 2)), bits)
+            for layer in bench.classifier.layers
+            for half in (0, 1)
+            for bits in BITS
+        ]
+        exact = exact_kl(bench, semilayers, Silent(), Journal())
+        fast = np.array([found.kl(semilayer) for semilayer in semilayers])
+        at_eight = np.array([semilayer.bits == 8 for semilayer in semilayers])
+        assert fast[at_eight] == pytest.approx(exact[at_eight], rel=0.1, abs=1e-6)
+        assert np.corrcoef(np.argsort(np.argsort(fast)), np.argsort(np.argsort(exact)))[0, 1] > 0.9
+
+    @pytest.mark.shared
+    def test_signs_on_a_trained_model(self, shared):
+        classifier = read_model(shared / "models/resnet20_cifar10.onnx", ReadOptions())
+        image = classifier.ends.image
+        options = DataOptions(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+        data = load_images(shared / "data/cifar10_search.npz", image.name, image.shape, options)
+        bench = Bench(classifier, data, Scheme.ASYMMETRIC, 2).first(24)
+        sites = classifier.sites[::6]
+        table = FastMeasurement(bench, [s.layer.name for s in sites], BITS, 0).measure(
+            Silent(), lambda: None
+        )
+        same = {bits: [] for bits in BITS}
+        for site in sites:
+            channels = range(0, site.layer.channels, 4)
+            variants = [Variant((channel,), bits) for channel in channels for bits in BITS]
+            exact = measure_variants(bench, site, variants, lambda _n: None).delta_loss
+            for variant, value in zip(variants, exact, strict=True):
+                column = table.delta_loss().column(site.layer.name, variant.bits)
+                same[variant.bits].append((column[variant.channels[0]] > 0) == (value > 0))
+        assert np.mean(same[8]) >= 0.9
+        assert np.mean(same[4]) >= 0.85
+        assert np.mean(same[2]) >= 0.7
+
+
+@pytest.fixture(scope="module")
+def bench(classifiers: dict[str, Classifier]) -> Bench:
+    """75 images: two blocks and a part."""
+    return bench_of(classifiers["projection"], 75)
+
+
+@pytest.fixture(scope="module")
+def expected(bench: Bench) -> list[bytes]:
+    return content(tables(bench))
+
+
+class TestSameBytes:
+    @pytest.mark.parametrize("threads", [1, 3])
+    def test_whatever_the_threads(self, bench, expected, threads):
+        assert content(tables(replace(bench, threads=threads))) == expected
+
+    @pytest.mark.parametrize("size", [1, 3, 32])
+    def test_whatever_the_images_in_a_run(self, bench, expected, monkeypatch, size):
+        monkeypatch.setattr(fast_module, "RUN_IMAGES", size)
+        assert content(tables(bench)) == expected
+
+    def test_whatever_the_memory(self, bench, expected):
+        assert content(tables(replace(bench, memory=1))) == expected
+
+    def test_saved_and_taken_up_again(self, bench, expected, tmp_path):
+        path = tmp_path / "moments.npz"
+        names = [layer.name for layer in bench.classifier.layers]
+        first = FastMeasurement(bench, names, BITS, 0)
+
+        def stop_after_two() -> None:
+            if first.done == 64:
+                first.save(path)
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            first.measure(Silent(), stop_after_two)
+        second = FastMeasurement(bench, names, BITS, 0)
+        second.restore(path)
+        assert second.done == 64
+        assert content(second.measure(Silent(), lambda: None)) == expected
+
+    def test_some_layers_alone(self, bench):
+        found = tables(bench, ["c2"])
+        assert list(found.moments) == ["c2"]
+        everything = tables(bench)
+        assert found.moments["c2"].first.tobytes() == everything.moments["c2"].first.tobytes()
+        assert found.moments["c2"].second.tobytes() == everything.moments["c2"].second.tobytes()
+
+
+class TestForms:
+    def test_layers_above_an_operator_without_a_rule(self, classifiers):
+        found = tables(bench_of(classifiers["erf"], 8))
+        assert set(found.missing) == {"stem", "c1"}
+        assert set(found.moments) == {"c2", "scores"}
+        assert all("Erf 'e'" in reason for reason in found.missing.values())
+
+    def test_nothing_can_be_measured(self, classifiers):
+        found = tables(bench_of(classifiers["erf"], 8), ["stem", "c1"])
+        assert set(found.missing) == {"stem", "c1"}
+        assert not found.moments
+        assert not found.delta_loss().nats
+
+    def test_labels_are_drawn_for_many_classes(self, classifiers):
+        bench = bench_of(classifiers["many"], 40, classes=20)
+        one, again, other = (tables(bench, seed=seed) for seed in (0, 0, 1))
+        assert content(one) == content(again)
+        for layer in one.moments:
+            assert one.moments[layer].first.tobytes() == other.moments[layer].first.tobytes()
+            assert one.moments[layer].second.tobytes() != other.moments[layer].second.tobytes()
+
+    def test_drawn_labels_estimate_the_fisher_matrix(self, classifiers):
+        """Over many images the drawn second moments come close to the exact KL."""
+        bench = bench_of(classifiers["many"], 1500, classes=20)
+        semilayers = [
+            Semilayer(layer.name, Sign.POSITIVE, tuple(range(layer.channels)), 8)
+            for layer in bench.classifier.layers
+        ]
+        found = tables(bench)
+        exact = exact_kl(bench, semilayers, Silent(), Journal())
+        assert [found.kl(item) for item in semilayers] == pytest.approx(exact, rel=0.25)
+
+    def test_a_fixed_batch_gives_what_a_free_one_does(self, classifiers):
+        fixed, free = (tables(bench_of(classifiers[n], 10)) for n in ("fixed-batch", "identity"))
+        for layer, moments in free.moments.items():
+            assert fixed.moments[layer].first == pytest.approx(moments.first, rel=1e-3, abs=1e-6)
+            assert fixed.moments[layer].second == pytest.approx(moments.second, rel=1e-3, abs=1e-6)
+
+
+def by_differences(
+    bench: Bench, layer: str, channels: tuple[int, ...], bits: int
+) -> tuple[float, float]:
+    """Mean first-order and half the mean Fisher term, nats."""
+    classifier = bench.classifier
+    weight = classifier.site(layer).layer.weight
+    change = np.zeros(weight.shape)
+    chosen = list(channels)
+    quantized = fake_quantize(weight, [bits] * len(weight), bench.scheme)
+    change[chosen] = quantized[chosen].astype(np.float64) - weight[chosen]
+    ends = [logits64(bench, layer, weight + sign * STEP * change) for sign in (1, -1)]
+    slope = (ends[0] - ends[1]) / (2 * STEP)  # [N, K]
+    logits = logits64(bench, layer, weight.astype(np.float64))
+    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    one = np.eye(p.shape[1])[bench.labels]
+    first = np.mean(((p - one) * slope).sum(axis=1))
+    fisher = (p * slope**2).sum(axis=1) - (p * slope).sum(axis=1) ** 2
+    return float(first), float(np.mean(fisher) / 2)
+
+
+def logits64(bench: Bench, layer: str, weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The reference evaluator's, in float64."""
+    classifier = bench.classifier
+    site = classifier.site(layer)
+    model = onnx.ModelProto()
+    model.CopyFrom(_double(classifier))
+    for tensor in model.graph.initializer:
+        if tensor.name == site.initializer:
+            stored = site.layout.to_stored(weight)
+            tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(stored), tensor.name))
+    pixels = bench.images.batch(0, len(bench.images)).astype(np.float64)
+    feeds = {classifier.ends.image.name: pixels}
+    found = ReferenceEvaluator(model).run([classifier.ends.logits], feeds)[0]
+    return np.asarray(found).reshape(len(pixels), -1)
+
+
+@cache
+def _double(classifier: Classifier) -> onnx.ModelProto:
+    model = onnx.ModelProto()
+    model.CopyFrom(classifier.proto)
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            values = numpy_helper.to_array(tensor).astype(np.float64)
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.DOUBLE
+    return model
