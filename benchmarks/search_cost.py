@@ -51,7 +51,7 @@ def main() -> None:
     known = trained(arguments.shared) | random(arguments.work)
     if arguments.job:
         name, job, number = arguments.job
-        _run(known[name], job, arguments.work / f"{name}-{job}-{number}.json")
+        _run(known[name], job, int(number), arguments.work / f"{name}-{job}-{number}.json")
         return
     _write_random_models(arguments.work)
     for name, job, number in _jobs(known):
@@ -71,7 +71,8 @@ def _jobs(known: dict[str, Case]) -> list[tuple[str, str, int]]:
     jobs += [(name, "compress", n) for name in whole for n in range(REPEATS)]
     jobs += [(name, "plain", n) for name in whole for n in range(REPEATS)]
     jobs += [(name, "signs", 0) for name, case in known.items() if case.compared]
-    jobs += [("resnet20", "fast", 0), ("resnet20", "exact", 0), ("random50", "memory", 0)]
+    jobs += [("random50", "memory", 0)]
+    jobs += [("resnet20", method, n) for n in range(REPEATS) for method in ("fast", "exact")]
     return jobs
 
 
@@ -87,14 +88,14 @@ def _write_random_models(work: Path) -> None:
             np.savez(path, x=images, y=labels)
 
 
-def _run(case: Case, job: str, target: Path) -> None:
+def _run(case: Case, job: str, number: int, target: Path) -> None:
     jobs: dict[str, Callable[[Case], dict[str, Any]]] = {
         "tables": _tables,
         "compress": _compress,
         "plain": _plain,
         "signs": _signs,
-        "fast": partial(_same_images, method=Method.FAST),
-        "exact": partial(_same_images, method=Method.EXACT),
+        "fast": partial(_same_images, method=Method.FAST, seed=number),
+        "exact": partial(_same_images, method=Method.EXACT, seed=number),
         "memory": _memory,
     }
     result = jobs[job](case)
@@ -218,9 +219,9 @@ def _signs(case: Case) -> dict[str, Any]:
     return {"signs": found, "images": case.compared}
 
 
-def _same_images(case: Case, method: Method) -> dict[str, Any]:
-    """Compression with fast or exact Δloss on the same images."""
-    settings = _settings(case, delta_loss=method, delta_loss_samples=case.compared)
+def _same_images(case: Case, method: Method, seed: int) -> dict[str, Any]:
+    """Compression with fast or exact Δloss on the same images, drawn by the seed."""
+    settings = _settings(case, delta_loss=method, delta_loss_samples=case.compared, seed=seed)
     output = Path(f"search_cost-{os.getpid()}.onnx")
     result = onnxsemi.compress(
         case.model, case.search, output=output, report_data=case.report, settings=settings
