@@ -15,6 +15,7 @@ import onnxsemi
 
 HERE = Path(__file__).parent
 LADDER = (8, 6, 4, 2)
+DROPS = (0.0, 0.5, 1.0)  # points of search accuracy at which fast and exact are compared
 BEGIN, END = "<!-- search_cost: begin -->", "<!-- search_cost: end -->"
 
 
@@ -29,7 +30,8 @@ def write_table(known: dict[str, Case], work: Path) -> None:
         f"{', '.join(map(str, LADDER))}; asymmetric; targets `hidden`; seed 0. Median of three "
         "[least, most] where a range is given."
     )
-    parts = [_passes_table(known, work), _signs_table(known, work), _single_figures(known, work)]
+    tables = (_passes_table, _signs_table, _same_images_table, _single_figures)
+    parts = [table(known, work) for table in tables]
     body = "\n\n".join([versions, *parts])
     path.write_text(f"{head}\n{body}\n{tail}", encoding="utf-8")
 
@@ -94,20 +96,34 @@ def _signs_table(known: dict[str, Case], work: Path) -> str:
     return "\n".join(lines)
 
 
+def _same_images_table(known: dict[str, Case], work: Path) -> str:
+    case, drops = known["resnet20"], [f"{drop:g}" for drop in DROPS]
+    lines = [
+        f"{case.title}, target weights smaller by, with fast and with exact Δloss of the same "
+        f"{case.delta_loss_samples} images, at a drop of search accuracy of at most "
+        f"{', '.join(drops)} points:",
+        "",
+        "| images drawn by seed | " + " | ".join(f"{d}: fast | exact" for d in drops) + " |",
+        "|" + "---|" * (1 + 2 * len(DROPS)),
+    ]
+    both = [_read(work, "resnet20", method) for method in ("fast", "exact")]
+    found = np.array([[r["at_drops"] for r in runs] for runs in both])  # [2, seeds, drops]
+    for seed, pair in enumerate(found.transpose(1, 2, 0)):
+        lines.append(f"| {seed} | " + " | ".join(f"{v:.2%}" for v in pair.flatten()) + " |")
+    change = 100 * (found[0] - found[1])
+    error = change.std(axis=0, ddof=1) / np.sqrt(len(change))
+    means = [f"{m:+.2f} ± {e:.2f}" for m, e in zip(change.mean(axis=0), error, strict=True)]
+    cells = " | ".join(f"{mean} | " for mean in means)
+    lines.append(f"| fast less exact, points: mean ± standard error | {cells} |")
+    return "\n".join(lines)
+
+
 def _single_figures(known: dict[str, Case], work: Path) -> str:
     lines = []
     for name, case in known.items():
-        pairs = zip(*(_read(work, name, method) for method in ("fast", "exact")), strict=False)
-        for seed, (fast, exact) in enumerate(pairs):
-            changes = [r["reported"][0] for r in (fast, exact)]
-            lines.append(
-                f"- {case.title}, Δloss from {case.compared} images drawn by seed {seed}: targets "
-                f"smaller by {fast['targets']:.2%} with fast, {exact['targets']:.2%} with exact "
-                f"Δloss; report {changes[0]:+.2f} and {changes[1]:+.2f}."
-            )
         lines += [
             f"- {case.title}: peak memory of `compress` on {r['total']:,} search images with "
-            f"`--max-memory 3GB`: {r['peak_bytes'] / 2**30:.2f} GiB ({r['trials']} trials; "
+            f"`--max-memory 2.75GB`: {r['peak_bytes'] / 1e9:.2f} GB ({r['trials']} trials; "
             f"{r['stop']})."
             for r in _read(work, name, "memory")
         ]

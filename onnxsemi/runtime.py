@@ -7,6 +7,8 @@ inside one session that held only at full optimisation (ONNX Runtime 1.32, ResNe
 
 import os
 import tempfile
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,9 @@ from onnxsemi.errors import ModelError, first_line
 # ONNX Runtime never folds a DequantizeLinear by itself: it keeps it for integer kernels that a
 # weights-only file does not use, and the Conv loses its constant, blocked-layout weight.
 _FOLD_DEQUANTIZE = "session.disable_quant_qdq"
+# By default every session keeps the memory of its widest tensors to itself, for its next run: a
+# ResNet-50 cut into 17 sessions then held 3.3 GB, where one allocator for all takes 2.1 GB.
+_SHARED_MEMORY = "session.use_env_allocators"
 _QUIET = 4  # ONNX Runtime's severity: fatal only; what it refuses is raised, not printed
 _CPU = ["CPUExecutionProvider"]
 _REFUSALS: tuple[type[Exception], ...] = (
@@ -74,8 +79,10 @@ class Session:
         Raises:
             ModelError: If ONNX Runtime refuses the model.
         """
+        _share_memory()
         options = _options()
         options.add_session_config_entry(_FOLD_DEQUANTIZE, "1")
+        options.add_session_config_entry(_SHARED_MEMORY, "1")
         options.graph_optimization_level = (
             ort.GraphOptimizationLevel.ORT_ENABLE_ALL
             if optimize
@@ -117,6 +124,16 @@ def fold(model: bytes) -> bytes:
         except _REFUSALS as error:
             raise ModelError(f"ONNX Runtime refuses the model: {first_line(error)}") from error
         return target.read_bytes()
+
+
+@cache
+def _share_memory() -> None:
+    """Give the process one allocator for all sessions that ask for it."""
+    where = ort.OrtMemoryInfo(
+        "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
+    )
+    with suppress(*_REFUSALS):  # whoever uses this library has made one already
+        ort.create_and_register_allocator(where, None)
 
 
 def _options() -> ort.SessionOptions:
