@@ -244,7 +244,7 @@ class TestSame:
     def test_head_that_is_no_object(self, unfinished: Path, text: str) -> None:
         (unfinished / "run.json").write_text(text)
         with (
-            pytest.raises(RunError, match=r"run\.json: cannot be read; start a new run"),
+            pytest.raises(RunError, match=r"run\.json: cannot be read; delete the folder"),
             open_run(unfinished, MADE_OF, resume=True),
         ):
             pass
@@ -289,7 +289,7 @@ class TestSame:
         (unfinished / "run.json").write_bytes(text)
         before = content(unfinished)
         with (
-            pytest.raises(RunError, match=r"run\.json: cannot be read; start a new run"),
+            pytest.raises(RunError, match=r"run\.json: cannot be read; delete the folder"),
             open_run(unfinished, MADE_OF, resume=True),
         ):
             pass

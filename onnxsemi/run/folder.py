@@ -137,12 +137,17 @@ def _check_same(path: Path, identity: Identity) -> None:
     except (OSError, ValueError):
         before = None
     if not isinstance(before, dict):
-        raise RunError(f"{head}: cannot be read; start a new run")
+        raise RunError(
+            f"{head}: cannot be read; delete the folder or choose another --run to start anew"
+        )
     now = json.loads(json.dumps({"schema": SCHEMA, **identity}))
     changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     if changed:
         shown = "; ".join(_difference(name, before.get(name), now.get(name)) for name in changed)
-        raise RunError(f"{path}: this run was made of something else: {shown}; start a new run")
+        raise RunError(
+            f"{path}: this run was made of something else: {shown}; "
+            "delete the folder or choose another --run to start anew"
+        )
 
 
 def _difference(name: str, before: object, now: object) -> str:

@@ -95,7 +95,8 @@ class Journal:
         if (line["ask"], line["of"]) != (kind, asked):
             raise RunError(
                 f"{self._path}: was not written by this run, which asks for a {kind!r} where it "
-                f"has a {line['ask']!r} of something else; start a new run"
+                f"has a {line['ask']!r} of something else; delete the folder or choose another "
+                "--run to start anew"
             )
         self.recalled += 1
         self._seconds += float(line["seconds"])
@@ -117,7 +118,10 @@ class Journal:
             except (ValueError, KeyError, TypeError):
                 intact = False
             if not intact:
-                raise RunError(f"{path}: line {number} is damaged; start a new run")
+                raise RunError(
+                    f"{path}: line {number} is damaged; delete it and all lines behind it, and "
+                    "--resume goes on from there"
+                )
             self._lines.append(entry)
 
     def _append(self, line: dict[str, Any]) -> None:
