@@ -243,7 +243,7 @@ def _memory(case: Case) -> dict[str, Any]:
         search_samples=1000,
         delta_loss_samples=512,
         max_memory=parse_memory("2.75GB"),
-        run=RunOptions(time_budget=900),
+        run=RunOptions(time_budget=1500),
     )
     output = Path(f"search_cost-{os.getpid()}.onnx")
     result = onnxsemi.compress(

@@ -21,8 +21,8 @@ from onnxsemi.errors import ModelError, first_line
 # ONNX Runtime never folds a DequantizeLinear by itself: it keeps it for integer kernels that a
 # weights-only file does not use, and the Conv loses its constant, blocked-layout weight.
 _FOLD_DEQUANTIZE = "session.disable_quant_qdq"
-# By default every session keeps the memory of its widest tensors to itself, for its next run: a
-# ResNet-50 cut into 17 sessions then held 3.3 GB, where one allocator for all takes 2.1 GB.
+# A session keeps the memory of its widest tensors for its next run, until it is dropped: those of
+# a ResNet-50 cut into 17 held 3.3 GB, and 2.1 GB with one allocator for all, which stays for good.
 _SHARED_MEMORY = "session.use_env_allocators"
 _QUIET = 4  # ONNX Runtime's severity: fatal only; what it refuses is raised, not printed
 _CPU = ["CPUExecutionProvider"]
@@ -69,20 +69,23 @@ def load_session(
 class Session:
     """One single-threaded ONNX Runtime session on the CPU; safe to run from several threads."""
 
-    def __init__(self, model: bytes, *, optimize: bool = True) -> None:
+    def __init__(self, model: bytes, *, optimize: bool = True, shared: bool = False) -> None:
         """Load a serialized model.
 
         Args:
             model: Serialized ONNX ModelProto.
             optimize: Full graph optimisation; ``False`` runs the graph exactly as written.
+            shared: Take memory from one allocator for all such sessions: for sessions that live
+                side by side and run in turn.
 
         Raises:
             ModelError: If ONNX Runtime refuses the model.
         """
-        _share_memory()
         options = _options()
         options.add_session_config_entry(_FOLD_DEQUANTIZE, "1")
-        options.add_session_config_entry(_SHARED_MEMORY, "1")
+        if shared:
+            _share_memory()
+            options.add_session_config_entry(_SHARED_MEMORY, "1")
         options.graph_optimization_level = (
             ort.GraphOptimizationLevel.ORT_ENABLE_ALL
             if optimize
@@ -128,7 +131,7 @@ def fold(model: bytes) -> bytes:
 
 @cache
 def _share_memory() -> None:
-    """Give the process one allocator for all sessions that ask for it."""
+    """Register the process's allocator for sessions that ask for it."""
     where = ort.OrtMemoryInfo(
         "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
     )

@@ -53,11 +53,17 @@ class Bench:
         """Bytes that may still be taken."""
         return UNBOUNDED if self.memory == UNBOUNDED else max(0, self.memory - resident())
 
-    def rows(self, most: int) -> int:
-        """Images in one run: at most ``most``, fewer where memory is short. Changes no result."""
+    def rows(self, most: int, free: int | None = None) -> int:
+        """Images in one run: at most ``most``, fewer where memory is short. Changes no result.
+
+        Args:
+            most: As many as there is a use for.
+            free: Bytes of which half may be taken; what is free unless given.
+        """
         if self.memory == UNBOUNDED:
             return most
-        return max(1, min(most, self.free // (2 * self.threads * self._row_bytes)))
+        bytes_free = self.free if free is None else free
+        return max(1, min(most, bytes_free // (2 * self.threads * self._row_bytes)))
 
     def forward(self, model: onnx.ModelProto) -> Float32Array:
         """Logits of a model of the same form over all images: float32[N, K]."""

@@ -34,7 +34,11 @@ class Chain:
         self._sessions: list[Session] = []
         self._tried: tuple[BitPlan, dict[int, Session]] | None = None
         rows = [shapes[segment.source] for segment in self._segments[1:]]
-        self._kept = _Activations(rows, len(bench.images), bench.free // 2)
+        # once and for all: the sessions do not give back what their runs have taken
+        weights = sum(site.layer.weight.nbytes for site in bench.classifier.sites)
+        free = max(0, bench.free - 2 * weights)  # as they are, and as the kernels pack them
+        self._size = bench.classifier.ends.image.batch or bench.rows(RUN_IMAGES, free)
+        self._kept = _Activations(rows, len(bench.images), free // 2)
 
     def keep(self, plan: BitPlan) -> None:
         """Make a plan the current one; its sessions are loaded when they are needed."""
@@ -64,8 +68,8 @@ class Chain:
         changed = self._changed(plan)
         first = min(changed, default=len(self._segments) - 1)
         sessions = [changed.get(i, session) for i, session in enumerate(self._sessions)]
-        size = self._bench.classifier.ends.image.batch or self._bench.rows(RUN_IMAGES)
-        runs = [images[start : start + size] for start in range(0, len(images), size)]
+        starts = range(0, len(images), self._size)
+        runs = [images[start : start + self._size] for start in starts]
 
         def run(chosen: Int64Array) -> Float32Array:
             tensor = self._entering(first, chosen)
@@ -119,7 +123,7 @@ class Chain:
             layer: fake_quantize(classifier.site(layer).layer.weight, plan.bits[layer], scheme)
             for layer in segment.layers
         }
-        return Session(segment_model(classifier, segment, weights))
+        return Session(segment_model(classifier, segment, weights), shared=True)
 
 
 class _Activations:
