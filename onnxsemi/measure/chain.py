@@ -36,7 +36,8 @@ class Chain:
         rows = [shapes[segment.source] for segment in self._segments[1:]]
         # once and for all: the sessions do not give back what their runs have taken
         weights = sum(site.layer.weight.nbytes for site in bench.classifier.sites)
-        free = max(0, bench.free - 2 * weights)  # as they are, and as the kernels pack them
+        # of the current plan and of the one tried; as they are, and as the kernels pack them
+        free = max(0, bench.free - 4 * weights)
         self._size = bench.classifier.ends.image.batch or bench.rows(RUN_IMAGES, free)
         self._kept = _Activations(rows, len(bench.images), free // 2)
 
