@@ -1,5 +1,6 @@
 """How much memory may be used: parsed from what the user says, or half of what is free."""
 
+import ctypes
 import re
 import sys
 
@@ -32,5 +33,17 @@ def default_memory() -> int:
 
 
 def resident() -> int:
-    """Bytes that this process holds in memory now."""
+    """Bytes that this process holds in memory, once what it has freed is given back."""
+    _give_back()
     return int(psutil.Process().memory_info().rss)
+
+
+def _give_back() -> None:
+    """Make glibc return what it keeps of freed memory: 0.3 GB after a pass of a ResNet-50.
+
+    Does nothing with another C library.
+    """
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)

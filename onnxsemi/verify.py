@@ -18,28 +18,25 @@ import onnx
 from onnx import checker, numpy_helper
 
 from onnxsemi.arrays import Float32Array
-from onnxsemi.data.images import ImageSet
 from onnxsemi.errors import VerificationError, first_line
-from onnxsemi.measure.shards import padded
-from onnxsemi.model.classifier import Classifier
+from onnxsemi.measure.bench import Bench
+from onnxsemi.measure.shards import padded, shards
 from onnxsemi.model.expose import only_outputs, with_outputs
 from onnxsemi.model.targets import Site
 from onnxsemi.runtime import Session
 
 TOLERANCE = 1e-5
 CHECKED_IMAGES = 32
+RUN_IMAGES = 4  # as the tensors of a graph that is not optimised are many
 
 
-def verify(
-    path: Path, classifier: Classifier, simulated: onnx.ModelProto, images: ImageSet
-) -> None:
+def verify(path: Path, bench: Bench, simulated: onnx.ModelProto) -> None:
     """Compare a written file with the model that was measured.
 
     Args:
         path: The written file.
-        classifier: The float model that it was made from.
+        bench: The float model that it was made from, and images; the first few are used.
         simulated: The float graph with fake-quantized weights.
-        images: Images laid out for the model; the first few are used.
 
     Raises:
         VerificationError: With what differs and where.
@@ -52,9 +49,9 @@ def verify(
     expected = {t.name: t for t in simulated.graph.initializer}
     _compare_weights(
         written,
-        {s: numpy_helper.to_array(expected[s.initializer]) for s in classifier.sites},
+        {s: numpy_helper.to_array(expected[s.initializer]) for s in bench.classifier.sites},
     )
-    _compare_outputs(written, simulated, classifier, images)
+    _compare_outputs(written, simulated, bench)
 
 
 def _compare_weights(written: onnx.ModelProto, expected: Mapping[Site, Float32Array]) -> None:
@@ -80,17 +77,12 @@ def _weight_input(nodes: Mapping[str, onnx.NodeProto], site: Site) -> str:
     return str(inputs.pop())
 
 
-def _compare_outputs(
-    written: onnx.ModelProto, simulated: onnx.ModelProto, classifier: Classifier, images: ImageSet
-) -> None:
-    ends = classifier.ends
-    count = min(ends.image.batch or CHECKED_IMAGES, len(images))
-    feeds = {ends.image.name: padded(images.batch(0, count), ends.image.batch)}
-    names = dict.fromkeys((ends.logits, ends.output))
+def _compare_outputs(written: onnx.ModelProto, simulated: onnx.ModelProto, bench: Bench) -> None:
+    ends = bench.classifier.ends
+    names = list(dict.fromkeys((ends.logits, ends.output)))
     for optimize in (False, True):
         found, wanted = (
-            Session(with_outputs(model, names).SerializeToString(), optimize=optimize).run(feeds)
-            for model in (written, simulated)
+            _outputs(model, names, bench, optimize=optimize) for model in (written, simulated)
         )
         for name in names:
             difference = float(np.abs(found[name] - wanted[name]).max(initial=0.0))
@@ -100,6 +92,20 @@ def _compare_outputs(
                     f"{name!r} differs from the measured model by {difference:.3g} "
                     f"(largest magnitude {largest:.3g}, optimisation {'on' if optimize else 'off'})"
                 )
+
+
+def _outputs(
+    model: onnx.ModelProto, names: list[str], bench: Bench, *, optimize: bool
+) -> dict[str, Float32Array]:
+    """Each output on the first images, flattened: few at a time, as the memory allows."""
+    image = bench.classifier.ends.image
+    count = min(image.batch or CHECKED_IMAGES, len(bench.images))
+    session = Session(with_outputs(model, names).SerializeToString(), optimize=optimize)
+    runs = [
+        session.run({image.name: padded(bench.images.batch(run.start, run.stop), image.batch)})
+        for run in shards(count, image.batch, bench.rows(RUN_IMAGES))
+    ]
+    return {name: np.concatenate([run[name].ravel() for run in runs]) for name in names}
 
 
 def _same_bits(left: Float32Array, right: Float32Array) -> bool:

@@ -1,5 +1,7 @@
 """The verifier: an honest file passes, and every change to it is found."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -16,6 +18,7 @@ from onnxsemi.model.targets import TargetPolicy
 from onnxsemi.pipeline.write import write_verified
 from onnxsemi.plan import BitPlan
 from onnxsemi.quantizer.affine import Scheme
+from onnxsemi.runtime import Session
 from onnxsemi.verify import verify
 
 
@@ -27,7 +30,8 @@ class Case:
         self.classifier = read_model(path, ReadOptions(targets=TargetPolicy.CONV))
         image = self.classifier.ends.image
         noise = save_noise(folder / "noise.npz", count=20, seed=1)
-        self.images = load_images(noise, image.name, image.shape)
+        images = load_images(noise, image.name, image.shape)
+        self.bench = Bench(self.classifier, images, Scheme.ASYMMETRIC, 1)
         plan = BitPlan.uniform(self.classifier.layers, 6)
         for layer in self.classifier.layers:
             plan = plan.with_bits(layer.name, range(0, layer.channels, 2), 3)
@@ -38,7 +42,7 @@ class Case:
     def verify(self, model, folder):
         path = folder / "written.onnx"
         onnx.save(model, path)
-        verify(path, self.classifier, self.simulated, self.images)
+        verify(path, self.bench, self.simulated)
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +171,29 @@ def test_an_honest_file_passes(case, tmp_path):
     case.verify(case.model, tmp_path)
 
 
+def test_short_memory_runs_image_by_image_and_finds_the_same(case, tmp_path, monkeypatch):
+    tight = replace(case.bench, memory=1)
+    assert tight.rows(8) == 1
+    sizes = []
+    original = Session.run
+
+    def run(session, feeds):
+        sizes.extend(len(rows) for rows in feeds.values())
+        return original(session, feeds)
+
+    monkeypatch.setattr(Session, "run", run)
+    path = tmp_path / "written.onnx"
+    onnx.save(case.model, path)
+    verify(path, tight, case.simulated)
+    assert set(sizes) == {1}
+    model = onnx.ModelProto()
+    model.CopyFrom(case.model)
+    change_a_bias(model)
+    onnx.save(model, path)
+    with pytest.raises(VerificationError):
+        verify(path, tight, case.simulated)
+
+
 @pytest.mark.parametrize("mutate", MUTATIONS, ids=lambda function: function.__name__)
 def test_every_mutation_is_found(case, tmp_path, mutate):
     model = onnx.ModelProto()
@@ -188,7 +215,7 @@ def test_a_truncated_file_is_found(case, tmp_path):
     path = tmp_path / "written.onnx"
     path.write_bytes(case.model.SerializeToString()[:-700])
     with pytest.raises(VerificationError):
-        verify(path, case.classifier, case.simulated, case.images)
+        verify(path, case.bench, case.simulated)
 
 
 def test_a_file_that_fails_is_not_left_behind_and_the_old_one_stays(case, tmp_path, monkeypatch):
@@ -200,8 +227,7 @@ def test_a_file_that_fails_is_not_left_behind_and_the_old_one_stays(case, tmp_pa
     monkeypatch.setattr("onnxsemi.pipeline.write.emit", dishonest)
     output = tmp_path / "small.onnx"
     output.write_bytes(b"precious")
-    bench = Bench(case.classifier, case.images, Scheme.ASYMMETRIC, 1)
     with pytest.raises(VerificationError):
-        write_verified(bench, case.plan, output)
+        write_verified(case.bench, case.plan, output)
     assert [path.name for path in tmp_path.iterdir()] == ["small.onnx"]
     assert output.read_bytes() == b"precious"

@@ -9,7 +9,6 @@ from onnxsemi.data.images import ImageSet
 from onnxsemi.data.load import Data, DataOptions, load_images
 from onnxsemi.errors import DataError, PlanError
 from onnxsemi.measure.bench import Bench
-from onnxsemi.measure.forward import forward
 from onnxsemi.measure.metrics import hits
 from onnxsemi.measure.paired import Paired
 from onnxsemi.measure.shards import worker_threads
@@ -65,8 +64,8 @@ def apply(
     else:
         loaded = load_images(data, image.name, image.shape, data_options)
         has_labels, images = loaded.labels is not None, loaded
-    bench = Bench(classifier, labelled(images, classifier, workers), scheme, workers)
-    before = forward(classifier.proto, classifier.ends, bench.images, workers)
+    bench = labelled(Bench(classifier, images, scheme, workers))
+    before = bench.forward(classifier.proto)
     after = write_verified(bench, bits, Path(output))
     paired = Paired.of(hits(before, bench.labels), hits(after, bench.labels))
     return ApplyResult(

@@ -1,7 +1,7 @@
 """Model and data read, checked against each other, and kept apart by what they are for."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,7 +10,6 @@ from onnxsemi.data.load import Data, load_images
 from onnxsemi.data.sample import refuse_overlap, split, stratified
 from onnxsemi.errors import DataError, SettingsError
 from onnxsemi.measure.bench import Bench
-from onnxsemi.measure.forward import forward
 from onnxsemi.memory import default_memory, resident
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.read import read_model
@@ -78,10 +77,12 @@ def prepare(
     """
     classifier = read_model(model, settings.model)
     _check_patterns(classifier, settings)
-    image, threads = classifier.ends.image, settings.worker_threads
+    image = classifier.ends.image
     searched = load_images(data, image.name, image.shape, settings.data)
     has_labels = searched.labels is not None
-    searched = labelled(searched, classifier, threads)
+    memory = _memory(settings)
+    bench = Bench(classifier, searched, settings.scheme, settings.worker_threads, memory)
+    searched = labelled(bench).images
     if report_data is None:
         searched, report = split(searched, settings.report_fraction, settings.seed)
     else:
@@ -91,28 +92,26 @@ def prepare(
                 f"{searched.name} and {report.name}: one has labels, the other has none; "
                 "give both or neither"
             )
-        report = labelled(report, classifier, threads)
+        report = labelled(replace(bench, images=report)).images
         refuse_overlap(searched, report)
     searched = _sample(searched, settings.search_samples, settings.seed)
     delta_loss = _sample(searched, settings.delta_loss_images, settings.seed)
-    memory = _memory(settings)
     return Prepared(classifier, searched, delta_loss, report, has_labels, settings, memory)
 
 
-def labelled(images: ImageSet, classifier: Classifier, threads: int) -> ImageSet:
-    """The images with checked labels; without labels, with the float model's own answers.
+def labelled(bench: Bench) -> Bench:
+    """The same with checked labels; without labels, with the float model's own answers.
 
     Raises:
         DataError: If a label is no class of the model.
         ModelError: If the model cannot run the images.
     """
-    proto, ends = classifier.proto, classifier.ends
+    images, proto = bench.images, bench.classifier.proto
     if images.labels is None:
-        answers = forward(proto, ends, images, threads).argmax(axis=1)
-        return images.with_labels(answers.astype(np.int64))
-    first = images.select(np.zeros(1, np.int64))
-    images.check_labels(forward(proto, ends, first, threads).shape[1])
-    return images
+        answers = bench.forward(proto).argmax(axis=1)
+        return replace(bench, images=images.with_labels(answers.astype(np.int64)))
+    images.check_labels(bench.first(1).forward(proto).shape[1])
+    return bench
 
 
 def _sample(images: ImageSet, count: int | None, seed: int) -> ImageSet:

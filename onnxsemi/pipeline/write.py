@@ -86,7 +86,7 @@ def _verified(bench: Bench, plan: BitPlan, output: Path) -> Iterator[Path]:
     simulated = simulate(classifier, plan, bench.scheme)
     with whole_file(output) as scratch:
         scratch.write_bytes(model.SerializeToString(deterministic=True))
-        verify(scratch, classifier, simulated, bench.images)
+        verify(scratch, bench, simulated)
         yield scratch
 
 
