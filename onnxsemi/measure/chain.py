@@ -12,6 +12,7 @@ from onnxsemi.arrays import BoolArray, Float32Array, Int64Array
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.forward import finite_logits, logit_rows
 from onnxsemi.measure.shards import padded, workers
+from onnxsemi.memory import give_back
 from onnxsemi.model.rows import row_shapes
 from onnxsemi.model.segments import Segment, find_segments, segment_model
 from onnxsemi.plan import BitPlan
@@ -36,8 +37,9 @@ class Chain:
         rows = [shapes[segment.source] for segment in self._segments[1:]]
         # once and for all: the sessions do not give back what their runs have taken
         weights = sum(site.layer.weight.nbytes for site in bench.classifier.sites)
-        # of the current plan and of the one tried; as they are, and as the kernels pack them
-        free = max(0, bench.free - 4 * weights)
+        # of the current plan, the one tried and the best one, which is written and verified: as
+        # they are, and as the kernels pack them
+        free = max(0, bench.free - 6 * weights)
         self._size = bench.classifier.ends.image.batch or bench.rows(RUN_IMAGES, free)
         self._kept = _Activations(rows, len(bench.images), free // 2)
 
@@ -109,6 +111,8 @@ class Chain:
         """Sessions of the segments in which a plan differs from the current one."""
         if self._tried is None or self._tried[0] is not plan:
             places = [i for i, segment in enumerate(self._segments) if self._differs(segment, plan)]
+            self._tried = None
+            give_back()
             self._tried = (plan, {i: self._session(self._segments[i], plan) for i in places})
         return self._tried[1]
 
