@@ -239,6 +239,7 @@ def save_then_ctrl_c(measurement, path):
     save(measurement, path)
     os.kill(os.getpid(), signal.SIGINT)
 FastMeasurement.save = save_then_ctrl_c
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 app()
 """
 
