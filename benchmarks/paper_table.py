@@ -147,7 +147,7 @@ def _measured(case: Case, prepared: Prepared, plan: BitPlan, output: Path) -> di
     if plan == plan.all_float():
         after, size = before, {"targets": 0.0, "file": 0.0}
     else:
-        after = write_verified(bench, plan, output)
+        after = write_verified(bench, plan, output, prepared.settings.profile)
         measured = sizes(case.model, output, prepared.classifier, plan)
         size = {"targets": measured.targets, "file": measured.file}
     report = Paired.of(hits(before, bench.labels), hits(after, bench.labels))

@@ -9,6 +9,7 @@ from onnxsemi import __about__
 from onnxsemi.bitwidth import ladder
 from onnxsemi.data.images import ImageSet, Normalization
 from onnxsemi.data.load import DataOptions, Preset, load_images
+from onnxsemi.emit.profile import Profile
 from onnxsemi.errors import (
     AccuracyError,
     BudgetError,
@@ -58,6 +59,7 @@ __all__ = [
     "Pin",
     "PlanError",
     "Preset",
+    "Profile",
     "Progress",
     "ReadOptions",
     "RunError",

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from onnxsemi.data.load import Preset
+from onnxsemi.emit.profile import Profile
 from onnxsemi.model.targets import TargetPolicy
 from onnxsemi.quantizer.affine import Scheme
 from onnxsemi.search.ranking import Order
@@ -20,6 +21,15 @@ _RUN = "Run"
 ModelFile = Annotated[Path, typer.Argument(help="The float ONNX model, opset 7 or newer.")]
 OutFile = Annotated[
     Path, typer.Option("--out", "-o", help="Where to write. It appears only once it is verified.")
+]
+ProfileName = Annotated[
+    Profile,
+    typer.Option(
+        help="Form of the file. qdq: bit-packed weights behind DequantizeLinear, full speed with "
+        "onnxsemi.load_session; fast: behind plain arithmetic, full speed in any session; native: "
+        "ONNX's own types of 2 and 4 bits (opset 25 and 21); nodes: one node a semilayer; fake: "
+        "float32 weights on the grid, no smaller, for importers that take nothing else.",
+    ),
 ]
 DataPath = Annotated[
     Path,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from onnxsemi.emit.profile import Profile
 from onnxsemi.emit.stored import InspectedLayer
 from onnxsemi.measure.agreement import Agreement
 from onnxsemi.measure.paired import Paired
@@ -18,16 +19,25 @@ class Sizes:
 
     Attributes:
         targets: The paper's ratio: bits of the target weights.
-        model: Bits of all float32 values of the model, scales and zero points counted.
+        model: Bytes of all float32 values of the model against the payload of the file.
         file: Bytes of the file.
         bytes_before: Bytes of the float file, external data included.
         bytes_after: Bytes of the written file.
+        payload_bytes: Bytes that its values take: codes, scales, zero points, what stays float32.
+        gzip_bytes: Bytes of the written file after gzip.
     """
 
     targets: float
     model: float
     bytes_before: int
     bytes_after: int
+    payload_bytes: int
+    gzip_bytes: int
+
+    @property
+    def overhead(self) -> float:
+        """Bytes of the file beyond its payload, as a share of the payload."""
+        return self.bytes_after / self.payload_bytes - 1
 
     @property
     def file(self) -> float:
@@ -81,6 +91,7 @@ class CompressResult:
     Attributes:
         output: The written ONNX file.
         plan_file: The written plan.
+        profile: Form of the file.
         plan: Bits of every target channel.
         chosen: The point of the trajectory that was written.
         trajectory: Everything that the search did.
@@ -96,6 +107,7 @@ class CompressResult:
 
     output: Path
     plan_file: Path
+    profile: Profile
     plan: BitPlan
     chosen: Point
     trajectory: Trajectory
@@ -115,6 +127,7 @@ class ApplyResult:
 
     Attributes:
         output: The written ONNX file.
+        profile: Form of the file.
         plan: Bits of every target channel.
         sizes: How much smaller the model became.
         report: Float against compressed, or None if no data were given.
@@ -122,6 +135,7 @@ class ApplyResult:
     """
 
     output: Path
+    profile: Profile
     plan: BitPlan
     sizes: Sizes
     report: Paired | None
@@ -160,6 +174,8 @@ class InspectResult:
         file_bytes: Size of the file.
         properties: What onnxsemi wrote into the file about it; empty for other files.
         layers: Weighted layers in graph order.
+        float_bytes: Bytes of float32 values outside quantized layers; 0 for other files.
+        shared_bytes: Bytes of structure that layers share; 0 for other files.
     """
 
     path: Path
@@ -168,3 +184,5 @@ class InspectResult:
     file_bytes: int
     properties: dict[str, str]
     layers: tuple[InspectedLayer, ...]
+    float_bytes: int
+    shared_bytes: int

@@ -26,7 +26,7 @@ _FOLD_DEQUANTIZE = "session.disable_quant_qdq"
 _SHARED_MEMORY = "session.use_env_allocators"
 _QUIET = 4  # ONNX Runtime's severity: fatal only; what it refuses is raised, not printed
 _CPU = ["CPUExecutionProvider"]
-_REFUSALS: tuple[type[Exception], ...] = (
+REFUSALS: tuple[type[Exception], ...] = (
     RuntimeError,
     ValueError,
     *(
@@ -62,7 +62,7 @@ def load_session(
     options.add_session_config_entry(_FOLD_DEQUANTIZE, "1")
     try:
         return ort.InferenceSession(os.fspath(path), options, providers or _CPU)
-    except _REFUSALS as error:
+    except REFUSALS as error:
         raise ModelError(f"{path}: ONNX Runtime refuses it: {first_line(error)}") from error
 
 
@@ -81,7 +81,7 @@ class Session:
         Raises:
             ModelError: If ONNX Runtime refuses the model.
         """
-        options = _options()
+        options = single_threaded()
         options.add_session_config_entry(_FOLD_DEQUANTIZE, "1")
         if shared:
             _share_memory()
@@ -93,7 +93,7 @@ class Session:
         )
         try:
             self._session = ort.InferenceSession(model, options, _CPU)
-        except _REFUSALS as error:
+        except REFUSALS as error:
             raise ModelError(f"ONNX Runtime refuses the model: {first_line(error)}") from error
         self.inputs = tuple(entry.name for entry in self._session.get_inputs())
         self.outputs = tuple(output.name for output in self._session.get_outputs())
@@ -106,7 +106,7 @@ class Session:
         """
         try:
             values = self._session.run(None, feeds)
-        except _REFUSALS as error:
+        except REFUSALS as error:
             raise ModelError(f"ONNX Runtime cannot run the model: {first_line(error)}") from error
         return dict(zip(self.outputs, map(np.asarray, values), strict=True))
 
@@ -117,14 +117,14 @@ def fold(model: bytes) -> bytes:
     Raises:
         ModelError: If ONNX Runtime refuses the model.
     """
-    options = _options()
+    options = single_threaded()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     with tempfile.TemporaryDirectory(prefix="onnxsemi-") as folder:
         target = Path(folder) / "folded.onnx"
         options.optimized_model_filepath = str(target)
         try:
             ort.InferenceSession(model, options, _CPU)
-        except _REFUSALS as error:
+        except REFUSALS as error:
             raise ModelError(f"ONNX Runtime refuses the model: {first_line(error)}") from error
         return target.read_bytes()
 
@@ -135,11 +135,12 @@ def _share_memory() -> None:
     where = ort.OrtMemoryInfo(
         "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
     )
-    with suppress(*_REFUSALS):  # whoever uses this library has made one already
+    with suppress(*REFUSALS):  # whoever uses this library has made one already
         ort.create_and_register_allocator(where, None)
 
 
-def _options() -> ort.SessionOptions:
+def single_threaded() -> ort.SessionOptions:
+    """Options of a quiet session on one thread."""
     options = ort.SessionOptions()
     options.log_severity_level = _QUIET
     options.intra_op_num_threads = 1

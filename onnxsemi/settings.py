@@ -8,6 +8,7 @@ from enum import StrEnum
 from onnxsemi.bitwidth import is_bitwidth
 from onnxsemi.choices import choice
 from onnxsemi.data.load import DataOptions
+from onnxsemi.emit.profile import Profile
 from onnxsemi.errors import SettingsError
 from onnxsemi.measure.shards import worker_threads
 from onnxsemi.model.read import ReadOptions
@@ -107,6 +108,7 @@ class Settings:
         model: Which layers and which output to take.
         data: Preprocessing of the images.
         scheme: The quantizer's scheme.
+        profile: Form of the written file.
         pins: Layers whose bitwidths are given.
         delta_loss: How Δloss is measured.
         kl: How the KL of semilayers is measured.
@@ -127,6 +129,7 @@ class Settings:
     model: ReadOptions = field(default_factory=ReadOptions)
     data: DataOptions = field(default_factory=DataOptions)
     scheme: Scheme = Scheme.ASYMMETRIC
+    profile: Profile = Profile.QDQ
     pins: tuple[Pin, ...] = ()
     delta_loss: Method = Method.FAST
     kl: Method = Method.FAST
@@ -141,6 +144,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scheme", choice(Scheme, self.scheme))
+        object.__setattr__(self, "profile", choice(Profile, self.profile))
         object.__setattr__(self, "delta_loss", choice(Method, self.delta_loss))
         object.__setattr__(self, "kl", choice(Method, self.kl))
         worker_threads(self.threads)

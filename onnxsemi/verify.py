@@ -10,7 +10,8 @@ plan's fake-quantized weights:
    the order of float32 sums that an optimiser chooses.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,11 @@ from onnx import checker, numpy_helper
 from onnxsemi.arrays import Float32Array
 from onnxsemi.errors import VerificationError, first_line
 from onnxsemi.measure.bench import Bench
+from onnxsemi.measure.evaluator import simulate
 from onnxsemi.measure.shards import padded, shards
 from onnxsemi.model.expose import only_outputs, with_outputs
 from onnxsemi.model.targets import Site
+from onnxsemi.plan import BitPlan
 from onnxsemi.runtime import Session
 
 TOLERANCE = 1e-5
@@ -30,13 +33,13 @@ CHECKED_IMAGES = 32
 RUN_IMAGES = 4  # as the tensors of a graph that is not optimised are many
 
 
-def verify(path: Path, bench: Bench, simulated: onnx.ModelProto) -> None:
+def verify(path: Path, bench: Bench, plan: BitPlan) -> None:
     """Compare a written file with the model that was measured.
 
     Args:
         path: The written file.
         bench: The float model that it was made from, and images; the first few are used.
-        simulated: The float graph with fake-quantized weights.
+        plan: Bits of every target channel.
 
     Raises:
         VerificationError: With what differs and where.
@@ -46,35 +49,62 @@ def verify(path: Path, bench: Bench, simulated: onnx.ModelProto) -> None:
     except (checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise VerificationError(f"{path}: not valid ONNX: {first_line(error)}") from error
     written = onnx.load_model(path)
-    expected = {t.name: t for t in simulated.graph.initializer}
-    _compare_weights(
-        written,
-        {s: numpy_helper.to_array(expected[s.initializer]) for s in bench.classifier.sites},
-    )
+    simulated = simulate(bench.classifier, plan, bench.scheme)
+    constants = {t.name: t for t in simulated.graph.initializer}
+    expected: dict[str, _Expected] = {}
+    for site in bench.classifier.sites:
+        weight = numpy_helper.to_array(constants[site.initializer])
+        expected |= _expected(written, site, plan.bits[site.layer.name], weight)
+    _compare_weights(written, expected)
     _compare_outputs(written, simulated, bench)
 
 
-def _compare_weights(written: onnx.ModelProto, expected: Mapping[Site, Float32Array]) -> None:
-    nodes = {node.name: node for node in written.graph.node}
+@dataclass(frozen=True, eq=False)
+class _Expected:
+    """What a tensor of the file must hold."""
+
+    layer: str
+    weight: Float32Array
+
+
+def _expected(
+    written: onnx.ModelProto, site: Site, bits: Sequence[int], weight: Float32Array
+) -> dict[str, _Expected]:
+    """The tensors that hold a layer's weight: one, or one for each bitwidth's node."""
+    layer, nodes = site.layer.name, {node.name: node for node in written.graph.node}
+    if all(name in nodes for name in site.nodes):
+        return {_same_weight(nodes, site.nodes, layer): _Expected(layer, weight)}
+    parts, bits_of = {}, np.array(bits)
+    for value in set(bits):
+        channels = site.layout.to_channel_first(weight)[bits_of == value]
+        part = site.layout.of_channels(len(channels)).to_stored(channels)
+        names = [f"{name}/{value}" for name in site.nodes]
+        parts[_same_weight(nodes, names, layer)] = _Expected(layer, part)
+    return parts
+
+
+def _same_weight(nodes: Mapping[str, onnx.NodeProto], names: Sequence[str], layer: str) -> str:
+    inputs = {nodes[name].input[1] for name in names if name in nodes}
+    if len(inputs) != 1 or not set(names) <= set(nodes):
+        raise VerificationError(f"layer {layer!r} is not in the file as it was")
+    return str(inputs.pop())
+
+
+def _compare_weights(written: onnx.ModelProto, expected: Mapping[str, _Expected]) -> None:
     initializers = {tensor.name: tensor for tensor in written.graph.initializer}
-    source = {site: _weight_input(nodes, site) for site in expected}
-    computed = sorted({name for name in source.values() if name not in initializers})
-    weights = {n: numpy_helper.to_array(t) for n, t in initializers.items() if n in source.values()}
+    computed = sorted(expected.keys() - initializers.keys())
+    weights = {
+        name: numpy_helper.to_array(initializers[name])
+        for name in expected.keys() & initializers.keys()
+    }
     if computed:
         session = Session(only_outputs(written, computed).SerializeToString(), optimize=False)
         weights |= session.run({})
-    for site, name in source.items():
-        if not _same_bits(weights[name], expected[site]):
+    for name, wanted in expected.items():
+        if not _same_bits(weights[name], wanted.weight):
             raise VerificationError(
-                f"layer {site.layer.name!r}: the file's weights are not the measured ones"
+                f"layer {wanted.layer!r}: the file's weights are not the measured ones"
             )
-
-
-def _weight_input(nodes: Mapping[str, onnx.NodeProto], site: Site) -> str:
-    inputs = {nodes[name].input[1] for name in site.nodes if name in nodes}
-    if len(inputs) != 1 or not set(site.nodes) <= set(nodes):
-        raise VerificationError(f"layer {site.layer.name!r} is not in the file as it was")
-    return str(inputs.pop())
 
 
 def _compare_outputs(written: onnx.ModelProto, simulated: onnx.ModelProto, bench: Bench) -> None:

@@ -10,9 +10,9 @@ from residual_net import save_noise, save_residual_net
 
 from onnxsemi.data.load import load_images
 from onnxsemi.emit.model import emit
+from onnxsemi.emit.profile import Profile
 from onnxsemi.errors import VerificationError
 from onnxsemi.measure.bench import Bench
-from onnxsemi.measure.evaluator import simulate
 from onnxsemi.model.read import ReadOptions, read_model
 from onnxsemi.model.targets import TargetPolicy
 from onnxsemi.pipeline.write import write_verified
@@ -37,12 +37,11 @@ class Case:
             plan = plan.with_bits(layer.name, range(0, layer.channels, 2), 3)
         self.plan = plan.with_bits("c1", [1], 32).with_bits("stem", [0, 3], 8)
         self.model = emit(self.classifier, self.plan, Scheme.ASYMMETRIC)
-        self.simulated = simulate(self.classifier, self.plan, Scheme.ASYMMETRIC)
 
     def verify(self, model, folder):
         path = folder / "written.onnx"
         onnx.save(model, path)
-        verify(path, self.bench, self.simulated)
+        verify(path, self.bench, self.plan)
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +59,10 @@ def edit(model, name, change):
 
 def node(model, name):
     return next(node for node in model.graph.node if node.name == name)
+
+
+def gemm(model):
+    return next(node for node in model.graph.node if node.op_type == "Gemm")
 
 
 def flip_code_bit(model):
@@ -87,7 +90,7 @@ def swap_two_channels(model):
     def swap(places):
         places[[0, 1]] = places[[1, 0]]
 
-    edit(model, "_p", swap)
+    edit(model, "qo", swap)
 
 
 def change_a_float_channel(model):
@@ -101,14 +104,14 @@ def change_a_bias(model):
     def nudge(bias):
         bias[0] += 0.01
 
-    edit(model, "stem_b", nudge)
+    edit(model, node(model, "stem").input[2], nudge)
 
 
 def change_the_classifier(model):
     def nudge(weight):
         weight[0, 0] += 0.01
 
-    edit(model, "fc_w", nudge)
+    edit(model, gemm(model).input[1], nudge)
 
 
 def change_pads(model):
@@ -117,7 +120,7 @@ def change_pads(model):
 
 
 def drop_a_relu(model):
-    node(model, "s").op_type = "Identity"
+    next(node for node in model.graph.node if node.op_type == "Relu").op_type = "Identity"
 
 
 def rename_a_layer(model):
@@ -125,7 +128,7 @@ def rename_a_layer(model):
 
 
 def scale_the_scores(model):
-    last = node(model, "scores")
+    last = next(node for node in model.graph.node if "scores" in node.output)
     last.output[0] = "raw"
     two = numpy_helper.from_array(np.float32(1.001), "factor")
     model.graph.initializer.append(two)
@@ -136,7 +139,7 @@ def give_nan(model):
     def poison(bias):
         bias[0] = np.nan
 
-    edit(model, "fc_b", poison)
+    edit(model, gemm(model).input[2], poison)
 
 
 def untie_a_shared_weight(model):
@@ -184,14 +187,14 @@ def test_short_memory_runs_image_by_image_and_finds_the_same(case, tmp_path, mon
     monkeypatch.setattr(Session, "run", run)
     path = tmp_path / "written.onnx"
     onnx.save(case.model, path)
-    verify(path, tight, case.simulated)
+    verify(path, tight, case.plan)
     assert set(sizes) == {1}
     model = onnx.ModelProto()
     model.CopyFrom(case.model)
     change_a_bias(model)
     onnx.save(model, path)
     with pytest.raises(VerificationError):
-        verify(path, tight, case.simulated)
+        verify(path, tight, case.plan)
 
 
 @pytest.mark.parametrize("mutate", MUTATIONS, ids=lambda function: function.__name__)
@@ -215,7 +218,7 @@ def test_a_truncated_file_is_found(case, tmp_path):
     path = tmp_path / "written.onnx"
     path.write_bytes(case.model.SerializeToString()[:-700])
     with pytest.raises(VerificationError):
-        verify(path, case.bench, case.simulated)
+        verify(path, case.bench, case.plan)
 
 
 def test_a_file_that_fails_is_not_left_behind_and_the_old_one_stays(case, tmp_path, monkeypatch):
@@ -228,6 +231,6 @@ def test_a_file_that_fails_is_not_left_behind_and_the_old_one_stays(case, tmp_pa
     output = tmp_path / "small.onnx"
     output.write_bytes(b"precious")
     with pytest.raises(VerificationError):
-        write_verified(case.bench, case.plan, output)
+        write_verified(case.bench, case.plan, output, Profile.QDQ)
     assert [path.name for path in tmp_path.iterdir()] == ["small.onnx"]
     assert output.read_bytes() == b"precious"

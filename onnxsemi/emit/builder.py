@@ -1,10 +1,14 @@
 """Adding nodes to a graph, with short names and constants that are stored once."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
+from onnx import helper
+from onnx_graphsurgeon.ir.tensor import LazyValues
 
 
 class Builder:
@@ -31,6 +35,10 @@ class Builder:
             self._shared[key] = self.stored(f"c{len(self._shared)}", values)
         return self._shared[key]
 
+    def packed(self, label: str, tensor: onnx.TensorProto) -> gs.Constant:
+        """A constant of its own, of a type that numpy has not."""
+        return gs.Constant(f"{self._prefix}{label}", LazyValues(tensor))
+
     def integers(self, *values: int) -> gs.Constant:
         """A shared int64 vector."""
         return self.shared(np.array(values, np.int64))
@@ -43,10 +51,29 @@ class Builder:
         self, op: str, *inputs: gs.Tensor, dtype: Any, outputs: int, **attributes: Any
     ) -> list[gs.Variable]:
         """Add a node with several outputs of one type, which are returned."""
-        made = [gs.Variable(self._next(), dtype=np.dtype(dtype)) for _ in range(outputs)]
-        self.graph.nodes.append(gs.Node(op=op, attrs=attributes, inputs=list(inputs), outputs=made))
+        made = [self.variable(dtype) for _ in range(outputs)]
+        self.append(op, inputs, made, **attributes)
         return made
 
-    def _next(self) -> str:
+    def cast(self, tensor: gs.Tensor, dtype: Any) -> gs.Variable:
+        """The tensor as another type."""
+        to = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        return self.node("Cast", tensor, dtype=dtype, to=to)
+
+    def variable(self, dtype: Any) -> gs.Variable:
+        """A tensor that a node is yet to give."""
         self._count += 1
-        return f"{self._prefix}{self._count}"
+        return gs.Variable(f"{self._prefix}{self._count}", dtype=np.dtype(dtype))
+
+    def append(
+        self,
+        op: str,
+        inputs: Iterable[gs.Tensor],
+        outputs: Iterable[gs.Tensor],
+        name: str = "",
+        **attributes: Any,
+    ) -> None:
+        """Add a node between given tensors."""
+        self.graph.nodes.append(
+            gs.Node(op=op, name=name, attrs=attributes, inputs=list(inputs), outputs=list(outputs))
+        )

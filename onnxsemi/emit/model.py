@@ -2,79 +2,105 @@
 
 import hashlib
 from collections.abc import Mapping
-from enum import StrEnum
 
 import onnx
 import onnx_graphsurgeon as gs
 from onnx import helper
 
 from onnxsemi import __about__
-from onnxsemi.bitwidth import FLOAT_BITS, MAX_BITS
+from onnxsemi.bitwidth import FLOAT_BITS
+from onnxsemi.emit.activations import quantize_activations
 from onnxsemi.emit.builder import Builder
-from onnxsemi.emit.qdq import weight_path
-from onnxsemi.emit.unpack import OPSET, PLAIN_OPSET
+from onnxsemi.emit.layout import Parts, groups_of
+from onnxsemi.emit.orders import Orders
+from onnxsemi.emit.profile import FORMS, Form, Profile
+from onnxsemi.emit.slim import slim
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.opset import raised
 from onnxsemi.plan import BitPlan
 from onnxsemi.quantizer.affine import Scheme
 
 
-class Profile(StrEnum):
-    """Form of the emitted file."""
-
-    QDQ = "qdq"
-    """Bit-packed weights behind DequantizeLinear, float32 arithmetic."""
-
-
-def emit(classifier: Classifier, plan: BitPlan, scheme: Scheme) -> onnx.ModelProto:
+def emit(
+    classifier: Classifier,
+    plan: BitPlan,
+    scheme: Scheme,
+    profile: Profile = Profile.QDQ,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+) -> onnx.ModelProto:
     """The classifier with every target weight stored in the plan's bits.
 
     Args:
         classifier: The float model.
         plan: Bits of every target channel.
         scheme: The quantizer's scheme.
+        profile: Form of the file.
+        ranges: Calibrated ranges of the activations, to quantize those too.
 
     Returns:
         A model whose inputs, outputs and everything but target weights are the classifier's.
 
     Raises:
         ModelError: If onnx cannot raise the model to the opset that the plan needs.
+        PlanError: If the profile cannot hold a layer of the plan.
     """
-    graph = gs.import_onnx(raised(classifier.proto, needed_opset(plan)))
+    model = put_together(classifier, plan, scheme, FORMS[profile], ranges)
+    if profile is not Profile.FAKE:
+        there = {tensor.name for tensor in classifier.proto.graph.initializer}
+        added = {tensor.name for tensor in model.graph.initializer} - there
+        slim(model, keep={classifier.ends.logits, *added})
+    return _finished(model, {**classifier.properties, **metadata(plan, scheme, profile)})
+
+
+def put_together(
+    classifier: Classifier,
+    plan: BitPlan,
+    scheme: Scheme,
+    form: Form,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+) -> onnx.ModelProto:
+    """The graph in any combination of storage, layout and tail, with or without activations."""
+    graph = gs.import_onnx(raised(classifier.proto, needed_opset(plan, form)))
     build = Builder(graph)
+    signed = scheme is Scheme.SYMMETRIC
+    storage, orders = form.storage(build, signed=signed), Orders(build)
+    parts = Parts(build, storage, form.tail, orders, signed)
     users = {node.name: node for node in graph.nodes}
     for number, site in enumerate(classifier.sites):
         bits = plan.bits[site.layer.name]
-        if set(bits) == {FLOAT_BITS}:
-            continue
-        weight = weight_path(build, str(number), site, bits, scheme)
-        for name in site.nodes:
-            users[name].inputs[1] = weight
+        if set(bits) != {FLOAT_BITS}:
+            nodes = [users[name] for name in site.nodes]
+            form.arrange(parts, str(number), site, groups_of(site, bits, scheme), nodes)
+    storage.finish()
+    orders.finish()
+    if ranges is not None:
+        targets = {name for site in classifier.sites for name in site.nodes}
+        quantize_activations(build, ranges, targets)
     graph.cleanup().toposort()
     model: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
-    return _finished(model, {**classifier.properties, **metadata(plan, scheme)})
+    del model.graph.value_info[:]  # of tensors that may go by other names now
+    return model
 
 
-def metadata(plan: BitPlan, scheme: Scheme) -> dict[str, str]:
+def metadata(plan: BitPlan, scheme: Scheme, profile: Profile) -> dict[str, str]:
     """What the file says of itself, kept in the model's ``metadata_props``."""
     bits = ";".join(f"{name}={list(values)}" for name, values in plan.bits.items())
     return {
         "onnxsemi.version": __about__.VERSION,
-        "onnxsemi.profile": Profile.QDQ,
+        "onnxsemi.profile": profile,
         "onnxsemi.scheme": scheme,
         "onnxsemi.plan_sha256": hashlib.sha256(bits.encode()).hexdigest(),
     }
 
 
-def needed_opset(plan: BitPlan) -> int:
+def needed_opset(plan: BitPlan, form: Form) -> int:
     """The lowest opset that has the operators which the plan's bitwidths need."""
-    used = {value for bits in plan.bits.values() for value in bits}
-    return PLAIN_OPSET if used <= {MAX_BITS, FLOAT_BITS} else OPSET
+    used = {value for bits in plan.bits.values() for value in bits} - {FLOAT_BITS}
+    return max((form.storage.opset(bits) for bits in used), default=1)
 
 
 def _finished(model: onnx.ModelProto, properties: Mapping[str, str]) -> onnx.ModelProto:
     """Lowest IR version, no leftovers, metadata (which graphsurgeon drops) written last."""
-    del model.graph.value_info[:]
     model.ir_version = helper.find_min_ir_version_for(list(model.opset_import))
     model.producer_name, model.producer_version = "onnxsemi", __about__.VERSION
     helper.set_model_props(model, dict(properties))

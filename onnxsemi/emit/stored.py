@@ -1,14 +1,24 @@
 """Reading back what an emitted file stores, from the file alone.
 
-A weight is traced from its node through Reshape, Transpose, Gather and Concat to its groups: a
-DequantizeLinear, whose codes lead back to one initializer, or float32 channels.
+A weight is traced from its node back through what rearranges it to its tails, and through those to
+the codes of each group of channels. Every byte of the file belongs to one of:
+
+*codes* of a group, in exactly their bits; *scales*, zero points included; *float32*, what is not
+quantized; *structure*, all the rest: nodes, names, shapes, orders, metadata. Structure that only
+one group needs is counted there, what the groups of one layer share at the layer, what layers
+share (unpacking, the model's own graph) at the file.
 """
 
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil, prod
 
 import onnx
+from onnx import TensorProto, numpy_helper
 
 from onnxsemi.bitwidth import FLOAT_BITS
+from onnxsemi.emit.profile import Profile
 from onnxsemi.errors import ModelError
 from onnxsemi.model.index import GraphIndex
 from onnxsemi.model.roles import WEIGHTED
@@ -23,14 +33,16 @@ class StoredGroup:
     Attributes:
         bits: 2 to 8, or 32.
         channels: Number of channels.
-        code_bytes: Bytes of the codes, or of the float32 weights.
+        code_bytes: Bytes of the codes, or of the float32 weights; a begun byte counts.
         scale_bytes: Bytes of scales and zero points.
+        structure_bytes: Bytes of nodes, names and shapes that only this group needs.
     """
 
     bits: int
     channels: int
     code_bytes: int
     scale_bytes: int
+    structure_bytes: int
 
 
 @dataclass(frozen=True)
@@ -42,12 +54,35 @@ class InspectedLayer:
         shape: Shape of the weight as the operator stores it; empty if the file does not say.
         status: "target", "quantized", or why it is no target.
         groups: What the file stores, widest first.
+        structure_bytes: Bytes of nodes, names and orders that the groups share.
     """
 
     name: str
     shape: tuple[int, ...]
     status: str
     groups: tuple[StoredGroup, ...]
+    structure_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What an emitted file holds.
+
+    Attributes:
+        layers: Weighted layers in graph order.
+        float_bytes: Bytes of float32 values outside quantized layers.
+        shared_bytes: Bytes of structure that layers share.
+    """
+
+    layers: tuple[InspectedLayer, ...]
+    float_bytes: int
+    shared_bytes: int
+
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes that the values take: codes, scales, and what stays float32."""
+        groups = (group for layer in self.layers for group in layer.groups)
+        return self.float_bytes + sum(g.code_bytes + g.scale_bytes for g in groups)
 
 
 def emitted_properties(model: onnx.ModelProto) -> dict[str, str]:
@@ -55,48 +90,153 @@ def emitted_properties(model: onnx.ModelProto) -> dict[str, str]:
     return {p.key: p.value for p in model.metadata_props if p.key.startswith("onnxsemi.")}
 
 
-def stored_layers(model: onnx.ModelProto) -> tuple[InspectedLayer, ...]:
-    """Weighted layers in graph order with the groups of channels that the file stores."""
+def stored(model: onnx.ModelProto) -> Stored:
+    """Weighted layers with the groups of channels that the file stores, and where its bytes are.
+
+    Raises:
+        ModelError: If the file was changed since it was written.
+    """
     index = GraphIndex.of(model.graph)
+    nodes = _layers(model, index)
+    found = {name: _pieces(index, members) for name, members in nodes.items()}
+    traced = {n: ps for n, ps in found.items() if any(p.bits != FLOAT_BITS for p in ps)}
+    pieces = [piece for members in traced.values() for piece in members]
+    held = {name for piece in pieces for name in piece.held}
+    weights = {name: [node.input[1] for node in nodes[name]] for name in traced}
+    of_layer = _structure(index, weights, held)
+    of_group = _structure(index, {p.tensor: [p.tensor] for p in pieces}, held)
     layers = []
+    for name, members in found.items():
+        if name not in traced:
+            shape = tuple(index.constants[members[0].tensor].dims)
+            layers.append(InspectedLayer(name, shape, "float32", ()))
+            continue
+        groups = tuple(
+            StoredGroup(p.bits, p.channels, p.code_bytes, p.scale_bytes, of_group[p.tensor])
+            for p in members
+        )
+        between = of_layer[name] - sum(group.structure_bytes for group in groups)
+        layers.append(InspectedLayer(name, (), "quantized", groups, between))
+    float_bytes = sum(
+        4 * prod(tensor.dims)
+        for name, tensor in index.constants.items()
+        if tensor.data_type == TensorProto.FLOAT and name not in held
+    )
+    counted = float_bytes + sum(
+        layer.structure_bytes
+        + sum(g.code_bytes + g.scale_bytes + g.structure_bytes for g in layer.groups)
+        for layer in layers
+    )
+    return Stored(tuple(layers), float_bytes, model.ByteSize() - counted)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A group as it was traced."""
+
+    bits: int
+    channels: int
+    code_bytes: int
+    scale_bytes: int
+    tensor: str
+    held: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Codes:
+    bits: int
+    channels: int
+    count: int
+    tensor: str
+    root: str
+
+
+def _layers(model: onnx.ModelProto, index: GraphIndex) -> dict[str, list[onnx.NodeProto]]:
+    """Weighted layers with their nodes; a shared weight once, semilayers of a layer together."""
+    apart = emitted_properties(model).get("onnxsemi.profile") == Profile.NODES
+    layers: dict[str, list[onnx.NodeProto]] = {}
     seen: set[str] = set()
     for _, node in index.nodes(*WEIGHTED):
-        if node.input[1] in seen:  # a shared weight is stored once
-            continue
-        seen.add(node.input[1])
-        groups = tuple(_group(index, tensor) for tensor in _group_tensors(index, node.input[1]))
-        quantized = any(group.bits != FLOAT_BITS for group in groups)
-        shape = (
-            tuple(index.constants[node.input[1]].dims) if node.input[1] in index.constants else ()
-        )
-        status = "quantized" if quantized else "float32"
-        layers.append(InspectedLayer(node.name, shape, status, groups if quantized else ()))
-    return tuple(layers)
+        if node.input[1] not in seen:
+            seen.add(node.input[1])
+            whole, _, bits = node.name.rpartition("/")
+            name = whole if apart and whole and bits.isdecimal() else node.name
+            layers.setdefault(name, []).append(node)
+    return layers
 
 
-def _group_tensors(index: GraphIndex, name: str) -> list[str]:
-    """The tensors that a weight is put together from."""
-    while (node := _producer(index, name)) is not None and node.op_type in _REARRANGING:
-        name = node.input[0]
-    return list(node.input) if node is not None and node.op_type == "Concat" else [name]
+def _pieces(index: GraphIndex, nodes: Sequence[onnx.NodeProto]) -> list[_Piece]:
+    """Groups of a layer, widest first."""
+    pieces: list[_Piece] = []
+    for node in nodes:
+        try:
+            pieces += _weight(index, node.input[1])
+        except (KeyError, ValueError, IndexError, ZeroDivisionError):
+            raise ModelError(
+                f"the weight of {node.name!r} was changed since onnxsemi wrote it: not readable"
+            ) from None
+    return sorted(pieces, key=lambda piece: -piece.bits)
 
 
-def _group(index: GraphIndex, name: str) -> StoredGroup:
+def _weight(index: GraphIndex, name: str) -> Iterator[_Piece]:
+    """The groups that a float32 tensor is put together from."""
     node = _producer(index, name)
-    if node is None or node.op_type != "DequantizeLinear":
-        tensor = index.constants.get(name)
-        channels = tensor.dims[0] if tensor is not None else 0
-        return StoredGroup(FLOAT_BITS, channels, _bytes(index, name), 0)
-    codes = _root(index, node.input[0])
-    bits = codes.rpartition("_")[2]
-    if not bits.isdecimal() or node.input[1] not in index.constants:
-        raise ModelError(f"weight {name!r} was changed since onnxsemi wrote it: not readable")
-    return StoredGroup(
-        bits=int(bits),
-        channels=index.constants[node.input[1]].dims[0],
-        code_bytes=_bytes(index, codes),
-        scale_bytes=sum(_bytes(index, part) for part in node.input[1:]),
-    )
+    if node is None:
+        tensor = index.constants[name]
+        yield _Piece(FLOAT_BITS, tensor.dims[0], 4 * prod(tensor.dims), 0, name, (name,))
+    elif node.op_type == "Concat":
+        for part in node.input:
+            yield from _weight(index, part)
+    elif node.op_type in _REARRANGING:
+        yield from _weight(index, node.input[0])
+    else:
+        codes, scales = _tail(index, node)
+        parts = list(_codes(index, codes))
+        channels = sum(part.channels for part in parts)
+        for part in parts:
+            size = sum(_bytes(index, scale) for scale in scales) * part.channels // channels
+            code_bytes = ceil(part.count * part.bits / 8)
+            whole = name if len(parts) == 1 else part.tensor
+            held = (part.root, *scales)
+            yield _Piece(part.bits, part.channels, code_bytes, size, whole, held)
+
+
+def _tail(index: GraphIndex, node: onnx.NodeProto) -> tuple[str, list[str]]:
+    """The codes that a tail begins with, and its scales and zero points."""
+    if node.op_type == "DequantizeLinear":
+        return node.input[0], list(node.input[1:])
+    if node.op_type != "Mul":
+        raise ValueError(node.op_type)
+    scales, inner = [node.input[1]], _producer(index, node.input[0])
+    if inner is not None and inner.op_type == "Sub":
+        zero = _producer(index, inner.input[1])
+        scales.append(zero.input[0] if zero is not None else inner.input[1])
+        inner = _producer(index, inner.input[0])
+    if inner is None or inner.op_type != "Cast":
+        raise ValueError(node.op_type)
+    return inner.input[0], scales
+
+
+def _codes(index: GraphIndex, name: str) -> Iterator[_Codes]:
+    """The groups that a tensor of integers is put together from."""
+    node = _producer(index, name)
+    if node is None:
+        dims = index.constants[name].dims
+        yield _Codes(_bits(name), dims[0], prod(dims), name, name)
+    elif node.op_type == "Concat":
+        for part in node.input:
+            yield from _codes(index, part)
+    elif node.op_type == "Gather":
+        yield from _codes(index, node.input[0])
+    else:  # Reshape of what is unpacked
+        each = prod(numpy_helper.to_array(index.constants[node.input[1]])[1:].tolist())
+        root = _root(index, name)
+        bits, count = _bits(root), _bytes(index, root) * 8 // _bits(root)
+        split = _producer(index, node.input[0])
+        if split is not None and split.op_type == "Split":
+            sizes = numpy_helper.to_array(index.constants[split.input[1]])
+            count = int(sizes[list(split.output).index(node.input[0])])
+        yield _Codes(bits, count // each, count, name, root)
 
 
 def _root(index: GraphIndex, name: str) -> str:
@@ -104,6 +244,11 @@ def _root(index: GraphIndex, name: str) -> str:
     while (node := _producer(index, name)) is not None:
         name = node.input[0]
     return name
+
+
+def _bits(name: str) -> int:
+    """Bitwidth of stored codes, which their name ends with."""
+    return int(name.rpartition("_")[2])
 
 
 def _producer(index: GraphIndex, name: str) -> onnx.NodeProto | None:
@@ -114,3 +259,30 @@ def _producer(index: GraphIndex, name: str) -> onnx.NodeProto | None:
 def _bytes(index: GraphIndex, name: str) -> int:
     tensor = index.constants.get(name)
     return 0 if tensor is None else len(tensor.raw_data) or tensor.ByteSize()
+
+
+def _structure(
+    index: GraphIndex, tensors: Mapping[str, Sequence[str]], held: Collection[str]
+) -> dict[str, int]:
+    """Bytes of what is there for one key's tensors only, but for the values that are held."""
+    reach = {key: _reach(index, names) for key, names in tensors.items()}
+    uses = Counter(item for items in reach.values() for item in items)
+    return {
+        key: sum(_item_bytes(index, item, held) for item in items if uses[item] == 1)
+        for key, items in reach.items()
+    }
+
+
+def _reach(index: GraphIndex, tensors: Sequence[str]) -> set[int | str]:
+    """Positions of nodes and names of constants that tensors are computed from."""
+    nodes = index.upstream(tensors)
+    read = {name for position in nodes for name in index.graph.node[position].input}
+    return {*nodes, *((read | set(tensors)) & index.constants.keys())}
+
+
+def _item_bytes(index: GraphIndex, item: int | str, held: Collection[str]) -> int:
+    """Bytes of a node, or of a constant, with the tag and the length before it."""
+    message = index.graph.node[item] if isinstance(item, int) else index.constants[item]
+    size = int(message.ByteSize())
+    values = _bytes(index, item) if isinstance(item, str) and item in held else 0
+    return 1 + max(1, -(-size.bit_length() // 7)) + size - values

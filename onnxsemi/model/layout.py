@@ -42,6 +42,14 @@ class Layout:
         """Whether the operator stores the weight channels-first itself."""
         return self.order == tuple(range(len(self.order)))
 
+    def of_channels(self, count: int) -> "Layout":
+        """The same for ``count`` of the channels; not for grouped operators."""
+        axis = len(self.split) - len(self.channel_first)  # 1 where groups come first
+        split = (*self.split[:axis], count, *self.split[axis + 1 :])
+        turned = tuple(split[place] for place in self.order)
+        first = (count, *self.channel_first[1:])
+        return Layout(first, split, self.order, turned[axis:], self.output_axis)
+
     def to_stored(self, weight: Float32Array) -> Float32Array:
         """float32[O, ...] -> the operator's layout."""
         moved = weight.reshape(self.split).transpose(self.order).reshape(self.stored)

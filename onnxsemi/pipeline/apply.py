@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from onnxsemi.choices import choice
 from onnxsemi.data.images import ImageSet
 from onnxsemi.data.load import Data, DataOptions, load_images
+from onnxsemi.emit.profile import Profile
 from onnxsemi.errors import DataError, PlanError
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.metrics import hits
@@ -26,11 +28,12 @@ from onnxsemi.results import ApplyResult
 _FREE_AXIS = 32  # size of an axis that the model leaves open, for the random images
 
 
-def apply(
+def apply(  # noqa: PLR0913  a flag each
     plan: str | os.PathLike[str],
     model: str | os.PathLike[str],
     *,
     output: str | os.PathLike[str],
+    profile: Profile = Profile.QDQ,
     data: Data | None = None,
     data_options: DataOptions | None = None,
     threads: int | None = None,
@@ -41,6 +44,7 @@ def apply(
         plan: A plan written by :func:`compress`, edited or not.
         model: The float model that the plan was made for.
         output: Where to write the compressed model.
+        profile: Form of the written file; any plan can be written in any of them.
         data: Images to measure accuracy on; without them the file is verified on random images.
         data_options: Preprocessing of the images.
         threads: Shards of images worked on at once; None for every core.
@@ -50,7 +54,7 @@ def apply(
         OnnxSemiError: If the model or the data cannot be used, or the written file is not what the
             plan says. No file is written then, and an existing one is left as it is.
     """
-    workers = worker_threads(threads)
+    workers, profile = worker_threads(threads), choice(Profile, profile)
     check_output(Path(output), model, plan, data)
     document = read_plan(plan)
     policy, scheme = _named(document, str(plan))
@@ -66,10 +70,11 @@ def apply(
         has_labels, images = loaded.labels is not None, loaded
     bench = labelled(Bench(classifier, images, scheme, workers))
     before = bench.forward(classifier.proto)
-    after = write_verified(bench, bits, Path(output))
+    after = write_verified(bench, bits, Path(output), profile)
     paired = Paired.of(hits(before, bench.labels), hits(after, bench.labels))
     return ApplyResult(
         Path(output),
+        profile,
         bits,
         sizes(model, Path(output), classifier, bits),
         None if data is None else paired,

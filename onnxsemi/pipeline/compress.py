@@ -8,7 +8,9 @@ from pathlib import Path
 
 from onnxsemi import __about__
 from onnxsemi.atomic import check_writable, whole_file
+from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.data.load import Data
+from onnxsemi.emit.model import emit
 from onnxsemi.errors import AccuracyError, BudgetError
 from onnxsemi.measure.evaluator import ModelEvaluator
 from onnxsemi.measure.metrics import hits
@@ -25,6 +27,7 @@ from onnxsemi.results import CompressResult, Cost
 from onnxsemi.run.folder import RunFolder
 from onnxsemi.run.journal import Reply
 from onnxsemi.search.run import search
+from onnxsemi.search.semilayers import Split
 from onnxsemi.search.trajectory import Point, Trajectory
 from onnxsemi.search.watch import Watch
 from onnxsemi.settings import Settings
@@ -80,6 +83,7 @@ def compress(
     check_writable(plan_path(target))
     check_folder(settings.run, target, plan_path(target))
     prepared = prepare(model, data, report_data, settings)
+    check_profile(prepared)
     report_bench = prepared.bench(prepared.report)
     # first, so that images that the model cannot take are found at once
     before = report_bench.forward(prepared.classifier.proto)
@@ -90,13 +94,14 @@ def compress(
         plan = found.chosen.plan
         with whole_file(plan_path(target)) as scratch:
             scratch.write_text(plan_file(prepared, plan).to_json(), encoding="utf-8")
-            after = write_verified(report_bench, plan, target)
+            after = write_verified(report_bench, plan, target, prepared.settings.profile)
         if not found.trajectory.out_of_time:
             folder.finish(str(target))
     labels = report_bench.labels
     return CompressResult(
         output=target,
         plan_file=plan_path(target),
+        profile=prepared.settings.profile,
         plan=plan,
         chosen=found.chosen,
         trajectory=found.trajectory,
@@ -145,6 +150,24 @@ def find(
     chosen = _checked(trajectory, settings)
     right = [evaluator.check(plan).right for plan in (start.all_float(), chosen.plan)]
     return Found(trajectory, chosen, Paired.of(*right))
+
+
+def check_profile(prepared: Prepared) -> None:
+    """Refuse a profile that cannot hold what the search may come to, before the search.
+
+    Raises:
+        PlanError: With the layer.
+    """
+    settings, plan = prepared.settings, prepared.start()
+    found = (FLOAT_BITS, *settings.search.bits)
+    for number, name in enumerate(prepared.free()):
+        channels = range(len(plan.bits[name]))
+        if settings.search.split is Split.NONE:
+            plan = plan.with_bits(name, channels, found[number % len(found)])
+            continue
+        for place, bits in enumerate(found):
+            plan = plan.with_bits(name, channels[place :: len(found)], bits)
+    emit(prepared.classifier, plan, settings.scheme, settings.profile)
 
 
 def pass_seconds(prepared: Prepared, run: RunFolder) -> float:
@@ -205,4 +228,4 @@ def _keep_best(prepared: Prepared, run: RunFolder, best: Point) -> None:
         return
     with whole_file(plan) as scratch:
         scratch.write_text(plan_file(prepared, best.plan).to_json(), encoding="utf-8")
-        write_best(prepared.bench(prepared.search), best.plan, model)
+        write_best(prepared.bench(prepared.search), best.plan, model, prepared.settings.profile)

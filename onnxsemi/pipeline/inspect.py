@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from onnxsemi.emit.stored import InspectedLayer, emitted_properties, stored_layers
+from onnxsemi.emit.stored import InspectedLayer, Stored, emitted_properties, stored
 from onnxsemi.model.load import default_opset, file_bytes, load_proto
 from onnxsemi.model.read import ReadOptions, read_model
 from onnxsemi.results import InspectResult
@@ -21,14 +21,16 @@ def inspect(path: str | os.PathLike[str], *, options: ReadOptions | None = None)
     """
     proto = load_proto(path)
     properties = emitted_properties(proto)
-    layers = stored_layers(proto) if properties else _float_layers(path, options)
+    held = stored(proto) if properties else Stored(_float_layers(path, options), 0, 0)
     return InspectResult(
         path=Path(path),
         opset=default_opset(proto),
         ir_version=proto.ir_version,
         file_bytes=file_bytes(path),
         properties=properties,
-        layers=layers,
+        layers=held.layers,
+        float_bytes=held.float_bytes,
+        shared_bytes=held.shared_bytes,
     )
 
 

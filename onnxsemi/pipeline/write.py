@@ -1,5 +1,6 @@
 """Emit a plan, verify the written file, and only then let it appear."""
 
+import gzip
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,18 +11,16 @@ from google.protobuf.message import DecodeError
 
 from onnxsemi.arrays import Float32Array
 from onnxsemi.atomic import check_writable, whole_file
-from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.emit.model import emit
+from onnxsemi.emit.profile import Profile
+from onnxsemi.emit.stored import stored
 from onnxsemi.errors import OutputError
 from onnxsemi.measure.bench import Bench
-from onnxsemi.measure.evaluator import simulate
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.load import file_bytes, model_files
 from onnxsemi.plan import BitPlan
 from onnxsemi.results import Sizes
 from onnxsemi.verify import verify
-
-SCALE_BITS = 32 + 8  # a float32 scale and a uint8 zero point for each quantized channel
 
 
 def check_output(output: Path, model: str | os.PathLike[str], *inputs: object) -> None:
@@ -54,13 +53,14 @@ def _same_file(one: Path, other: Path) -> bool:
     return one.exists() and other.exists() and one.samefile(other)
 
 
-def write_verified(bench: Bench, plan: BitPlan, output: Path) -> Float32Array:
+def write_verified(bench: Bench, plan: BitPlan, output: Path, profile: Profile) -> Float32Array:
     """Write the compressed model; it appears only once it is verified.
 
     Args:
         bench: The float model, the quantizer's scheme, and the images to measure the file on.
         plan: Bits of every target channel.
         output: Where to write.
+        profile: Form of the file.
 
     Returns:
         Logits of the written file, read back, on the images: float32[N, K].
@@ -69,24 +69,22 @@ def write_verified(bench: Bench, plan: BitPlan, output: Path) -> Float32Array:
         VerificationError: If the file is not what was measured.
         OutputError: If it cannot be written.
     """
-    with _verified(bench, plan, output) as scratch:
+    with _verified(bench, plan, output, profile) as scratch:
         return bench.forward(onnx.load_model(scratch))
 
 
-def write_best(bench: Bench, plan: BitPlan, output: Path) -> None:
+def write_best(bench: Bench, plan: BitPlan, output: Path, profile: Profile) -> None:
     """Write the compressed model, verified, without measuring it on all images."""
-    with _verified(bench, plan, output):
+    with _verified(bench, plan, output, profile):
         pass
 
 
 @contextmanager
-def _verified(bench: Bench, plan: BitPlan, output: Path) -> Iterator[Path]:
-    classifier = bench.classifier
-    model = emit(classifier, plan, bench.scheme)
-    simulated = simulate(classifier, plan, bench.scheme)
+def _verified(bench: Bench, plan: BitPlan, output: Path, profile: Profile) -> Iterator[Path]:
+    model = emit(bench.classifier, plan, bench.scheme, profile)
     with whole_file(output) as scratch:
         scratch.write_bytes(model.SerializeToString(deterministic=True))
-        verify(scratch, bench, simulated)
+        verify(scratch, bench, plan)
         yield scratch
 
 
@@ -94,12 +92,12 @@ def sizes(
     source: str | os.PathLike[str], output: Path, classifier: Classifier, plan: BitPlan
 ) -> Sizes:
     """How much smaller the written file is than the source."""
-    quantized = sum(bits != FLOAT_BITS for layer in plan.bits.values() for bits in layer)
-    outside = (classifier.parameters - plan.parameters) * FLOAT_BITS
-    bits_after = plan.weight_bits + outside + quantized * SCALE_BITS
+    held = stored(onnx.load_model(output))
     return Sizes(
         targets=plan.compression,
-        model=1 - bits_after / (classifier.parameters * FLOAT_BITS),
+        model=1 - held.payload_bytes / (4 * classifier.parameters),
         bytes_before=file_bytes(source),
         bytes_after=output.stat().st_size,
+        payload_bytes=held.payload_bytes,
+        gzip_bytes=len(gzip.compress(output.read_bytes(), mtime=0)),
     )

@@ -30,6 +30,7 @@ def compress_document(result: CompressResult) -> Document:
     return _header() | {
         "output": str(result.output),
         "plan_file": str(result.plan_file),
+        "profile": result.profile,
         "answers_compared_with": _labels(result.has_labels),
         "sizes": _sizes(result.sizes),
         "search": _paired(result.search),
@@ -56,6 +57,7 @@ def apply_document(result: ApplyResult) -> Document:
     """An applied plan."""
     return _header() | {
         "output": str(result.output),
+        "profile": result.profile,
         "answers_compared_with": None if result.report is None else _labels(result.has_labels),
         "sizes": _sizes(result.sizes),
         "report": None if result.report is None else _paired(result.report),
@@ -85,6 +87,8 @@ def inspect_document(result: InspectResult) -> Document:
         "file_bytes": result.file_bytes,
         "properties": result.properties,
         "layers": [_layer(layer) for layer in result.layers],
+        "float_bytes": result.float_bytes,
+        "shared_structure_bytes": result.shared_bytes,
     }
 
 
@@ -103,6 +107,9 @@ def _sizes(sizes: Sizes) -> Document:
         "file": sizes.file,
         "bytes_before": sizes.bytes_before,
         "bytes_after": sizes.bytes_after,
+        "payload_bytes": sizes.payload_bytes,
+        "overhead": sizes.overhead,
+        "gzip_bytes": sizes.gzip_bytes,
     }
 
 
@@ -186,7 +193,9 @@ def _layer(layer: InspectedLayer) -> Document:
                 "channels": group.channels,
                 "code_bytes": group.code_bytes,
                 "scale_bytes": group.scale_bytes,
+                "structure_bytes": group.structure_bytes,
             }
             for group in layer.groups
         ],
+        "structure_bytes": layer.structure_bytes,
     }

@@ -1,11 +1,13 @@
 """Results as tables that fit a terminal of 80 columns."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from rich.console import Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from onnxsemi.emit.profile import Profile
 from onnxsemi.emit.stored import InspectedLayer
 from onnxsemi.measure.agreement import Agreement
 from onnxsemi.measure.paired import Paired
@@ -17,8 +19,6 @@ from onnxsemi.results import (
     SensitivitySummary,
     Sizes,
 )
-
-_LOAD_HINT = "At full speed, from Python: onnxsemi.load_session({path!r})"
 
 
 def compress_table(result: CompressResult) -> RenderableType:
@@ -35,7 +35,7 @@ def compress_table(result: CompressResult) -> RenderableType:
         *_exact_lines(result.sensitivity),
         *(["The time budget ended: --resume goes on with the search."] if stopped else []),
         f"Wrote {result.output} and {result.plan_file}; verified bit for bit.",
-        _LOAD_HINT.format(path=str(result.output)),
+        _load_hint(result.profile, result.output),
     ]
     accuracy = _accuracy_table(
         [("search", result.search), ("report", result.report)], has_labels=result.has_labels
@@ -51,8 +51,11 @@ def apply_table(result: ApplyResult) -> RenderableType:
     parts: list[RenderableType] = [_sizes_table(result.sizes)]
     if result.report is not None:
         parts.append(_accuracy_table([("data", result.report)], has_labels=result.has_labels))
-    lines = (f"Wrote {result.output}; verified bit for bit.", _LOAD_HINT)
-    parts.extend(Text(line.format(path=str(result.output))) for line in lines)
+    lines = (
+        f"Wrote {result.output}; verified bit for bit.",
+        _load_hint(result.profile, result.output),
+    )
+    parts.extend(map(Text, lines))
     return Group(*parts)
 
 
@@ -81,7 +84,7 @@ def inspect_table(result: InspectResult) -> RenderableType:
         f"{result.path}: {result.file_bytes:,} bytes, opset {result.opset}, IR {result.ir_version}"
     )
     lines = [head, *(f"{key}: {value}" for key, value in result.properties.items())]
-    table = _stored_table(result.layers) if result.properties else _float_table(result.layers)
+    table = _stored_table(result) if result.properties else _float_table(result.layers)
     return Group(*map(Text, lines), table)
 
 
@@ -94,11 +97,11 @@ def _float_table(layers: Iterable[InspectedLayer]) -> Table:
     return table
 
 
-def _stored_table(layers: Iterable[InspectedLayer]) -> Table:
-    table = _table("layer", "bits", "channels", "code bytes", "scale bytes")
-    for layer in layers:
+def _stored_table(result: InspectResult) -> Table:
+    table = _table("layer", "bits", "channels", "codes", "scales", "structure")
+    for layer in result.layers:
         if not layer.groups:
-            table.add_row(Text(layer.name), "32", "", "", "")
+            table.add_row(Text(layer.name), "32", "", "", "", "")
         for place, group in enumerate(layer.groups):
             table.add_row(
                 "" if place else Text(layer.name),
@@ -106,7 +109,12 @@ def _stored_table(layers: Iterable[InspectedLayer]) -> Table:
                 str(group.channels),
                 f"{group.code_bytes:,}",
                 f"{group.scale_bytes:,}",
+                f"{group.structure_bytes:,}",
             )
+        if len(layer.groups) > 1:
+            table.add_row("", "", "", "", "", f"+ {layer.structure_bytes:,}")
+    table.add_row("float32 outside of them", "32", "", f"{result.float_bytes:,}", "", "")
+    table.add_row("shared by layers", "", "", "", "", f"{result.shared_bytes:,}")
     return table
 
 
@@ -116,7 +124,20 @@ def _sizes_table(sizes: Sizes) -> Table:
     table.add_row("whole model", f"{sizes.model:.2%}", "")
     change = f"{sizes.bytes_before:,} -> {sizes.bytes_after:,} bytes"
     table.add_row("file", f"{sizes.file:.2%}", change)
+    beyond = f"{sizes.overhead:+.2%} beyond the payload of {sizes.payload_bytes:,} bytes"
+    table.add_row("", "", beyond)
+    zipped = 1 - sizes.gzip_bytes / sizes.bytes_before
+    table.add_row("file after gzip", f"{zipped:.2%}", f"{sizes.gzip_bytes:,} bytes")
     return table
+
+
+def _load_hint(profile: Profile, output: Path) -> str:
+    """How to run the file at full speed."""
+    if profile is Profile.FAKE:
+        return "Float32 weights on the grid: the file is no smaller, and runs as the float one."
+    if profile.dequantizes:
+        return f"At full speed, from Python: onnxsemi.load_session({str(output)!r})"
+    return "At full speed in any ONNX Runtime session, after unpacking once while it loads."
 
 
 def _accuracy_table(rows: Iterable[tuple[str, Paired]], *, has_labels: bool) -> Table:

@@ -1,0 +1,111 @@
+"""How the semilayers of a layer are put together: one module a way."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from onnxsemi.arrays import Float32Array, Int64Array
+from onnxsemi.bitwidth import FLOAT_BITS
+from onnxsemi.emit.builder import Builder
+from onnxsemi.emit.orders import Orders
+from onnxsemi.emit.storage import Storage
+from onnxsemi.emit.tail import Integers, Tail
+from onnxsemi.model.layout import Layout
+from onnxsemi.model.targets import Site
+from onnxsemi.quantizer.affine import QuantizedChannels, Scheme, quantize
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Channels of one layer that have one bitwidth.
+
+    Attributes:
+        bits: 2 to 8, or 32.
+        channels: int64[C], ascending.
+        weight: float32[C, ...], the float model's.
+        quantized: Codes and scales; None for 32 bits.
+    """
+
+    bits: int
+    channels: Int64Array
+    weight: Float32Array
+    quantized: QuantizedChannels | None
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What a layout puts a layer together from.
+
+    Attributes:
+        build: Adds to the graph.
+        storage: Stores codes.
+        tail: Makes float32 of codes.
+        orders: Stores the orders of channels.
+        signed: Whether codes are signed.
+    """
+
+    build: Builder
+    storage: Storage
+    tail: Tail
+    orders: Orders
+    signed: bool
+
+    def weight(self, label: str, group: Group) -> gs.Tensor:
+        """float32[C, ...] of one group, computed from what is stored."""
+        label = f"{label}_{group.bits}"
+        if group.quantized is None:
+            return self.build.stored(label, group.weight)
+        codes = self.storage.codes(label, group.quantized)
+        zero = None if self.signed else group.quantized.zero_point
+        scale, rank = group.quantized.scale, group.weight.ndim
+        return self.tail(
+            self.build, self.storage, label, Integers(codes, rank, group.bits, scale, zero)
+        )
+
+
+Arrange = Callable[[Parts, str, Site, Sequence[Group], Sequence[gs.Node]], None]
+"""Rewires the nodes that use a layer's weight; the text names the layer, short and unique."""
+
+
+def groups_of(site: Site, bits: Sequence[int], scheme: Scheme) -> list[Group]:
+    """A layer's channels by bitwidth, widest first."""
+    bits_of, weight = np.array(bits), site.layer.weight
+    groups = []
+    for value in sorted(set(bits), reverse=True):
+        channels = np.flatnonzero(bits_of == value)
+        chosen = weight[channels]
+        quantized = None if value == FLOAT_BITS else quantize(chosen, value, scheme)
+        groups.append(Group(value, channels, chosen, quantized))
+    return groups
+
+
+def joined(build: Builder, tensors: Sequence[gs.Tensor], axis: int, dtype: type) -> gs.Tensor:
+    """Tensors one after the other; a single one as it is."""
+    return (
+        tensors[0] if len(tensors) == 1 else build.node("Concat", *tensors, dtype=dtype, axis=axis)
+    )
+
+
+def in_order(
+    parts: Parts, tensor: gs.Tensor, groups: Sequence[Group], axis: int, dtype: type
+) -> gs.Tensor:
+    """Channels put from the order of the groups into their own; as it is if that is the same."""
+    order = np.concatenate([group.channels for group in groups])
+    if np.array_equal(order, np.arange(len(order))):
+        return tensor
+    places = parts.orders.tensor(np.argsort(order))
+    return parts.build.node("Gather", tensor, places, dtype=dtype, axis=axis)
+
+
+def to_stored(build: Builder, weight: gs.Tensor, layout: Layout) -> gs.Tensor:
+    """Channels-first weight -> the operator's own layout."""
+    if layout.is_identity:
+        return weight
+    if layout.split != layout.channel_first:
+        weight = build.node("Reshape", weight, build.integers(*layout.split), dtype=np.float32)
+    weight = build.node("Transpose", weight, dtype=np.float32, perm=list(layout.order))
+    if tuple(layout.split[axis] for axis in layout.order) != layout.stored:
+        weight = build.node("Reshape", weight, build.integers(*layout.stored), dtype=np.float32)
+    return weight

@@ -1,0 +1,79 @@
+"""A node for each semilayer: for runtimes and compilers that take one bitwidth a node.
+
+    x -> Conv(semilayer 1) -> Concat(channels) -> Gather(inverse permutation) -> y
+     '-> Conv(semilayer 2) ---'
+
+Each node is named after the layer and its bitwidth, ``conv1/6``. A layer of one bitwidth stays one
+node. Grouped convolutions cannot be divided: their channels see different inputs.
+
+The channel axis is counted from the end: OpenVINO 2026.4 moves a Gather on axis 1 into the weights
+of a convolution behind it, and there takes the permutation for its inverse.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from onnxsemi.emit.builder import Builder
+from onnxsemi.emit.layout import Group, Parts, in_order, joined, to_stored
+from onnxsemi.emit.layout.semilayers import semilayers
+from onnxsemi.errors import PlanError
+from onnxsemi.model.targets import Site
+
+
+def nodes_apart(
+    parts: Parts, label: str, site: Site, groups: Sequence[Group], nodes: Sequence[gs.Node]
+) -> None:
+    """Divide the nodes."""
+    if len(groups) == 1:
+        semilayers(parts, label, site, groups, nodes)
+        return
+    if any(node.attrs.get("group", 1) != 1 for node in nodes):
+        raise PlanError(
+            f"layer {site.layer.name!r} is a grouped convolution of several bitwidths, which "
+            "profile 'nodes' cannot divide: choose another profile, or --pin it to one bitwidth"
+        )
+    build, axis = parts.build, _channel_axis(site)
+    weights = [
+        to_stored(build, parts.weight(label, group), site.layout.of_channels(len(group.channels)))
+        for group in groups
+    ]
+    for node in nodes:
+        outputs = []
+        for group, weight in zip(groups, weights, strict=True):
+            output = build.variable(np.float32)
+            inputs = [
+                node.inputs[0],
+                weight,
+                *_bias(build, site, node, group),
+            ]
+            name = f"{node.name}/{group.bits}"
+            build.append(node.op, inputs, [output], name, **node.attrs)
+            outputs.append(output)
+        whole = joined(build, outputs, axis, np.float32)
+        ordered = in_order(parts, whole, groups, axis, np.float32)
+        last = ordered.inputs[0]
+        last.outputs = [node.outputs[0]]
+        node.outputs.clear()
+
+
+def _channel_axis(site: Site) -> int:
+    if site.layout.output_axis < 0:
+        return site.layout.output_axis
+    return site.layout.output_axis - site.layer.weight.ndim  # as many axes as the weight
+
+
+def _bias(build: Builder, site: Site, node: gs.Node, group: Group) -> list[gs.Tensor]:
+    """A semilayer's share of the bias; nothing if there is none."""
+    if len(node.inputs) < 3:
+        return []
+    bias = node.inputs[2]
+    if not isinstance(bias, gs.Constant):
+        raise PlanError(
+            f"layer {site.layer.name!r} has a bias that is computed at run time, which profile "
+            "'nodes' cannot divide: choose another profile, or --pin it to one bitwidth"
+        )
+    if bias.values.shape[-1:] != (site.layer.channels,):
+        return [bias]  # Gemm: the same for every channel
+    return [build.shared(bias.values[..., group.channels])]

@@ -1,0 +1,26 @@
+"""Each semilayer is dequantized, and the weight is put together from them.
+
+    codes -> tail -> Concat(axis 0) -> Gather(inverse permutation) -> Conv
+    float32 channels ---'
+
+A layer of one bitwidth needs no Concat, and channels that already lie in order no Gather.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from onnxsemi.emit.layout import Group, Parts, in_order, joined, to_stored
+from onnxsemi.model.targets import Site
+
+
+def semilayers(
+    parts: Parts, label: str, site: Site, groups: Sequence[Group], nodes: Sequence[gs.Node]
+) -> None:
+    """Give the nodes a weight of semilayers."""
+    build = parts.build
+    weight = joined(build, [parts.weight(label, group) for group in groups], 0, np.float32)
+    weight = in_order(parts, weight, groups, 0, np.float32)
+    for node in nodes:
+        node.inputs[1] = to_stored(build, weight, site.layout)

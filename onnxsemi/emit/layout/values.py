@@ -1,0 +1,22 @@
+"""The weights as float32 values on the grid: for importers that take nothing else."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from onnxsemi.emit.layout import Group, Parts
+from onnxsemi.model.targets import Site
+
+
+def values(
+    parts: Parts, label: str, site: Site, groups: Sequence[Group], nodes: Sequence[gs.Node]
+) -> None:
+    """Give the nodes an initializer of fake-quantized weights."""
+    weight = np.empty_like(site.layer.weight)
+    for group in groups:
+        exact = group.weight if group.quantized is None else group.quantized.dequantize()
+        weight[group.channels] = exact
+    stored = parts.build.stored(label, site.layout.to_stored(weight))
+    for node in nodes:
+        node.inputs[1] = stored

@@ -1,0 +1,55 @@
+"""The profiles that users see: each is a storage, a layout and a tail."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from onnxsemi.emit.layout import Arrange
+from onnxsemi.emit.layout.merged import merged
+from onnxsemi.emit.layout.nodes import nodes_apart
+from onnxsemi.emit.layout.semilayers import semilayers
+from onnxsemi.emit.layout.values import values
+from onnxsemi.emit.storage import Storage
+from onnxsemi.emit.storage.containers import Containers
+from onnxsemi.emit.storage.native import NativeTypes
+from onnxsemi.emit.storage.planes import BitPlanes
+from onnxsemi.emit.tail import Tail
+from onnxsemi.emit.tail.arithmetic import arithmetic
+from onnxsemi.emit.tail.dequantize import dequantize
+
+
+class Profile(StrEnum):
+    """Form of the emitted file."""
+
+    QDQ = "qdq"
+    """Bit-packed weights behind DequantizeLinear; full speed through ``onnxsemi.load_session``."""
+    FAST = "fast"
+    """Bit-packed weights behind plain arithmetic; full speed in any session."""
+    NATIVE = "native"
+    """ONNX's own types of 2 and 4 bits, bit-packed otherwise."""
+    NODES = "nodes"
+    """A node for each semilayer."""
+    FAKE = "fake"
+    """Float32 weights on the grid: not smaller, for importers that take nothing else."""
+
+    @property
+    def dequantizes(self) -> bool:
+        """Whether a default session of ONNX Runtime dequantizes the weights anew at every run."""
+        return self not in (Profile.FAST, Profile.FAKE)
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a profile is put together from."""
+
+    storage: type[Storage]
+    arrange: Arrange
+    tail: Tail
+
+
+FORMS = {
+    Profile.QDQ: Form(BitPlanes, semilayers, dequantize),
+    Profile.FAST: Form(BitPlanes, merged, arithmetic),
+    Profile.NATIVE: Form(NativeTypes, semilayers, dequantize),
+    Profile.NODES: Form(BitPlanes, nodes_apart, dequantize),
+    Profile.FAKE: Form(Containers, values, dequantize),
+}

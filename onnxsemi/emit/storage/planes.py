@@ -1,0 +1,116 @@
+"""Bit planes, unpacked by standard operators (opset 18): exactly b bits a weight.
+
+    planes -> Split -> BitwiseAnd -> BitShift RIGHT -> Reshape
+           -> BitShift LEFT -> BitwiseOr -> Reshape
+           (-> Cast -> Sub -> Cast, if codes are signed) -> Split -> Reshape for each semilayer
+
+All codes of a bitwidth, of all layers, lie in one initializer and are unpacked together: the
+operators are in the file once a bitwidth, not once a semilayer.
+
+Some runtimes compute shifts as float multiplications and divisions (measured: OpenVINO 2026.4 runs
+89 >> 4 as round(89 / 16) where it does not fold it). So a field is masked *before* it is shifted
+right, which makes the division exact, and a field shifted left fits its byte.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from onnxsemi.arrays import UInt8Array
+from onnxsemi.bitwidth import MAX_BITS
+from onnxsemi.emit.bitplanes import field_widths, pack, padded_count, plane_bytes
+from onnxsemi.emit.builder import Builder
+from onnxsemi.emit.storage.containers import OPSET as BYTE_OPSET
+from onnxsemi.emit.storage.containers import Containers
+from onnxsemi.quantizer.affine import QuantizedChannels
+
+OPSET = 18  # BitwiseAnd, BitwiseOr
+
+
+@dataclass(frozen=True, eq=False)
+class _Waiting:
+    """Codes that are to be stored, and the tensor that they will be."""
+
+    codes: UInt8Array
+    tensor: gs.Variable
+
+
+class BitPlanes:
+    """Codes in exactly their bits; 8-bit codes as they are."""
+
+    def __init__(self, build: Builder, *, signed: bool) -> None:
+        """Store into a graph."""
+        self._build = build
+        self._signed = signed
+        self._bytes = Containers(build, signed=signed)
+        self._waiting: dict[int, list[_Waiting]] = {}
+
+    def codes(self, label: str, quantized: QuantizedChannels) -> gs.Tensor:
+        """Codes [C, ...]; what gives them is added when all are known."""
+        if quantized.bits == MAX_BITS:
+            return self._bytes.codes(label, quantized)
+        tensor = self._build.variable(np.int8 if self._signed else np.uint8)
+        self._waiting.setdefault(quantized.bits, []).append(_Waiting(quantized.codes, tensor))
+        return tensor
+
+    def zero_points(self, label: str, values: UInt8Array, bits: int) -> gs.Tensor:
+        """uint8, in the shape given."""
+        return self._bytes.zero_points(label, values, bits)
+
+    def finish(self) -> None:
+        """Store and unpack the codes of every bitwidth."""
+        for bits, waiting in sorted(self._waiting.items()):
+            self._unpack(bits, waiting)
+
+    @staticmethod
+    def opset(bits: int) -> int:
+        """8 bits need no unpacking."""
+        return BYTE_OPSET if bits == MAX_BITS else OPSET
+
+    def _unpack(self, bits: int, waiting: list[_Waiting]) -> None:
+        build = self._build
+        every = np.concatenate([item.codes.ravel() for item in waiting])
+        flat = _flat_codes(build, bits, every)
+        if self._signed:
+            wide = build.cast(flat, np.int32)
+            half = build.shared(np.array(2 ** (bits - 1), np.int32))
+            flat = build.cast(build.node("Sub", wide, half, dtype=np.int32), np.int8)
+        counts = [item.codes.size for item in waiting]
+        padding = padded_count(every.size) - every.size
+        pieces: list[gs.Tensor] = [flat]
+        if len(counts) > 1 or padding:
+            sizes = build.integers(*counts, *[padding] * bool(padding))
+            outputs = len(counts) + bool(padding)
+            pieces = [*build.nodes("Split", flat, sizes, dtype=flat.dtype, outputs=outputs, axis=0)]
+        for item, piece in zip(waiting, pieces, strict=False):
+            shape = build.integers(-1, *item.codes.shape[1:])
+            build.append("Reshape", [piece, shape], [item.tensor])
+
+
+def _flat_codes(build: Builder, bits: int, codes: UInt8Array) -> gs.Tensor:
+    """uint8[n], padded: one initializer, ``_<bits>``, and what unpacks it."""
+    packed, widths = build.stored(f"_{bits}", pack(codes, bits)), field_widths(bits)
+    planes: list[gs.Tensor] = [packed]
+    if len(widths) > 1:
+        sizes = build.integers(*plane_bytes(codes.size, bits))
+        planes = [*build.nodes("Split", packed, sizes, dtype=np.uint8, outputs=len(widths), axis=0)]
+    joined, below = _fields(build, planes[0], widths[0]), widths[0]
+    for plane, width in zip(planes[1:], widths[1:], strict=True):
+        distance = build.shared(np.array(below, np.uint8))
+        fields = _fields(build, plane, width)
+        raised = build.node("BitShift", fields, distance, dtype=np.uint8, direction="LEFT")
+        joined = build.node("BitwiseOr", joined, raised, dtype=np.uint8)
+        below += width
+    return joined
+
+
+def _fields(build: Builder, plane: gs.Tensor, width: int) -> gs.Tensor:
+    """uint8[m] bytes -> uint8[n] fields."""
+    shifts = np.arange(0, 8, width, dtype=np.uint8)[:, None]
+    masks = ((2**width - 1) << shifts).astype(np.uint8)
+    masked = build.node("BitwiseAnd", plane, build.shared(masks), dtype=np.uint8)
+    fields = build.node(
+        "BitShift", masked, build.shared(shifts), dtype=np.uint8, direction="RIGHT"
+    )  # [k, m]
+    return build.node("Reshape", fields, build.integers(-1), dtype=np.uint8)

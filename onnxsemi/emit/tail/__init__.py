@@ -1,0 +1,33 @@
+"""How integer codes become float32 weights: one module a way."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import onnx_graphsurgeon as gs
+
+from onnxsemi.arrays import Float32Array, UInt8Array
+from onnxsemi.emit.builder import Builder
+from onnxsemi.emit.storage import Storage
+
+
+@dataclass(frozen=True, eq=False)
+class Integers:
+    """Codes in a graph, and what makes weights of them: ``scale * (codes - zero_point)``.
+
+    Attributes:
+        codes: Integers of one type, [C, ...].
+        rank: Number of their axes.
+        bits: Bitwidth of their type, as the storage counts it.
+        scale: float32[C].
+        zero_point: uint8[C]; None for signed codes, which are centred on zero.
+    """
+
+    codes: gs.Tensor
+    rank: int
+    bits: int
+    scale: Float32Array
+    zero_point: UInt8Array | None
+
+
+Tail = Callable[[Builder, Storage, str, Integers], gs.Tensor]
+"""Adds the nodes; the text names what is stored."""
