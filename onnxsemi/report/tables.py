@@ -124,8 +124,7 @@ def _sizes_table(sizes: Sizes) -> Table:
     table.add_row("whole model", f"{sizes.model:.2%}", "")
     change = f"{sizes.bytes_before:,} -> {sizes.bytes_after:,} bytes"
     table.add_row("file", f"{sizes.file:.2%}", change)
-    beyond = f"{sizes.overhead:+.2%} beyond the payload of {sizes.payload_bytes:,} bytes"
-    table.add_row("", "", beyond)
+    table.add_row("overhead beyond payload", "", f"{sizes.overhead:+.2%}")
     zipped = 1 - sizes.gzip_bytes / sizes.bytes_before
     table.add_row("file after gzip", f"{zipped:.2%}", f"{sizes.gzip_bytes:,} bytes")
     return table
