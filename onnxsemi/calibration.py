@@ -1,7 +1,9 @@
 """Ranges of activations, by ONNX Runtime's own calibrators."""
 
+import io
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import redirect_stdout
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -49,7 +51,8 @@ def activation_ranges(
         Calibration.ENTROPY: CalibrationMethod.Entropy,
         Calibration.PERCENTILE: CalibrationMethod.Percentile,
     }
-    with tempfile.TemporaryDirectory(prefix="onnxsemi-") as folder:
+    said = redirect_stdout(io.StringIO())  # a calibrator prints a line for every batch
+    with tempfile.TemporaryDirectory(prefix="onnxsemi-") as folder, said:
         path, augmented = Path(folder) / "model.onnx", Path(folder) / "augmented.onnx"
         onnx.save(model, path)
         try:

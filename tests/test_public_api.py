@@ -9,7 +9,7 @@ import onnxsemi
 PUBLIC = """
     AccuracyError ApplyResult BitPlan BudgetError CompressResult DataError DataOptions
     EvaluateResult ImageSet InspectResult Method ModelError Normalization OnnxSemiError Order
-    OutputError Paired Pin PlanError Preset Progress ReadOptions RunError RunOptions Scheme
+    OutputError Paired Pin PlanError Preset Profile Progress ReadOptions RunError RunOptions Scheme
     SearchSettings Settings SettingsError Split TargetPolicy VerificationError __version__ apply
     compress evaluate inspect ladder load_images load_session
 """

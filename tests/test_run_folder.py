@@ -341,6 +341,7 @@ class TestIdentity:
             ("--exclude", Settings(model=ReadOptions(exclude=("c1",)))),
             ("--output", Settings(model=ReadOptions(output="scores"))),
             ("--scheme", Settings(scheme="symmetric")),
+            ("--profile", Settings(profile="fast")),
             ("--delta-loss", Settings(delta_loss="exact")),
             ("--kl", Settings(kl="exact")),
             ("--min-agreement", Settings(min_agreement=0.5)),

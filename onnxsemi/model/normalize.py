@@ -61,6 +61,12 @@ def _refuse_quantized(model: onnx.ModelProto) -> None:
                 f"the model is already quantized (node {node.name or node.output[0]!r} is "
                 f"{node.op_type}): give the float model it was made from"
             )
+    for entry in model.metadata_props:  # profiles whose operators do not show it
+        if entry.key == "onnxsemi.profile":
+            raise ModelError(
+                f"the model is already quantized (by onnxsemi, profile {entry.value}): give the "
+                "float model it was made from"
+            )
 
 
 def _refuse_foreign(model: onnx.ModelProto) -> None:
