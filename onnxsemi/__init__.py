@@ -25,11 +25,11 @@ from onnxsemi.errors import (
 from onnxsemi.measure.paired import Paired
 from onnxsemi.model.read import ReadOptions
 from onnxsemi.model.targets import TargetPolicy
-from onnxsemi.pipeline import apply, compress, evaluate, inspect
+from onnxsemi.pipeline import apply, bench, compress, evaluate, inspect
 from onnxsemi.plan import BitPlan
 from onnxsemi.progress import Progress
 from onnxsemi.quantizer.affine import Scheme
-from onnxsemi.results import ApplyResult, CompressResult, EvaluateResult, InspectResult
+from onnxsemi.results import ApplyResult, BenchResult, CompressResult, EvaluateResult, InspectResult
 from onnxsemi.runtime import load_session
 from onnxsemi.search.ranking import Order
 from onnxsemi.search.run import SearchSettings
@@ -41,6 +41,7 @@ __version__ = __about__.VERSION
 __all__ = [
     "AccuracyError",
     "ApplyResult",
+    "BenchResult",
     "BitPlan",
     "BudgetError",
     "CompressResult",
@@ -73,6 +74,7 @@ __all__ = [
     "VerificationError",
     "__version__",
     "apply",
+    "bench",
     "compress",
     "evaluate",
     "inspect",

@@ -225,6 +225,29 @@ def inspect(
     _show(report.inspect_table(result), report.inspect_document(result), as_json, quiet)
 
 
+@app.command()
+def bench(
+    models: opt.BenchModels,
+    batch: opt.Batches = None,
+    threads: opt.BenchThreads = 1,
+    rounds: opt.Rounds = 15,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Time models side by side: latency, load time, memory, bytes.
+
+    Every model runs on noise in turn with the others, in a default ONNX Runtime session and as
+    onnxsemi.load_session opens it. Times are shown as ratios to the first model.
+
+    **Example:** onnxsemi bench model.onnx small.onnx
+    """
+    with _one_line_errors(), _progress(silent=quiet or as_json) as progress:
+        result = pipeline.bench(
+            models, batches=batch or (1, 32), threads=threads, rounds=rounds, progress=progress
+        )
+    _show(report.bench_table(result), report.bench_document(result), as_json, quiet)
+
+
 @contextmanager
 def _one_line_errors(run: Path | None = None) -> Iterator[None]:
     """A user's mistake: one line on standard error, exit code 1. Ctrl-C: how to go on, 130."""

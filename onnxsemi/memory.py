@@ -3,6 +3,7 @@
 import ctypes
 import re
 import sys
+from pathlib import Path
 
 import psutil
 
@@ -36,6 +37,19 @@ def resident() -> int:
     """Bytes that this process holds in memory, once what it has freed is given back."""
     give_back()
     return int(psutil.Process().memory_info().rss)
+
+
+def peak() -> int:
+    """The most bytes that this process has held in memory.
+
+    On Linux from the kernel's high-water mark, as ``ru_maxrss`` can begin at that of the parent.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        lines = status.read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 2**10 for line in lines if line.startswith("VmHWM"))
+    info = psutil.Process().memory_info()
+    return int(getattr(info, "peak_wset", info.rss))  # Windows; elsewhere what it holds now
 
 
 def give_back() -> None:

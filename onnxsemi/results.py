@@ -164,6 +164,61 @@ class EvaluateResult:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """A time that was taken many times.
+
+    Attributes:
+        seconds: The median.
+        quartiles: A quarter of the times lie below the first, a quarter above the second.
+        ratio: Median of the ratios to the first model, each within one round.
+        ratio_quartiles: Quartiles of these ratios.
+    """
+
+    seconds: float
+    quartiles: tuple[float, float]
+    ratio: float
+    ratio_quartiles: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class BenchRow:
+    """One model, opened in one way.
+
+    Attributes:
+        model: The file.
+        folded: Whether it was opened as ``load_session`` does, else in a default session.
+        file_bytes: Bytes of the file.
+        load: Time to load it in a fresh process.
+        peak_bytes: Bytes that loading it and one run of one image add to a process, at the most.
+        latency: Time of a run, for each batch.
+    """
+
+    model: Path
+    folded: bool
+    file_bytes: int
+    load: Spread
+    peak_bytes: int
+    latency: tuple[Spread, ...]
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """Models side by side.
+
+    Attributes:
+        threads: Threads of a session.
+        rounds: Times that everything was measured.
+        batches: Images in a run.
+        rows: Two for each model, default session first; ratios are to the first row.
+    """
+
+    threads: int
+    rounds: int
+    batches: tuple[int, ...]
+    rows: tuple[BenchRow, ...]
+
+
+@dataclass(frozen=True)
 class InspectResult:
     """What a file holds.
 

@@ -25,6 +25,9 @@ _FOLD_DEQUANTIZE = "session.disable_quant_qdq"
 # a ResNet-50 cut into 17 held 3.3 GB, and 2.1 GB with one allocator for all, which stays for good.
 _SHARED_MEMORY = "session.use_env_allocators"
 _QUIET = 4  # ONNX Runtime's severity: fatal only; what it refuses is raised, not printed
+InferenceSession = ort.InferenceSession
+_FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+_OPEN_AXIS = 32  # size of an axis that a model leaves open
 _CPU = ["CPUExecutionProvider"]
 REFUSALS: tuple[type[Exception], ...] = (
     RuntimeError,
@@ -64,6 +67,50 @@ def load_session(
         return ort.InferenceSession(os.fspath(path), options, providers or _CPU)
     except REFUSALS as error:
         raise ModelError(f"{path}: ONNX Runtime refuses it: {first_line(error)}") from error
+
+
+def open_session(path: str | os.PathLike[str], *, threads: int, fold: bool) -> ort.InferenceSession:
+    """A quiet session on the CPU, otherwise as a user's.
+
+    Args:
+        path: The ONNX file.
+        threads: Threads of the session.
+        fold: Set ``session.disable_quant_qdq``, as :func:`load_session` does.
+
+    Raises:
+        ModelError: If the file is missing or ONNX Runtime refuses it.
+    """
+    options = single_threaded()
+    options.intra_op_num_threads = threads
+    if fold:
+        return load_session(path, options)
+    if not Path(path).is_file():
+        raise ModelError(f"{path}: no such file")
+    try:
+        return ort.InferenceSession(os.fspath(path), options, _CPU)
+    except REFUSALS as error:
+        raise ModelError(f"{path}: ONNX Runtime refuses it: {first_line(error)}") from error
+
+
+def noise_feeds(session: ort.InferenceSession, batch: int) -> dict[str, NDArray[Any]]:
+    """Seeded standard normal noise for a session's only input.
+
+    Args:
+        session: The session.
+        batch: Size of the first axis, if the model leaves it open; other open axes are 32 long.
+
+    Raises:
+        ModelError: If there are several inputs, or the input is not of floating point numbers.
+    """
+    inputs = session.get_inputs()
+    if len(inputs) != 1 or inputs[0].type not in _FLOATS:
+        found = ", ".join(f"{entry.name}: {entry.type}" for entry in inputs)
+        raise ModelError(f"the model needs one input of floats to be timed with noise, not {found}")
+    first, *rest = inputs[0].shape
+    open_axes = [first if isinstance(first, int) else batch]
+    shape = (*open_axes, *(size if isinstance(size, int) else _OPEN_AXIS for size in rest))
+    noise = np.random.default_rng(0).standard_normal(shape, np.float32)
+    return {inputs[0].name: noise.astype(_FLOATS[inputs[0].type])}
 
 
 class Session:

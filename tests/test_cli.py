@@ -11,7 +11,7 @@ import onnxsemi
 
 
 class TestHelp:
-    @pytest.mark.parametrize("command", ["compress", "apply", "evaluate", "inspect"])
+    @pytest.mark.parametrize("command", ["compress", "apply", "evaluate", "inspect", "bench"])
     def test_each_command_teaches_with_an_example(self, command):
         result = run(command, "--help")
         assert result.exit_code == 0

@@ -7,11 +7,11 @@ import sys
 import onnxsemi
 
 PUBLIC = """
-    AccuracyError ApplyResult BitPlan BudgetError CompressResult DataError DataOptions
+    AccuracyError ApplyResult BenchResult BitPlan BudgetError CompressResult DataError DataOptions
     EvaluateResult ImageSet InspectResult Method ModelError Normalization OnnxSemiError Order
     OutputError Paired Pin PlanError Preset Profile Progress ReadOptions RunError RunOptions Scheme
-    SearchSettings Settings SettingsError Split TargetPolicy VerificationError __version__ apply
-    compress evaluate inspect ladder load_images load_session
+    SearchSettings Settings SettingsError Split TargetPolicy VerificationError __version__
+    apply bench compress evaluate inspect ladder load_images load_session
 """
 
 

@@ -4,8 +4,9 @@ read -> load data -> Δloss -> search -> emit -> verify -> report
 """
 
 from onnxsemi.pipeline.apply import apply
+from onnxsemi.pipeline.bench import bench
 from onnxsemi.pipeline.compress import compress
 from onnxsemi.pipeline.evaluate import evaluate
 from onnxsemi.pipeline.inspect import inspect
 
-__all__ = ["apply", "compress", "evaluate", "inspect"]
+__all__ = ["apply", "bench", "compress", "evaluate", "inspect"]

@@ -2,15 +2,24 @@
 
 from onnxsemi.report.document import (
     apply_document,
+    bench_document,
     compress_document,
     evaluate_document,
     inspect_document,
 )
-from onnxsemi.report.tables import apply_table, compress_table, evaluate_table, inspect_table
+from onnxsemi.report.tables import (
+    apply_table,
+    bench_table,
+    compress_table,
+    evaluate_table,
+    inspect_table,
+)
 
 __all__ = [
     "apply_document",
     "apply_table",
+    "bench_document",
+    "bench_table",
     "compress_document",
     "compress_table",
     "evaluate_document",

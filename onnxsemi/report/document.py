@@ -11,6 +11,7 @@ from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import channel_ranges
 from onnxsemi.results import (
     ApplyResult,
+    BenchResult,
     CompressResult,
     EvaluateResult,
     InspectResult,
@@ -89,6 +90,28 @@ def inspect_document(result: InspectResult) -> Document:
         "layers": [_layer(layer) for layer in result.layers],
         "float_bytes": result.float_bytes,
         "shared_structure_bytes": result.shared_bytes,
+    }
+
+
+def bench_document(result: BenchResult) -> Document:
+    """Models side by side."""
+    return _header() | {
+        "threads": result.threads,
+        "rounds": result.rounds,
+        "rows": [
+            {
+                "model": str(row.model),
+                "session.disable_quant_qdq": row.folded,
+                "file_bytes": row.file_bytes,
+                "load": asdict(row.load),
+                "peak_bytes": row.peak_bytes,
+                "latency": {
+                    str(batch): asdict(spread)
+                    for batch, spread in zip(result.batches, row.latency, strict=True)
+                },
+            }
+            for row in result.rows
+        ],
     }
 
 

@@ -13,11 +13,13 @@ from onnxsemi.measure.agreement import Agreement
 from onnxsemi.measure.paired import Paired
 from onnxsemi.results import (
     ApplyResult,
+    BenchResult,
     CompressResult,
     EvaluateResult,
     InspectResult,
     SensitivitySummary,
     Sizes,
+    Spread,
 )
 
 
@@ -86,6 +88,40 @@ def inspect_table(result: InspectResult) -> RenderableType:
     lines = [head, *(f"{key}: {value}" for key, value in result.properties.items())]
     table = _stored_table(result) if result.properties else _float_table(result.layers)
     return Group(*map(Text, lines), table)
+
+
+def bench_table(result: BenchResult) -> RenderableType:
+    """Latency, load time, memory and bytes, as ratios to the first row."""
+    table = _table(
+        "model", "folded", *(f"batch {n}" for n in result.batches), "load", "peak", "file"
+    )
+    for row in result.rows:
+        table.add_row(
+            "" if row.folded else Text(row.model.name),
+            "yes" if row.folded else "no",
+            *map(_times, row.latency),
+            _times(row.load),
+            f"{row.peak_bytes / 2**20:.0f} MB",
+            f"{row.file_bytes:,}",
+        )
+    first = result.rows[0]
+    absolute = ", ".join(
+        f"batch {batch} {1e3 * spread.seconds:.2f} ms"
+        for batch, spread in zip(result.batches, first.latency, strict=True)
+    )
+    lines = [
+        f"Times as ratios to the first row: median of {result.rounds} rounds, ± half the distance "
+        f"of the quartiles; "
+        f"{result.threads} thread{'s' * (result.threads > 1)}.",
+        f"First row: {absolute}, load {1e3 * first.load.seconds:.1f} ms.",
+        "folded: opened by onnxsemi.load_session, which sets session.disable_quant_qdq.",
+    ]
+    return Group(table, *map(Text, lines))
+
+
+def _times(spread: Spread) -> str:
+    low, high = spread.ratio_quartiles
+    return f"{spread.ratio:.2f} ±{(high - low) / 2:.2f}"
 
 
 def _float_table(layers: Iterable[InspectedLayer]) -> Table:

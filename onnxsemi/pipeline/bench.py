@@ -1,0 +1,160 @@
+"""``bench``: how fast models run and load, side by side.
+
+Latencies are taken in turn: every round runs each model once, in an order that changes from round
+to round, and a ratio is the median of the ratios within the rounds. So what else the machine does
+falls on all of them alike. Load time and memory are taken in fresh processes, in turn too.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxsemi.errors import ModelError, SettingsError, first_line
+from onnxsemi.measure.shards import worker_threads
+from onnxsemi.model.load import file_bytes
+from onnxsemi.progress import Progress, Silent
+from onnxsemi.results import BenchResult, BenchRow, Spread
+from onnxsemi.runtime import REFUSALS, InferenceSession, noise_feeds, open_session
+
+_WARM_UP = 2
+
+
+@dataclass(frozen=True)
+class _Contender:
+    """A model, opened in one way."""
+
+    path: Path
+    fold: bool
+    session: InferenceSession
+
+    @classmethod
+    def opened(cls, path: Path, threads: int, *, fold: bool) -> "_Contender":
+        return cls(path, fold, open_session(path, threads=threads, fold=fold))
+
+    def feeds(self, batch: int) -> dict[str, NDArray[Any]]:
+        try:
+            return noise_feeds(self.session, batch)
+        except ModelError as error:
+            raise ModelError(f"{self.path}: {error}") from None
+
+
+def bench(
+    models: Sequence[str | os.PathLike[str]],
+    *,
+    batches: Sequence[int] = (1, 32),
+    threads: int | None = 1,
+    rounds: int = 15,
+    progress: Progress | None = None,
+) -> BenchResult:
+    """Time models against the first, in default sessions and as ``load_session`` opens them.
+
+    Args:
+        models: ONNX files with one input of floating point numbers; the first is what the others
+            are compared with.
+        batches: Images in a run. A model whose batch is fixed runs with that instead.
+        threads: Threads of a session; None for every core.
+        rounds: Times that everything is measured.
+        progress: Told where the work is.
+
+    Raises:
+        ModelError: If a model cannot be loaded or run.
+        SettingsError: If a number is out of range.
+    """
+    if not models:
+        raise SettingsError("bench needs at least one model")
+    if rounds < 1 or any(batch < 1 for batch in batches):
+        raise SettingsError("--rounds and --batch must be 1 or more")
+    told, count = progress or Silent(), worker_threads(threads)
+    contenders = [
+        _Contender.opened(Path(model), count, fold=fold)
+        for model in models
+        for fold in (False, True)
+    ]
+    feeds = [[contender.feeds(batch) for contender in contenders] for batch in batches]
+    latencies = []
+    for batch, given in zip(batches, feeds, strict=True):
+        told.start(f"latency, batch {batch}", rounds)
+        latencies.append(_latencies(contenders, given, rounds, told))
+    told.start("load time and memory", rounds)
+    loads, peaks = _loads(contenders, count, rounds, told)
+    rows = tuple(
+        BenchRow(
+            model=contender.path,
+            folded=contender.fold,
+            file_bytes=file_bytes(contender.path),
+            load=_spread(loads, place),
+            peak_bytes=int(np.median(peaks[:, place])),
+            latency=tuple(_spread(times, place) for times in latencies),
+        )
+        for place, contender in enumerate(contenders)
+    )
+    return BenchResult(threads=count, rounds=rounds, batches=tuple(batches), rows=rows)
+
+
+def _latencies(
+    contenders: Sequence[_Contender],
+    feeds: Sequence[dict[str, NDArray[Any]]],
+    rounds: int,
+    progress: Progress,
+) -> NDArray[np.float64]:
+    """Seconds of a run: float64[rounds, contenders]."""
+    seconds = np.zeros((rounds, len(contenders)))
+    try:
+        for number in range(-_WARM_UP, rounds):
+            for place in _turn(len(contenders), number):
+                began = time.perf_counter()
+                contenders[place].session.run(None, feeds[place])
+                if number >= 0:
+                    seconds[number, place] = time.perf_counter() - began
+            progress.step(f"round {number + 1}", int(number >= 0))
+    except REFUSALS as error:
+        path = contenders[place].path
+        raise ModelError(f"{path}: ONNX Runtime cannot run it: {first_line(error)}") from error
+    return seconds
+
+
+def _loads(
+    contenders: Sequence[_Contender], threads: int, rounds: int, progress: Progress
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Seconds to load, bytes at the peak of loading and one run: float64[rounds, contenders]."""
+    seconds, peaks = np.zeros((2, rounds, len(contenders)))
+    for number in range(rounds):
+        for place in _turn(len(contenders), number):
+            contender = contenders[place]
+            arguments = [contender.path, threads, int(contender.fold)]
+            command = [sys.executable, "-m", "onnxsemi.pipeline.load_probe", *map(str, arguments)]
+            ran = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+            if ran.returncode:
+                reason = ran.stderr.strip().splitlines()[-1:]
+                raise ModelError(f"{contender.path}: loading it in a process failed: {reason}")
+            found = json.loads(ran.stdout)
+            seconds[number, place] = found["seconds"]
+            peaks[number, place] = found["peak_bytes"]
+        progress.step(f"round {number + 1}")
+    return seconds, peaks
+
+
+def _turn(count: int, number: int) -> list[int]:
+    """The order of a round: each begins with another, every second goes backwards."""
+    order = [(place + number) % count for place in range(count)]
+    return order[::-1] if number % 2 else order
+
+
+def _spread(seconds: NDArray[np.float64], place: int) -> Spread:
+    low, median, high = np.quantile(seconds[:, place], (0.25, 0.5, 0.75))
+    ratio_low, ratio, ratio_high = np.quantile(seconds[:, place] / seconds[:, 0], (0.25, 0.5, 0.75))
+    return Spread(
+        seconds=float(median),
+        quartiles=(float(low), float(high)),
+        ratio=float(ratio),
+        ratio_quartiles=(float(ratio_low), float(ratio_high)),
+    )
