@@ -1,4 +1,4 @@
-"""ONNX Runtime. The only module that imports it.
+"""ONNX Runtime. The only module that imports it, but for its calibrators (``calibration.py``).
 
 Sessions for measuring run on one thread: several run side by side instead. ONNX Runtime's kernels
 are then measured to give a row of a batch the same bits whatever the batch size. With two threads
