@@ -170,6 +170,8 @@ def _load_hint(profile: Profile, output: Path) -> str:
     """How to run the file at full speed."""
     if profile is Profile.FAKE:
         return "Float32 weights on the grid: the file is no smaller, and runs as the float one."
+    if profile is Profile.NODES:
+        return f"Fastest, from Python: onnxsemi.load_session({str(output)!r}); see 'bench'."
     if profile.dequantizes:
         return f"At full speed, from Python: onnxsemi.load_session({str(output)!r})"
     return "At full speed in any ONNX Runtime session, after unpacking once while it loads."
