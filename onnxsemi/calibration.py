@@ -72,11 +72,8 @@ def activation_ranges(
             raise ModelError(
                 f"ONNX Runtime cannot calibrate the model: {first_line(error)}"
             ) from error
-    names = list(data.keys())
-    ends = [data[name].range_value for name in names]  # arrays of one value, of any rank
-    return {
-        n: (float(np.min(low)), float(np.max(up))) for n, (low, up) in zip(names, ends, strict=True)
-    }
+    ranges = {name: found.range_value for name, found in data.items()}  # of one value, any rank
+    return {name: (float(np.min(low)), float(np.max(up))) for name, (low, up) in ranges.items()}
 
 
 class _One:
