@@ -26,7 +26,7 @@ class Builder:
 
     def stored(self, label: str, values: NDArray[Any]) -> gs.Constant:
         """A constant of its own."""
-        return gs.Constant(f"{self._prefix}{label}", np.ascontiguousarray(values))
+        return gs.Constant(f"{self._prefix}{label}", np.array(values, order="C"))
 
     def shared(self, values: NDArray[Any]) -> gs.Constant:
         """A small constant: equal values are stored once in the file."""

@@ -74,7 +74,7 @@ class BitPlanes:
         flat = _flat_codes(build, bits, every)
         if self._signed:
             wide = build.cast(flat, np.int32)
-            half = build.shared(np.array(2 ** (bits - 1), np.int32))
+            half = build.shared(np.array([2 ** (bits - 1)], np.int32))
             flat = build.cast(build.node("Sub", wide, half, dtype=np.int32), np.int8)
         counts = [item.codes.size for item in waiting]
         padding = padded_count(every.size) - every.size
@@ -97,7 +97,7 @@ def _flat_codes(build: Builder, bits: int, codes: UInt8Array) -> gs.Tensor:
         planes = [*build.nodes("Split", packed, sizes, dtype=np.uint8, outputs=len(widths), axis=0)]
     joined, below = _fields(build, planes[0], widths[0]), widths[0]
     for plane, width in zip(planes[1:], widths[1:], strict=True):
-        distance = build.shared(np.array(below, np.uint8))
+        distance = build.shared(np.array([below], np.uint8))
         fields = _fields(build, plane, width)
         raised = build.node("BitShift", fields, distance, dtype=np.uint8, direction="LEFT")
         joined = build.node("BitwiseOr", joined, raised, dtype=np.uint8)
