@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 import onnxruntime
 from cases import Case, trained
-from peak import peak_bytes
 
 from onnxsemi import __about__
 from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.measure.evaluator import simulate
 from onnxsemi.measure.metrics import hits
 from onnxsemi.measure.paired import Paired
+from onnxsemi.memory import peak
 from onnxsemi.pipeline.compress import find
 from onnxsemi.pipeline.prepare import Prepared, prepare
 from onnxsemi.pipeline.runs import Clock
@@ -90,7 +90,7 @@ def _run_row(case: Case, row: str, folder: Path) -> None:
         result = _measured(case, prepared, plan, folder / f"{row}.onnx")
     else:
         result = _run_method(case, prepared, row, folder)
-    result["peak_bytes"] = peak_bytes()
+    result["peak_bytes"] = peak()
     (folder / f"{row}.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
 
 
@@ -207,7 +207,7 @@ def _table(case: Case, folder: Path) -> str:
 
 def _line(title: str, folder: Path, row: str) -> str:
     result = _load(folder / f"{row}.json")
-    peak = result["peak_bytes"]
+    most = result["peak_bytes"]
     low, high = (100 * end for end in result["report"]["interval"])
     cells = [
         title,

@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import onnx
 from cases import Case, random, trained
-from peak import peak_bytes
 from random_resnets import random_images, random_resnet
 from search_cost_table import DROPS, LADDER, write_table
 
@@ -31,7 +30,7 @@ from onnxsemi import Method, RunOptions, SearchSettings, Settings
 from onnxsemi.measure.agreement import measure_agreement
 from onnxsemi.measure.fast import FastMeasurement
 from onnxsemi.measure.variants import Variant, measure_plainly, measure_variants
-from onnxsemi.memory import parse_memory
+from onnxsemi.memory import parse_memory, peak
 from onnxsemi.pipeline.prepare import Prepared, prepare
 from onnxsemi.progress import Silent
 from onnxsemi.run.journal import Journal
@@ -100,7 +99,7 @@ def _run(case: Case, job: str, number: int, target: Path) -> None:
         "memory": _memory,
     }
     result = jobs[job](case)
-    result["peak_bytes"] = peak_bytes()
+    result["peak_bytes"] = peak()
     target.write_text(json.dumps(result, indent=1), encoding="utf-8")
 
 

@@ -23,6 +23,7 @@ from onnxsemi.errors import VerificationError, first_line
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.evaluator import simulate
 from onnxsemi.measure.shards import padded, shards
+from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.expose import only_outputs, with_outputs
 from onnxsemi.model.targets import Site
 from onnxsemi.plan import BitPlan
@@ -50,12 +51,7 @@ def verify(path: Path, bench: Bench, plan: BitPlan) -> None:
         raise VerificationError(f"{path}: not valid ONNX: {first_line(error)}") from error
     written = onnx.load_model(path)
     simulated = simulate(bench.classifier, plan, bench.scheme)
-    constants = {t.name: t for t in simulated.graph.initializer}
-    expected: dict[str, _Expected] = {}
-    for site in bench.classifier.sites:
-        weight = numpy_helper.to_array(constants[site.initializer])
-        expected |= _expected(written, site, plan.bits[site.layer.name], weight)
-    _compare_weights(written, expected)
+    _compare_weights(written, _all_expected(written, simulated, bench.classifier, plan))
     _compare_outputs(written, simulated, bench)
 
 
@@ -65,6 +61,18 @@ class _Expected:
 
     layer: str
     weight: Float32Array
+
+
+def _all_expected(
+    written: onnx.ModelProto, simulated: onnx.ModelProto, classifier: Classifier, plan: BitPlan
+) -> dict[str, _Expected]:
+    """Tensor of the file -> the weight that it must hold, for every target layer."""
+    constants = {t.name: t for t in simulated.graph.initializer}
+    expected: dict[str, _Expected] = {}
+    for site in classifier.sites:
+        weight = numpy_helper.to_array(constants[site.initializer])
+        expected |= _expected(written, site, plan.bits[site.layer.name], weight)
+    return expected
 
 
 def _expected(

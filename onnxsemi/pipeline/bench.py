@@ -115,7 +115,8 @@ def _latencies(
                 contenders[place].session.run(None, feeds[place])
                 if number >= 0:
                     seconds[number, place] = time.perf_counter() - began
-            progress.step(f"round {number + 1}", int(number >= 0))
+            if number >= 0:
+                progress.step(f"round {number + 1}")
     except REFUSALS as error:
         path = contenders[place].path
         raise ModelError(f"{path}: ONNX Runtime cannot run it: {first_line(error)}") from error
@@ -134,7 +135,7 @@ def _loads(
             command = [sys.executable, "-m", "onnxsemi.pipeline.load_probe", *map(str, arguments)]
             ran = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
             if ran.returncode:
-                reason = ran.stderr.strip().splitlines()[-1:]
+                reason = (ran.stderr.strip().splitlines() or ["no reason given"])[-1]
                 raise ModelError(f"{contender.path}: loading it in a process failed: {reason}")
             found = json.loads(ran.stdout)
             seconds[number, place] = found["seconds"]

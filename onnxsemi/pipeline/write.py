@@ -81,9 +81,12 @@ def write_best(bench: Bench, plan: BitPlan, output: Path, profile: Profile) -> N
 
 @contextmanager
 def _verified(bench: Bench, plan: BitPlan, output: Path, profile: Profile) -> Iterator[Path]:
-    model = emit(bench.classifier, plan, bench.scheme, profile)
+    emitted = emit(bench.classifier, plan, bench.scheme, profile).SerializeToString(
+        deterministic=True
+    )
     with whole_file(output) as scratch:
-        scratch.write_bytes(model.SerializeToString(deterministic=True))
+        scratch.write_bytes(emitted)
+        del emitted  # verifying reads the file, and takes memory of its own
         verify(scratch, bench, plan)
         yield scratch
 
