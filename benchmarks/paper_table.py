@@ -220,7 +220,7 @@ def _line(title: str, folder: Path, row: str) -> str:
         str(result.get("trials", "")),
         f"{result['passes']:,.0f}" if "passes" in result else "",
         f"{result['seconds'] / 60:.1f} min" if "seconds" in result else "",
-        f"{peak / 2**20:.0f} MiB",
+        f"{most / 2**20:.0f} MiB",
     ]
     return f"| {' | '.join(cells)} |"
 
