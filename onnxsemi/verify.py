@@ -81,21 +81,21 @@ def _expected(
     """The tensors that hold a layer's weight: one, or one for each bitwidth's node."""
     layer, nodes = site.layer.name, {node.name: node for node in written.graph.node}
     if all(name in nodes for name in site.nodes):
-        return {_same_weight(nodes, site.nodes, layer): _Expected(layer, weight)}
-    parts, bits_of = {}, np.array(bits)
+        return dict.fromkeys(_weights(nodes, site.nodes, layer), _Expected(layer, weight))
+    parts: dict[str, _Expected] = {}
+    bits_of = np.array(bits)
     for value in set(bits):
         channels = site.layout.to_channel_first(weight)[bits_of == value]
         part = site.layout.of_channels(len(channels)).to_stored(channels)
         names = [f"{name}/{value}" for name in site.nodes]
-        parts[_same_weight(nodes, names, layer)] = _Expected(layer, part)
+        parts |= dict.fromkeys(_weights(nodes, names, layer), _Expected(layer, part))
     return parts
 
 
-def _same_weight(nodes: Mapping[str, onnx.NodeProto], names: Sequence[str], layer: str) -> str:
-    inputs = {nodes[name].input[1] for name in names if name in nodes}
-    if len(inputs) != 1 or not set(names) <= set(nodes):
+def _weights(nodes: Mapping[str, onnx.NodeProto], names: Sequence[str], layer: str) -> list[str]:
+    if not set(names) <= set(nodes):
         raise VerificationError(f"layer {layer!r} is not in the file as it was")
-    return str(inputs.pop())
+    return [nodes[name].input[1] for name in names]
 
 
 def _compare_weights(written: onnx.ModelProto, expected: Mapping[str, _Expected]) -> None:

@@ -157,12 +157,24 @@ def _layers(model: onnx.ModelProto, index: GraphIndex) -> dict[str, list[onnx.No
     layers: dict[str, list[onnx.NodeProto]] = {}
     seen: set[str] = set()
     for _, node in index.nodes(*WEIGHTED):
-        if node.input[1] not in seen:
-            seen.add(node.input[1])
+        weight = _shared(index, node.input[1])
+        if weight not in seen:
+            seen.add(weight)
             whole, _, bits = node.name.rpartition("/")
             name = whole if apart and whole and bits.isdecimal() else node.name
             layers.setdefault(name, []).append(node)
     return layers
+
+
+def _shared(index: GraphIndex, weight: str) -> str:
+    """What nodes with the same weight share: the weight, or the codes that each has a tail for."""
+    node = _producer(index, weight)
+    if node is None or node.op_type in (*_REARRANGING, "Concat"):
+        return weight
+    try:
+        return _tail(index, node)[0]
+    except (KeyError, ValueError):
+        return weight  # changed since it was written, which is said where it is read
 
 
 def _pieces(index: GraphIndex, nodes: Sequence[onnx.NodeProto]) -> list[_Piece]:
@@ -226,7 +238,7 @@ def _codes(index: GraphIndex, name: str) -> Iterator[_Codes]:
     elif node.op_type == "Concat":
         for part in node.input:
             yield from _codes(index, part)
-    elif node.op_type == "Gather":
+    elif node.op_type in ("Gather", "Transpose"):
         yield from _codes(index, node.input[0])
     else:  # Reshape of what is unpacked
         each = prod(numpy_helper.to_array(index.constants[node.input[1]])[1:].tolist())

@@ -7,7 +7,8 @@ a reshape, which numpy applies here and the emitted graph applies with Reshape a
     Gemm, transB=1  [O, I]                                            as it is
     Gemm, transB=0  [O, I] -> [I, O]
     MatMul          [O, I] -> [I, O]
-    ConvTranspose   [O, I/g, k...] -> [g, O/g, I/g, k...] -> [g, I/g, O/g, k...] -> [I, O/g, k...]
+    ConvTranspose   [O, I, k...] -> [I, O, k...]
+    in g groups     [O, I/g, k...] -> [g, O/g, I/g, k...] -> [g, I/g, O/g, k...] -> [I, O/g, k...]
 """
 
 from dataclasses import dataclass
@@ -42,13 +43,16 @@ class Layout:
         """Whether the operator stores the weight channels-first itself."""
         return self.order == tuple(range(len(self.order)))
 
+    @property
+    def stored_axis(self) -> int | None:
+        """Channel axis of the operator's weight; None if groups spread channels over two axes."""
+        return self.order.index(0) if len(self.split) == len(self.stored) else None
+
     def of_channels(self, count: int) -> "Layout":
         """The same for ``count`` of the channels; not for grouped operators."""
-        axis = len(self.split) - len(self.channel_first)  # 1 where groups come first
-        split = (*self.split[:axis], count, *self.split[axis + 1 :])
-        turned = tuple(split[place] for place in self.order)
         first = (count, *self.channel_first[1:])
-        return Layout(first, split, self.order, turned[axis:], self.output_axis)
+        turned = tuple(first[place] for place in self.order)
+        return Layout(first, first, self.order, turned, self.output_axis)
 
     def to_stored(self, weight: Float32Array) -> Float32Array:
         """float32[O, ...] -> the operator's layout."""
@@ -80,6 +84,9 @@ def layout_of(node: onnx.NodeProto, shape: tuple[int, ...]) -> Layout:
 
 def _transposed_convolution(shape: tuple[int, ...], group: int) -> Layout:
     inputs, outputs, kernel = shape[0] // group, shape[1], shape[2:]
+    if group == 1:
+        turned = (outputs, inputs, *kernel)
+        return Layout(turned, turned, (1, 0, *range(2, len(shape))), shape)
     rest = tuple(range(3, 3 + len(kernel)))
     return Layout(
         channel_first=(group * outputs, inputs, *kernel),

@@ -52,17 +52,21 @@ class Parts:
     orders: Orders
     signed: bool
 
+    def codes(self, label: str, group: Group) -> gs.Tensor:
+        """Codes [C, ...] of one quantized group."""
+        if group.quantized is None:
+            raise ValueError(f"{label}: float32 channels have no codes")
+        return self.storage.codes(f"{label}_{group.bits}", group.quantized)
+
     def weight(self, label: str, group: Group) -> gs.Tensor:
         """float32[C, ...] of one group, computed from what is stored."""
-        label = f"{label}_{group.bits}"
+        own = f"{label}_{group.bits}"
         if group.quantized is None:
-            return self.build.stored(label, group.weight)
-        codes = self.storage.codes(label, group.quantized)
+            return self.build.stored(own, group.weight)
         zero = None if self.signed else group.quantized.zero_point
         scale, rank = group.quantized.scale, group.weight.ndim
-        return self.tail(
-            self.build, self.storage, label, Integers(codes, rank, group.bits, scale, zero)
-        )
+        integers = Integers(self.codes(label, group), 0, rank, group.bits, scale, zero)
+        return self.tail(self.build, self.storage, own, integers)
 
 
 Arrange = Callable[[Parts, str, Site, Sequence[Group], Sequence[gs.Node]], None]
@@ -99,13 +103,15 @@ def in_order(
     return parts.build.node("Gather", tensor, places, dtype=dtype, axis=axis)
 
 
-def to_stored(build: Builder, weight: gs.Tensor, layout: Layout) -> gs.Tensor:
-    """Channels-first weight -> the operator's own layout."""
+def to_stored(
+    build: Builder, weight: gs.Tensor, layout: Layout, dtype: type = np.float32
+) -> gs.Tensor:
+    """Channels-first weight, or its codes -> the operator's own layout."""
     if layout.is_identity:
         return weight
     if layout.split != layout.channel_first:
-        weight = build.node("Reshape", weight, build.integers(*layout.split), dtype=np.float32)
-    weight = build.node("Transpose", weight, dtype=np.float32, perm=list(layout.order))
+        weight = build.node("Reshape", weight, build.integers(*layout.split), dtype=dtype)
+    weight = build.node("Transpose", weight, dtype=dtype, perm=list(layout.order))
     if tuple(layout.split[axis] for axis in layout.order) != layout.stored:
-        weight = build.node("Reshape", weight, build.integers(*layout.stored), dtype=np.float32)
+        weight = build.node("Reshape", weight, build.integers(*layout.stored), dtype=dtype)
     return weight

@@ -1,10 +1,10 @@
 """The semilayers are put together as integers, and dequantized together.
 
-    codes -> Concat(axis 0) -> Gather(inverse permutation) -> tail -> Conv
+    codes -> Concat(axis 0) -> Gather(inverse permutation) -> (Transpose) -> tail -> Conv
 
 One tail a layer instead of one a semilayer; with signed codes and DequantizeLinear it is the form
-that ONNX Runtime's integer kernels take. Float32 channels join behind the tail, before the Gather.
-The storage must give codes of all bitwidths in one type.
+that ONNX Runtime's integer kernels take, if each node has a tail of its own. Float32 channels join
+behind the tail, before the Gather. The storage must give codes of all bitwidths in one type.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from onnxsemi.arrays import Int64Array
 from onnxsemi.bitwidth import MAX_BITS
 from onnxsemi.emit.layout import Group, Parts, in_order, joined, to_stored
 from onnxsemi.emit.tail import Integers
@@ -24,26 +25,32 @@ def merged(
     """Give the nodes a weight of merged integers."""
     build, dtype = parts.build, np.int8 if parts.signed else np.uint8
     whole = [group for group in groups if group.quantized is None]
-    packed = [(group, group.quantized) for group in groups if group.quantized is not None]
-    codes = joined(
-        build,
-        [parts.storage.codes(f"{label}_{group.bits}", quantized) for group, quantized in packed],
-        0,
-        dtype,
-    )
-    order = np.argsort(np.concatenate([group.channels for group, _ in packed]))
-    if whole:
-        order = np.arange(len(order))
-    else:
-        codes = in_order(parts, codes, groups, 0, dtype)
-    scale = np.concatenate([quantized.scale for _, quantized in packed])[order]
-    zero = np.concatenate([quantized.zero_point for _, quantized in packed])[order]
-    integers = Integers(
-        codes, site.layer.weight.ndim, MAX_BITS, scale, None if parts.signed else zero
-    )
-    weight = parts.tail(build, parts.storage, label, integers)
-    if whole:
-        every = [*(parts.weight(label, group) for group in whole), weight]
+    packed = [group for group in groups if group.quantized is not None]
+    codes = joined(build, [parts.codes(label, group) for group in packed], 0, dtype)
+    if whole or site.layout.stored_axis is None:
+        unordered = np.arange(sum(len(group.channels) for group in packed))
+        integers = _integers(parts, codes, 0, packed, unordered)
+        values = parts.tail(build, parts.storage, label, integers)
+        every = [*(parts.weight(label, group) for group in whole), values]
         weight = in_order(parts, joined(build, every, 0, np.float32), groups, 0, np.float32)
-    for node in nodes:
-        node.inputs[1] = to_stored(build, weight, site.layout)
+        for node in nodes:
+            node.inputs[1] = to_stored(build, weight, site.layout)
+        return
+    codes = in_order(parts, codes, groups, 0, dtype)
+    codes = to_stored(build, codes, site.layout, dtype)
+    order = np.argsort(np.concatenate([group.channels for group in packed]))
+    integers = _integers(parts, codes, site.layout.stored_axis, packed, order)
+    for number, node in enumerate(nodes):
+        own = f"{label}n{number}" if number else label
+        node.inputs[1] = parts.tail(build, parts.storage, own, integers)
+
+
+def _integers(
+    parts: Parts, codes: gs.Tensor, axis: int, packed: Sequence[Group], order: Int64Array
+) -> Integers:
+    """The codes, with scales and zero points of their groups put in order."""
+    channels = [group.quantized for group in packed if group.quantized is not None]
+    scale = np.concatenate([quantized.scale for quantized in channels])[order]
+    zero = np.concatenate([quantized.zero_point for quantized in channels])[order]
+    rank = packed[0].weight.ndim
+    return Integers(codes, axis, rank, MAX_BITS, scale, None if parts.signed else zero)

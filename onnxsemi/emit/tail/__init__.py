@@ -15,14 +15,16 @@ class Integers:
     """Codes in a graph, and what makes weights of them: ``scale * (codes - zero_point)``.
 
     Attributes:
-        codes: Integers of one type, [C, ...].
-        rank: Number of their axes.
+        codes: Integers of one type, C of them along ``axis``.
+        axis: Channel axis.
+        rank: Number of axes.
         bits: Bitwidth of their type, as the storage counts it.
         scale: float32[C].
         zero_point: uint8[C]; None for signed codes, which are centred on zero.
     """
 
     codes: gs.Tensor
+    axis: int
     rank: int
     bits: int
     scale: Float32Array

@@ -13,8 +13,9 @@ from onnxsemi.emit.tail import Integers
 
 
 def arithmetic(build: Builder, storage: Storage, label: str, integers: Integers) -> gs.Tensor:
-    """float32[C, ...]."""
-    shape = (-1, *[1] * (integers.rank - 1))
+    """float32, of the shape of the codes."""
+    shape = [1] * integers.rank
+    shape[integers.axis] = -1
     values = build.cast(integers.codes, np.float32)
     if integers.zero_point is not None:
         zero = storage.zero_points(label, integers.zero_point.reshape(shape), integers.bits)

@@ -12,8 +12,8 @@ from onnxsemi.emit.tail import Integers
 
 
 def dequantize(build: Builder, storage: Storage, label: str, integers: Integers) -> gs.Tensor:
-    """float32[C, ...]."""
+    """float32, of the shape of the codes."""
     inputs = [integers.codes, build.stored(f"{label}s", integers.scale)]
     if integers.zero_point is not None:
         inputs.append(storage.zero_points(label, integers.zero_point, integers.bits))
-    return build.node("DequantizeLinear", *inputs, dtype=np.float32, axis=0)
+    return build.node("DequantizeLinear", *inputs, dtype=np.float32, axis=integers.axis)
