@@ -7,6 +7,7 @@
 
 from onnxsemi import __about__
 from onnxsemi.bitwidth import ladder
+from onnxsemi.calibration import Calibration
 from onnxsemi.data.images import ImageSet, Normalization
 from onnxsemi.data.load import DataOptions, Preset, load_images
 from onnxsemi.emit.profile import Profile
@@ -44,6 +45,7 @@ __all__ = [
     "BenchResult",
     "BitPlan",
     "BudgetError",
+    "Calibration",
     "CompressResult",
     "DataError",
     "DataOptions",

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from onnxsemi.calibration import Calibration
 from onnxsemi.data.load import Preset
 from onnxsemi.emit.profile import Profile
 from onnxsemi.model.targets import TargetPolicy
@@ -17,6 +18,7 @@ _DATA = "Images"
 _SEARCH = "Search"
 _LAYERS = "Layers"
 _RUN = "Run"
+_INT8 = "Activations in uint8 (profile int8)"
 
 ModelFile = Annotated[Path, typer.Argument(help="The float ONNX model, opset 7 or newer.")]
 OutFile = Annotated[
@@ -26,7 +28,8 @@ ProfileName = Annotated[
     Profile,
     typer.Option(
         help="Form of the file. qdq: bit-packed weights behind DequantizeLinear, full speed with "
-        "onnxsemi.load_session; fast: behind plain arithmetic, full speed in any session; native: "
+        "onnxsemi.load_session; fast: behind plain arithmetic, full speed in any session; int8: "
+        "activations in uint8 too, for integer kernels, the fastest; native: "
         "ONNX's own types of 2 and 4 bits (opset 25 and 21); nodes: one node a semilayer; fake: "
         "float32 weights on the grid, no smaller, for importers that take nothing else.",
     ),
@@ -177,10 +180,31 @@ SplitName = Annotated[
     ),
 ]
 SchemeName = Annotated[
-    Scheme,
+    Scheme | None,
     typer.Option(
-        help="asymmetric: minimum to maximum, the paper's; symmetric: centred on zero.",
+        help="asymmetric: minimum to maximum, the paper's, and the default; symmetric: centred on "
+        "zero, which profile int8 needs and takes.",
         rich_help_panel=_SEARCH,
+    ),
+]
+CalibrationName = Annotated[
+    Calibration,
+    typer.Option(
+        "--calibration",
+        help="Ranges of activations, by ONNX Runtime's calibrators. minmax: all values; entropy: "
+        "the least loss of information; percentile: all but the outermost 0.001 %.",
+        rich_help_panel=_INT8,
+    ),
+]
+CalibrationSamples = Annotated[
+    int,
+    typer.Option(help="Images for that, taken from the search images.", rich_help_panel=_INT8),
+]
+CalibrationData = Annotated[
+    Path | None,
+    typer.Option(
+        help="Images to calibrate on. A plan made with --profile int8 holds the ranges already.",
+        rich_help_panel=_INT8,
     ),
 ]
 DeltaLoss = Annotated[

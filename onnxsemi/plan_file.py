@@ -4,16 +4,19 @@
       "schema": 1,
       "tool": "onnxsemi 0.1.0",
       "model": "<SHA-256 of the folded model>",
-      "targets": "hidden",  "exclude": [],  "output": null,  "scheme": "asymmetric",
+      "targets": "hidden",  "exclude": [],  "output": null,  "scheme": "symmetric",
+      "activations": {"/layer1/Relu_output_0": [0.0, 2.5]},
       "layers": {
         "/layer1/conv1": {"channels": 16, "bits": {"8": "0-3,7", "4": "4-6,8-14", "32": "15"}}
       }
     }
 
-Every channel of every target layer stands in exactly one range; 32 means float32.
+Every channel of every target layer stands in exactly one range; 32 means float32. ``activations``
+is there if those are quantized: the range of each tensor; one that is left out stays float32.
 """
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +44,7 @@ class PlanFile:
         scheme: The quantizer's scheme.
         bits: Layer name -> bitwidth of each channel.
         tool: Name and version of what wrote it.
+        activations: Tensor -> smallest and largest value of its grid; None if none is quantized.
     """
 
     model: str
@@ -50,6 +54,7 @@ class PlanFile:
     scheme: str
     bits: Mapping[str, tuple[int, ...]]
     tool: str
+    activations: Mapping[str, tuple[float, float]] | None = None
 
     def to_json(self) -> str:
         """The file's text: the same plan gives the same text."""
@@ -57,7 +62,7 @@ class PlanFile:
             name: {"channels": len(bits), "bits": _ranges_by_bits(bits)}
             for name, bits in self.bits.items()
         }
-        document = {
+        document: dict[str, Any] = {
             "schema": SCHEMA,
             "tool": self.tool,
             "model": self.model,
@@ -65,8 +70,10 @@ class PlanFile:
             "exclude": list(self.exclude),
             "output": self.output,
             "scheme": self.scheme,
-            "layers": layers,
         }
+        if self.activations is not None:
+            document["activations"] = {n: list(ends) for n, ends in self.activations.items()}
+        document["layers"] = layers
         return json.dumps(document, indent=1) + "\n"
 
     def fit(self, layers: Sequence[TargetLayer]) -> BitPlan:
@@ -172,7 +179,23 @@ def _from_document(document: object) -> PlanFile:
         scheme=document["scheme"],
         bits={name: _layer_bits(name, entry) for name, entry in layers.items()},
         tool=str(document.get("tool", "")),
+        activations=_ranges(document.get("activations")),
     )
+
+
+def _ranges(entry: Any) -> dict[str, tuple[float, float]] | None:
+    if entry is None:
+        return None
+    try:
+        ranges = {str(name): (float(low), float(high)) for name, (low, high) in entry.items()}
+    except (AttributeError, TypeError, ValueError):
+        raise PlanError(
+            "'activations' does not give each tensor's smallest and largest value"
+        ) from None
+    for name, (low, high) in ranges.items():
+        if not -math.inf < low <= high < math.inf:
+            raise PlanError(f"activation {name!r}: {low:g} to {high:g} is no range of values")
+    return ranges
 
 
 def _layer_bits(name: str, entry: Any) -> tuple[int, ...]:

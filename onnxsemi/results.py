@@ -6,6 +6,7 @@ from pathlib import Path
 
 from onnxsemi.emit.profile import Profile
 from onnxsemi.emit.stored import InspectedLayer
+from onnxsemi.kernels import Kernels
 from onnxsemi.measure.agreement import Agreement
 from onnxsemi.measure.paired import Paired
 from onnxsemi.model.targets import Skipped
@@ -103,6 +104,7 @@ class CompressResult:
         cost: What the measuring and searching took.
         skipped: Weighted layers that are no targets, with reasons.
         notes: What reading the model changed.
+        kernels: How the targets run, if activations are quantized: all accuracy was measured so.
     """
 
     output: Path
@@ -119,6 +121,7 @@ class CompressResult:
     cost: Cost
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
+    kernels: Kernels | None = None
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,7 @@ class ApplyResult:
         sizes: How much smaller the model became.
         report: Float against compressed, or None if no data were given.
         has_labels: Whether answers were compared with labels, or with the float model's answers.
+        kernels: How the targets run, if activations are quantized.
     """
 
     output: Path
@@ -140,6 +144,7 @@ class ApplyResult:
     sizes: Sizes
     report: Paired | None
     has_labels: bool
+    kernels: Kernels | None = None
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
+from onnx import helper, numpy_helper
 
 from onnxsemi.errors import ModelError, first_line
 
@@ -24,6 +27,8 @@ _FOLD_DEQUANTIZE = "session.disable_quant_qdq"
 # A session keeps the memory of its widest tensors for its next run, until it is dropped: those of
 # a ResNet-50 cut into 17 held 3.3 GB, and 2.1 GB with one allocator for all, which stays for good.
 _SHARED_MEMORY = "session.use_env_allocators"
+# Without it, processors without VNNI sum products of uint8 and int8 in 16 bits, which overflow.
+_EXACT_INTEGERS = "session.x64quantprecision"
 _QUIET = 4  # ONNX Runtime's severity: fatal only; what it refuses is raised, not printed
 InferenceSession = ort.InferenceSession
 _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
@@ -51,9 +56,14 @@ def load_session(
     float32 constants. A default ``InferenceSession`` gives the same outputs to float32 rounding,
     but dequantizes anew at every run.
 
+    A file of profile int8 runs on integer kernels, as in a default session. On x86 processors whose
+    instructions for them overflow (AVX2 and AVX-512 without VNNI), the slower ones that do not are
+    taken, so that answers are those that were measured.
+
     Args:
         path: The ONNX file.
-        session_options: Yours, left as they are but for ``session.disable_quant_qdq``.
+        session_options: Yours, left as they are but for ``session.disable_quant_qdq``, or
+            ``session.x64quantprecision``.
         providers: Execution providers; the CPU by default.
 
     Raises:
@@ -62,7 +72,7 @@ def load_session(
     if not Path(path).is_file():
         raise ModelError(f"{path}: no such file")
     options = session_options or ort.SessionOptions()
-    options.add_session_config_entry(_FOLD_DEQUANTIZE, "1")
+    _set_quantization(options, integers=_on_integers(path))
     try:
         return ort.InferenceSession(os.fspath(path), options, providers or _CPU)
     except REFUSALS as error:
@@ -116,7 +126,9 @@ def noise_feeds(session: ort.InferenceSession, batch: int) -> dict[str, NDArray[
 class Session:
     """One single-threaded ONNX Runtime session on the CPU; safe to run from several threads."""
 
-    def __init__(self, model: bytes, *, optimize: bool = True, shared: bool = False) -> None:
+    def __init__(
+        self, model: bytes, *, optimize: bool = True, shared: bool = False, integers: bool = False
+    ) -> None:
         """Load a serialized model.
 
         Args:
@@ -124,12 +136,14 @@ class Session:
             optimize: Full graph optimisation; ``False`` runs the graph exactly as written.
             shared: Take memory from one allocator for all such sessions: for sessions that live
                 side by side and run in turn.
+            integers: Run quantized activations on integer kernels: the fastest of this processor
+                whose sums are exact, so that every processor gives the same.
 
         Raises:
             ModelError: If ONNX Runtime refuses the model.
         """
         options = single_threaded()
-        options.add_session_config_entry(_FOLD_DEQUANTIZE, "1")
+        _set_quantization(options, integers=integers)
         if shared:
             _share_memory()
             options.add_session_config_entry(_SHARED_MEMORY, "1")
@@ -164,16 +178,67 @@ def fold(model: bytes) -> bytes:
     Raises:
         ModelError: If ONNX Runtime refuses the model.
     """
+    return _optimized(model, ort.GraphOptimizationLevel.ORT_ENABLE_BASIC)
+
+
+def fused(model: bytes) -> bytes:
+    """The graph that a default session runs, before its layout is fitted to the processor.
+
+    Raises:
+        ModelError: If ONNX Runtime refuses the model.
+    """
+    return _optimized(model, ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED)
+
+
+def _optimized(model: bytes, level: ort.GraphOptimizationLevel) -> bytes:
     options = single_threaded()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.graph_optimization_level = level
     with tempfile.TemporaryDirectory(prefix="onnxsemi-") as folder:
-        target = Path(folder) / "folded.onnx"
+        target = Path(folder) / "optimized.onnx"
         options.optimized_model_filepath = str(target)
         try:
             ort.InferenceSession(model, options, _CPU)
         except REFUSALS as error:
             raise ModelError(f"ONNX Runtime refuses the model: {first_line(error)}") from error
         return target.read_bytes()
+
+
+def quantizes_activations(model: onnx.ModelProto) -> bool:
+    """Whether integer kernels can run parts of a model."""
+    return any(node.op_type == "QuantizeLinear" for node in model.graph.node)
+
+
+def _on_integers(path: str | os.PathLike[str]) -> bool:
+    try:
+        return quantizes_activations(onnx.load_model(path, load_external_data=False))
+    except (OSError, DecodeError):
+        return False  # no model, which is said where it is opened
+
+
+def _set_quantization(options: ort.SessionOptions, *, integers: bool) -> None:
+    if not integers:
+        options.add_session_config_entry(_FOLD_DEQUANTIZE, "1")
+    elif _integers_overflow():
+        options.add_session_config_entry(_EXACT_INTEGERS, "1")
+
+
+@cache
+def _integers_overflow() -> bool:
+    """Whether products of uint8 and int8 are summed in 16 bits, where two of them overflow."""
+    count = 4  # products that one instruction sums
+    largest = numpy_helper.from_array(np.full((count, 1), 127, np.int8), "b")
+    values = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("MatMulInteger", ["a", "b"], ["y"])],
+        "probe",
+        [values("a", onnx.TensorProto.UINT8, [1, count])],
+        [values("y", onnx.TensorProto.INT32, [1, 1])],
+        [largest],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
+    session = ort.InferenceSession(model.SerializeToString(), single_threaded(), _CPU)
+    (found,) = session.run(None, {"a": np.full((1, count), 255, np.uint8)})
+    return int(np.asarray(found).item()) != count * 127 * 255
 
 
 @cache

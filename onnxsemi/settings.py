@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from onnxsemi.bitwidth import is_bitwidth
+from onnxsemi.calibration import Calibration
 from onnxsemi.choices import choice
 from onnxsemi.data.load import DataOptions
 from onnxsemi.emit.profile import Profile
@@ -107,8 +108,10 @@ class Settings:
         search: Ladder, order, split, allowed drop.
         model: Which layers and which output to take.
         data: Preprocessing of the images.
-        scheme: The quantizer's scheme.
+        scheme: The quantizer's scheme; None for symmetric if the profile is int8, else asymmetric.
         profile: Form of the written file.
+        calibration: How ranges of activations follow from their values; for profile int8.
+        calibration_samples: Images for that, taken from the search images.
         pins: Layers whose bitwidths are given.
         delta_loss: How Δloss is measured.
         kl: How the KL of semilayers is measured.
@@ -128,8 +131,10 @@ class Settings:
     search: SearchSettings = field(default_factory=SearchSettings)
     model: ReadOptions = field(default_factory=ReadOptions)
     data: DataOptions = field(default_factory=DataOptions)
-    scheme: Scheme = Scheme.ASYMMETRIC
+    scheme: Scheme | None = None
     profile: Profile = Profile.QDQ
+    calibration: Calibration = Calibration.MINMAX
+    calibration_samples: int = 256
     pins: tuple[Pin, ...] = ()
     delta_loss: Method = Method.FAST
     kl: Method = Method.FAST
@@ -143,18 +148,26 @@ class Settings:
     run: RunOptions = field(default_factory=RunOptions)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scheme", choice(Scheme, self.scheme))
+        if self.scheme is not None:
+            object.__setattr__(self, "scheme", choice(Scheme, self.scheme))
         object.__setattr__(self, "profile", choice(Profile, self.profile))
+        object.__setattr__(self, "calibration", choice(Calibration, self.calibration))
         object.__setattr__(self, "delta_loss", choice(Method, self.delta_loss))
         object.__setattr__(self, "kl", choice(Method, self.kl))
         worker_threads(self.threads)
         for flag, value in (
             ("--delta-loss-samples", self.delta_loss_samples),
             ("--search-samples", self.search_samples),
+            ("--calibration-samples", self.calibration_samples),
             ("--max-memory", self.max_memory),
         ):
             if value is not None and value < 1:
                 raise SettingsError(f"{flag}: {value} must be 1 or more")
+        if self.profile.quantizes_activations and self.scheme is Scheme.ASYMMETRIC:
+            raise SettingsError(
+                "--scheme asymmetric: profile int8 needs symmetric grids, as integer kernels take "
+                "no zero points of weights; leave --scheme away"
+            )
         if self.seed < 0:
             raise SettingsError(f"--seed: {self.seed} must be 0 or more")
         if not 0 <= self.min_agreement <= 1:
@@ -163,6 +176,13 @@ class Settings:
             raise SettingsError(
                 f"--report-fraction: {self.report_fraction} must be between 0 and 1"
             )
+
+    @property
+    def grids(self) -> Scheme:
+        """The quantizer's scheme, given or not."""
+        if self.scheme is not None:
+            return self.scheme
+        return Scheme.SYMMETRIC if self.profile.quantizes_activations else Scheme.ASYMMETRIC
 
     @property
     def delta_loss_images(self) -> int:

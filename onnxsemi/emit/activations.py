@@ -1,8 +1,11 @@
 """Activations in uint8: QuantizeLinear and DequantizeLinear around what integer kernels can run.
 
-Quantized are the inputs and outputs of the targets, and what lies between them: the operators that
-ONNX Runtime has integer kernels for, if what they take is quantized. A Relu or Clip belongs to the
-operator before it. The first input of the model and its outputs stay float32.
+Quantized are the inputs of the targets, the outputs of convolutions, and what lies between them:
+the operators that ONNX Runtime has integer kernels for, if what they take is quantized. A Relu or
+Clip belongs to the operator before it. The outputs of the model and its logits stay float32.
+
+A Gemm runs on integers in every version of ONNX Runtime if it adds no bias itself: an Add behind it
+does.
 """
 
 from collections.abc import Collection, Mapping
@@ -11,8 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from onnxsemi.bitwidth import FLOAT_BITS, MAX_BITS
 from onnxsemi.emit.builder import Builder
+from onnxsemi.model.classifier import Classifier
+from onnxsemi.plan import BitPlan
 
+Ranges = Mapping[str, tuple[float, float]]
+
+_INTEGER = ("Conv", "Gemm", "MatMul")
 _SUMS = ("Add", "Sum", "Concat")
 _PASSING = ("MaxPool", "AveragePool")
 _FUSED = ("Relu", "Clip")
@@ -33,42 +42,86 @@ class Activation:
         return cls(scale, np.uint8(np.clip(np.rint(-low / scale), 0, 255)))
 
 
+def why_float(classifier: Classifier, plan: BitPlan) -> dict[str, str | None]:
+    """Target node -> why no integer kernel can run it, None if one can; in graph order."""
+    layers = {name: site.layer.name for site in classifier.sites for name in site.nodes}
+    reasons: dict[str, str | None] = {}
+    for node in classifier.proto.graph.node:
+        if node.name in layers:
+            reasons[node.name] = None
+            if node.op_type not in _INTEGER:
+                reasons[node.name] = f"ONNX Runtime has no integer kernel for {node.op_type}"
+            elif FLOAT_BITS in plan.bits[layers[node.name]]:
+                reasons[node.name] = "it has float32 channels"
+    return reasons
+
+
+def integer_nodes(classifier: Classifier, plan: BitPlan) -> set[str]:
+    """Names of the target nodes that integer kernels can run."""
+    return {name for name, reason in why_float(classifier, plan).items() if reason is None}
+
+
+def used_ranges(classifier: Classifier, ranges: Ranges) -> dict[str, tuple[float, float]]:
+    """The ranges of the activations that are quantized if every target is, in graph order."""
+    plan = BitPlan.uniform(classifier.layers, MAX_BITS)
+    graph = gs.import_onnx(classifier.proto)
+    names = _chosen(graph, ranges, integer_nodes(classifier, plan), classifier.ends.logits)
+    return {name: ranges[name] for name in names}
+
+
 def quantize_activations(
-    build: Builder, ranges: Mapping[str, tuple[float, float]], targets: Collection[str]
+    build: Builder, ranges: Ranges, targets: Collection[str], logits: str
 ) -> None:
     """Put QuantizeLinear and DequantizeLinear behind every activation to quantize.
 
     Args:
         build: Adds to the graph.
         ranges: Tensor -> its calibrated range.
-        targets: Names of the target nodes.
+        targets: Names of the target nodes that integer kernels are to run.
+        logits: Tensor that stays float32, as the outputs do.
     """
     graph = build.graph
-    outputs = {tensor.name for tensor in graph.outputs}
+    grids = _chosen(graph, ranges, targets, logits)
+    for number, node in enumerate(graph.nodes):
+        if node.op == "Gemm" and node.name in targets:
+            _take_off_bias(build, node, f"b{number}")
+    tensors = graph.tensors()
+    for name, grid in grids.items():
+        _insert(build, tensors[name], grid)
+
+
+def _chosen(
+    graph: gs.Graph, ranges: Ranges, targets: Collection[str], logits: str
+) -> dict[str, Activation]:
+    """Grids of the tensors to quantize, in graph order."""
+    graph.toposort()
+    kept = {logits, *(tensor.name for tensor in graph.outputs)}
     grids: dict[str, Activation] = {}
 
-    def chosen(tensor: gs.Tensor) -> bool:
+    def known(tensor: gs.Tensor) -> bool:
         return isinstance(tensor, gs.Variable) and tensor.name in ranges
+
+    def take(tensor: gs.Tensor) -> None:
+        if known(tensor) and tensor.name not in kept:
+            grids.setdefault(tensor.name, Activation.of_range(*ranges[tensor.name]))
 
     for node in graph.nodes:
         if node.name in targets:
-            for tensor in (node.inputs[0], _end(node)):
-                if chosen(tensor):
-                    grids[tensor.name] = Activation.of_range(*ranges[tensor.name])
-    graph.toposort()
+            take(node.inputs[0])
+            if node.op == "Conv":
+                take(_end(node))
     for node in graph.nodes:
         taken = [tensor for tensor in node.inputs if isinstance(tensor, gs.Variable)]
-        known = [tensor for tensor in taken if tensor.name in grids]
-        if node.op in _SUMS and known and all(map(chosen, taken)):
+        quantized = [tensor for tensor in taken if tensor.name in grids]
+        if not quantized:
+            continue
+        if node.op in _SUMS and all(map(known, taken)):
             for tensor in (*taken, _end(node)):
-                if chosen(tensor):
-                    grids.setdefault(tensor.name, Activation.of_range(*ranges[tensor.name]))
-        elif node.op in _PASSING and known and chosen(node.outputs[0]):
+                take(tensor)
+        elif node.op in _PASSING and known(node.outputs[0]) and node.outputs[0].name not in kept:
             # the same grid: a maximum needs no other, a mean none that is wider
             grids.setdefault(node.outputs[0].name, grids[taken[0].name])
-    tensors = graph.tensors()
-    for name in [name for name in grids if name not in outputs]:
-        _insert(build, tensors[name], grids[name])
+    return grids
 
 
 def _end(node: gs.Node) -> gs.Tensor:
@@ -77,6 +130,16 @@ def _end(node: gs.Node) -> gs.Tensor:
     if len(output.outputs) == 1 and output.outputs[0].op in _FUSED:
         return output.outputs[0].outputs[0]
     return output
+
+
+def _take_off_bias(build: Builder, node: gs.Node, label: str) -> None:
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    if isinstance(bias, gs.Constant):
+        output, product = node.outputs[0], build.variable(np.float32)
+        added = np.float32(node.attrs.pop("beta", 1.0)) * bias.values
+        node.inputs.pop()
+        node.outputs[0] = product
+        build.append("Add", [product, build.stored(label, added)], [output])
 
 
 def _insert(build: Builder, tensor: gs.Variable, grid: Activation) -> None:

@@ -63,7 +63,7 @@ class Builder:
     def variable(self, dtype: Any) -> gs.Variable:
         """A tensor that a node is yet to give."""
         self._count += 1
-        return gs.Variable(f"{self._prefix}{self._count}", dtype=np.dtype(dtype))
+        return gs.Variable(f"{self._prefix}v{self._count}", dtype=np.dtype(dtype))
 
     def append(
         self,

@@ -9,7 +9,7 @@ from onnx import helper
 
 from onnxsemi import __about__
 from onnxsemi.bitwidth import FLOAT_BITS
-from onnxsemi.emit.activations import quantize_activations
+from onnxsemi.emit.activations import Ranges, integer_nodes, quantize_activations
 from onnxsemi.emit.builder import Builder
 from onnxsemi.emit.layout import Parts, groups_of
 from onnxsemi.emit.orders import Orders
@@ -26,7 +26,7 @@ def emit(
     plan: BitPlan,
     scheme: Scheme,
     profile: Profile = Profile.QDQ,
-    ranges: Mapping[str, tuple[float, float]] | None = None,
+    ranges: Ranges | None = None,
 ) -> onnx.ModelProto:
     """The classifier with every target weight stored in the plan's bits.
 
@@ -35,7 +35,7 @@ def emit(
         plan: Bits of every target channel.
         scheme: The quantizer's scheme.
         profile: Form of the file.
-        ranges: Calibrated ranges of the activations, to quantize those too.
+        ranges: Calibrated ranges of the activations; for profile int8, and only for that.
 
     Returns:
         A model whose inputs, outputs and everything but target weights are the classifier's.
@@ -44,6 +44,8 @@ def emit(
         ModelError: If onnx cannot raise the model to the opset that the plan needs.
         PlanError: If the profile cannot hold a layer of the plan.
     """
+    if profile.quantizes_activations != (ranges is not None):
+        raise ValueError(f"profile {profile} with{'' if ranges else 'out'} ranges of activations")
     model = put_together(classifier, plan, scheme, FORMS[profile], ranges)
     if profile is not Profile.FAKE:
         there = {tensor.name for tensor in classifier.proto.graph.initializer}
@@ -57,7 +59,7 @@ def put_together(
     plan: BitPlan,
     scheme: Scheme,
     form: Form,
-    ranges: Mapping[str, tuple[float, float]] | None = None,
+    ranges: Ranges | None = None,
 ) -> onnx.ModelProto:
     """The graph in any combination of storage, layout and tail, with or without activations."""
     graph = gs.import_onnx(raised(classifier.proto, needed_opset(plan, form)))
@@ -74,8 +76,8 @@ def put_together(
     storage.finish()
     orders.finish()
     if ranges is not None:
-        targets = {name for site in classifier.sites for name in site.nodes}
-        quantize_activations(build, ranges, targets)
+        targets = integer_nodes(classifier, plan)
+        quantize_activations(build, ranges, targets, classifier.ends.logits)
     graph.cleanup().toposort()
     model: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
     del model.graph.value_info[:]  # of tensors that may go by other names now

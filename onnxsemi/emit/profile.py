@@ -15,6 +15,7 @@ from onnxsemi.emit.storage.planes import BitPlanes
 from onnxsemi.emit.tail import Tail
 from onnxsemi.emit.tail.arithmetic import arithmetic
 from onnxsemi.emit.tail.dequantize import dequantize
+from onnxsemi.emit.tail.kernels import dequantize_for_kernels
 
 
 class Profile(StrEnum):
@@ -24,6 +25,8 @@ class Profile(StrEnum):
     """Bit-packed weights behind DequantizeLinear; full speed through ``onnxsemi.load_session``."""
     FAST = "fast"
     """Bit-packed weights behind plain arithmetic; full speed in any session."""
+    INT8 = "int8"
+    """Bit-packed weights and activations in uint8, for integer kernels."""
     NATIVE = "native"
     """ONNX's own types of 2 and 4 bits, bit-packed otherwise."""
     NODES = "nodes"
@@ -34,7 +37,12 @@ class Profile(StrEnum):
     @property
     def dequantizes(self) -> bool:
         """Whether a default session of ONNX Runtime dequantizes the weights anew at every run."""
-        return self not in (Profile.FAST, Profile.FAKE)
+        return self in (Profile.QDQ, Profile.NATIVE, Profile.NODES)
+
+    @property
+    def quantizes_activations(self) -> bool:
+        """Whether the file needs calibrated activations, and weights on symmetric grids."""
+        return self is Profile.INT8
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,7 @@ class Form:
 FORMS = {
     Profile.QDQ: Form(BitPlanes, semilayers, dequantize),
     Profile.FAST: Form(BitPlanes, merged, arithmetic),
+    Profile.INT8: Form(BitPlanes, merged, dequantize_for_kernels),
     Profile.NATIVE: Form(NativeTypes, semilayers, dequantize),
     Profile.NODES: Form(BitPlanes, nodes_apart, dequantize),
     Profile.FAKE: Form(Containers, values, dequantize),

@@ -65,10 +65,10 @@ class Bench:
         bytes_free = self.free if free is None else free
         return max(1, min(most, bytes_free // (2 * self.threads * self._row_bytes)))
 
-    def forward(self, model: onnx.ModelProto) -> Float32Array:
+    def forward(self, model: onnx.ModelProto, *, integers: bool = False) -> Float32Array:
         """Logits of a model of the same form over all images: float32[N, K]."""
-        rows = self.rows(SHARD_IMAGES)
-        return forward(model, self.classifier.ends, self.images, self.threads, rows)
+        rows, ends = self.rows(SHARD_IMAGES), self.classifier.ends
+        return forward(model, ends, self.images, self.threads, rows, integers=integers)
 
     @cached_property
     def _row_bytes(self) -> int:

@@ -18,6 +18,8 @@ def forward(
     images: ImageSet,
     threads: int,
     rows: int = SHARD_IMAGES,
+    *,
+    integers: bool = False,
 ) -> Float32Array:
     """Logits of a model over all images, in order: float32[N, K].
 
@@ -27,11 +29,13 @@ def forward(
         images: Images laid out for it.
         threads: Shards run at once.
         rows: Images in one run, unless the model says.
+        integers: Whether to run quantized activations on integer kernels.
 
     Raises:
         ModelError: If ONNX Runtime refuses the model or the images, or a logit is not finite.
     """
-    session = Session(with_outputs(model, [ends.logits]).SerializeToString())
+    serialized = with_outputs(model, [ends.logits]).SerializeToString()
+    session = Session(serialized, integers=integers)
     batch = ends.image.batch
 
     def run(shard: Shard) -> Float32Array:

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
+from onnxsemi.calibration import Calibration
 from onnxsemi.choices import choice
 from onnxsemi.data.images import ImageSet
 from onnxsemi.data.load import Data, DataOptions, load_images
+from onnxsemi.emit.activations import Ranges
 from onnxsemi.emit.profile import Profile
-from onnxsemi.errors import DataError, PlanError
+from onnxsemi.errors import DataError, PlanError, SettingsError
+from onnxsemi.kernels import kernels_of
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.metrics import hits
 from onnxsemi.measure.paired import Paired
@@ -18,6 +21,7 @@ from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.head import ImageInput
 from onnxsemi.model.read import ReadOptions, read_model
 from onnxsemi.model.targets import TargetPolicy
+from onnxsemi.pipeline.activations import calibrate
 from onnxsemi.pipeline.prepare import labelled
 from onnxsemi.pipeline.write import check_output, sizes, write_verified
 from onnxsemi.plan import BitPlan
@@ -35,6 +39,8 @@ def apply(  # noqa: PLR0913  a flag each
     output: str | os.PathLike[str],
     profile: Profile = Profile.QDQ,
     data: Data | None = None,
+    calibration_data: Data | None = None,
+    calibration: Calibration = Calibration.MINMAX,
     data_options: DataOptions | None = None,
     threads: int | None = None,
 ) -> ApplyResult:
@@ -44,8 +50,12 @@ def apply(  # noqa: PLR0913  a flag each
         plan: A plan written by :func:`compress`, edited or not.
         model: The float model that the plan was made for.
         output: Where to write the compressed model.
-        profile: Form of the written file; any plan can be written in any of them.
+        profile: Form of the written file; any plan can be written in any of them, but int8 needs
+            one made with the symmetric scheme.
         data: Images to measure accuracy on; without them the file is verified on random images.
+        calibration_data: Images to calibrate the activations of profile int8 on; a plan that was
+            made for it holds their ranges already.
+        calibration: How ranges follow from the values on these images.
         data_options: Preprocessing of the images.
         threads: Shards of images worked on at once; None for every core.
 
@@ -55,7 +65,9 @@ def apply(  # noqa: PLR0913  a flag each
             plan says. No file is written then, and an existing one is left as it is.
     """
     workers, profile = worker_threads(threads), choice(Profile, profile)
-    check_output(Path(output), model, plan, data)
+    if calibration_data is not None and not profile.quantizes_activations:
+        raise SettingsError(f"--calibration-data: profile {profile} leaves activations float32")
+    check_output(Path(output), model, plan, data, calibration_data)
     document = read_plan(plan)
     policy, scheme = _named(document, str(plan))
     classifier = read_model(
@@ -63,6 +75,14 @@ def apply(  # noqa: PLR0913  a flag each
     )
     bits = _fitted(document, classifier, str(plan))
     image = classifier.ends.image
+    ranges = None
+    if profile.quantizes_activations:
+        _check_grids(scheme, str(plan))
+        if calibration_data is None:
+            ranges = _known_ranges(document, classifier, str(plan))
+        else:
+            shown = load_images(calibration_data, image.name, image.shape, data_options)
+            ranges = calibrate(classifier, shown, choice(Calibration, calibration))
     if data is None:
         has_labels, images = False, random_images(image)
     else:
@@ -70,15 +90,17 @@ def apply(  # noqa: PLR0913  a flag each
         has_labels, images = loaded.labels is not None, loaded
     bench = labelled(Bench(classifier, images, scheme, workers))
     before = bench.forward(classifier.proto)
-    after = write_verified(bench, bits, Path(output), profile)
+    target = Path(output)
+    after = write_verified(bench, bits, target, profile, ranges)
     paired = Paired.of(hits(before, bench.labels), hits(after, bench.labels))
     return ApplyResult(
-        Path(output),
+        target,
         profile,
         bits,
-        sizes(model, Path(output), classifier, bits),
+        sizes(model, target, classifier, bits),
         None if data is None else paired,
         has_labels,
+        None if ranges is None else kernels_of(target, classifier, bits),
     )
 
 
@@ -89,6 +111,28 @@ def random_images(image: ImageInput) -> ImageSet:
     shape = (image.batch or _FREE_AXIS, *(size or _FREE_AXIS for size in image.shape[1:]))
     noise = np.random.default_rng(0).standard_normal(shape, np.float32)
     return ImageSet("random images", noise)
+
+
+def _check_grids(scheme: Scheme, path: str) -> None:
+    if scheme is not Scheme.SYMMETRIC:
+        raise PlanError(
+            f"{path}: was made on {scheme} grids, and profile int8 needs symmetric ones, as "
+            "integer kernels take no zero points of weights: compress with --profile int8 or "
+            "--scheme symmetric"
+        )
+
+
+def _known_ranges(document: PlanFile, classifier: Classifier, path: str) -> Ranges:
+    if document.activations is None:
+        raise PlanError(
+            f"{path}: holds no ranges of activations, which profile int8 quantizes: give images "
+            "with --calibration-data, those that were searched on for example"
+        )
+    there = {name for node in classifier.proto.graph.node for name in node.output}
+    unknown = next((name for name in document.activations if name not in there), None)
+    if unknown is not None:
+        raise PlanError(f"{path}: activation {unknown!r} is no tensor of the model")
+    return document.activations
 
 
 def _named(document: PlanFile, path: str) -> tuple[TargetPolicy, Scheme]:

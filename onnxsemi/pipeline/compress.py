@@ -10,12 +10,19 @@ from onnxsemi import __about__
 from onnxsemi.atomic import check_writable, whole_file
 from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.data.load import Data
+from onnxsemi.emit.activations import Ranges
 from onnxsemi.emit.model import emit
 from onnxsemi.errors import AccuracyError, BudgetError
+from onnxsemi.kernels import kernels_of
 from onnxsemi.measure.evaluator import ModelEvaluator
 from onnxsemi.measure.metrics import hits
 from onnxsemi.measure.paired import Paired
 from onnxsemi.measure.recorded import RecordedEvaluator
+from onnxsemi.pipeline.activations import (
+    choose_on_integers,
+    recorded_ranges,
+    right_on_integers,
+)
 from onnxsemi.pipeline.prepare import Prepared, prepare
 from onnxsemi.pipeline.runs import Clock, Limited, check_folder, identity, opened
 from onnxsemi.pipeline.sensitivity import Sensitivity, measure_sensitivity
@@ -40,12 +47,14 @@ class Found:
     Attributes:
         trajectory: Everything that it did.
         chosen: The most compressed point that holds the accuracy.
-        search: Float against chosen on the search images.
+        search: Float against chosen on the search images, as the file is to run.
+        ranges: Ranges of the activations, if those are quantized.
     """
 
     trajectory: Trajectory
     chosen: Point
     search: Paired
+    ranges: Ranges | None
 
 
 def compress(
@@ -93,15 +102,16 @@ def compress(
         found = find(prepared, sensitivity, folder, clock, told)
         plan = found.chosen.plan
         with whole_file(plan_path(target)) as scratch:
-            scratch.write_text(plan_file(prepared, plan).to_json(), encoding="utf-8")
-            after = write_verified(report_bench, plan, target, prepared.settings.profile)
+            document = plan_file(prepared, plan, found.ranges)
+            scratch.write_text(document.to_json(), encoding="utf-8")
+            after = write_verified(report_bench, plan, target, settings.profile, found.ranges)
         if not found.trajectory.out_of_time:
             folder.finish(str(target))
     labels = report_bench.labels
     return CompressResult(
         output=target,
         plan_file=plan_path(target),
-        profile=prepared.settings.profile,
+        profile=settings.profile,
         plan=plan,
         chosen=found.chosen,
         trajectory=found.trajectory,
@@ -113,6 +123,7 @@ def compress(
         cost=Cost(folder.journal.seconds, seconds, len(found.trajectory.trials)),
         skipped=prepared.classifier.skipped,
         notes=prepared.classifier.notes,
+        kernels=None if found.ranges is None else kernels_of(target, prepared.classifier, plan),
     )
 
 
@@ -132,7 +143,7 @@ def find(
         AccuracyError: If no compression holds the accuracy asked for.
     """
     settings, start = prepared.settings, prepared.start()
-    bench = prepared.bench(prepared.search)
+    bench, ranges = prepared.bench(prepared.search), recorded_ranges(prepared, run.journal)
     kl = partial(sensitivity.kl, progress=Limited(progress, clock), journal=run.journal)
     measured = ModelEvaluator(bench, kl, settings.seed)
     evaluator = RecordedEvaluator(measured, run.journal)
@@ -143,13 +154,18 @@ def find(
         run.journal.close()  # the full search does not ask for what follows
         return True
 
-    watch = Watch(progress, out_of_time, partial(_keep_best, prepared, run))
+    watch = Watch(progress, out_of_time, partial(_keep_best, prepared, run, ranges))
     trajectory = search(
         start, prepared.free(), sensitivity.table, evaluator, settings.search, watch
     )
     chosen = _checked(trajectory, settings)
-    right = [evaluator.check(plan).right for plan in (start.all_float(), chosen.plan)]
-    return Found(trajectory, chosen, Paired.of(*right))
+    before = evaluator.check(start.all_float()).right
+    if ranges is None:
+        after = evaluator.check(chosen.plan).right
+    else:
+        chosen = choose_on_integers(prepared, trajectory, ranges, run.journal, progress)
+        after = right_on_integers(prepared, chosen.plan, ranges)
+    return Found(trajectory, chosen, Paired.of(before, after), ranges)
 
 
 def check_profile(prepared: Prepared) -> None:
@@ -167,7 +183,8 @@ def check_profile(prepared: Prepared) -> None:
             continue
         for place, bits in enumerate(found):
             plan = plan.with_bits(name, channels[place :: len(found)], bits)
-    emit(prepared.classifier, plan, settings.scheme, settings.profile)
+    ranges: Ranges | None = {} if settings.profile.quantizes_activations else None
+    emit(prepared.classifier, plan, settings.grids, settings.profile, ranges)
 
 
 def pass_seconds(prepared: Prepared, run: RunFolder) -> float:
@@ -187,7 +204,7 @@ def plan_path(output: Path) -> Path:
     return output.with_suffix(".plan.json")
 
 
-def plan_file(prepared: Prepared, plan: BitPlan) -> PlanFile:
+def plan_file(prepared: Prepared, plan: BitPlan, ranges: Ranges | None) -> PlanFile:
     """The plan with what is needed to apply it."""
     settings = prepared.settings
     return PlanFile(
@@ -195,8 +212,9 @@ def plan_file(prepared: Prepared, plan: BitPlan) -> PlanFile:
         targets=settings.model.targets,
         exclude=settings.model.exclude,
         output=settings.model.output,
-        scheme=settings.scheme,
+        scheme=settings.grids,
         bits=plan.bits,
+        activations=ranges,
         tool=f"onnxsemi {__about__.VERSION}",
     )
 
@@ -219,7 +237,7 @@ def _checked(trajectory: Trajectory, settings: Settings) -> Point:
     return chosen
 
 
-def _keep_best(prepared: Prepared, run: RunFolder, best: Point) -> None:
+def _keep_best(prepared: Prepared, run: RunFolder, ranges: Ranges | None, best: Point) -> None:
     """Write the best so far into the run's folder."""
     model, plan = run.file("best.onnx"), run.file("best.plan.json")
     if model is None or plan is None or run.journal.recalling:
@@ -227,5 +245,7 @@ def _keep_best(prepared: Prepared, run: RunFolder, best: Point) -> None:
     if best.plan.saved_parameters == 0 or not best.score.in_full:
         return
     with whole_file(plan) as scratch:
-        scratch.write_text(plan_file(prepared, best.plan).to_json(), encoding="utf-8")
-        write_best(prepared.bench(prepared.search), best.plan, model, prepared.settings.profile)
+        document = plan_file(prepared, best.plan, ranges)
+        scratch.write_text(document.to_json(), encoding="utf-8")
+        bench, profile = prepared.bench(prepared.search), prepared.settings.profile
+        write_best(bench, best.plan, model, profile, ranges)

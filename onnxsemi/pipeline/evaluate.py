@@ -17,6 +17,7 @@ from onnxsemi.model.head import Ends, find_ends
 from onnxsemi.model.load import load_proto
 from onnxsemi.model.widen import is_float16, widen
 from onnxsemi.results import EvaluateResult
+from onnxsemi.runtime import quantizes_activations
 
 
 def evaluate(
@@ -44,7 +45,7 @@ def evaluate(
     workers = worker_threads(threads)
     proto, ends = _open(model, output)
     images = load_images(data, ends.image.name, ends.image.shape, data_options)
-    logits = forward(proto, ends, images, workers)
+    logits = forward(proto, ends, images, workers, integers=quantizes_activations(proto))
     images.check_labels(logits.shape[1])
     labels = images.labels
     known = None if labels is None else hits(logits, labels)
@@ -81,4 +82,5 @@ def _reference_logits(
     path: str | os.PathLike[str], output: str | None, images: ImageSet, threads: int
 ) -> Float32Array:
     proto, ends = _open(path, output)
-    return forward(proto, ends, images.fit(ends.image.shape), threads)
+    fitted, integers = images.fit(ends.image.shape), quantizes_activations(proto)
+    return forward(proto, ends, fitted, threads, integers=integers)

@@ -25,6 +25,7 @@ class Prepared:
         classifier: The float model.
         search: Images for KL and accuracy during the search, labelled.
         delta_loss: Those of them that Δloss is measured on.
+        calibration: Those of them that activations are calibrated on.
         report: Images that the search never sees, labelled.
         has_labels: Whether the labels came with the data, or are the float model's answers.
         settings: What the user set.
@@ -34,6 +35,7 @@ class Prepared:
     classifier: Classifier
     search: ImageSet
     delta_loss: ImageSet
+    calibration: ImageSet
     report: ImageSet
     has_labels: bool
     settings: Settings
@@ -43,7 +45,7 @@ class Prepared:
         """The model on some of the images."""
         settings = self.settings
         threads = settings.worker_threads
-        return Bench(self.classifier, images, settings.scheme, threads, self.memory)
+        return Bench(self.classifier, images, settings.grids, threads, self.memory)
 
     def start(self) -> BitPlan:
         """The plan to start from: float32 but for pinned layers; the last matching pin wins."""
@@ -81,7 +83,7 @@ def prepare(
     searched = load_images(data, image.name, image.shape, settings.data)
     has_labels = searched.labels is not None
     memory = _memory(settings)
-    bench = Bench(classifier, searched, settings.scheme, settings.worker_threads, memory)
+    bench = Bench(classifier, searched, settings.grids, settings.worker_threads, memory)
     searched = labelled(bench).images
     if report_data is None:
         searched, report = split(searched, settings.report_fraction, settings.seed)
@@ -96,7 +98,10 @@ def prepare(
         refuse_overlap(searched, report)
     searched = _sample(searched, settings.search_samples, settings.seed)
     delta_loss = _sample(searched, settings.delta_loss_images, settings.seed)
-    return Prepared(classifier, searched, delta_loss, report, has_labels, settings, memory)
+    calibration = _sample(searched, settings.calibration_samples, settings.seed)
+    return Prepared(
+        classifier, searched, delta_loss, calibration, report, has_labels, settings, memory
+    )
 
 
 def labelled(bench: Bench) -> Bench:

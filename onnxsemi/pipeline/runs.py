@@ -17,7 +17,7 @@ from onnxsemi.settings import RunOptions
 # groups of settings, what the fingerprints of the images cover, and what changes no result
 _LEFT_OUT = {
     *("search", "model", "data", "pins", "run"),
-    *("search_samples", "report_fraction", "delta_loss_samples"),
+    *("search_samples", "report_fraction", "delta_loss_samples", "calibration_samples"),
     *("threads", "max_memory"),
 }
 _ENGINES = ("onnxsemi", "onnx", "onnxruntime", "numpy")
@@ -100,6 +100,8 @@ def identity(prepared: Prepared) -> Identity:
         "report data": prepared.report.fingerprint(),
         "labels": "given" if prepared.has_labels else "the float model's own answers",
         "--delta-loss-samples": len(prepared.delta_loss),
+        "--calibration-samples": len(prepared.calibration),
+        "--scheme": settings.grids.value,
         "--pin": [f"{pin.pattern}={pin.bits}" for pin in settings.pins],
     }
     return chosen | parts | {engine: version(engine) for engine in _ENGINES}

@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 
 from onnxsemi.arrays import Float32Array
 from onnxsemi.atomic import check_writable, whole_file
+from onnxsemi.emit.activations import Ranges
 from onnxsemi.emit.model import emit
 from onnxsemi.emit.profile import Profile
 from onnxsemi.emit.stored import stored
@@ -53,7 +54,9 @@ def _same_file(one: Path, other: Path) -> bool:
     return one.exists() and other.exists() and one.samefile(other)
 
 
-def write_verified(bench: Bench, plan: BitPlan, output: Path, profile: Profile) -> Float32Array:
+def write_verified(
+    bench: Bench, plan: BitPlan, output: Path, profile: Profile, ranges: Ranges | None = None
+) -> Float32Array:
     """Write the compressed model; it appears only once it is verified.
 
     Args:
@@ -61,6 +64,7 @@ def write_verified(bench: Bench, plan: BitPlan, output: Path, profile: Profile) 
         plan: Bits of every target channel.
         output: Where to write.
         profile: Form of the file.
+        ranges: Ranges of the activations, to quantize those too.
 
     Returns:
         Logits of the written file, read back, on the images: float32[N, K].
@@ -69,25 +73,29 @@ def write_verified(bench: Bench, plan: BitPlan, output: Path, profile: Profile) 
         VerificationError: If the file is not what was measured.
         OutputError: If it cannot be written.
     """
-    with _verified(bench, plan, output, profile) as scratch:
-        return bench.forward(onnx.load_model(scratch))
+    with _verified(bench, plan, output, profile, ranges) as scratch:
+        return bench.forward(onnx.load_model(scratch), integers=ranges is not None)
 
 
-def write_best(bench: Bench, plan: BitPlan, output: Path, profile: Profile) -> None:
+def write_best(
+    bench: Bench, plan: BitPlan, output: Path, profile: Profile, ranges: Ranges | None = None
+) -> None:
     """Write the compressed model, verified, without measuring it on all images."""
-    with _verified(bench, plan, output, profile):
+    with _verified(bench, plan, output, profile, ranges):
         pass
 
 
 @contextmanager
-def _verified(bench: Bench, plan: BitPlan, output: Path, profile: Profile) -> Iterator[Path]:
-    emitted = emit(bench.classifier, plan, bench.scheme, profile).SerializeToString(
-        deterministic=True
-    )
+def _verified(
+    bench: Bench, plan: BitPlan, output: Path, profile: Profile, ranges: Ranges | None
+) -> Iterator[Path]:
+    model = emit(bench.classifier, plan, bench.scheme, profile, ranges)
+    emitted = model.SerializeToString(deterministic=True)
+    del model
     with whole_file(output) as scratch:
         scratch.write_bytes(emitted)
         del emitted  # verifying reads the file, and takes memory of its own
-        verify(scratch, bench, plan)
+        verify(scratch, bench, plan, ranges)
         yield scratch
 
 

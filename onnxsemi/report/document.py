@@ -5,6 +5,7 @@ from typing import Any
 
 from onnxsemi import __about__
 from onnxsemi.emit.stored import InspectedLayer
+from onnxsemi.kernels import Kernels
 from onnxsemi.measure.paired import Paired
 from onnxsemi.measure.seam import Score
 from onnxsemi.plan import BitPlan
@@ -51,6 +52,7 @@ def compress_document(result: CompressResult) -> Document:
         "trials": [_trial(trial) for trial in trajectory.trials],
         "skipped": [{"layer": skip.name, "reason": skip.reason} for skip in result.skipped],
         "notes": list(result.notes),
+        "kernels": None if result.kernels is None else _kernels(result.kernels),
     }
 
 
@@ -63,6 +65,7 @@ def apply_document(result: ApplyResult) -> Document:
         "sizes": _sizes(result.sizes),
         "report": None if result.report is None else _paired(result.report),
         "plan": _plan(result.plan),
+        "kernels": None if result.kernels is None else _kernels(result.kernels),
     }
 
 
@@ -121,6 +124,10 @@ def _header() -> Document:
 
 def _labels(has_labels: bool) -> str:  # noqa: FBT001  the one thing it is about
     return "labels" if has_labels else "the float model's own answers"
+
+
+def _kernels(kernels: Kernels) -> Document:
+    return {"integer": dict(kernels.integer), "float32": dict(kernels.floating)}
 
 
 def _sizes(sizes: Sizes) -> Document:

@@ -1,5 +1,6 @@
 """Results as tables that fit a terminal of 80 columns."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from rich.text import Text
 
 from onnxsemi.emit.profile import Profile
 from onnxsemi.emit.stored import InspectedLayer
+from onnxsemi.kernels import Kernels
 from onnxsemi.measure.agreement import Agreement
 from onnxsemi.measure.paired import Paired
 from onnxsemi.results import (
@@ -36,7 +38,9 @@ def compress_table(result: CompressResult) -> RenderableType:
         f"; Δloss and KL from {result.sensitivity.samples:,} of them.",
         *_exact_lines(result.sensitivity),
         *(["The time budget ended: --resume goes on with the search."] if stopped else []),
-        f"Wrote {result.output} and {result.plan_file}; verified bit for bit.",
+        *_kernel_lines(result.kernels),
+        *_float_activations_line(result),
+        f"Wrote {result.output} and {result.plan_file}; {_verified(result.profile)}.",
         _load_hint(result.profile, result.output),
     ]
     accuracy = _accuracy_table(
@@ -54,7 +58,8 @@ def apply_table(result: ApplyResult) -> RenderableType:
     if result.report is not None:
         parts.append(_accuracy_table([("data", result.report)], has_labels=result.has_labels))
     lines = (
-        f"Wrote {result.output}; verified bit for bit.",
+        *_kernel_lines(result.kernels),
+        f"Wrote {result.output}; {_verified(result.profile)}.",
         _load_hint(result.profile, result.output),
     )
     parts.extend(map(Text, lines))
@@ -169,11 +174,44 @@ def _load_hint(profile: Profile, output: Path) -> str:
     """How to run the file at full speed."""
     if profile is Profile.FAKE:
         return "Float32 weights on the grid: the file is no smaller, and runs as the float one."
+    if profile is Profile.INT8:
+        return (
+            "At full speed in any ONNX Runtime session; on x86 processors without VNNI open it "
+            "with onnxsemi.load_session, whose integer sums do not overflow there."
+        )
     if profile is Profile.NODES:
         return f"Fastest, from Python: onnxsemi.load_session({str(output)!r}); see 'bench'."
     if profile.dequantizes:
         return f"At full speed, from Python: onnxsemi.load_session({str(output)!r})"
     return "At full speed in any ONNX Runtime session, after unpacking once while it loads."
+
+
+def _verified(profile: Profile) -> str:
+    if profile.quantizes_activations:
+        return "weights verified bit for bit, logits within the noise of the uint8 grids"
+    return "verified bit for bit"
+
+
+def _kernel_lines(kernels: Kernels | None) -> list[str]:
+    """How many targets run on integers, and why the others do not."""
+    if kernels is None:
+        return []
+    count = len(kernels.integer) + len(kernels.floating)
+    used = ", ".join(
+        f"{number} {kernel}" for kernel, number in Counter(kernels.integer.values()).items()
+    )
+    lines = [f"Integer kernels: {len(kernels.integer)} of {count} target nodes ({used or 'none'})."]
+    lines.extend(f"{node} runs in float32: {why}." for node, why in kernels.floating.items())
+    return lines
+
+
+def _float_activations_line(result: CompressResult) -> list[str]:
+    """What the activations cost, as the search measured the same plan without them."""
+    if result.kernels is None:
+        return []
+    score = result.chosen.score
+    share = _share(score.correct, score.total)
+    return [f"All accuracy with activations in uint8; with float32 ones search top-1 is {share}."]
 
 
 def _accuracy_table(rows: Iterable[tuple[str, Paired]], *, has_labels: bool) -> Table:

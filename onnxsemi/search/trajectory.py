@@ -105,6 +105,17 @@ class Trajectory:
         """The most compressed point whose accuracy is at most ``max_drop`` points below float32."""
         return best_point(self.points, self.baseline, max_drop)
 
+    def holding(self, max_drop: float) -> list[Point]:
+        """Points that hold the accuracy and save something, most compressed first; a plan once."""
+        allowed = _allowed(self.baseline, max_drop)
+        plans = {
+            tuple(point.plan.bits.items()): point
+            for point in reversed(self.points)
+            if point.plan.saved_parameters
+            and self.baseline.correct - point.score.correct <= allowed
+        }
+        return sorted(plans.values(), key=lambda p: (-p.plan.compression, -p.score.correct))
+
 
 def best_point(points: Sequence[Point], baseline: Score, max_drop: float) -> Point:
     """The most compressed point that holds the accuracy; of equals the most accurate, then first.
@@ -114,7 +125,12 @@ def best_point(points: Sequence[Point], baseline: Score, max_drop: float) -> Poi
         baseline: Score of the float model on the same images.
         max_drop: Percentage points of top-1 accuracy that may be lost.
     """
-    allowed = max_drop / 100 * baseline.total + 1e-9
+    allowed = _allowed(baseline, max_drop)
     holding = [p for p in points if baseline.correct - p.score.correct <= allowed]
     key = [(p.plan.compression, p.score.correct) for p in holding]
     return holding[key.index(max(key))] if holding else points[0]
+
+
+def _allowed(baseline: Score, max_drop: float) -> float:
+    """Right answers that may be lost."""
+    return max_drop / 100 * baseline.total + 1e-9

@@ -6,7 +6,6 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from onnxsemi.arrays import UInt8Array
 from onnxsemi.emit.builder import Builder
 from onnxsemi.quantizer.affine import QuantizedChannels
 
@@ -25,8 +24,8 @@ class Storage(Protocol):
             quantized: The channels.
         """
 
-    def zero_points(self, label: str, values: UInt8Array, bits: int) -> gs.Tensor:
-        """Zero points of unsigned codes, of the type of the codes and in the shape given."""
+    def zero_points(self, label: str, values: NDArray[Any], bits: int) -> gs.Tensor:
+        """Zero points of codes, of the type of the codes and in the shape given."""
 
     def finish(self) -> None:
         """Add what all codes share; called once, after the last codes."""

@@ -1,8 +1,10 @@
 """One code a byte, whatever its bitwidth: nothing to unpack, and nothing saved below 8 bits."""
 
-import onnx_graphsurgeon as gs
+from typing import Any
 
-from onnxsemi.arrays import UInt8Array
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
 from onnxsemi.emit.builder import Builder
 from onnxsemi.emit.storage import byte_codes
 from onnxsemi.quantizer.affine import QuantizedChannels
@@ -22,8 +24,8 @@ class Containers:
         """Codes [C, ...]: an initializer of their own."""
         return self._build.stored(label, byte_codes(quantized, signed=self._signed))
 
-    def zero_points(self, label: str, values: UInt8Array, bits: int) -> gs.Tensor:
-        """uint8, in the shape given."""
+    def zero_points(self, label: str, values: NDArray[Any], bits: int) -> gs.Tensor:
+        """One byte each, in the shape given."""
         del bits
         return self._build.stored(f"{label}z", values)
 

@@ -3,12 +3,14 @@
 INT4 and UINT4 need opset 21, INT2 and UINT2 opset 25.
 """
 
+from typing import Any
+
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
 from onnx import TensorProto
 
-from onnxsemi.arrays import UInt8Array
 from onnxsemi.emit.builder import Builder
 from onnxsemi.emit.storage import byte_codes
 from onnxsemi.emit.storage.planes import BitPlanes
@@ -34,7 +36,7 @@ class NativeTypes:
         values = byte_codes(quantized, signed=self._signed)
         return self._build.packed(label, _typed(values, quantized.bits, signed=self._signed))
 
-    def zero_points(self, label: str, values: UInt8Array, bits: int) -> gs.Tensor:
+    def zero_points(self, label: str, values: NDArray[Any], bits: int) -> gs.Tensor:
         """Of the type of the codes, in the shape given."""
         if bits not in OPSETS:
             return self._planes.zero_points(label, values, bits)

@@ -13,9 +13,11 @@ right, which makes the division exact, and a field shifted left fits its byte.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
 
 from onnxsemi.arrays import UInt8Array
 from onnxsemi.bitwidth import MAX_BITS
@@ -54,8 +56,8 @@ class BitPlanes:
         self._waiting.setdefault(quantized.bits, []).append(_Waiting(quantized.codes, tensor))
         return tensor
 
-    def zero_points(self, label: str, values: UInt8Array, bits: int) -> gs.Tensor:
-        """uint8, in the shape given."""
+    def zero_points(self, label: str, values: NDArray[Any], bits: int) -> gs.Tensor:
+        """One byte each, in the shape given."""
         return self._bytes.zero_points(label, values, bits)
 
     def finish(self) -> None:

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
 
-from onnxsemi.arrays import Float32Array, UInt8Array
+from onnxsemi.arrays import Float32Array
 from onnxsemi.emit.builder import Builder
 from onnxsemi.emit.storage import Storage
 
@@ -20,7 +22,7 @@ class Integers:
         rank: Number of axes.
         bits: Bitwidth of their type, as the storage counts it.
         scale: float32[C].
-        zero_point: uint8[C]; None for signed codes, which are centred on zero.
+        zero_point: uint8[C], or int8[C] of zeros; None for signed codes, centred on zero.
     """
 
     codes: gs.Tensor
@@ -28,7 +30,7 @@ class Integers:
     rank: int
     bits: int
     scale: Float32Array
-    zero_point: UInt8Array | None
+    zero_point: NDArray[Any] | None
 
 
 Tail = Callable[[Builder, Storage, str, Integers], gs.Tensor]

@@ -1,0 +1,24 @@
+"""DequantizeLinear as ONNX Runtime's integer kernels take it: zero points of their own, all zero.
+
+Without them QGemm fails in ONNX Runtime 1.19 and is not fused in 1.32, and where a
+DequantizeLinear is left over, ``session.x64quantprecision`` gives it a zero point of the wrong
+shape. If several share one constant, that option replaces it twice and fails (1.32).
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from onnxsemi.emit.builder import Builder
+from onnxsemi.emit.storage import Storage
+from onnxsemi.emit.tail import Integers
+from onnxsemi.emit.tail.dequantize import dequantize
+
+
+def dequantize_for_kernels(
+    build: Builder, storage: Storage, label: str, integers: Integers
+) -> gs.Tensor:
+    """float32, of the shape of the codes, which are signed."""
+    zeros = np.zeros(len(integers.scale), np.int8)
+    return dequantize(build, storage, label, replace(integers, zero_point=zeros))
