@@ -8,6 +8,7 @@ import pytest
 from onnx import helper, numpy_helper
 from residual_net import save_noise, save_residual_net
 
+from onnxsemi.calibration import Calibration
 from onnxsemi.data.load import load_images
 from onnxsemi.emit.model import emit
 from onnxsemi.emit.profile import Profile
@@ -15,6 +16,7 @@ from onnxsemi.errors import VerificationError
 from onnxsemi.measure.bench import Bench
 from onnxsemi.model.read import ReadOptions, read_model
 from onnxsemi.model.targets import TargetPolicy
+from onnxsemi.pipeline.activations import calibrate
 from onnxsemi.pipeline.write import write_verified
 from onnxsemi.plan import BitPlan
 from onnxsemi.quantizer.affine import Scheme
@@ -44,9 +46,30 @@ class Case:
         verify(path, self.bench, self.plan)
 
 
+class IntegerCase:
+    """The same with quantized activations."""
+
+    def __init__(self, case):
+        self.bench = replace(case.bench, scheme=Scheme.SYMMETRIC)
+        classifier = self.bench.classifier
+        self.plan = case.plan.with_bits("c1", [1], 6)
+        self.ranges = calibrate(classifier, self.bench.images, Calibration.MINMAX)
+        self.model = emit(classifier, self.plan, Scheme.SYMMETRIC, Profile.INT8, self.ranges)
+
+    def verify(self, model, folder):
+        path = folder / "written.onnx"
+        onnx.save(model, path)
+        verify(path, self.bench, self.plan, self.ranges)
+
+
 @pytest.fixture(scope="module")
 def case(tmp_path_factory):
     return Case(tmp_path_factory.mktemp("verify"))
+
+
+@pytest.fixture(scope="module")
+def integer_case(case):
+    return IntegerCase(case)
 
 
 def edit(model, name, change):
@@ -204,6 +227,77 @@ def test_every_mutation_is_found(case, tmp_path, mutate):
     mutate(model)
     with pytest.raises(VerificationError):
         case.verify(model, tmp_path)
+
+
+def activation_grid(model):
+    """The first QuantizeLinear and the DequantizeLinear behind it."""
+    quantize = next(node for node in model.graph.node if node.op_type == "QuantizeLinear")
+    return quantize, next(n for n in model.graph.node if quantize.output[0] in n.input)
+
+
+def double_an_activation_scale(model):
+    def double(scale):
+        scale *= 2
+
+    edit(model, activation_grid(model)[0].input[1], double)
+
+
+def shift_an_activation(model):
+    _, dequantize = activation_grid(model)
+    zero = numpy_helper.from_array(np.uint8(7), "seven")
+    model.graph.initializer.append(zero)
+    dequantize.input[2] = "seven"
+
+
+def leave_an_activation_float(model):
+    quantize, dequantize = activation_grid(model)
+    for user in model.graph.node:
+        names = [quantize.input[0] if n == dequantize.output[0] else n for n in user.input]
+        user.input[:] = names
+
+
+@pytest.mark.parametrize(
+    "mutate",
+    [
+        flip_code_bit,
+        one_step_of_a_zero_point,
+        swap_two_channels,
+        change_a_bias,
+        double_an_activation_scale,
+        shift_an_activation,
+        leave_an_activation_float,
+    ],
+    ids=lambda function: function.__name__,
+)
+def test_every_mutation_of_an_integer_file_is_found(integer_case, tmp_path, mutate):
+    model = onnx.ModelProto()
+    model.CopyFrom(integer_case.model)
+    if mutate is one_step_of_a_zero_point:
+        edit(model, "z", lambda zeros: np.add(zeros, 1, out=zeros))
+    else:
+        mutate(model)
+    with pytest.raises(VerificationError):
+        integer_case.verify(model, tmp_path)
+
+
+def test_an_honest_integer_file_passes(integer_case, tmp_path):
+    integer_case.verify(integer_case.model, tmp_path)
+
+
+def test_kernels_that_err_are_found(integer_case, tmp_path, monkeypatch):
+    """As a processor's would whose 16-bit sums overflow."""
+    original = Session.__init__
+
+    def on_integers(session, model, *, integers=False, **options):
+        if integers:
+            wrong = onnx.load_from_string(model)
+            edit(wrong, node(wrong, "stem").input[2], lambda bias: np.add(bias, 3, out=bias))
+            model = wrong.SerializeToString()
+        original(session, model, integers=integers, **options)
+
+    monkeypatch.setattr(Session, "__init__", on_integers)
+    with pytest.raises(VerificationError, match="integer kernels"):
+        integer_case.verify(integer_case.model, tmp_path)
 
 
 def test_message_names_the_layer(case, tmp_path):
