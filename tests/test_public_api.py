@@ -7,7 +7,8 @@ import sys
 import onnxsemi
 
 PUBLIC = """
-    AccuracyError ApplyResult BenchResult BitPlan BudgetError Calibration CompressResult DataError DataOptions
+    AccuracyError ApplyResult BenchResult BitPlan BudgetError Calibration CompressResult DataError
+    DataOptions
     EvaluateResult ImageSet InspectResult Method ModelError Normalization OnnxSemiError Order
     OutputError Paired Pin PlanError Preset Profile Progress ReadOptions RunError RunOptions Scheme
     SearchSettings Settings SettingsError Split TargetPolicy VerificationError __version__
