@@ -236,6 +236,7 @@ class InspectResult:
         layers: Weighted layers in graph order.
         float_bytes: Bytes of float32 values outside quantized layers; 0 for other files.
         shared_bytes: Bytes of structure that layers share; 0 for other files.
+        sizes: How much smaller the file is than what it was made from; None for other files.
     """
 
     path: Path
@@ -246,3 +247,4 @@ class InspectResult:
     layers: tuple[InspectedLayer, ...]
     float_bytes: int
     shared_bytes: int
+    sizes: Sizes | None

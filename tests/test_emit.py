@@ -29,10 +29,10 @@ from onnxsemi.emit.profile import Form, Profile
 from onnxsemi.emit.storage.containers import Containers
 from onnxsemi.emit.storage.native import OPSETS, NativeTypes
 from onnxsemi.emit.storage.planes import BitPlanes
-from onnxsemi.emit.stored import stored
+from onnxsemi.emit.stored import stated_sizes, stored
 from onnxsemi.emit.tail.arithmetic import arithmetic
 from onnxsemi.emit.tail.dequantize import dequantize
-from onnxsemi.errors import PlanError
+from onnxsemi.errors import ModelError, PlanError
 from onnxsemi.measure.evaluator import simulate
 from onnxsemi.model.read import ReadOptions, read_model
 from onnxsemi.model.targets import TargetPolicy
@@ -249,6 +249,40 @@ def test_metadata(tmp_path):
     assert found["onnxsemi.version"] == onnxsemi.__version__
     assert (found["onnxsemi.profile"], found["onnxsemi.scheme"]) == ("qdq", "symmetric")
     assert found[plan_hash] != {e.key: e.value for e in other.metadata_props}[plan_hash]
+
+
+@pytest.mark.parametrize(
+    ("opset", "bits", "profile", "lowest"),
+    [
+        (11, 8, Profile.QDQ, "1.6"),
+        (17, 8, Profile.QDQ, "1.12"),
+        (17, 6, Profile.FAST, "1.14"),
+        (17, 6, Profile.NATIVE, "1.14"),
+        (17, 4, Profile.NATIVE, "1.19"),
+        (17, 2, Profile.NATIVE, "1.24"),
+        (21, 6, Profile.QDQ, "1.18"),
+    ],
+)
+def test_lowest_runtime_stands_in_the_file(opset, bits, profile, lowest, tmp_path):
+    classifier = read(conv_model("conv", biased=True, opset=opset), tmp_path)
+    model = emit(classifier, BitPlan.uniform(classifier.layers, bits), Scheme.SYMMETRIC, profile)
+    found = {entry.key: entry.value for entry in model.metadata_props}
+    assert found["onnxsemi.lowest_onnxruntime"] == lowest
+
+
+def test_sizes_stand_in_the_file(tmp_path):
+    classifier = read(residual_net(), tmp_path)
+    plan = plan_of(classifier, (8, 6, 4))
+    model = emit(classifier, plan, Scheme.ASYMMETRIC)
+    stated = stated_sizes(model)
+    assert stated.source_bytes == (tmp_path / "model.onnx").stat().st_size
+    floats = [t for t in residual_net().graph.initializer if t.data_type == 1]
+    assert stated.float_bytes == sum(len(t.raw_data) for t in floats)
+    assert 1 - stated.target_bits / (32 * stated.target_weights) == plan.compression
+    assert stated.payload_bytes == stored(model).payload_bytes
+    del model.metadata_props[-1]
+    with pytest.raises(ModelError, match=r"onnxsemi\.sizes"):
+        stated_sizes(model)
 
 
 def test_the_users_own_metadata_stays(tmp_path):

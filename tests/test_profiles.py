@@ -73,6 +73,11 @@ def test_sizes_add_up(profile, folder):
     groups = [group for layer in held["layers"] for group in layer["groups"]]
     payload = held["float_bytes"] + sum(g["code_bytes"] + g["scale_bytes"] for g in groups)
     assert sizes["payload_bytes"] == payload
+    assert held["sizes"] == sizes
+    assert json.loads(held["properties"]["onnxsemi.sizes"])["payload_bytes"] == payload
+    table = run("inspect", path).stdout
+    assert f"{sizes['overhead']:+.2%}" in table
+    assert f"{sizes['gzip_bytes']:,}" in table
     assert sizes["bytes_after"] == path.stat().st_size
     assert sizes["overhead"] == path.stat().st_size / payload - 1
     assert sizes["gzip_bytes"] == len(gzip.compress(path.read_bytes(), mtime=0))

@@ -12,9 +12,11 @@ from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.emit.activations import Ranges, integer_nodes, quantize_activations
 from onnxsemi.emit.builder import Builder
 from onnxsemi.emit.layout import Parts, groups_of
+from onnxsemi.emit.lowest import lowest_runtime
 from onnxsemi.emit.orders import Orders
 from onnxsemi.emit.profile import FORMS, Form, Profile
 from onnxsemi.emit.slim import slim
+from onnxsemi.emit.stored import StatedSizes, stored
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.opset import raised
 from onnxsemi.plan import BitPlan
@@ -51,7 +53,16 @@ def emit(
         there = {tensor.name for tensor in classifier.proto.graph.initializer}
         added = {tensor.name for tensor in model.graph.initializer} - there
         slim(model, keep={classifier.ends.logits, *added})
-    return _finished(model, {**classifier.properties, **metadata(plan, scheme, profile)})
+    _finish(model, {**classifier.properties, **metadata(plan, scheme, profile, _opset(model))})
+    sizes = StatedSizes(
+        source_bytes=classifier.source_bytes,
+        float_bytes=4 * classifier.parameters,
+        target_weights=plan.parameters,
+        target_bits=plan.weight_bits,
+        payload_bytes=stored(model).payload_bytes,
+    )
+    model.metadata_props.add(key="onnxsemi.sizes", value=sizes.to_json())
+    return model
 
 
 def put_together(
@@ -84,14 +95,16 @@ def put_together(
     return model
 
 
-def metadata(plan: BitPlan, scheme: Scheme, profile: Profile) -> dict[str, str]:
+def metadata(plan: BitPlan, scheme: Scheme, profile: Profile, opset: int) -> dict[str, str]:
     """What the file says of itself, kept in the model's ``metadata_props``."""
     bits = ";".join(f"{name}={list(values)}" for name, values in plan.bits.items())
+    runtime = lowest_runtime(opset, profile, plan)
     return {
         "onnxsemi.version": __about__.VERSION,
         "onnxsemi.profile": profile,
         "onnxsemi.scheme": scheme,
         "onnxsemi.plan_sha256": hashlib.sha256(bits.encode()).hexdigest(),
+        **({} if runtime is None else {"onnxsemi.lowest_onnxruntime": runtime}),
     }
 
 
@@ -101,9 +114,12 @@ def needed_opset(plan: BitPlan, form: Form) -> int:
     return max((form.storage.opset(bits) for bits in used), default=1)
 
 
-def _finished(model: onnx.ModelProto, properties: Mapping[str, str]) -> onnx.ModelProto:
+def _opset(model: onnx.ModelProto) -> int:
+    return next(int(entry.version) for entry in model.opset_import if not entry.domain)
+
+
+def _finish(model: onnx.ModelProto, properties: Mapping[str, str]) -> None:
     """Lowest IR version, no leftovers, metadata (which graphsurgeon drops) written last."""
     model.ir_version = helper.find_min_ir_version_for(list(model.opset_import))
     model.producer_name, model.producer_version = "onnxsemi", __about__.VERSION
     helper.set_model_props(model, dict(properties))
-    return model

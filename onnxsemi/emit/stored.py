@@ -9,9 +9,10 @@ one group needs is counted there, what the groups of one layer share at the laye
 share (unpacking, the model's own graph) at the file.
 """
 
+import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import ceil, prod
 
 import onnx
@@ -88,6 +89,44 @@ class Stored:
 def emitted_properties(model: onnx.ModelProto) -> dict[str, str]:
     """What onnxsemi wrote into a file about it; empty if another tool made the file."""
     return {p.key: p.value for p in model.metadata_props if p.key.startswith("onnxsemi.")}
+
+
+@dataclass(frozen=True)
+class StatedSizes:
+    """What a file says of the model that it was made from, and of its plan.
+
+    Attributes:
+        source_bytes: Bytes of the float file, external data included.
+        float_bytes: Bytes of all float32 values of the float model.
+        target_weights: Number of target weights.
+        target_bits: Bits that they take in the plan.
+        payload_bytes: Bytes of the values in this file: codes, scales, what stays float32.
+    """
+
+    source_bytes: int
+    float_bytes: int
+    target_weights: int
+    target_bits: int
+    payload_bytes: int
+
+    def to_json(self) -> str:
+        """As it stands in the file."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+
+def stated_sizes(model: onnx.ModelProto) -> StatedSizes:
+    """Read back what the file says.
+
+    Raises:
+        ModelError: If it says nothing, or something else.
+    """
+    try:
+        return StatedSizes(**json.loads(emitted_properties(model)["onnxsemi.sizes"]))
+    except (KeyError, ValueError, TypeError):
+        raise ModelError(
+            "the metadata of the file do not hold 'onnxsemi.sizes': they were changed, or an older "
+            "version wrote the file: write it anew with 'apply'"
+        ) from None
 
 
 def stored(model: onnx.ModelProto) -> Stored:

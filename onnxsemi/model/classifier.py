@@ -25,6 +25,7 @@ class Classifier:
         sites: Target layers in graph order.
         skipped: Weighted layers that are no targets, with reasons.
         fingerprint: SHA-256 of the graph as it was loaded.
+        source_bytes: Bytes of the file, external data included.
         properties: The file's own ``metadata_props``.
         notes: What reading changed that a user should know, a sentence each.
     """
@@ -34,6 +35,7 @@ class Classifier:
     sites: tuple[Site, ...]
     skipped: tuple[Skipped, ...]
     fingerprint: str
+    source_bytes: int
     properties: Mapping[str, str]
     notes: tuple[str, ...] = ()
 

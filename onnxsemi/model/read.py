@@ -7,7 +7,7 @@ from onnxsemi.choices import choice
 from onnxsemi.errors import ModelError
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.head import find_ends
-from onnxsemi.model.load import fingerprint, load_proto
+from onnxsemi.model.load import file_bytes, fingerprint, load_proto
 from onnxsemi.model.normalize import normalize
 from onnxsemi.model.targets import TargetPolicy, find_targets
 from onnxsemi.model.widen import is_float16, widen
@@ -56,4 +56,5 @@ def read_model(path: str | os.PathLike[str], options: ReadOptions | None = None)
         sites, skipped = find_targets(proto.graph, ends.logits, options.targets, options.exclude)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
-    return Classifier(proto, ends, sites, skipped, digest, properties, tuple(notes))
+    size = file_bytes(path)
+    return Classifier(proto, ends, sites, skipped, digest, size, properties, tuple(notes))

@@ -23,7 +23,8 @@ from onnxsemi.model.read import ReadOptions, read_model
 from onnxsemi.model.targets import TargetPolicy
 from onnxsemi.pipeline.activations import calibrate
 from onnxsemi.pipeline.prepare import labelled
-from onnxsemi.pipeline.write import check_output, sizes, write_verified
+from onnxsemi.pipeline.sizes import sizes_of
+from onnxsemi.pipeline.write import check_output, write_verified
 from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import PlanFile, read_plan
 from onnxsemi.quantizer.affine import Scheme
@@ -97,7 +98,7 @@ def apply(  # noqa: PLR0913  a flag each
         target,
         profile,
         bits,
-        sizes(model, target, classifier, bits),
+        sizes_of(target),
         None if data is None else paired,
         has_labels,
         None if ranges is None else kernels_of(target, classifier, bits),

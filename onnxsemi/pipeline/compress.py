@@ -26,7 +26,8 @@ from onnxsemi.pipeline.activations import (
 from onnxsemi.pipeline.prepare import Prepared, prepare
 from onnxsemi.pipeline.runs import Clock, Limited, check_folder, identity, opened
 from onnxsemi.pipeline.sensitivity import Sensitivity, measure_sensitivity
-from onnxsemi.pipeline.write import check_output, sizes, write_best, write_verified
+from onnxsemi.pipeline.sizes import sizes_of
+from onnxsemi.pipeline.write import check_output, write_best, write_verified
 from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import PlanFile
 from onnxsemi.progress import Progress, Silent
@@ -115,7 +116,7 @@ def compress(
         plan=plan,
         chosen=found.chosen,
         trajectory=found.trajectory,
-        sizes=sizes(model, target, prepared.classifier, plan),
+        sizes=sizes_of(target),
         search=found.search,
         report=Paired.of(hits(before, labels), hits(after, labels)),
         sensitivity=sensitivity.summary,

@@ -6,6 +6,7 @@ from pathlib import Path
 from onnxsemi.emit.stored import InspectedLayer, Stored, emitted_properties, stored
 from onnxsemi.model.load import default_opset, file_bytes, load_proto
 from onnxsemi.model.read import ReadOptions, read_model
+from onnxsemi.pipeline.sizes import sizes_of
 from onnxsemi.results import InspectResult
 
 
@@ -31,6 +32,7 @@ def inspect(path: str | os.PathLike[str], *, options: ReadOptions | None = None)
         layers=held.layers,
         float_bytes=held.float_bytes,
         shared_bytes=held.shared_bytes,
+        sizes=sizes_of(Path(path)) if properties else None,
     )
 
 

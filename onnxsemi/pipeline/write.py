@@ -1,6 +1,5 @@
 """Emit a plan, verify the written file, and only then let it appear."""
 
-import gzip
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,13 +13,10 @@ from onnxsemi.atomic import check_writable, whole_file
 from onnxsemi.emit.activations import Ranges
 from onnxsemi.emit.model import emit
 from onnxsemi.emit.profile import Profile
-from onnxsemi.emit.stored import stored
 from onnxsemi.errors import OutputError
 from onnxsemi.measure.bench import Bench
-from onnxsemi.model.classifier import Classifier
-from onnxsemi.model.load import file_bytes, model_files
+from onnxsemi.model.load import model_files
 from onnxsemi.plan import BitPlan
-from onnxsemi.results import Sizes
 from onnxsemi.verify import verify
 
 
@@ -97,18 +93,3 @@ def _verified(
         del emitted  # verifying reads the file, and takes memory of its own
         verify(scratch, bench, plan, ranges)
         yield scratch
-
-
-def sizes(
-    source: str | os.PathLike[str], output: Path, classifier: Classifier, plan: BitPlan
-) -> Sizes:
-    """How much smaller the written file is than the source."""
-    held = stored(onnx.load_model(output))
-    return Sizes(
-        targets=plan.compression,
-        model=1 - held.payload_bytes / (4 * classifier.parameters),
-        bytes_before=file_bytes(source),
-        bytes_after=output.stat().st_size,
-        payload_bytes=held.payload_bytes,
-        gzip_bytes=len(gzip.compress(output.read_bytes(), mtime=0)),
-    )

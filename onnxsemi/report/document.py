@@ -93,6 +93,7 @@ def inspect_document(result: InspectResult) -> Document:
         "layers": [_layer(layer) for layer in result.layers],
         "float_bytes": result.float_bytes,
         "shared_structure_bytes": result.shared_bytes,
+        "sizes": None if result.sizes is None else _sizes(result.sizes),
     }
 
 

@@ -90,9 +90,11 @@ def inspect_table(result: InspectResult) -> RenderableType:
     head = (
         f"{result.path}: {result.file_bytes:,} bytes, opset {result.opset}, IR {result.ir_version}"
     )
-    lines = [head, *(f"{key}: {value}" for key, value in result.properties.items())]
-    table = _stored_table(result) if result.properties else _float_table(result.layers)
-    return Group(*map(Text, lines), table)
+    stated = {key: value for key, value in result.properties.items() if key != "onnxsemi.sizes"}
+    lines = [head, *(f"{key}: {value}" for key, value in stated.items())]
+    if result.sizes is None:
+        return Group(*map(Text, lines), _float_table(result.layers))
+    return Group(*map(Text, lines), _stored_table(result), _sizes_table(result.sizes))
 
 
 def bench_table(result: BenchResult) -> RenderableType:

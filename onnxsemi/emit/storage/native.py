@@ -17,6 +17,7 @@ from onnxsemi.emit.storage.planes import BitPlanes
 from onnxsemi.quantizer.affine import QuantizedChannels
 
 OPSETS = {4: 21, 2: 25}
+RUNTIMES = {4: "1.19", 2: "1.24"}  # the lowest ONNX Runtime that dequantizes the type
 _TYPES = {2: ("UINT2", "INT2"), 4: ("UINT4", "INT4")}
 
 
