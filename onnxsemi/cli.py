@@ -146,6 +146,7 @@ def apply(
     data: opt.OptionalData = None,
     calibration_data: opt.CalibrationData = None,
     calibration: opt.CalibrationName = Settings.calibration,
+    calibration_samples: opt.CalibrationSamples = Settings.calibration_samples,
     mean: opt.Mean = None,
     std: opt.Std = None,
     resize: opt.Resize = None,
@@ -171,6 +172,7 @@ def apply(
             data=data,
             calibration_data=calibration_data,
             calibration=calibration,
+            calibration_samples=calibration_samples,
             data_options=_data_options(mean, std, resize, crop, preset),
             threads=threads,
         )

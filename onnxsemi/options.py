@@ -198,7 +198,7 @@ CalibrationName = Annotated[
 ]
 CalibrationSamples = Annotated[
     int,
-    typer.Option(help="Images for that, taken from the search images.", rich_help_panel=_INT8),
+    typer.Option(help="Images for that, drawn from those that are there.", rich_help_panel=_INT8),
 ]
 CalibrationData = Annotated[
     Path | None,

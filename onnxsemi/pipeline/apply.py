@@ -22,13 +22,14 @@ from onnxsemi.model.head import ImageInput
 from onnxsemi.model.read import ReadOptions, read_model
 from onnxsemi.model.targets import TargetPolicy
 from onnxsemi.pipeline.activations import calibrate
-from onnxsemi.pipeline.prepare import labelled
+from onnxsemi.pipeline.prepare import drawn, labelled
 from onnxsemi.pipeline.sizes import sizes_of
 from onnxsemi.pipeline.write import check_output, write_verified
 from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import PlanFile, read_plan
 from onnxsemi.quantizer.affine import Scheme
 from onnxsemi.results import ApplyResult
+from onnxsemi.settings import Settings
 
 _FREE_AXIS = 32  # size of an axis that the model leaves open, for the random images
 
@@ -42,6 +43,7 @@ def apply(  # noqa: PLR0913  a flag each
     data: Data | None = None,
     calibration_data: Data | None = None,
     calibration: Calibration = Calibration.MINMAX,
+    calibration_samples: int = Settings.calibration_samples,
     data_options: DataOptions | None = None,
     threads: int | None = None,
 ) -> ApplyResult:
@@ -57,6 +59,7 @@ def apply(  # noqa: PLR0913  a flag each
         calibration_data: Images to calibrate the activations of profile int8 on; a plan that was
             made for it holds their ranges already.
         calibration: How ranges follow from the values on these images.
+        calibration_samples: How many of them to take at the most.
         data_options: Preprocessing of the images.
         threads: Shards of images worked on at once; None for every core.
 
@@ -66,6 +69,8 @@ def apply(  # noqa: PLR0913  a flag each
             plan says. No file is written then, and an existing one is left as it is.
     """
     workers, profile = worker_threads(threads), choice(Profile, profile)
+    if calibration_samples < 1:
+        raise SettingsError(f"--calibration-samples: {calibration_samples} must be 1 or more")
     if calibration_data is not None and not profile.quantizes_activations:
         raise SettingsError(f"--calibration-data: profile {profile} leaves activations float32")
     check_output(Path(output), model, plan, data, calibration_data)
@@ -83,7 +88,8 @@ def apply(  # noqa: PLR0913  a flag each
             ranges = _known_ranges(document, classifier, str(plan))
         else:
             shown = load_images(calibration_data, image.name, image.shape, data_options)
-            ranges = calibrate(classifier, shown, choice(Calibration, calibration))
+            sample = drawn(shown, calibration_samples)
+            ranges = calibrate(classifier, sample, choice(Calibration, calibration))
     if data is None:
         has_labels, images = False, random_images(image)
     else:

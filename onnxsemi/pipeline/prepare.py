@@ -96,9 +96,10 @@ def prepare(
             )
         report = labelled(replace(bench, images=report)).images
         refuse_overlap(searched, report)
-    searched = _sample(searched, settings.search_samples, settings.seed)
-    delta_loss = _sample(searched, settings.delta_loss_images, settings.seed)
-    calibration = _sample(searched, settings.calibration_samples, settings.seed)
+    if settings.search_samples is not None:
+        searched = drawn(searched, settings.search_samples, settings.seed)
+    delta_loss = drawn(searched, settings.delta_loss_images, settings.seed)
+    calibration = drawn(searched, settings.calibration_samples, settings.seed)
     return Prepared(
         classifier, searched, delta_loss, calibration, report, has_labels, settings, memory
     )
@@ -119,10 +120,10 @@ def labelled(bench: Bench) -> Bench:
     return bench
 
 
-def _sample(images: ImageSet, count: int | None, seed: int) -> ImageSet:
-    if count is None or images.labels is None:
-        return images
-    return images.select(stratified(images.labels, count, seed))
+def drawn(images: ImageSet, count: int, seed: int = 0) -> ImageSet:
+    """A seeded sample with the shares of the classes, in order; all if there are no more."""
+    labels = np.zeros(len(images), np.int64) if images.labels is None else images.labels
+    return images.select(stratified(labels, count, seed))
 
 
 def _memory(settings: Settings) -> int:

@@ -1,0 +1,53 @@
+"""Bitwidths rounded up, so that the channels of each bitwidth fill the blocks that kernels work in.
+
+Kernels compute channels in blocks (16 of float32 in one AVX-512 register); a node of 17 channels
+takes as long as one of 32. Channels only ever get more bits than the plan gave them.
+"""
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+import numpy as np
+
+from onnxsemi.arrays import Float64Array, Int64Array
+from onnxsemi.bitwidth import FLOAT_BITS
+from onnxsemi.layers import TargetLayer
+from onnxsemi.plan import BitPlan
+from onnxsemi.quantizer.affine import Scheme, quantize
+
+
+def aligned(plan: BitPlan, layers: Iterable[TargetLayer], scheme: Scheme, multiple: int) -> BitPlan:
+    """The plan with a multiple of so many channels at each bitwidth of a layer, but for the widest.
+
+    From the narrowest bitwidth on, what is over a multiple is raised to the next one that the layer
+    has: those channels that lose most to rounding.
+
+    Args:
+        plan: Bits of every target channel.
+        layers: The target layers.
+        scheme: The quantizer's scheme.
+        multiple: Channels of a block; 1 changes nothing.
+    """
+    for layer in layers:
+        bits_of = np.array(plan.bits[layer.name])
+        ladder = sorted(set(bits_of.tolist()))
+        for bits, wider in pairwise(ladder):
+            channels = np.flatnonzero(bits_of == bits)
+            over = len(channels) % multiple
+            if over:
+                worst = np.argsort(-_squared_error(layer, channels, bits, scheme), kind="stable")
+                bits_of[channels[worst[:over]]] = wider
+        for bits in ladder:
+            plan = plan.with_bits(layer.name, np.flatnonzero(bits_of == bits).tolist(), bits)
+    return plan
+
+
+def _squared_error(
+    layer: TargetLayer, channels: Int64Array, bits: int, scheme: Scheme
+) -> Float64Array:
+    """float64[C]: sum of squared changes of the weights of each channel."""
+    if bits == FLOAT_BITS:
+        return np.zeros(len(channels))
+    weight = layer.weight[channels]
+    change = quantize(weight, bits, scheme).dequantize().astype(np.float64) - weight
+    return np.asarray((change**2).reshape(len(channels), -1).sum(axis=1))
