@@ -34,6 +34,14 @@ ProfileName = Annotated[
         "float32 weights on the grid, no smaller, for importers that take nothing else.",
     ),
 ]
+Align = Annotated[
+    int,
+    typer.Option(
+        metavar="CHANNELS",
+        help="Round bitwidths up, so that the channels of each in a layer are a multiple of this: "
+        "16 makes profile nodes faster (kernels compute channels in blocks).",
+    ),
+]
 DataPath = Annotated[
     Path,
     typer.Option(

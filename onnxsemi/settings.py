@@ -110,6 +110,7 @@ class Settings:
         data: Preprocessing of the images.
         scheme: The quantizer's scheme; None for symmetric if the profile is int8, else asymmetric.
         profile: Form of the written file.
+        align: Channels of each bitwidth in a layer are rounded up to a multiple, widest excepted.
         calibration: How ranges of activations follow from their values; for profile int8.
         calibration_samples: Images for that, taken from the search images.
         pins: Layers whose bitwidths are given.
@@ -133,6 +134,7 @@ class Settings:
     data: DataOptions = field(default_factory=DataOptions)
     scheme: Scheme | None = None
     profile: Profile = Profile.QDQ
+    align: int = 1
     calibration: Calibration = Calibration.MINMAX
     calibration_samples: int = 256
     pins: tuple[Pin, ...] = ()
@@ -159,6 +161,7 @@ class Settings:
             ("--delta-loss-samples", self.delta_loss_samples),
             ("--search-samples", self.search_samples),
             ("--calibration-samples", self.calibration_samples),
+            ("--align", self.align),
             ("--max-memory", self.max_memory),
         ):
             if value is not None and value < 1:

@@ -10,7 +10,7 @@ from command_line import assert_one_line, compress_command, run
 
 import onnxsemi
 from onnxsemi import Calibration, Profile, Scheme, Settings
-from onnxsemi.pipeline import activations
+from onnxsemi.pipeline import choice
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_the_most_compressed_point_that_holds_is_taken(folder, monkeypatch):
         run("evaluate", folder / "model.onnx", "--data", folder / "search.npz", "--json").stdout
     )["correct"]
     oracle = Scripted([float_right - 1, float_right - 2, float_right])
-    monkeypatch.setattr(activations, "right_on_integers", oracle)
+    monkeypatch.setattr(choice, "right_on_integers", oracle)
     command = compress_command(folder, "third.onnx", "--profile", "int8")
     document = json.loads(run(*command, "--json").stdout)
     compressions = [plan.compression for plan in oracle.plans]
@@ -90,7 +90,7 @@ def test_the_most_compressed_point_that_holds_is_taken(folder, monkeypatch):
 
 
 def test_no_point_holds(folder, monkeypatch):
-    monkeypatch.setattr(activations, "right_on_integers", Scripted([]))
+    monkeypatch.setattr(choice, "right_on_integers", Scripted([]))
     result = run(*compress_command(folder, "none.onnx", "--profile", "int8", "--quiet"))
     assert_one_line(result, "activations in uint8", "--max-drop", "--calibration")
     assert not (folder / "none.onnx").exists()

@@ -29,6 +29,7 @@ from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import PlanFile, read_plan
 from onnxsemi.quantizer.affine import Scheme
 from onnxsemi.results import ApplyResult
+from onnxsemi.search.align import aligned
 from onnxsemi.settings import Settings
 
 _FREE_AXIS = 32  # size of an axis that the model leaves open, for the random images
@@ -40,6 +41,7 @@ def apply(  # noqa: PLR0913  a flag each
     *,
     output: str | os.PathLike[str],
     profile: Profile = Profile.QDQ,
+    align: int = Settings.align,
     data: Data | None = None,
     calibration_data: Data | None = None,
     calibration: Calibration = Calibration.MINMAX,
@@ -55,6 +57,7 @@ def apply(  # noqa: PLR0913  a flag each
         output: Where to write the compressed model.
         profile: Form of the written file; any plan can be written in any of them, but int8 needs
             one made with the symmetric scheme.
+        align: Channels of each bitwidth in a layer are rounded up to a multiple of this.
         data: Images to measure accuracy on; without them the file is verified on random images.
         calibration_data: Images to calibrate the activations of profile int8 on; a plan that was
             made for it holds their ranges already.
@@ -69,8 +72,9 @@ def apply(  # noqa: PLR0913  a flag each
             plan says. No file is written then, and an existing one is left as it is.
     """
     workers, profile = worker_threads(threads), choice(Profile, profile)
-    if calibration_samples < 1:
-        raise SettingsError(f"--calibration-samples: {calibration_samples} must be 1 or more")
+    for flag, value in (("--calibration-samples", calibration_samples), ("--align", align)):
+        if value < 1:
+            raise SettingsError(f"{flag}: {value} must be 1 or more")
     if calibration_data is not None and not profile.quantizes_activations:
         raise SettingsError(f"--calibration-data: profile {profile} leaves activations float32")
     check_output(Path(output), model, plan, data, calibration_data)
@@ -79,7 +83,7 @@ def apply(  # noqa: PLR0913  a flag each
     classifier = read_model(
         model, ReadOptions(targets=policy, exclude=document.exclude, output=document.output)
     )
-    bits = _fitted(document, classifier, str(plan))
+    bits = aligned(_fitted(document, classifier, str(plan)), classifier.layers, scheme, align)
     image = classifier.ends.image
     ranges = None
     if profile.quantizes_activations:

@@ -18,11 +18,8 @@ from onnxsemi.measure.evaluator import ModelEvaluator
 from onnxsemi.measure.metrics import hits
 from onnxsemi.measure.paired import Paired
 from onnxsemi.measure.recorded import RecordedEvaluator
-from onnxsemi.pipeline.activations import (
-    choose_on_integers,
-    recorded_ranges,
-    right_on_integers,
-)
+from onnxsemi.pipeline.activations import recorded_ranges
+from onnxsemi.pipeline.choice import Chooser
 from onnxsemi.pipeline.prepare import Prepared, prepare
 from onnxsemi.pipeline.runs import Clock, Limited, check_folder, identity, opened
 from onnxsemi.pipeline.sensitivity import Sensitivity, measure_sensitivity
@@ -159,14 +156,10 @@ def find(
     trajectory = search(
         start, prepared.free(), sensitivity.table, evaluator, settings.search, watch
     )
-    chosen = _checked(trajectory, settings)
+    _check_found(trajectory, settings)
     before = evaluator.check(start.all_float()).right
-    if ranges is None:
-        after = evaluator.check(chosen.plan).right
-    else:
-        chosen = choose_on_integers(prepared, trajectory, ranges, run.journal, progress)
-        after = right_on_integers(prepared, chosen.plan, ranges)
-    return Found(trajectory, chosen, Paired.of(before, after), ranges)
+    chosen = Chooser(prepared, ranges, evaluator, run.journal).choose(trajectory, progress)
+    return Found(trajectory, chosen.point, Paired.of(before, chosen.right), ranges)
 
 
 def check_profile(prepared: Prepared) -> None:
@@ -220,22 +213,20 @@ def plan_file(prepared: Prepared, plan: BitPlan, ranges: Ranges | None) -> PlanF
     )
 
 
-def _checked(trajectory: Trajectory, settings: Settings) -> Point:
+def _check_found(trajectory: Trajectory, settings: Settings) -> None:
     allowed = settings.search.max_drop
     chosen, baseline = trajectory.choose(allowed), trajectory.baseline
-    lost = baseline.correct - chosen.score.correct
     if chosen.plan.saved_parameters == 0 and trajectory.out_of_time:
         raise BudgetError(
             f"the time budget ended after {len(trajectory.trials)} trials, before anything could "
             "be compressed: go on with --resume, or give more time"
         )
-    if chosen.plan.saved_parameters == 0 or lost > allowed / 100 * baseline.total + 1e-9:
+    if not trajectory.holding(allowed):
         raise AccuracyError(
             f"nothing could be compressed with a drop of at most {allowed:g} points on "
             f"{baseline.total} search images ({len(trajectory.trials)} trials): allow more with "
             "--max-drop, give more images, or begin with wider --bits"
         )
-    return chosen
 
 
 def _keep_best(prepared: Prepared, run: RunFolder, ranges: Ranges | None, best: Point) -> None:

@@ -107,14 +107,15 @@ class Trajectory:
 
     def holding(self, max_drop: float) -> list[Point]:
         """Points that hold the accuracy and save something, most compressed first; a plan once."""
-        allowed = _allowed(self.baseline, max_drop)
-        plans = {
-            tuple(point.plan.bits.items()): point
-            for point in reversed(self.points)
-            if point.plan.saved_parameters
-            and self.baseline.correct - point.score.correct <= allowed
-        }
+        plans: dict[tuple[object, ...], Point] = {}
+        for point in self.points:
+            if point.plan.saved_parameters and self.holds(point.score.correct, max_drop):
+                plans.setdefault(tuple(point.plan.bits.items()), point)
         return sorted(plans.values(), key=lambda p: (-p.plan.compression, -p.score.correct))
+
+    def holds(self, correct: int, max_drop: float) -> bool:
+        """Whether so many right answers are at most ``max_drop`` points below float32."""
+        return self.baseline.correct - correct <= _allowed(self.baseline, max_drop)
 
 
 def best_point(points: Sequence[Point], baseline: Score, max_drop: float) -> Point:
