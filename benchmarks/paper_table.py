@@ -32,7 +32,8 @@ from onnxsemi.pipeline.compress import find
 from onnxsemi.pipeline.prepare import Prepared, prepare
 from onnxsemi.pipeline.runs import Clock
 from onnxsemi.pipeline.sensitivity import measure_sensitivity
-from onnxsemi.pipeline.write import sizes, write_verified
+from onnxsemi.pipeline.sizes import sizes_of
+from onnxsemi.pipeline.write import write_verified
 from onnxsemi.plan import BitPlan
 from onnxsemi.progress import Silent
 from onnxsemi.run.folder import nowhere
@@ -87,9 +88,9 @@ def _run_row(case: Case, row: str, folder: Path) -> None:
     if row in ("fp32", "uniform8", "uniform6", "uniform4"):
         bits = FLOAT_BITS if row == "fp32" else int(row.removeprefix("uniform"))
         plan = BitPlan.uniform(prepared.classifier.layers, bits)
-        result = _measured(case, prepared, plan, folder / f"{row}.onnx")
+        result = _measured(prepared, plan, folder / f"{row}.onnx")
     else:
-        result = _run_method(case, prepared, row, folder)
+        result = _run_method(prepared, row, folder)
     result["peak_bytes"] = peak()
     (folder / f"{row}.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
 
@@ -105,14 +106,14 @@ def _settings(case: Case, row: str) -> Settings:
     )
 
 
-def _run_method(case: Case, prepared: Prepared, row: str, folder: Path) -> dict[str, Any]:
+def _run_method(prepared: Prepared, row: str, folder: Path) -> dict[str, Any]:
     pass_cpu_seconds = _pass_cpu_seconds(prepared)
     began, cpu_began = time.perf_counter(), time.process_time()
     run = nowhere()
     sensitivity = measure_sensitivity(prepared, run, Silent())
     found = find(prepared, sensitivity, run, Clock(None), Silent())
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu_began
-    result = _measured(case, prepared, found.chosen.plan, folder / f"{row}.onnx")
+    result = _measured(prepared, found.chosen.plan, folder / f"{row}.onnx")
     return result | {
         "passes": cpu_seconds / pass_cpu_seconds,
         "pass_cpu_seconds": pass_cpu_seconds,
@@ -135,7 +136,7 @@ def _pass_cpu_seconds(prepared: Prepared) -> float:
     return sorted(times)[1]
 
 
-def _measured(case: Case, prepared: Prepared, plan: BitPlan, output: Path) -> dict[str, Any]:
+def _measured(prepared: Prepared, plan: BitPlan, output: Path) -> dict[str, Any]:
     """Write and verify the plan's file; accuracy on search and on report images."""
     search_bench, bench = prepared.bench(prepared.search), prepared.bench(prepared.report)
     proto = prepared.classifier.proto
@@ -148,7 +149,7 @@ def _measured(case: Case, prepared: Prepared, plan: BitPlan, output: Path) -> di
         after, size = before, {"targets": 0.0, "file": 0.0}
     else:
         after = write_verified(bench, plan, output, prepared.settings.profile)
-        measured = sizes(case.model, output, prepared.classifier, plan)
+        measured = sizes_of(output)
         size = {"targets": measured.targets, "file": measured.file}
     report = Paired.of(hits(before, bench.labels), hits(after, bench.labels))
     return size | {"search": _paired(search), "report": _paired(report)}

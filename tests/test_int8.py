@@ -135,6 +135,17 @@ def test_calibrators(calibration, folder, compressed):
     assert same == (calibration is Calibration.MINMAX)  # all search images were calibrated on
 
 
+def test_a_plan_of_every_layer_gives_the_same_bytes_again(folder):
+    """With the stem among the targets the image is quantized too."""
+    more = ("--profile", "int8", "--targets", "all", "--max-drop", "20")
+    assert run(*compress_command(folder, "all.onnx", *more)).exit_code == 0
+    document = json.loads((folder / "all.plan.json").read_text())
+    assert "image" in document["activations"]
+    apply = ("apply", folder / "all.plan.json", folder / "model.onnx", "-o", folder / "all2.onnx")
+    assert run(*apply, "--profile", "int8").exit_code == 0
+    assert (folder / "all2.onnx").read_bytes() == (folder / "all.onnx").read_bytes()
+
+
 def test_a_symmetric_plan_without_ranges_needs_images(folder):
     command = compress_command(folder, "sym.onnx", "--scheme", "symmetric")
     assert run(*command).exit_code == 0

@@ -139,7 +139,8 @@ def _known_ranges(document: PlanFile, classifier: Classifier, path: str) -> Rang
             f"{path}: holds no ranges of activations, which profile int8 quantizes: give images "
             "with --calibration-data, those that were searched on for example"
         )
-    there = {name for node in classifier.proto.graph.node for name in node.output}
+    there = {classifier.ends.image.name}
+    there |= {name for node in classifier.proto.graph.node for name in node.output}
     unknown = next((name for name in document.activations if name not in there), None)
     if unknown is not None:
         raise PlanError(f"{path}: activation {unknown!r} is no tensor of the model")

@@ -1,0 +1,90 @@
+"""Run emitted files in one runtime and compare them with what they must give.
+
+    python runtime_probe.py FOLDER onnxruntime|openvino|reference
+
+Needs the runtime, onnx and numpy, not onnxsemi: it runs in an environment of its own. The folder
+holds ``*.onnx``, and for each ``<stem>.npz`` with ``images``, ``wanted`` (logits that the file must
+give) and ``allowed`` (root mean square that they may differ by). One JSON document on standard
+output: version, and for each file "agrees" or what is wrong.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Run = Callable[[Path, Any], Any]
+
+
+def main() -> None:
+    """Compare every file of a folder."""
+    folder, runtime = Path(sys.argv[1]), sys.argv[2]
+    version, run = RUNTIMES[runtime]()
+    found = {path.stem: _outcome(path, run) for path in sorted(folder.glob("*.onnx"))}
+    print(json.dumps({"version": version, "found": found}))
+
+
+def _outcome(path: Path, run: Run) -> str:
+    case = np.load(path.with_suffix(".npz"))
+    try:
+        logits = run(path, case["images"])
+    except Exception as error:  # noqa: BLE001  whatever the runtime has against it
+        return f"fails: {str(error).splitlines()[0][:200]}"
+    difference = float(np.sqrt(np.mean(np.square(logits - case["wanted"], dtype=np.float64))))
+    if not difference <= float(case["allowed"]):
+        return (
+            f"differs by {difference:.3g} (root mean square), {float(case['allowed']):.3g} may be"
+        )
+    return "agrees"
+
+
+def _onnxruntime() -> tuple[str, Run]:
+    import onnxruntime  # noqa: PLC0415  only one of them is there
+
+    def run(path: Path, images: Any) -> Any:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+        return session.run(None, {session.get_inputs()[0].name: images})[0]
+
+    return onnxruntime.__version__, run
+
+
+def _openvino() -> tuple[str, Run]:
+    import openvino  # noqa: PLC0415
+
+    core = openvino.Core()
+
+    def run(path: Path, images: Any) -> Any:
+        compiled = core.compile_model(
+            str(path),
+            "CPU",
+            # what a Gemm with packed weights takes is quantized at run time unless this is 0
+            {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0},
+        )
+        return compiled([images])[0]
+
+    return openvino.__version__.split("-")[0], run
+
+
+def _reference() -> tuple[str, Run]:
+    import onnx  # noqa: PLC0415
+    from onnx import version_converter  # noqa: PLC0415
+    from onnx.reference import ReferenceEvaluator  # noqa: PLC0415
+
+    def run(path: Path, images: Any) -> Any:
+        model = onnx.load(path)
+        if model.opset_import[0].version < 20:
+            model = version_converter.convert_version(model, 20)
+        return ReferenceEvaluator(model).run(None, {model.graph.input[0].name: images})[0]
+
+    return onnx.__version__, run
+
+
+RUNTIMES = {"onnxruntime": _onnxruntime, "openvino": _openvino, "reference": _reference}
+
+if __name__ == "__main__":
+    main()
