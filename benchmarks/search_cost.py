@@ -53,7 +53,7 @@ def main() -> None:
         name, job, number = arguments.job
         _run(known[name], job, int(number), arguments.work / f"{name}-{job}-{number}.json")
         return
-    _write_random_models(arguments.work)
+    write_random_models(arguments.work)
     for name, job, number in _jobs(known):
         if arguments.only is not None and job not in arguments.only:
             continue
@@ -76,7 +76,8 @@ def _jobs(known: dict[str, Case]) -> list[tuple[str, str, int]]:
     return jobs
 
 
-def _write_random_models(work: Path) -> None:
+def write_random_models(work: Path) -> None:
+    """Write the ResNets for 224x224 images and images for them, where they are missing."""
     for depth in (18, 34, 50):
         path = work / f"random{depth}.onnx"
         if not path.exists():

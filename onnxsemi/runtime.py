@@ -85,7 +85,7 @@ def open_session(path: str | os.PathLike[str], *, threads: int, fold: bool) -> o
     Args:
         path: The ONNX file.
         threads: Threads of the session.
-        fold: Set ``session.disable_quant_qdq``, as :func:`load_session` does.
+        fold: Open it as :func:`load_session` does.
 
     Raises:
         ModelError: If the file is missing or ONNX Runtime refuses it.

@@ -63,7 +63,7 @@ def test_table_and_json(folder):
         assert word in words
     document = json.loads(run("bench", folder / "small.onnx", *FEW, "--json").stdout)
     assert document["threads"] == 1
-    assert [row["session.disable_quant_qdq"] for row in document["rows"]] == [False, True]
+    assert [row["load_session"] for row in document["rows"]] == [False, True]
     assert set(document["rows"][0]["latency"]) == {"1", "3"}
 
 

@@ -2,7 +2,7 @@
 
     python -m onnxsemi.pipeline.load_probe MODEL THREADS FOLD
 
-FOLD is 1 to set ``session.disable_quant_qdq``. One JSON document on standard output.
+FOLD is 1 to open it as ``load_session`` does. One JSON document on standard output.
 """
 
 import json

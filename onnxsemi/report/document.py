@@ -105,7 +105,7 @@ def bench_document(result: BenchResult) -> Document:
         "rows": [
             {
                 "model": str(row.model),
-                "session.disable_quant_qdq": row.folded,
+                "load_session": row.folded,
                 "file_bytes": row.file_bytes,
                 "load": asdict(row.load),
                 "peak_bytes": row.peak_bytes,

@@ -120,7 +120,7 @@ def bench_table(result: BenchResult) -> RenderableType:
         f"Times as ratios to the first row: median of {result.rounds} rounds, ± half the distance "
         f"of the quartiles; {result.threads} thread{'s' * (result.threads > 1)}.",
         f"First row: {absolute}, load {1e3 * first.load.seconds:.1f} ms.",
-        "folded: opened by onnxsemi.load_session, which sets session.disable_quant_qdq.",
+        "folded: opened by onnxsemi.load_session: float32 weights folded while it loads.",
     ]
     return Group(table, *map(Text, lines))
 
