@@ -193,6 +193,22 @@ def test_integer_kernels_whose_sums_do_not_overflow(tmp_path, monkeypatch):
         assert found[0].tobytes() == found[1].tobytes()
 
 
+def test_layers_that_are_no_target_run_in_float32(tmp_path):
+    """ONNX Runtime 1.32 rounds float32 weights between quantized activations itself, if it can."""
+    options = ReadOptions(targets=TargetPolicy.ALL, exclude=("short", "dw", "scores"))
+    classifier = read(residual_net(), tmp_path, options)
+    plan, ranges = BitPlan.uniform(classifier.layers, 8), calibrated(classifier, noise(12))
+    model = emit(classifier, plan, Scheme.SYMMETRIC, Profile.INT8, ranges)
+    graph = onnx.load_model_from_string(runtime.fused(model.SerializeToString())).graph
+    kinds = {node.name: node.op_type for node in graph.node}
+    assert (kinds["short"], kinds["dw"]) == ("Conv", "Conv")
+    floats = {t.name for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT}
+    assert all(n.input[1] in floats for n in graph.node if n.op_type in ("Conv", "Gemm"))
+    targets = {"stem", "c1", "c2", "tied1", "tied2"}
+    assert {kinds[name] for name in targets} == {"QLinearConv"}
+    check_outputs(model, classifier, plan, ranges, noise(12))
+
+
 def test_nodes_that_share_a_weight_have_a_tail_each(tmp_path):
     """ONNX Runtime 1.19 fuses no DequantizeLinear that two nodes share."""
     classifier = read(residual_net(), tmp_path)
