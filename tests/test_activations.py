@@ -209,6 +209,26 @@ def test_layers_that_are_no_target_run_in_float32(tmp_path):
     check_outputs(model, classifier, plan, ranges, noise(12))
 
 
+def test_a_pooling_behind_a_float_layer_stays_float(tmp_path):
+    """ONNX Runtime would move the QuantizeLinear before it, where it is slow."""
+    net = residual_net()
+    for node in net.graph.node:
+        node.input[:] = ["pooled_a" if name == "a" else name for name in node.input]
+    pool = helper.make_node(
+        "MaxPool", ["a"], ["pooled_a"], kernel_shape=[3, 3], pads=[1] * 4, name="pool"
+    )
+    net.graph.node.insert(2, pool)
+    for policy, before in ((TargetPolicy.HIDDEN, "Conv"), (TargetPolicy.CONV, "QLinearConv")):
+        classifier = read(net, tmp_path, ReadOptions(targets=policy))
+        plan, ranges = BitPlan.uniform(classifier.layers, 8), calibrated(classifier, noise(12))
+        model = emit(classifier, plan, Scheme.SYMMETRIC, Profile.INT8, ranges)
+        check_outputs(model, classifier, plan, ranges, noise(12))
+        graph = onnx.load_model_from_string(runtime.fused(model.SerializeToString())).graph
+        producers = {name: node for node in graph.node for name in node.output}
+        (pool,) = (node for node in graph.node if node.op_type == "MaxPool")
+        assert producers[pool.input[0]].op_type.removeprefix("Fused") == before
+
+
 def test_nodes_that_share_a_weight_have_a_tail_each(tmp_path):
     """ONNX Runtime 1.19 fuses no DequantizeLinear that two nodes share."""
     classifier = read(residual_net(), tmp_path)
