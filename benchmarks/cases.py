@@ -37,21 +37,24 @@ class Case:
     every: int = 1
 
 
+FASHION = Case(
+    "Fashion-MNIST ResNet-20 (bundled)",
+    BUNDLED / "fashion_resnet20.onnx",
+    BUNDLED / "fashion_search.npz",
+    BUNDLED / "fashion_report.npz",
+    DataOptions(),
+    search_samples=2000,
+    delta_loss_samples=512,
+    compared=256,
+)
+
+
 def trained(shared: Path) -> dict[str, Case]:
     """The trained models by short name."""
     data = shared / "data"
     cifar = {"search": data / "cifar10_search.npz", "report": data / "cifar10_report.npz"}
     return {
-        "fashion": Case(
-            "Fashion-MNIST ResNet-20 (bundled)",
-            BUNDLED / "fashion_resnet20.onnx",
-            BUNDLED / "fashion_search.npz",
-            BUNDLED / "fashion_report.npz",
-            DataOptions(),
-            search_samples=2000,
-            delta_loss_samples=512,
-            compared=256,
-        ),
+        "fashion": FASHION,
         "resnet20": Case(
             "CIFAR-10 ResNet-20",
             shared / "models/resnet20_cifar10.onnx",

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 from cases import Case, trained
+from tables import replace_table
 
 from onnxsemi import __about__
 from onnxsemi.bitwidth import FLOAT_BITS
@@ -42,9 +43,7 @@ from onnxsemi.search.run import SearchSettings
 from onnxsemi.search.semilayers import Split
 from onnxsemi.settings import Settings
 
-HERE = Path(__file__).parent
 LADDER = (8, 6, 4)
-BEGIN, END = "<!-- paper_table: begin -->", "<!-- paper_table: end -->"
 
 
 ROWS = {
@@ -175,12 +174,7 @@ def _write_table(known: dict[str, Case], work: Path) -> None:
     for name, case in known.items():
         if all((work / name / f"{row}.json").exists() for row in ROWS):
             parts.append(_table(case, work / name))
-    readme = HERE / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    body = "\n\n".join(parts)
-    readme.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}", encoding="utf-8")
+    replace_table("paper_table", ["\n\n".join(parts)])
 
 
 def _machine() -> str:

@@ -13,16 +13,17 @@ import json
 import subprocess
 import sys
 import venv
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
-from cases import BUNDLED, Case
+from cases import FASHION
 from emitted import FORMS, LADDERS, Form, plan_of, write
 from tables import replace_table
 
-from onnxsemi import BitPlan, DataOptions, Profile, ReadOptions, TargetPolicy, load_images
+from onnxsemi import BitPlan, Profile, ReadOptions, TargetPolicy, load_images
 from onnxsemi.arrays import Float32Array
 from onnxsemi.emit.model import put_together
 from onnxsemi.emit.profile import FORMS as PARTS
@@ -33,18 +34,27 @@ from onnxsemi.runtime import Session
 from onnxsemi.verify import KERNEL_NOISE, TOLERANCE
 
 PROBE = Path(__file__).with_name("runtime_probe.py")
-OLDER = {"1.19": ["onnxruntime==1.19.*", "numpy<2.3"], "1.22": ["onnxruntime==1.22.*"]}
+OLDER = {
+    "1.19": ["onnxruntime==1.19.*", "onnx==1.17.*", "numpy<2.3"],
+    "1.22": ["onnxruntime==1.22.*", "onnx"],
+}
 HERE = ("onnxruntime", "openvino", "reference")
 IMAGES = 16
-CASE = Case(
-    "Fashion-MNIST ResNet-20 (bundled)",
-    BUNDLED / "fashion_resnet20.onnx",
-    BUNDLED / "fashion_search.npz",
-    BUNDLED / "fashion_report.npz",
-    DataOptions(),
-    search_samples=0,
-    delta_loss_samples=0,
-)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a runtime made of the files.
+
+    Attributes:
+        title: The runtime and its version.
+        found: File -> "agrees", or what is wrong.
+        fused: Layers of the int8 file on integer kernels; None for what has no such kernels.
+    """
+
+    title: str
+    found: dict[str, str]
+    fused: int | None
 
 
 def main() -> int:
@@ -66,12 +76,13 @@ def main() -> int:
     if arguments.table:
         replace_table("runtimes", lines)
     wrong = [
-        f"{title}: {stem}: {outcome}"
-        for title, found in runs
-        for stem, outcome in found.items()
+        f"{run.title}: {stem}: {outcome}"
+        for run in runs
+        for stem, outcome in run.found.items()
         if outcome != "agrees" and not _may_fail(stem)
     ]
-    print("\n".join(wrong), file=sys.stderr)
+    for line in wrong:
+        print(line, file=sys.stderr)
     return 1 if wrong else 0
 
 
@@ -80,16 +91,16 @@ def _may_fail(stem: str) -> bool:
 
 
 def _write(path: Path, ladder: str, form: Form) -> None:
-    document = plan_of(CASE, ladder, form, TargetPolicy.ALL)
-    result = write(CASE, document, form, path)
+    document = plan_of(FASHION, ladder, form, TargetPolicy.ALL)
+    result = write(FASHION, document, form, path)
     np.savez(path.with_suffix(".npz"), **_expected(document, result.plan, form))
 
 
 def _expected(document: PlanFile, plan: BitPlan, form: Form) -> dict[str, object]:
     """What the file must give, from the simulation without optimisation."""
-    classifier = read_model(CASE.model, ReadOptions(targets=TargetPolicy.ALL))
+    classifier = read_model(FASHION.model, ReadOptions(targets=TargetPolicy.ALL))
     image, logits = classifier.ends.image, classifier.ends.logits
-    images = load_images(CASE.report, image.name, image.shape, CASE.data).batch(0, IMAGES)
+    images = load_images(FASHION.report, image.name, image.shape, FASHION.data).batch(0, IMAGES)
     simulated = simulate(classifier, plan, form.scheme)
 
     def answers(model: onnx.ModelProto) -> Float32Array:
@@ -114,25 +125,27 @@ def _environment(folder: Path, packages: list[str]) -> Path:
     return python
 
 
-def _probe(python: Path, files: Path, runtime: str) -> tuple[str, dict[str, str]]:
+def _probe(python: Path, files: Path, runtime: str) -> Answers:
     ran = subprocess.run(
         [str(python), str(PROBE), str(files), runtime], check=True, capture_output=True, text=True
     )
     document = json.loads(ran.stdout.splitlines()[-1])
     titles = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "reference": "onnx.reference"}
-    return f"{titles[runtime]} {document['version']}", document["found"]
+    title = f"{titles[runtime]} {document['version']}"
+    return Answers(title, document["found"], document["fused"].get("three-int8"))
 
 
-def _rows(runs: list[tuple[str, dict[str, str]]]) -> list[list[str]]:
+def _rows(runs: list[Answers]) -> list[list[str]]:
     """One row a profile, one column a runtime: three bitwidths, five bitwidths."""
-    rows = [["profile", *(title for title, _ in runs)], ["---"] * (len(runs) + 1)]
+    rows = [["profile", *(run.title for run in runs)], ["---"] * (len(runs) + 1)]
     for form in FORMS:
         cells = []
-        for _, found in runs:
-            both = [found[f"{ladder}-{form.name}"] == "agrees" for ladder in LADDERS]
+        for run in runs:
+            both = [run.found[f"{ladder}-{form.name}"] == "agrees" for ladder in LADDERS]
             cells.append("yes" if all(both) else "three bitwidths" if both[0] else "no")
         rows.append([f"`{form.name}`", *cells])
-    return rows
+    fused = ("" if run.fused is None else str(run.fused) for run in runs)
+    return [*rows, ["layers of `int8` on integer kernels, of 22", *fused]]
 
 
 if __name__ == "__main__":

@@ -10,20 +10,16 @@ from typing import Any
 import numpy as np
 import onnxruntime
 from cases import Case
+from tables import replace_table
 
 import onnxsemi
 
-HERE = Path(__file__).parent
 LADDER = (8, 6, 4, 2)
 DROPS = (0.0, 0.5, 1.0)  # points of search accuracy at which fast and exact are compared
-BEGIN, END = "<!-- search_cost: begin -->", "<!-- search_cost: end -->"
 
 
 def write_table(known: dict[str, Case], work: Path) -> None:
     """Put the table between the markers of the benchmarks' README."""
-    path = HERE / "README.md"
-    text = path.read_text(encoding="utf-8")
-    head, tail = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
     versions = (
         f"onnxsemi {onnxsemi.__version__}, ONNX Runtime {onnxruntime.__version__}, numpy "
         f"{np.__version__}, Python {platform.python_version()}, {os.cpu_count()} cores. Ladder "
@@ -32,8 +28,7 @@ def write_table(known: dict[str, Case], work: Path) -> None:
     )
     tables = (_passes_table, _signs_table, _same_images_table, _single_figures)
     parts = [table(known, work) for table in tables]
-    body = "\n\n".join([versions, *parts])
-    path.write_text(f"{head}\n{body}\n{tail}", encoding="utf-8")
+    replace_table("search_cost", ["\n\n".join([versions, *parts])])
 
 
 def _read(work: Path, name: str, job: str) -> list[dict[str, Any]]:

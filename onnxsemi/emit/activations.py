@@ -30,7 +30,7 @@ from onnxsemi.plan import BitPlan
 Ranges = Mapping[str, tuple[float, float]]
 
 _INTEGER = ("Conv", "Gemm", "MatMul")
-_SUMS = ("Add", "Sum", "Concat")
+_JOINING = ("Add", "Sum", "Concat")
 _PASSING = ("MaxPool", "AveragePool")
 _FUSED = ("Relu", "Clip")
 _LOWEST = np.array(np.finfo(np.float32).min)
@@ -71,7 +71,7 @@ def integer_nodes(classifier: Classifier, plan: BitPlan) -> set[str]:
 
 
 def used_ranges(classifier: Classifier, ranges: Ranges) -> dict[str, tuple[float, float]]:
-    """The ranges of the activations that are quantized if every target is, in graph order."""
+    """The ranges of the activations that are quantized if every target is."""
     plan = BitPlan.uniform(classifier.layers, MAX_BITS)
     graph = gs.import_onnx(classifier.proto)
     names = _chosen(graph, ranges, integer_nodes(classifier, plan), classifier.ends.logits)
@@ -103,7 +103,7 @@ def quantize_activations(
 def _chosen(
     graph: gs.Graph, ranges: Ranges, targets: Collection[str], logits: str
 ) -> dict[str, Activation]:
-    """Grids of the tensors to quantize, in graph order."""
+    """Grids of the tensors to quantize."""
     graph.toposort()
     kept = {logits, *(tensor.name for tensor in graph.outputs)}
     grids: dict[str, Activation] = {}
@@ -125,7 +125,7 @@ def _chosen(
         quantized = [tensor for tensor in taken if tensor.name in grids]
         if not quantized:
             continue
-        if node.op in _SUMS and all(map(known, taken)):
+        if node.op in _JOINING and all(map(known, taken)):
             for tensor in (*taken, _end(node)):
                 take(tensor)
         elif node.op in _PASSING and known(node.outputs[0]) and node.outputs[0].name not in kept:

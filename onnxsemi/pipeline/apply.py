@@ -84,8 +84,7 @@ def apply(  # noqa: PLR0913  a flag each
         model, ReadOptions(targets=policy, exclude=document.exclude, output=document.output)
     )
     bits = aligned(_fitted(document, classifier, str(plan)), classifier.layers, scheme, align)
-    image = classifier.ends.image
-    ranges = None
+    image, ranges = classifier.ends.image, None
     if profile.quantizes_activations:
         _check_grids(scheme, str(plan))
         if calibration_data is None:
