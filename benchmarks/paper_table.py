@@ -37,6 +37,7 @@ from onnxsemi.pipeline.sizes import sizes_of
 from onnxsemi.pipeline.write import write_verified
 from onnxsemi.plan import BitPlan
 from onnxsemi.progress import Silent
+from onnxsemi.quantizer.rounded import rounded
 from onnxsemi.run.folder import nowhere
 from onnxsemi.search.ranking import Order
 from onnxsemi.search.run import SearchSettings
@@ -139,7 +140,8 @@ def _measured(prepared: Prepared, plan: BitPlan, output: Path) -> dict[str, Any]
     """Write and verify the plan's file; accuracy on search and on report images."""
     search_bench, bench = prepared.bench(prepared.search), prepared.bench(prepared.report)
     proto = prepared.classifier.proto
-    simulated = simulate(prepared.classifier, plan, bench.scheme)
+    codes = rounded(prepared.classifier.layers, plan, bench.rounding)
+    simulated = simulate(prepared.classifier, codes)
     search = Paired.of(
         *(hits(search_bench.forward(m), search_bench.labels) for m in (proto, simulated))
     )
@@ -147,7 +149,7 @@ def _measured(prepared: Prepared, plan: BitPlan, output: Path) -> dict[str, Any]
     if plan == plan.all_float():
         after, size = before, {"targets": 0.0, "file": 0.0}
     else:
-        after = write_verified(bench, plan, output, prepared.settings.profile)
+        after = write_verified(bench, codes, output, prepared.settings.profile)
         measured = sizes_of(output)
         size = {"targets": measured.targets, "file": measured.file}
     report = Paired.of(hits(before, bench.labels), hits(after, bench.labels))

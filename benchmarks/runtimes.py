@@ -30,6 +30,7 @@ from onnxsemi.emit.profile import FORMS as PARTS
 from onnxsemi.measure.evaluator import simulate
 from onnxsemi.model.read import read_model
 from onnxsemi.plan_file import PlanFile
+from onnxsemi.quantizer.rounded import Nearest, rounded
 from onnxsemi.runtime import Session
 from onnxsemi.verify import KERNEL_NOISE, TOLERANCE
 
@@ -101,7 +102,8 @@ def _expected(document: PlanFile, plan: BitPlan, form: Form) -> dict[str, object
     classifier = read_model(FASHION.model, ReadOptions(targets=TargetPolicy.ALL))
     image, logits = classifier.ends.image, classifier.ends.logits
     images = load_images(FASHION.report, image.name, image.shape, FASHION.data).batch(0, IMAGES)
-    simulated = simulate(classifier, plan, form.scheme)
+    codes = rounded(classifier.layers, plan, Nearest(form.scheme))
+    simulated = simulate(classifier, codes)
 
     def answers(model: onnx.ModelProto) -> Float32Array:
         return Session(model.SerializeToString(), optimize=False).run({image.name: images})[logits]
@@ -109,9 +111,9 @@ def _expected(document: PlanFile, plan: BitPlan, form: Form) -> dict[str, object
     in_float = answers(simulated)
     if document.activations is None:
         return {"images": images, "wanted": in_float, "allowed": TOLERANCE * np.abs(in_float).max()}
-    rounded = put_together(classifier, plan, form.scheme, PARTS[Profile.FAKE], document.activations)
-    rounded.ir_version = classifier.proto.ir_version
-    on_grids = answers(rounded)
+    grids = put_together(classifier, codes, PARTS[Profile.FAKE], document.activations)
+    grids.ir_version = classifier.proto.ir_version
+    on_grids = answers(grids)
     noise = np.sqrt(np.mean((on_grids - in_float) ** 2))
     return {"images": images, "wanted": on_grids, "allowed": KERNEL_NOISE * noise}
 

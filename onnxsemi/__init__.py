@@ -2,7 +2,7 @@
 
 >>> import onnxsemi
 >>> onnxsemi.Settings().search.bits
-(8, 6, 4)
+(8, 7, 6, 5, 4, 3, 2, 1)
 """
 
 from onnxsemi import __about__
@@ -31,10 +31,12 @@ from onnxsemi.plan import BitPlan
 from onnxsemi.progress import Progress
 from onnxsemi.quantizer.affine import Scheme
 from onnxsemi.results import ApplyResult, BenchResult, CompressResult, EvaluateResult, InspectResult
+from onnxsemi.rounding.ranges import Ranges
+from onnxsemi.rounding.settings import Inputs, RoundingMethod, RoundingSettings
 from onnxsemi.runtime import load_session
 from onnxsemi.search.ranking import Order
-from onnxsemi.search.run import SearchSettings
 from onnxsemi.search.semilayers import Split
+from onnxsemi.search.settings import SearchMethod, SearchSettings
 from onnxsemi.settings import Method, Pin, RunOptions, Settings
 
 __version__ = __about__.VERSION
@@ -51,6 +53,7 @@ __all__ = [
     "DataOptions",
     "EvaluateResult",
     "ImageSet",
+    "Inputs",
     "InspectResult",
     "Method",
     "ModelError",
@@ -64,10 +67,14 @@ __all__ = [
     "Preset",
     "Profile",
     "Progress",
+    "Ranges",
     "ReadOptions",
+    "RoundingMethod",
+    "RoundingSettings",
     "RunError",
     "RunOptions",
     "Scheme",
+    "SearchMethod",
     "SearchSettings",
     "Settings",
     "SettingsError",

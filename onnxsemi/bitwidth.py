@@ -1,20 +1,20 @@
-"""What a bitwidth is: 2 to 8 bits a weight, or 32 for a weight left as float32."""
+"""What a bitwidth is: 1 to 8 bits a weight, or 32 for a weight left as float32."""
 
 from collections.abc import Iterable
 
 from onnxsemi.errors import SettingsError
 
-MIN_BITS = 2
+MIN_BITS = 1
 MAX_BITS = 8
 FLOAT_BITS = 32
 DEFAULT_LADDER = (8, 6, 4)
 
 
 def is_bitwidth(bits: int) -> bool:
-    """Whether ``bits`` can be given to a channel: 2 to 8, or 32.
+    """Whether ``bits`` can be given to a channel: 1 to 8, or 32.
 
     >>> [bits for bits in range(40) if is_bitwidth(bits)]
-    [2, 3, 4, 5, 6, 7, 8, 32]
+    [1, 2, 3, 4, 5, 6, 7, 8, 32]
     """
     return bits == FLOAT_BITS or MIN_BITS <= bits <= MAX_BITS
 
@@ -26,11 +26,11 @@ def ladder(bitwidths: Iterable[int]) -> tuple[int, ...]:
     (8, 6, 4)
 
     Raises:
-        SettingsError: If there is none, or one is outside 2 to 8.
+        SettingsError: If there is none, or one is outside 1 to 8.
     """
     steps = tuple(sorted(set(bitwidths), reverse=True))
     if not steps:
-        raise SettingsError("--bits is empty: give bitwidths from 2 to 8, such as 8,6,4")
+        raise SettingsError("--bits is empty: give bitwidths from 1 to 8, such as 8,6,4")
     for bits in steps:
         if not MIN_BITS <= bits <= MAX_BITS:
             raise SettingsError(f"--bits: {bits} is outside {MIN_BITS} to {MAX_BITS}")

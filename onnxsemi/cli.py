@@ -21,11 +21,11 @@ from onnxsemi.errors import OnnxSemiError, SettingsError
 from onnxsemi.memory import parse_memory
 from onnxsemi.model.read import ReadOptions
 from onnxsemi.progress import Progress, Silent
-from onnxsemi.search.run import SearchSettings
+from onnxsemi.rounding.ranges import Ranges
+from onnxsemi.rounding.settings import Inputs, RoundingMethod, RoundingSettings
+from onnxsemi.search.settings import SearchSettings
 from onnxsemi.settings import Pin, RunOptions, Settings, parse_duration
 from onnxsemi.terminal import LineProgress, LiveProgress
-
-_DEFAULT_BITS = ",".join(map(str, SearchSettings.bits))
 
 app = typer.Typer(
     help="Make a trained ONNX classifier much smaller without losing accuracy, and without "
@@ -61,8 +61,16 @@ def compress(
     align: opt.Align = Settings.align,
     report_data: opt.ReportData = None,
     report_fraction: opt.ReportFraction = Settings.report_fraction,
-    bits: opt.Bits = _DEFAULT_BITS,
+    method: opt.MethodName = SearchSettings.method,
+    bits: opt.Bits = None,
     max_drop: opt.MaxDrop = SearchSettings.max_drop,
+    tolerance: opt.Tolerance = SearchSettings.tolerance,
+    tries: opt.Tries = SearchSettings.tries,
+    ranges: opt.RangesName = RoundingSettings.ranges,
+    rounding: opt.RoundingName = RoundingSettings.method,
+    inputs: opt.InputsName = RoundingSettings.inputs,
+    bias_correction: opt.BiasCorrection = RoundingSettings.bias_correction,
+    rounding_samples: opt.RoundingSamples = Settings.rounding_samples,
     order: opt.OrderName = SearchSettings.order,
     split: opt.SplitName = SearchSettings.split,
     scheme: opt.SchemeName = None,
@@ -93,11 +101,13 @@ def compress(
 ) -> None:
     """Find the bitwidths and write the compressed model, verified.
 
-    Measures what quantizing each channel does to the loss (Δloss), splits each layer into two
-    semilayers by its sign, ranks them by the KL divergence that they cause, and lowers their
-    bitwidths while accuracy on the search images holds. The written file is read back, compared
-    bit for bit with what was measured, and its accuracy measured on images the search never saw.
-    The plan is written beside it, as NAME.plan.json, for 'apply'.
+    Measures what quantizing each channel does to the loss (Δloss) and to the softmax (KL), at every
+    bitwidth; looks along the frontier of plans that are predicted to do least harm for the smallest
+    that nothing on the search images speaks against; and lowers semilayers, channels of a layer
+    that share the sign of Δloss, from there on. --method semilayer is the paper's search instead.
+    The written file is read back, compared bit for bit with what was measured, and its accuracy
+    measured on images the search never saw. The plan is written beside it, as NAME.plan.json, for
+    'apply'.
 
     Everything measured is kept in a folder, NAME.run: after Ctrl-C or a crash, the same command
     with --resume goes on from there and ends in the same file.
@@ -108,8 +118,16 @@ def compress(
     with _one_line_errors(folder), _progress(silent=quiet or as_json) as progress:
         settings = Settings(
             search=SearchSettings(
-                bits=parse_ladder(bits), order=order, split=split, max_drop=max_drop
+                method=method,
+                bits=() if bits is None else parse_ladder(bits),
+                order=order,
+                split=split,
+                max_drop=max_drop,
+                tolerance=tolerance,
+                tries=tries,
             ),
+            rounding=_rounding(ranges, rounding, inputs, bias_correction),
+            rounding_samples=rounding_samples,
             model=ReadOptions(targets=targets, exclude=tuple(exclude or ()), output=output),
             data=_data_options(mean, std, resize, crop, preset),
             scheme=scheme,
@@ -161,7 +179,7 @@ def apply(
 ) -> None:
     """Write a model with the bitwidths of a plan, without searching.
 
-    A plan is a JSON file that can be edited: it lists each layer's channels by bitwidth, 2 to 8 or
+    A plan is a JSON file that can be edited: it lists each layer's channels by bitwidth, 1 to 8 or
     32 for float32. It must name every channel of every target layer of the model it was made for.
 
     **Example:** onnxsemi apply small.plan.json model.onnx -o small.onnx
@@ -305,6 +323,16 @@ def _data_options(
         crop=crop,
         preset=preset,
     )
+
+
+def _rounding(
+    ranges: Ranges, rounding: RoundingMethod, inputs: Inputs, bias_correction: bool
+) -> RoundingSettings | None:
+    """What was set; None if nothing was."""
+    settings = RoundingSettings(
+        ranges=ranges, method=rounding, inputs=inputs, bias_correction=bias_correction
+    )
+    return None if settings == RoundingSettings() else settings
 
 
 def _numbers(flag: str, text: str | None) -> tuple[float, ...] | None:

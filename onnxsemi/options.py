@@ -10,12 +10,16 @@ from onnxsemi.data.load import Preset
 from onnxsemi.emit.profile import Profile
 from onnxsemi.model.targets import TargetPolicy
 from onnxsemi.quantizer.affine import Scheme
+from onnxsemi.rounding.ranges import Ranges
+from onnxsemi.rounding.settings import Inputs, RoundingMethod
 from onnxsemi.search.ranking import Order
 from onnxsemi.search.semilayers import Split
+from onnxsemi.search.settings import SearchMethod
 from onnxsemi.settings import Method
 
 _DATA = "Images"
 _SEARCH = "Search"
+_ROUNDING = "Rounding (method frontier)"
 _LAYERS = "Layers"
 _RUN = "Run"
 _INT8 = "Activations in uint8 (profile int8)"
@@ -166,7 +170,77 @@ ReportData = Annotated[
 ReportFraction = Annotated[
     float, typer.Option(help="That share, without --report-data.", rich_help_panel=_DATA)
 ]
-Bits = Annotated[str, typer.Option(help="Bitwidths to use, 2 to 8.", rich_help_panel=_SEARCH)]
+MethodName = Annotated[
+    SearchMethod,
+    typer.Option(
+        "--method",
+        help="frontier: plans over all bitwidths by predicted harm, weights rounded so that the "
+        "others make up for each error; semilayer: the paper's, one bitwidth at a time, weights to "
+        "the nearest level.",
+        rich_help_panel=_SEARCH,
+    ),
+]
+Bits = Annotated[
+    str | None,
+    typer.Option(
+        help="Bitwidths to use, 1 to 8: all of them unless given, 8,6,4 for --method semilayer.",
+        rich_help_panel=_SEARCH,
+    ),
+]
+Tolerance = Annotated[
+    float,
+    typer.Option(
+        help="Percentage points that the paired 95 % interval of the change on the search "
+        "images may reach below --max-drop: bounds how many answers may change (frontier).",
+        rich_help_panel=_SEARCH,
+    ),
+]
+Tries = Annotated[
+    int,
+    typer.Option(
+        help="Semilayers that are tried on top of the best plan of the frontier.",
+        rich_help_panel=_SEARCH,
+    ),
+]
+RangesName = Annotated[
+    Ranges,
+    typer.Option(
+        "--ranges",
+        help="minmax: smallest to largest weight; mse: the clip that changes the weights least; "
+        "output: the clip whose rounded weights change the layer's output least.",
+        rich_help_panel=_ROUNDING,
+    ),
+]
+RoundingName = Annotated[
+    RoundingMethod,
+    typer.Option(
+        "--rounding",
+        help="nearest level, or gptq: the weights behind make up for the error of each.",
+        rich_help_panel=_ROUNDING,
+    ),
+]
+InputsName = Annotated[
+    Inputs,
+    typer.Option(
+        "--inputs",
+        help="Round every layer for the inputs that the quantized layers before it give, or for "
+        "the float model's.",
+        rich_help_panel=_ROUNDING,
+    ),
+]
+BiasCorrection = Annotated[
+    bool,
+    typer.Option(
+        help="Let biases take up the mean of what rounding changes.", rich_help_panel=_ROUNDING
+    ),
+]
+RoundingSamples = Annotated[
+    int,
+    typer.Option(
+        help="Search images that weights are rounded on, without their labels.",
+        rich_help_panel=_ROUNDING,
+    ),
+]
 MaxDrop = Annotated[
     float,
     typer.Option(
@@ -177,13 +251,14 @@ MaxDrop = Annotated[
 OrderName = Annotated[
     Order,
     typer.Option(
-        help="Try the most or the least sensitive semilayer first.", rich_help_panel=_SEARCH
+        help="Try the most or the least sensitive semilayer first (semilayer).",
+        rich_help_panel=_SEARCH,
     ),
 ]
 SplitName = Annotated[
     Split,
     typer.Option(
-        help="sign: two semilayers a layer by the sign of Δloss; none: whole layers.",
+        help="sign: two semilayers a layer by the sign of Δloss; none: whole layers (semilayer).",
         rich_help_panel=_SEARCH,
     ),
 ]
@@ -211,8 +286,10 @@ CalibrationSamples = Annotated[
 CalibrationData = Annotated[
     Path | None,
     typer.Option(
-        help="Images to calibrate on. A plan made with --profile int8 holds the ranges already.",
-        rich_help_panel=_INT8,
+        help="Images that weights are rounded on and activations are calibrated on: those that "
+        "were searched on. Plans of --method semilayer need them for --profile int8 only, and not "
+        "if they were made with it.",
+        rich_help_panel=_DATA,
     ),
 ]
 DeltaLoss = Annotated[

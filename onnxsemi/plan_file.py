@@ -11,6 +11,12 @@
       }
     }
 
+``rounding`` is there if weights were rounded on images: how, and a digest of each of these images
+in their order, so that ``apply`` finds them again and gives the same codes:
+
+      "rounding": {"ranges": "output", "method": "gptq", ..., "seed": 0, "images": "9f0c...
+      77ab..."}
+
 Every channel of every target layer stands in exactly one range; 32 means float32. ``activations``
 is there if those are quantized: the range of each tensor; one that is left out stays float32.
 """
@@ -19,17 +25,37 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from onnxsemi.bitwidth import FLOAT_BITS, MAX_BITS, MIN_BITS, is_bitwidth
-from onnxsemi.errors import PlanError
+from onnxsemi.errors import PlanError, SettingsError
 from onnxsemi.layers import TargetLayer
 from onnxsemi.plan import BitPlan
+from onnxsemi.rounding.settings import RoundingSettings
 
 SCHEMA = 1
+
+
+DIGEST = 12
+"""Hexadecimal digits that an image is told by."""
+
+
+@dataclass(frozen=True)
+class RoundingRecord:
+    """How weights were rounded.
+
+    Attributes:
+        settings: How.
+        seed: Of the positions that were drawn.
+        images: A digest of each calibration image, in order; empty for any images.
+    """
+
+    settings: RoundingSettings
+    seed: int
+    images: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -45,6 +71,7 @@ class PlanFile:
         bits: Layer name -> bitwidth of each channel.
         tool: Name and version of what wrote it.
         activations: Tensor -> smallest and largest value of its grid; None if none is quantized.
+        rounding: How weights were rounded on images; None for the nearest level.
     """
 
     model: str
@@ -55,6 +82,7 @@ class PlanFile:
     bits: Mapping[str, tuple[int, ...]]
     tool: str
     activations: Mapping[str, tuple[float, float]] | None = None
+    rounding: RoundingRecord | None = None
 
     def to_json(self) -> str:
         """The file's text: the same plan gives the same text."""
@@ -71,6 +99,12 @@ class PlanFile:
             "output": self.output,
             "scheme": self.scheme,
         }
+        if self.rounding is not None:
+            document["rounding"] = {
+                **asdict(self.rounding.settings),
+                "seed": self.rounding.seed,
+                "images": " ".join(self.rounding.images),
+            }
         if self.activations is not None:
             document["activations"] = {n: list(ends) for n, ends in self.activations.items()}
         document["layers"] = layers
@@ -180,7 +214,20 @@ def _from_document(document: object) -> PlanFile:
         bits={name: _layer_bits(name, entry) for name, entry in layers.items()},
         tool=str(document.get("tool", "")),
         activations=_ranges(document.get("activations")),
+        rounding=_rounding(document.get("rounding")),
     )
+
+
+def _rounding(entry: Any) -> RoundingRecord | None:
+    if entry is None:
+        return None
+    try:
+        options = dict(entry)
+        images = tuple(str(options.pop("images", "")).split())
+        seed = int(options.pop("seed", 0))
+        return RoundingRecord(RoundingSettings(**options), seed, images)
+    except (TypeError, ValueError, SettingsError) as error:
+        raise PlanError(f"'rounding' does not say how weights were rounded ({error})") from None
 
 
 def _ranges(entry: Any) -> dict[str, tuple[float, float]] | None:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from onnxsemi.bitwidth import is_bitwidth
@@ -15,7 +15,8 @@ from onnxsemi.measure.shards import worker_threads
 from onnxsemi.model.read import ReadOptions
 from onnxsemi.model.targets import matches
 from onnxsemi.quantizer.affine import Scheme
-from onnxsemi.search.run import SearchSettings
+from onnxsemi.rounding.settings import RoundingSettings
+from onnxsemi.search.settings import SearchMethod, SearchSettings
 
 _SECONDS = {"h": 3600, "m": 60, "s": 1}
 
@@ -26,7 +27,7 @@ class Pin:
 
     Attributes:
         pattern: Shell pattern of layer names.
-        bits: 2 to 8, or 32 for float32.
+        bits: 1 to 8, or 32 for float32.
     """
 
     pattern: str
@@ -46,7 +47,7 @@ class Pin:
         if not pattern or not bits.isdecimal():
             raise SettingsError(f"--pin: {text!r} is not PATTERN=BITS, such as 'layer3.*=8'")
         if not is_bitwidth(int(bits)):
-            raise SettingsError(f"--pin: {bits} bits; allowed are 2 to 8, or 32 for float32")
+            raise SettingsError(f"--pin: {bits} bits; allowed are 1 to 8, or 32 for float32")
         return cls(pattern, int(bits))
 
     def matches(self, layer: str) -> bool:
@@ -113,6 +114,9 @@ class Settings:
         align: Channels of each bitwidth in a layer are rounded up to a multiple, widest excepted.
         calibration: How ranges of activations follow from their values; for profile int8.
         calibration_samples: Images for that, taken from the search images.
+        rounding: How weights become codes; None for the method's own way: compensated for the
+            frontier, to the nearest level for the paper's.
+        rounding_samples: Images for that, taken from the search images.
         pins: Layers whose bitwidths are given.
         delta_loss: How Δloss is measured.
         kl: How the KL of semilayers is measured.
@@ -137,6 +141,8 @@ class Settings:
     align: int = 1
     calibration: Calibration = Calibration.MINMAX
     calibration_samples: int = 256
+    rounding: RoundingSettings | None = None
+    rounding_samples: int = 1024
     pins: tuple[Pin, ...] = ()
     delta_loss: Method = Method.FAST
     kl: Method = Method.FAST
@@ -161,6 +167,7 @@ class Settings:
             ("--delta-loss-samples", self.delta_loss_samples),
             ("--search-samples", self.search_samples),
             ("--calibration-samples", self.calibration_samples),
+            ("--rounding-samples", self.rounding_samples),
             ("--align", self.align),
             ("--max-memory", self.max_memory),
         ):
@@ -170,6 +177,11 @@ class Settings:
             raise SettingsError(
                 "--scheme asymmetric: profile int8 needs symmetric grids, as integer kernels take "
                 "no zero points of weights; leave --scheme away"
+            )
+        if self.rounding is not None and self.search.method is SearchMethod.SEMILAYER:
+            raise SettingsError(
+                "--method semilayer rounds weights from minimum to maximum to the nearest level: "
+                "--ranges, --rounding, --inputs and --no-bias-correction are for --method frontier"
             )
         if self.seed < 0:
             raise SettingsError(f"--seed: {self.seed} must be 0 or more")
@@ -186,6 +198,16 @@ class Settings:
         if self.scheme is not None:
             return self.scheme
         return Scheme.SYMMETRIC if self.profile.quantizes_activations else Scheme.ASYMMETRIC
+
+    @property
+    def rounds(self) -> RoundingSettings | None:
+        """How weights are rounded on calibration images; None for the nearest level."""
+        if self.search.method is SearchMethod.SEMILAYER:
+            return None
+        given = self.rounding or RoundingSettings()
+        # ONNX's own narrow types have no half steps
+        whole = self.profile is Profile.NATIVE
+        return replace(given, half_steps=False) if whole else given
 
     @property
     def delta_loss_images(self) -> int:

@@ -1,10 +1,11 @@
 """What was emitted is what was measured.
 
 The written file is read back and compared with the simulation, which is the float graph with the
-plan's fake-quantized weights:
+plan's quantized weights, and the biases that go with them:
 
 1. ``onnx.checker``, full check.
-2. The weights that its nodes compute, with ONNX Runtime's optimisation off: bit for bit.
+2. The weights that its nodes compute, with ONNX Runtime's optimisation off, and the biases that
+   were replaced: bit for bit.
 3. Its output and its logits on images, with optimisation off and on: within ``TOLERANCE`` of the
    largest magnitude. The two graphs run the same arithmetic on the same weights; what may differ is
    the order of float32 sums that an optimiser chooses.
@@ -17,7 +18,7 @@ the difference is at most ``KERNEL_NOISE`` times that between the simulation wit
 float32 activations. (Measured on ResNets: 0.65 to 1 times.)
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +37,7 @@ from onnxsemi.measure.shards import padded, shards
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.expose import only_outputs, with_outputs
 from onnxsemi.model.targets import Site
-from onnxsemi.plan import BitPlan
+from onnxsemi.quantizer.rounded import RoundedLayer, RoundedPlan
 from onnxsemi.runtime import Session
 
 TOLERANCE = 1e-5
@@ -45,13 +46,13 @@ KERNEL_NOISE = 2.0
 RUN_IMAGES = 4  # as the tensors of a graph that is not optimised are many
 
 
-def verify(path: Path, bench: Bench, plan: BitPlan, ranges: Ranges | None = None) -> None:
+def verify(path: Path, bench: Bench, rounded: RoundedPlan, ranges: Ranges | None = None) -> None:
     """Compare a written file with the model that was measured.
 
     Args:
         path: The written file.
         bench: The float model that it was made from, and images; the first few are used.
-        plan: Bits of every target channel.
+        rounded: Codes of every target channel.
         ranges: Ranges of the activations, if those are quantized.
 
     Raises:
@@ -62,75 +63,101 @@ def verify(path: Path, bench: Bench, plan: BitPlan, ranges: Ranges | None = None
     except (checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise VerificationError(f"{path}: not valid ONNX: {first_line(error)}") from error
     written = onnx.load_model(path)
-    simulated = simulate(bench.classifier, plan, bench.scheme)
-    _compare_weights(written, _all_expected(written, simulated, bench.classifier, plan))
+    simulated = simulate(bench.classifier, rounded)
+    expected = list(_all_expected(written, bench.classifier, rounded))
+    _compare_weights(written, expected)
+    _compare_biases(written, expected)
     if ranges is None:
         _compare_outputs(written, simulated, bench, optimize=(False, True))
         return
-    rounded = put_together(bench.classifier, plan, bench.scheme, FORMS[Profile.FAKE], ranges)
-    rounded.ir_version = written.ir_version
-    _compare_outputs(written, rounded, bench, optimize=(False,))
-    _compare_kernels(written, rounded, simulated, bench)
+    on_grids = put_together(bench.classifier, rounded, FORMS[Profile.FAKE], ranges)
+    on_grids.ir_version = written.ir_version
+    _compare_outputs(written, on_grids, bench, optimize=(False,))
+    _compare_kernels(written, on_grids, simulated, bench)
 
 
 @dataclass(frozen=True, eq=False)
 class _Expected:
-    """What a tensor of the file must hold."""
+    """What a node of the file must hold.
+
+    Attributes:
+        layer: Name of the layer.
+        node: The node, or the one of a bitwidth.
+        weight: float32, as the operator stores it.
+        bias: float32[O]; None if it was left as it is.
+    """
 
     layer: str
+    node: onnx.NodeProto
     weight: Float32Array
+    bias: Float32Array | None
 
 
 def _all_expected(
-    written: onnx.ModelProto, simulated: onnx.ModelProto, classifier: Classifier, plan: BitPlan
-) -> dict[str, _Expected]:
-    """Tensor of the file -> the weight that it must hold, for every target layer."""
-    constants = {t.name: t for t in simulated.graph.initializer}
-    expected: dict[str, _Expected] = {}
+    written: onnx.ModelProto, classifier: Classifier, rounded: RoundedPlan
+) -> Iterator[_Expected]:
+    """What the nodes of every target layer must hold."""
+    nodes = {node.name: node for node in written.graph.node}
     for site in classifier.sites:
-        weight = numpy_helper.to_array(constants[site.initializer])
-        expected |= _expected(written, site, plan.bits[site.layer.name], weight)
-    return expected
+        yield from _expected(nodes, site, rounded.layers[site.layer.name])
 
 
 def _expected(
-    written: onnx.ModelProto, site: Site, bits: Sequence[int], weight: Float32Array
-) -> dict[str, _Expected]:
-    """The tensors that hold a layer's weight: one, or one for each bitwidth's node."""
-    layer, nodes = site.layer.name, {node.name: node for node in written.graph.node}
+    nodes: Mapping[str, onnx.NodeProto], site: Site, rounded: RoundedLayer
+) -> Iterator[_Expected]:
+    """A layer's nodes in the file: its own, or one for each bitwidth."""
+    layer = site.layer.name
     if all(name in nodes for name in site.nodes):
-        return dict.fromkeys(_weights(nodes, site.nodes, layer), _Expected(layer, weight))
-    parts: dict[str, _Expected] = {}
-    bits_of = np.array(bits)
-    for value in set(bits):
-        channels = site.layout.to_channel_first(weight)[bits_of == value]
-        part = site.layout.of_channels(len(channels)).to_stored(channels)
-        names = [f"{name}/{value}" for name in site.nodes]
-        parts |= dict.fromkeys(_weights(nodes, names, layer), _Expected(layer, part))
-    return parts
+        weight = site.layout.to_stored(rounded.weight)
+        for name in site.nodes:
+            yield _Expected(layer, nodes[name], weight, rounded.bias)
+        return
+    bits_of = np.array(rounded.bits)
+    for bits in sorted(set(rounded.bits)):
+        channels = np.flatnonzero(bits_of == bits)
+        stored = site.layout.of_channels(len(channels)).to_stored(rounded.weight[channels])
+        bias = None if rounded.bias is None else rounded.bias[channels]
+        for name in site.nodes:
+            if f"{name}/{bits}" not in nodes:
+                raise VerificationError(f"layer {layer!r} is not in the file as it was")
+            yield _Expected(layer, nodes[f"{name}/{bits}"], stored, bias)
 
 
-def _weights(nodes: Mapping[str, onnx.NodeProto], names: Sequence[str], layer: str) -> list[str]:
-    if not set(names) <= set(nodes):
-        raise VerificationError(f"layer {layer!r} is not in the file as it was")
-    return [nodes[name].input[1] for name in names]
-
-
-def _compare_weights(written: onnx.ModelProto, expected: Mapping[str, _Expected]) -> None:
+def _compare_weights(written: onnx.ModelProto, expected: Iterable[_Expected]) -> None:
     initializers = {tensor.name: tensor for tensor in written.graph.initializer}
-    computed = sorted(expected.keys() - initializers.keys())
+    names = {wanted.node.input[1] for wanted in expected}
+    computed = sorted(names - initializers.keys())
     weights = {
-        name: numpy_helper.to_array(initializers[name])
-        for name in expected.keys() & initializers.keys()
+        name: numpy_helper.to_array(initializers[name]) for name in names & initializers.keys()
     }
     if computed:
         session = Session(only_outputs(written, computed).SerializeToString(), optimize=False)
         weights |= session.run({})
-    for name, wanted in expected.items():
-        if not _same_bits(weights[name], wanted.weight):
+    for wanted in expected:
+        if not _same_bits(weights[wanted.node.input[1]], wanted.weight):
             raise VerificationError(
                 f"layer {wanted.layer!r}: the file's weights are not the measured ones"
             )
+
+
+def _compare_biases(written: onnx.ModelProto, expected: Iterable[_Expected]) -> None:
+    initializers = {tensor.name: tensor for tensor in written.graph.initializer}
+    for wanted in expected:
+        if wanted.bias is None:
+            continue
+        stored = initializers.get(_bias_name(written, wanted.node))
+        if stored is None or not _same_bits(numpy_helper.to_array(stored), wanted.bias):
+            raise VerificationError(
+                f"layer {wanted.layer!r}: the file's bias is not the measured one"
+            )
+
+
+def _bias_name(written: onnx.ModelProto, node: onnx.NodeProto) -> str:
+    """The tensor that is added to a node's channels: by the node itself, or by an Add behind it."""
+    if len(node.input) > 2:
+        return str(node.input[2])
+    behind = (n for n in written.graph.node if n.op_type == "Add" and n.input[0] == node.output[0])
+    return next((str(add.input[1]) for add in behind), "")
 
 
 def _compare_outputs(
@@ -153,12 +180,12 @@ def _compare_outputs(
 
 
 def _compare_kernels(
-    written: onnx.ModelProto, rounded: onnx.ModelProto, simulated: onnx.ModelProto, bench: Bench
+    written: onnx.ModelProto, grids: onnx.ModelProto, simulated: onnx.ModelProto, bench: Bench
 ) -> None:
     logits = bench.classifier.ends.logits
     on_integers, on_grids, in_float = (
         _outputs(model, [logits], bench, integers=integers)[logits]
-        for model, integers in ((written, True), (rounded, False), (simulated, False))
+        for model, integers in ((written, True), (grids, False), (simulated, False))
     )
     difference, noise = _rms(on_integers - on_grids), _rms(on_grids - in_float)
     if not difference <= KERNEL_NOISE * noise + TOLERANCE * _rms(in_float):

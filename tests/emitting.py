@@ -1,25 +1,33 @@
 """Models of every operator, plans of every mix of bitwidths, and oracles of emitted weights."""
 
+from dataclasses import replace
 from itertools import cycle, islice
 
 import numpy as np
 import onnx
+import openvino
 from onnx import helper, numpy_helper, version_converter
 from onnx.reference import ReferenceEvaluator
 
+from onnxsemi.emit.profile import Profile
+from onnxsemi.emit.storage.native import OPSETS
 from onnxsemi.measure.evaluator import simulate
+from onnxsemi.model.bias import correctable_bias
 from onnxsemi.model.expose import only_outputs
 from onnxsemi.model.read import ReadOptions, read_model
 from onnxsemi.model.targets import TargetPolicy
 from onnxsemi.plan import BitPlan
+from onnxsemi.quantizer.affine import QuantizedChannels, Scheme, quantize
+from onnxsemi.quantizer.rounded import Nearest, RoundedPlan, rounded
 from onnxsemi.runtime import Session
 
+FLOAT_PROFILES = [profile for profile in Profile if not profile.quantizes_activations]
 ALL = ReadOptions(targets=TargetPolicy.ALL)
-BITS = range(2, 9)
+BITS = range(1, 9)
 MIXES = {
     **{f"{bits}-bits": (bits,) for bits in BITS},
     "mixed": (8, 6, 4),
-    "every-bitwidth": (3, 5, 7, 2, 6, 4, 8),
+    "every-bitwidth": (3, 5, 1, 7, 2, 6, 4, 8),
     "with-float": (32, 4),
     "float-and-8": (8, 32),
 }
@@ -94,6 +102,56 @@ def plan_of(classifier, mix):
     return BitPlan(bits, {layer.name: layer.channel_params for layer in classifier.layers})
 
 
+class HalfSteps(Nearest):
+    """Zero points in half steps, odd ones and even ones; on ordinary grids in ``WHOLE`` layers."""
+
+    WHOLE = ("c1", "second")
+
+    def at(self, layer, bits):
+        plain = quantize(layer.weight, bits, self.scheme)
+        if bits in (1, 8) or layer.name in self.WHOLE:
+            return plain
+        zero = 2 * plain.zero_point.astype(int) + np.arange(layer.channels) % 3 - 1
+        if self.scheme is Scheme.SYMMETRIC:
+            zero[:] = 2**bits - 1
+        zero = np.clip(zero, 0, 2 * (2**bits - 1)).astype(np.uint8)
+        return QuantizedChannels(plain.codes, plain.scale / 2, zero, bits, doubled=True)
+
+
+class Shifted(Nearest):
+    """The biases that can, take up something below 8 bits."""
+
+    def __init__(self, classifier):
+        super().__init__(Scheme.ASYMMETRIC)
+        object.__setattr__(self, "classifier", classifier)
+
+    def bias_shift(self, layer, bits):
+        site = self.classifier.site(layer.name)
+        if bits == 8 or correctable_bias(self.classifier, site) is None:
+            return None
+        return np.random.default_rng(bits).normal(size=layer.channels).astype(np.float32)
+
+
+ROUNDINGS = {
+    **{scheme.value: Nearest(scheme) for scheme in Scheme},
+    **{f"{scheme.value}-halves": HalfSteps(scheme) for scheme in Scheme},
+}
+
+
+def nearest(classifier, plan, scheme):
+    return rounded(classifier.layers, plan, Nearest(scheme))
+
+
+def with_biases(codes, layers):
+    """Other biases in some layers."""
+    draw = np.random.default_rng(9).normal
+    found = dict(codes.layers)
+    for name in layers:
+        bias = draw(size=len(found[name].bits)).astype(np.float32)
+        found[name] = replace(found[name], bias=bias)
+    return RoundedPlan(codes.plan, codes.scheme, found)
+
+
 def wanted_weights(model, classifier, plan, simulated):
     """What each tensor must hold that is a weight of a target, or of a part of one."""
     constants = {t.name: numpy_helper.to_array(t) for t in simulated.graph.initializer}
@@ -114,10 +172,10 @@ def wanted_weights(model, classifier, plan, simulated):
     return wanted
 
 
-def check_weights(model, classifier, plan, scheme):
+def check_weights(model, classifier, codes):
     """Bit for bit, with ONNX Runtime's optimisation off and with the reference evaluator."""
-    simulated = simulate(classifier, plan, scheme)
-    wanted = wanted_weights(model, classifier, plan, simulated)
+    simulated = simulate(classifier, codes)
+    wanted = wanted_weights(model, classifier, codes.plan, simulated)
     constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     computed = sorted(wanted.keys() - constants.keys())
     runtime = reference = {}
@@ -133,3 +191,34 @@ def check_weights(model, classifier, plan, scheme):
             found = oracle.get(name, constants.get(name))
             assert found.tobytes() == weight.tobytes(), name
     return simulated
+
+
+def edit(model, name, change):
+    """Apply ``change`` to the values of the initializer whose name ends so."""
+    tensor = next(t for t in model.graph.initializer if t.name.endswith(name))
+    values = numpy_helper.to_array(tensor).copy()
+    change(values)
+    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+
+
+def check_outputs(model, simulated, image_shape, profile=Profile.QDQ):
+    """Same output as the simulation: exact without optimisation, float32 noise in OpenVINO."""
+    images = np.random.default_rng(0).normal(size=image_shape).astype(np.float32)
+    feed = {model.graph.input[0].name: images}
+    name = model.graph.output[0].name
+    exact, wanted = (
+        Session(m.SerializeToString(), optimize=False).run(feed)[name] for m in (model, simulated)
+    )
+    if profile is Profile.NODES:  # the same sums, in kernels for other shapes
+        assert np.abs(exact - wanted).max() <= 1e-5 * max(1, np.abs(wanted).max())
+    else:
+        assert exact.tobytes() == wanted.tobytes()
+    if model.opset_import[0].version >= OPSETS[2]:
+        return  # OpenVINO has no types of 2 bits
+    core = openvino.Core()
+    compiled = core.compile_model(
+        core.read_model(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    found = compiled(list(feed.values()))[0]
+    # float32 sums of a few hundred terms in another order
+    assert np.abs(found - wanted).max() <= 1e-5 * max(1, np.abs(wanted).max())

@@ -6,7 +6,17 @@ import numpy as np
 import onnx
 import openvino
 import pytest
-from emitting import MIXES, OPERATORS, check_weights, conv_model, plan_of, read
+from emitting import (
+    MIXES,
+    OPERATORS,
+    ROUNDINGS,
+    check_weights,
+    conv_model,
+    nearest,
+    plan_of,
+    read,
+    with_biases,
+)
 from onnx import helper, version_converter
 from onnx.reference import ReferenceEvaluator
 from residual_net import residual_net
@@ -24,6 +34,7 @@ from onnxsemi.model.read import ReadOptions, read_model
 from onnxsemi.model.targets import TargetPolicy
 from onnxsemi.plan import BitPlan
 from onnxsemi.quantizer.affine import Scheme
+from onnxsemi.quantizer.rounded import rounded
 from onnxsemi.runtime import Session
 
 # onnx 1.23's reference evaluator fails on it
@@ -97,15 +108,14 @@ def rms(values):
     return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
 
 
-def check_outputs(model, classifier, plan, ranges, images, operator=""):
+def check_outputs(model, classifier, codes, ranges, images, operator=""):
     """Exactly the grids' answers without optimisation; elsewhere as much noise as they make."""
     feed = {classifier.ends.image.name: images}
     name = classifier.ends.output
-    rounded = put_together(classifier, plan, Scheme.SYMMETRIC, FORMS[Profile.FAKE], ranges)
-    rounded.ir_version = model.ir_version
+    on_grids = put_together(classifier, codes, FORMS[Profile.FAKE], ranges)
+    on_grids.ir_version = model.ir_version
     written, simulated, weights_only = (
-        m.SerializeToString()
-        for m in (model, rounded, simulate(classifier, plan, Scheme.SYMMETRIC))
+        m.SerializeToString() for m in (model, on_grids, simulate(classifier, codes))
     )
     exact = Session(written, optimize=False).run(feed)[name]
     assert exact.tobytes() == Session(simulated, optimize=False).run(feed)[name].tobytes()
@@ -134,10 +144,11 @@ def test_every_operator(operator, biased, mix, tmp_path):
     plan, spatial = plan_of(classifier, mix), len(OPERATORS[operator][1]) - 2
     images = np.random.default_rng(1).normal(size=(12, 4, *[6] * spatial)).astype(np.float32)
     ranges = calibrated(classifier, images)
-    model = emit(classifier, plan, Scheme.SYMMETRIC, Profile.INT8, ranges)
+    codes = nearest(classifier, plan, Scheme.SYMMETRIC)
+    model = emit(classifier, codes, Profile.INT8, ranges)
     onnx.checker.check_model(model, full_check=True)
-    check_weights(model, classifier, plan, Scheme.SYMMETRIC)
-    check_outputs(model, classifier, plan, ranges, images, operator)
+    check_weights(model, classifier, codes)
+    check_outputs(model, classifier, codes, ranges, images, operator)
     path = tmp_path / "written.onnx"
     onnx.save(model, path)
     kernels = kernels_of(path, classifier, plan)
@@ -156,14 +167,19 @@ def test_every_operator(operator, biased, mix, tmp_path):
     assert kernels.integer == expected
 
 
+@pytest.mark.parametrize("rounding", ["symmetric", "symmetric-halves"])
 @pytest.mark.parametrize("mix", MIXES)
-def test_every_mix_of_bitwidths_on_a_residual_net(mix, tmp_path):
+def test_every_mix_of_bitwidths_on_a_residual_net(mix, rounding, tmp_path):
+    """With biases of their own in three layers, one of them a Gemm's."""
     classifier = read(residual_net(), tmp_path)
     plan = plan_of(classifier, MIXES[mix])
     ranges = calibrated(classifier, noise(12))
-    model = emit(classifier, plan, Scheme.SYMMETRIC, Profile.INT8, ranges)
-    check_weights(model, classifier, plan, Scheme.SYMMETRIC)
-    check_outputs(model, classifier, plan, ranges, noise(12))
+    codes = rounded(classifier.layers, plan, ROUNDINGS[rounding])
+    if rounding == "symmetric-halves":
+        codes = with_biases(codes, ["c1", "c2", "scores"])
+    model = emit(classifier, codes, Profile.INT8, ranges)
+    check_weights(model, classifier, codes)
+    check_outputs(model, classifier, codes, ranges, noise(12))
     onnx.save(model, tmp_path / "written.onnx")
     kernels = kernels_of(tmp_path / "written.onnx", classifier, plan)
     if 32 in MIXES[mix]:
@@ -185,7 +201,7 @@ def test_integer_kernels_whose_sums_do_not_overflow(tmp_path, monkeypatch):
     feed, ranges = {"image": noise(12)}, calibrated(classifier, noise(12))
     for mix in ((8,), (8, 6, 4), (8, 32)):
         plan = plan_of(classifier, mix)
-        model = emit(classifier, plan, Scheme.SYMMETRIC, Profile.INT8, ranges)
+        model = emit(classifier, nearest(classifier, plan, Scheme.SYMMETRIC), Profile.INT8, ranges)
         found = []
         for overflow in (False, True):
             monkeypatch.setattr(runtime, "_integers_overflow", lambda overflow=overflow: overflow)
@@ -198,7 +214,7 @@ def test_layers_that_are_no_target_run_in_float32(tmp_path):
     options = ReadOptions(targets=TargetPolicy.ALL, exclude=("short", "dw", "scores"))
     classifier = read(residual_net(), tmp_path, options)
     plan, ranges = BitPlan.uniform(classifier.layers, 8), calibrated(classifier, noise(12))
-    model = emit(classifier, plan, Scheme.SYMMETRIC, Profile.INT8, ranges)
+    model = emit(classifier, nearest(classifier, plan, Scheme.SYMMETRIC), Profile.INT8, ranges)
     graph = onnx.load_model_from_string(runtime.fused(model.SerializeToString())).graph
     kinds = {node.name: node.op_type for node in graph.node}
     assert (kinds["short"], kinds["dw"]) == ("Conv", "Conv")
@@ -206,7 +222,7 @@ def test_layers_that_are_no_target_run_in_float32(tmp_path):
     assert all(n.input[1] in floats for n in graph.node if n.op_type in ("Conv", "Gemm"))
     targets = {"stem", "c1", "c2", "tied1", "tied2"}
     assert {kinds[name] for name in targets} == {"QLinearConv"}
-    check_outputs(model, classifier, plan, ranges, noise(12))
+    check_outputs(model, classifier, nearest(classifier, plan, Scheme.SYMMETRIC), ranges, noise(12))
 
 
 def test_a_pooling_behind_a_float_layer_stays_float(tmp_path):
@@ -221,8 +237,10 @@ def test_a_pooling_behind_a_float_layer_stays_float(tmp_path):
     for policy, before in ((TargetPolicy.HIDDEN, "Conv"), (TargetPolicy.CONV, "QLinearConv")):
         classifier = read(net, tmp_path, ReadOptions(targets=policy))
         plan, ranges = BitPlan.uniform(classifier.layers, 8), calibrated(classifier, noise(12))
-        model = emit(classifier, plan, Scheme.SYMMETRIC, Profile.INT8, ranges)
-        check_outputs(model, classifier, plan, ranges, noise(12))
+        model = emit(classifier, nearest(classifier, plan, Scheme.SYMMETRIC), Profile.INT8, ranges)
+        check_outputs(
+            model, classifier, nearest(classifier, plan, Scheme.SYMMETRIC), ranges, noise(12)
+        )
         graph = onnx.load_model_from_string(runtime.fused(model.SerializeToString())).graph
         producers = {name: node for node in graph.node for name in node.output}
         (pool,) = (node for node in graph.node if node.op_type == "MaxPool")
@@ -233,7 +251,7 @@ def test_nodes_that_share_a_weight_have_a_tail_each(tmp_path):
     """ONNX Runtime 1.19 fuses no DequantizeLinear that two nodes share."""
     classifier = read(residual_net(), tmp_path)
     plan, ranges = BitPlan.uniform(classifier.layers, 8), calibrated(classifier, noise(12))
-    model = emit(classifier, plan, Scheme.SYMMETRIC, Profile.INT8, ranges)
+    model = emit(classifier, nearest(classifier, plan, Scheme.SYMMETRIC), Profile.INT8, ranges)
     producers = {name: node for node in model.graph.node for name in node.output}
     weights = {node.name: node.input[1] for node in model.graph.node if node.name}
     tails = [producers[weights[name]] for name in ("tied1", "tied2")]
@@ -256,7 +274,7 @@ def test_an_activation_without_a_range_stays_float(tmp_path):
     fewer = {name: ends for name, ends in ranges.items() if name != "c1r"}
     counts = []
     for given in (ranges, fewer):
-        model = emit(classifier, plan, Scheme.SYMMETRIC, Profile.INT8, given)
+        model = emit(classifier, nearest(classifier, plan, Scheme.SYMMETRIC), Profile.INT8, given)
         counts.append(Counter(node.op_type for node in model.graph.node)["QuantizeLinear"])
     assert counts[1] == counts[0] - 1
 
@@ -265,6 +283,8 @@ def test_ranges_are_given_for_int8_only(tmp_path):
     classifier = read(residual_net(), tmp_path)
     plan = BitPlan.uniform(classifier.layers, 8)
     with pytest.raises(ValueError, match="int8 without ranges"):
-        emit(classifier, plan, Scheme.SYMMETRIC, Profile.INT8)
+        emit(classifier, nearest(classifier, plan, Scheme.SYMMETRIC), Profile.INT8)
     with pytest.raises(ValueError, match="qdq with ranges"):
-        emit(classifier, plan, Scheme.SYMMETRIC, Profile.QDQ, {"a": (0.0, 1.0)})
+        emit(
+            classifier, nearest(classifier, plan, Scheme.SYMMETRIC), Profile.QDQ, {"a": (0.0, 1.0)}
+        )

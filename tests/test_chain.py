@@ -20,6 +20,7 @@ from onnxsemi.model.segments import find_segments, segment_model
 from onnxsemi.model.targets import TargetPolicy
 from onnxsemi.plan import BitPlan
 from onnxsemi.quantizer.affine import Scheme
+from onnxsemi.quantizer.rounded import Nearest, rounded
 from onnxsemi.runtime import Session
 
 COUNT = 37  # no multiple of the images in one run
@@ -42,7 +43,7 @@ def bench_of(path: Path, net: Net, threads: int = 2) -> Bench:
     onnx.save(net.model(), path)
     classifier = read_model(path, ReadOptions(targets=TargetPolicy.ALL))
     data = ImageSet("noise", images(COUNT, seed=5), np.zeros(COUNT, np.int64))
-    return Bench(classifier, data, Scheme.ASYMMETRIC, threads)
+    return Bench(classifier, data, Nearest(Scheme.ASYMMETRIC), threads)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +124,9 @@ class TestChain:
         for _ in range(8):
             plan = random_plan(generator, current)
             chosen = np.sort(generator.permutation(COUNT)[: generator.integers(1, COUNT + 1)])
-            simulated = simulate(bench.classifier, plan, bench.scheme)
+            simulated = simulate(
+                bench.classifier, rounded(bench.classifier.layers, plan, bench.rounding)
+            )
             close(chain.logits(plan, chosen), bench.forward(simulated)[chosen])
             if generator.random() < 0.5:
                 chain.keep(plan)

@@ -61,8 +61,8 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("options", "words"),
         [
-            (("--bits", "9"), "9 is outside 2 to 8"),
-            (("--bits", "1"), "1 is outside 2 to 8"),
+            (("--bits", "9"), "9 is outside 1 to 8"),
+            (("--bits", "0"), "0 is outside 1 to 8"),
             (("--bits", ""), "--bits is empty"),
             (("--bits", "eight"), "'eight'"),
             (("--max-drop", "-1"), "--max-drop"),
@@ -71,7 +71,7 @@ class TestBadInput:
             (("--threads", "0"), "--threads"),
             (("--seed", "-1"), "--seed"),
             (("--pin", "c1"), "--pin"),
-            (("--pin", "c1=1"), "--pin"),
+            (("--pin", "c1=0"), "--pin"),
             (("--pin", "nothing*=8"), "matches no target layer"),
             (("--exclude", "nothing*"), "matches no layer"),
             (("--exclude", "*"), "no layer is left"),

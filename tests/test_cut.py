@@ -7,6 +7,7 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx_models import NETS, TIED, images
 
+from onnxsemi.model.bias import correctable_bias
 from onnxsemi.model.cut import cut
 from onnxsemi.model.expose import only_outputs, with_outputs
 from onnxsemi.model.read import ReadOptions, read_model
@@ -147,6 +148,26 @@ def test_a_channel_of_the_output_is_a_channel_of_the_weight(name, classifiers):
         for channel in range(site.layer.channels):
             close(found[channel], (coarse if channel == 1 else plain)[channel])
         assert np.abs(coarse[1] - plain[1]).max() > 100 * RELATIVE * np.abs(plain[1]).max()
+
+
+@each_net
+def test_a_bias_goes_with_a_quantized_weight(name, classifiers):
+    classifier = classifiers[name]
+    for site in classifier.sites:
+        own = correctable_bias(classifier, site)
+        if own is None:
+            continue
+        weights, shift = other_weights(site), np.arange(len(own), dtype=np.float32)
+        plain, shifted = (
+            cut(classifier, site, weights, biases) for biases in (None, {2: own + shift})
+        )
+        before, after = (Session(c.prefix).run(feed_of(classifier)) for c in (plain, shifted))
+        axis = plain.channel_axis
+        for bits, moved in ((2, shift), (4, 0 * shift)):
+            one, other = (
+                np.moveaxis(tensors[plain.quantized[bits]], axis, -1) for tensors in (before, after)
+            )
+            close(other, one + moved)
 
 
 @pytest.mark.parametrize(

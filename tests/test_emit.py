@@ -6,14 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 import onnxruntime
-import openvino
 import pytest
 from emitting import (
     BITS,
+    FLOAT_PROFILES,
     MIXES,
     OPERATORS,
+    ROUNDINGS,
+    check_outputs,
     check_weights,
     conv_model,
+    nearest,
     plan_of,
     read,
 )
@@ -27,7 +30,7 @@ from onnxsemi.emit.layout.semilayers import semilayers
 from onnxsemi.emit.model import emit, put_together
 from onnxsemi.emit.profile import Form, Profile
 from onnxsemi.emit.storage.containers import Containers
-from onnxsemi.emit.storage.native import OPSETS, NativeTypes
+from onnxsemi.emit.storage.native import NativeTypes
 from onnxsemi.emit.storage.planes import BitPlanes
 from onnxsemi.emit.stored import stated_sizes, stored
 from onnxsemi.emit.tail.arithmetic import arithmetic
@@ -38,33 +41,10 @@ from onnxsemi.model.read import ReadOptions, read_model
 from onnxsemi.model.targets import TargetPolicy
 from onnxsemi.plan import BitPlan
 from onnxsemi.quantizer.affine import Scheme
+from onnxsemi.quantizer.rounded import rounded
 from onnxsemi.runtime import Session
 
-FLOAT_PROFILES = [profile for profile in Profile if not profile.quantizes_activations]
 PACKED_PROFILES = [Profile.QDQ, Profile.FAST, Profile.NATIVE, Profile.NODES]
-
-
-def check_outputs(model, simulated, image_shape, profile=Profile.QDQ):
-    """Same output as the simulation: exact without optimisation, float32 noise in OpenVINO."""
-    images = np.random.default_rng(0).normal(size=image_shape).astype(np.float32)
-    feed = {model.graph.input[0].name: images}
-    name = model.graph.output[0].name
-    exact, wanted = (
-        Session(m.SerializeToString(), optimize=False).run(feed)[name] for m in (model, simulated)
-    )
-    if profile is Profile.NODES:  # the same sums, in kernels for other shapes
-        assert np.abs(exact - wanted).max() <= 1e-5 * max(1, np.abs(wanted).max())
-    else:
-        assert exact.tobytes() == wanted.tobytes()
-    if model.opset_import[0].version >= OPSETS[2]:
-        return  # OpenVINO has no types of 2 bits
-    core = openvino.Core()
-    compiled = core.compile_model(
-        core.read_model(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
-    )
-    found = compiled(list(feed.values()))[0]
-    # float32 sums of a few hundred terms in another order
-    assert np.abs(found - wanted).max() <= 1e-5 * max(1, np.abs(wanted).max())
 
 
 @pytest.mark.parametrize("profile", FLOAT_PROFILES)
@@ -76,43 +56,45 @@ def test_every_operator(operator, biased, profile, tmp_path):
     plan = plan_of(classifier, (6, 3, 32, 4))
     if profile is Profile.NODES and "group" in OPERATORS[operator][2]:
         with pytest.raises(PlanError, match="'first' is a grouped convolution"):
-            emit(classifier, plan, Scheme.ASYMMETRIC, profile)
+            emit(classifier, nearest(classifier, plan, Scheme.ASYMMETRIC), profile)
         plan = plan.with_bits("first", range(len(plan.bits["first"])), 6)
-    model = emit(classifier, plan, Scheme.ASYMMETRIC, profile)
+    model = emit(classifier, nearest(classifier, plan, Scheme.ASYMMETRIC), profile)
     onnx.checker.check_model(model, full_check=True)
-    simulated = check_weights(model, classifier, plan, Scheme.ASYMMETRIC)
+    simulated = check_weights(model, classifier, nearest(classifier, plan, Scheme.ASYMMETRIC))
     spatial = len(OPERATORS[operator][1]) - 2
     check_outputs(model, simulated, (3, 4, *[6] * spatial), profile)
 
 
 @pytest.mark.parametrize("profile", FLOAT_PROFILES)
-@pytest.mark.parametrize("scheme", Scheme)
+@pytest.mark.parametrize("rounding", ROUNDINGS)
 @pytest.mark.parametrize("mix", MIXES)
-def test_every_mix_of_bitwidths_on_a_residual_net(mix, scheme, profile, tmp_path):
+def test_every_mix_of_bitwidths_on_a_residual_net(mix, rounding, profile, tmp_path):
     classifier = read(residual_net(), tmp_path)
     plan = plan_of(classifier, MIXES[mix])
     if profile is Profile.NODES:
         plan = plan.with_bits("dw", range(8), 5)
-    model = emit(classifier, plan, scheme, profile)
+    codes = rounded(classifier.layers, plan, ROUNDINGS[rounding])
+    model = emit(classifier, codes, profile)
     onnx.checker.check_model(model, full_check=True)
-    simulated = check_weights(model, classifier, plan, scheme)
+    simulated = check_weights(model, classifier, codes)
     check_outputs(model, simulated, (3, 3, 8, 8), profile)
-    again = emit(classifier, plan, scheme, profile)
+    again = emit(classifier, codes, profile)
     assert again.SerializeToString() == model.SerializeToString()
 
 
-@pytest.mark.parametrize("scheme", Scheme)
+@pytest.mark.parametrize("rounding", ROUNDINGS)
 @pytest.mark.parametrize("tail", [dequantize, arithmetic])
 @pytest.mark.parametrize("arrange", [semilayers, merged, nodes_apart])
 @pytest.mark.parametrize("storage", [BitPlanes, NativeTypes, Containers])
-def test_every_combination_of_parts(storage, arrange, tail, scheme, tmp_path):
+def test_every_combination_of_parts(storage, arrange, tail, rounding, tmp_path):
     classifier = read(residual_net(), tmp_path)
     if (storage, arrange) == (NativeTypes, merged):
         return  # codes of several types cannot be merged
     plan = plan_of(classifier, (6, 4, 32, 8)).with_bits("dw", range(8), 5)
-    model = put_together(classifier, plan, scheme, Form(storage, arrange, tail))
+    codes = rounded(classifier.layers, plan, ROUNDINGS[rounding])
+    model = put_together(classifier, codes, Form(storage, arrange, tail))
     model.ir_version = helper.find_min_ir_version_for(list(model.opset_import))
-    simulated = check_weights(model, classifier, plan, scheme)
+    simulated = check_weights(model, classifier, codes)
     profile = Profile.NODES if arrange is nodes_apart else Profile.QDQ
     check_outputs(model, simulated, (3, 3, 8, 8), profile)
 
@@ -134,6 +116,7 @@ COUNTS = {
         {"Split": 1, "BitShift": 3, "BitwiseAnd": 2, "BitwiseOr": 1, "Reshape": 3}
         | {"DequantizeLinear": 1},
     ),
+    "1-one-plane": Count((1,) * 8, UNPACK_ONE_PLANE | {"BitShift": 2}),
     "7-three-planes": Count(
         (7,) * 8,
         {"Split": 1, "BitShift": 5, "BitwiseAnd": 3, "BitwiseOr": 2, "Reshape": 4}
@@ -155,7 +138,7 @@ def test_expected_node_counts(case, tmp_path):
     plan = BitPlan.uniform(classifier.layers).with_bits("c2", [0], 32)
     for channel, bits in enumerate(COUNTS[case].bits):
         plan = plan.with_bits("c2", [channel], bits)
-    model = emit(classifier, plan, Scheme.ASYMMETRIC)
+    model = emit(classifier, nearest(classifier, plan, Scheme.ASYMMETRIC))
     before = Counter(node.op_type for node in classifier.proto.graph.node)
     after = Counter(node.op_type for node in model.graph.node)
     assert dict(after - before) == COUNTS[case].nodes
@@ -179,12 +162,12 @@ def test_expected_node_counts(case, tmp_path):
 def test_lowest_opset_and_ir_version_that_serve(opset, bits, expected, tmp_path):
     classifier = read(conv_model("conv", biased=True, opset=opset), tmp_path)
     plan = BitPlan.uniform(classifier.layers, bits)
-    model = emit(classifier, plan, Scheme.ASYMMETRIC)
+    model = emit(classifier, nearest(classifier, plan, Scheme.ASYMMETRIC))
     assert (model.opset_import[0].version, model.ir_version) == expected
     assert len(model.opset_import) == 1
-    check_weights(model, classifier, plan, Scheme.ASYMMETRIC)
+    check_weights(model, classifier, nearest(classifier, plan, Scheme.ASYMMETRIC))
     images = {"x": np.random.default_rng(0).normal(size=(3, 4, 6, 6)).astype(np.float32)}
-    simulated = simulate(classifier, plan, Scheme.ASYMMETRIC)
+    simulated = simulate(classifier, nearest(classifier, plan, Scheme.ASYMMETRIC))
     found, wanted = (
         Session(m.SerializeToString(), optimize=False).run(images)["y"] for m in (model, simulated)
     )
@@ -195,7 +178,7 @@ def test_lowest_opset_and_ir_version_that_serve(opset, bits, expected, tmp_path)
 def test_one_initializer_of_exactly_b_bits_a_weight(bits, tmp_path):
     classifier = read(residual_net(), tmp_path)
     plan = BitPlan.uniform(classifier.layers, bits)
-    model = emit(classifier, plan, Scheme.ASYMMETRIC)
+    model = emit(classifier, nearest(classifier, plan, Scheme.ASYMMETRIC))
     sizes = {t.name: len(t.raw_data) for t in model.graph.initializer if t.data_type == 2}
     codes = [size for name, size in sizes.items() if name.endswith(f"_{bits}")]
     weights = [layer.weight.size for layer in classifier.layers]
@@ -204,7 +187,9 @@ def test_one_initializer_of_exactly_b_bits_a_weight(bits, tmp_path):
 
 def test_shared_weight_is_stored_once(tmp_path):
     classifier = read(residual_net(), tmp_path)
-    model = emit(classifier, BitPlan.uniform(classifier.layers, 4), Scheme.ASYMMETRIC)
+    model = emit(
+        classifier, nearest(classifier, BitPlan.uniform(classifier.layers, 4), Scheme.ASYMMETRIC)
+    )
     nodes = {node.name: node for node in model.graph.node}
     tied = next(site for site in classifier.sites if len(site.nodes) == 2)
     assert len({nodes[name].input[1] for name in tied.nodes}) == 1
@@ -219,9 +204,11 @@ def test_names_that_the_model_has_already(tmp_path):
         tensor.name = text.get(tensor.name, tensor.name)
     classifier = read(model, tmp_path)
     plan = plan_of(classifier, (8, 6, 4))
-    emitted = emit(classifier, plan, Scheme.ASYMMETRIC)
+    emitted = emit(classifier, nearest(classifier, plan, Scheme.ASYMMETRIC))
     check_outputs(
-        emitted, check_weights(emitted, classifier, plan, Scheme.ASYMMETRIC), (2, 3, 8, 8)
+        emitted,
+        check_weights(emitted, classifier, nearest(classifier, plan, Scheme.ASYMMETRIC)),
+        (2, 3, 8, 8),
     )
 
 
@@ -230,7 +217,9 @@ def test_inputs_outputs_and_batch_stay(tmp_path):
     model.graph.output.append(helper.make_tensor_value_info("pooled", 1, ("N", 8, 1, 1)))
     options = ReadOptions(targets=TargetPolicy.ALL, output="scores")
     classifier = read(model, tmp_path, options)
-    emitted = emit(classifier, BitPlan.uniform(classifier.layers, 4), Scheme.ASYMMETRIC)
+    emitted = emit(
+        classifier, nearest(classifier, BitPlan.uniform(classifier.layers, 4), Scheme.ASYMMETRIC)
+    )
     assert [value.name for value in emitted.graph.output] == ["scores", "pooled"]
     shapes = [
         [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
@@ -242,9 +231,11 @@ def test_inputs_outputs_and_batch_stay(tmp_path):
 def test_metadata(tmp_path):
     classifier = read(residual_net(), tmp_path)
     plan = BitPlan.uniform(classifier.layers, 4)
-    emitted = emit(classifier, plan, Scheme.SYMMETRIC)
+    emitted = emit(classifier, nearest(classifier, plan, Scheme.SYMMETRIC))
     found = {entry.key: entry.value for entry in emitted.metadata_props}
-    other = emit(classifier, BitPlan.uniform(classifier.layers, 5), Scheme.SYMMETRIC)
+    other = emit(
+        classifier, nearest(classifier, BitPlan.uniform(classifier.layers, 5), Scheme.SYMMETRIC)
+    )
     plan_hash = "onnxsemi.plan_sha256"
     assert found["onnxsemi.version"] == onnxsemi.__version__
     assert (found["onnxsemi.profile"], found["onnxsemi.scheme"]) == ("qdq", "symmetric")
@@ -260,12 +251,17 @@ def test_metadata(tmp_path):
         (17, 6, Profile.NATIVE, "1.14"),
         (17, 4, Profile.NATIVE, "1.19"),
         (17, 2, Profile.NATIVE, "1.24"),
+        (17, 1, Profile.NATIVE, "1.14"),
         (21, 6, Profile.QDQ, "1.18"),
     ],
 )
 def test_lowest_runtime_stands_in_the_file(opset, bits, profile, lowest, tmp_path):
     classifier = read(conv_model("conv", biased=True, opset=opset), tmp_path)
-    model = emit(classifier, BitPlan.uniform(classifier.layers, bits), Scheme.SYMMETRIC, profile)
+    model = emit(
+        classifier,
+        nearest(classifier, BitPlan.uniform(classifier.layers, bits), Scheme.SYMMETRIC),
+        profile,
+    )
     found = {entry.key: entry.value for entry in model.metadata_props}
     assert found["onnxsemi.lowest_onnxruntime"] == lowest
 
@@ -273,7 +269,7 @@ def test_lowest_runtime_stands_in_the_file(opset, bits, profile, lowest, tmp_pat
 def test_sizes_stand_in_the_file(tmp_path):
     classifier = read(residual_net(), tmp_path)
     plan = plan_of(classifier, (8, 6, 4))
-    model = emit(classifier, plan, Scheme.ASYMMETRIC)
+    model = emit(classifier, nearest(classifier, plan, Scheme.ASYMMETRIC))
     stated = stated_sizes(model)
     assert stated.source_bytes == (tmp_path / "model.onnx").stat().st_size
     floats = [t for t in residual_net().graph.initializer if t.data_type == 1]
@@ -289,16 +285,19 @@ def test_the_users_own_metadata_stays(tmp_path):
     model = residual_net()
     helper.set_model_props(model, {"names": "cat,dog"})
     classifier = read(model, tmp_path)
-    emitted = emit(classifier, BitPlan.uniform(classifier.layers, 4), Scheme.SYMMETRIC)
+    emitted = emit(
+        classifier, nearest(classifier, BitPlan.uniform(classifier.layers, 4), Scheme.SYMMETRIC)
+    )
     assert {e.key: e.value for e in emitted.metadata_props}["names"] == "cat,dog"
 
 
-@pytest.mark.parametrize("scheme", Scheme)
+@pytest.mark.parametrize("rounding", ROUNDINGS)
 @pytest.mark.parametrize("profile", PACKED_PROFILES)
-def test_stored_layers_are_the_plan(profile, scheme, tmp_path):
+def test_stored_layers_are_the_plan(profile, rounding, tmp_path):
     classifier = read(residual_net(), tmp_path)
-    plan = plan_of(classifier, (8, 32, 5, 4)).with_bits("dw", range(8), 5)
-    model = emit(classifier, plan, scheme, profile)
+    plan = plan_of(classifier, (8, 32, 5, 4, 1)).with_bits("dw", range(8), 5)
+    codes = rounded(classifier.layers, plan, ROUNDINGS[rounding])
+    model = emit(classifier, codes, profile)
     found = stored(model)
     layers = {layer.name: layer for layer in found.layers}
     for target in classifier.layers:
@@ -307,8 +306,10 @@ def test_stored_layers_are_the_plan(profile, scheme, tmp_path):
         assert [(g.bits, g.channels) for g in groups] == sorted(counts.items(), reverse=True)
         for group in groups:
             weights = group.channels * target.channel_params
-            each = 4 if scheme is Scheme.SYMMETRIC else 5
-            if profile is Profile.NATIVE and group.bits == 4 and scheme is Scheme.ASYMMETRIC:
+            each = 4 if codes.scheme is Scheme.SYMMETRIC else 5
+            quantized = codes.layers[target.name].quantized.get(group.bits)
+            typed = profile is Profile.NATIVE and group.bits == 4 and not quantized.doubled
+            if typed and codes.scheme is Scheme.ASYMMETRIC:
                 scale_bytes = 4 * group.channels + -(-group.channels // 2)
                 assert group.scale_bytes == scale_bytes
                 continue
@@ -328,7 +329,9 @@ def test_stored_layers_are_the_plan(profile, scheme, tmp_path):
 def test_load_session_folds_the_weights_and_gives_the_same_answers(tmp_path):
     """No DequantizeLinear is left to run; a default session keeps them."""
     classifier = read(residual_net(), tmp_path)
-    emitted = emit(classifier, plan_of(classifier, (8, 6, 4)), Scheme.ASYMMETRIC)
+    emitted = emit(
+        classifier, nearest(classifier, plan_of(classifier, (8, 6, 4)), Scheme.ASYMMETRIC)
+    )
     onnx.save(emitted, tmp_path / "small.onnx")
     images = {"image": np.random.default_rng(0).normal(size=(4, 3, 8, 8)).astype(np.float32)}
     found = {}
@@ -355,7 +358,7 @@ def test_load_session_folds_the_weights_and_gives_the_same_answers(tmp_path):
 def test_resnet18_file_is_its_payload_within_one_percent(shared):
     classifier = read_model(shared / "models/resnet18_cifar10.onnx")
     plan = plan_of(classifier, (8, 6, 4))
-    size = len(emit(classifier, plan, Scheme.ASYMMETRIC).SerializeToString())
+    size = len(emit(classifier, nearest(classifier, plan, Scheme.ASYMMETRIC)).SerializeToString())
     channels = sum(layer.channels for layer in classifier.layers)
     payload = plan.weight_bits / 8 + 5 * channels + 4 * (classifier.parameters - plan.parameters)
     assert payload <= size <= 1.01 * payload
@@ -368,6 +371,6 @@ def test_parser_models_are_accepted_too(tmp_path):
         { c = Conv (x, w)  p = GlobalAveragePool (c)  y = Flatten (p) }"""
     classifier = read(parser.parse_model(text), tmp_path)
     plan = BitPlan.uniform(classifier.layers, 2)
-    emitted = emit(classifier, plan, Scheme.ASYMMETRIC)
-    simulated = check_weights(emitted, classifier, plan, Scheme.ASYMMETRIC)
+    emitted = emit(classifier, nearest(classifier, plan, Scheme.ASYMMETRIC))
+    simulated = check_weights(emitted, classifier, nearest(classifier, plan, Scheme.ASYMMETRIC))
     check_outputs(emitted, simulated, (2, 1, 4, 4))

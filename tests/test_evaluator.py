@@ -16,6 +16,7 @@ from onnxsemi.model.read import ReadOptions, read_model
 from onnxsemi.model.targets import TargetPolicy
 from onnxsemi.plan import BitPlan
 from onnxsemi.quantizer.affine import Scheme
+from onnxsemi.quantizer.rounded import Nearest, rounded
 from onnxsemi.run.journal import Journal
 
 COUNT = 400
@@ -30,10 +31,10 @@ def bench(tmp_path_factory):
     image = classifier.ends.image
     data = save_noise(folder / "noise.npz", count=COUNT, seed=3)
     images = load_images(data, image.name, image.shape)
-    plain = Bench(classifier, images, Scheme.ASYMMETRIC, 2)
+    plain = Bench(classifier, images, Nearest(Scheme.ASYMMETRIC), 2)
     answers = plain.forward(classifier.proto).argmax(axis=1)
     answers[::3] = (answers[::3] + 1) % 5
-    return Bench(classifier, images.with_labels(answers), Scheme.ASYMMETRIC, 2)
+    return Bench(classifier, images.with_labels(answers), Nearest(Scheme.ASYMMETRIC), 2)
 
 
 @pytest.fixture
@@ -43,7 +44,12 @@ def evaluator(bench):
 
 def truth(bench, plan):
     """Hits by the plain way: bool[N]."""
-    return hits(bench.forward(simulate(bench.classifier, plan, bench.scheme)), bench.labels)
+    return hits(
+        bench.forward(
+            simulate(bench.classifier, rounded(bench.classifier.layers, plan, bench.rounding))
+        ),
+        bench.labels,
+    )
 
 
 def begin(evaluator, bench):

@@ -7,24 +7,28 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from emitting import Shifted
 from numpy.typing import NDArray
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx_models import ERF, HEAD, NETS, SAME, STEM, STEM_SHAPES, TIED, Net, conv, images
 
+from onnxsemi.arrays import Float32Array
 from onnxsemi.data.images import ImageSet
 from onnxsemi.data.load import DataOptions, load_images
-from onnxsemi.layers import Semilayer, Sign
+from onnxsemi.layers import Semilayer, Sign, TargetLayer
 from onnxsemi.measure import fast as fast_module
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.divergence import exact_kl
 from onnxsemi.measure.fast import FastMeasurement, FastTables
 from onnxsemi.measure.variants import Variant, measure_variants
+from onnxsemi.model.bias import correctable_bias, give_bias
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.read import ReadOptions, read_model
 from onnxsemi.model.targets import TargetPolicy
 from onnxsemi.progress import Silent
-from onnxsemi.quantizer.affine import Scheme, fake_quantize
+from onnxsemi.quantizer.affine import Scheme
+from onnxsemi.quantizer.rounded import Nearest
 from onnxsemi.run.journal import Journal
 
 BITS = (8, 4, 2)
@@ -45,7 +49,7 @@ def read(net: Net, path: Path) -> Classifier:
 def bench_of(classifier: Classifier, count: int, threads: int = 2, classes: int = 5) -> Bench:
     labels = np.random.default_rng(3).integers(0, classes, count)
     data = ImageSet("noise", images(count, seed=4), labels)
-    return Bench(classifier, data, Scheme.ASYMMETRIC, threads)
+    return Bench(classifier, data, Nearest(Scheme.ASYMMETRIC), threads)
 
 
 def tables(bench: Bench, layers: list[str] | None = None, seed: int = 0) -> FastTables:
@@ -88,6 +92,46 @@ class TestDefinition:
                 assert value == pytest.approx(first + second, rel=2e-4, abs=1e-7)
                 alone = Semilayer(layer.name, Sign.POSITIVE, (channel,), bits)
                 assert found.kl(alone) == pytest.approx(second, rel=2e-4, abs=1e-9)
+
+    @pytest.mark.parametrize(
+        "name", ["identity", "separable", "logits-of-convolution", "matmul", "transposed", "tied"]
+    )
+    def test_shifts_of_biases_count(self, classifiers, name):
+        bench = bench_of(classifiers[name], 6)
+        bench = replace(bench, rounding=Shifted(bench.classifier))
+        found = tables(bench)
+        table = found.delta_loss()
+        for layer in bench.classifier.layers:
+            for bits in (8, 2):
+                channel = layer.channels // 2
+                first, second = by_differences(bench, layer.name, (channel,), bits)
+                value = table.column(layer.name, bits)[channel]
+                assert value == pytest.approx(first + second, rel=2e-4, abs=1e-6)
+
+    def test_a_shift_behind_a_matmul_is_that_of_a_gemm(self, classifiers, tmp_path):
+        """Which takes it as its bias; ``beta`` does not scale it."""
+
+        class Ones(Nearest):
+            def bias_shift(self, layer: TargetLayer, bits: int) -> Float32Array:
+                return np.full(layer.channels, 1 / bits, np.float32)
+
+        model = onnx.ModelProto()
+        model.CopyFrom(classifiers["matmul"].proto)
+        (node,) = (n for n in model.graph.node if n.op_type == "MatMul")
+        node.op_type = "Gemm"
+        node.attribute.append(helper.make_attribute("beta", 0.5))
+        onnx.save(model, tmp_path / "gemm.onnx")
+        options = ReadOptions(targets=TargetPolicy.ALL)
+        gemm = read_model(tmp_path / "gemm.onnx", options)
+        found = [
+            tables(replace(bench_of(classifier, 6), rounding=rounding), [node.name])
+            for classifier in (classifiers["matmul"], gemm)
+            for rounding in (Ones(Scheme.ASYMMETRIC), Nearest(Scheme.ASYMMETRIC))
+        ]
+        first = [one.moments[node.name].first for one in found]
+        assert first[0] == pytest.approx(first[2], rel=1e-4, abs=1e-6)
+        assert first[1] == pytest.approx(first[3], rel=1e-4, abs=1e-6)
+        assert np.abs(first[0] - first[1]).max() > 1e-3
 
     @pytest.mark.parametrize("name", ["projection", "separable", "matmul", "tied"])
     def test_kl_of_several_channels_has_their_cross_terms(self, classifiers, name):
@@ -145,7 +189,7 @@ class TestAgainstExact:
         image = classifier.ends.image
         options = DataOptions(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
         data = load_images(shared / "data/cifar10_search.npz", image.name, image.shape, options)
-        bench = Bench(classifier, data, Scheme.ASYMMETRIC, 2).first(24)
+        bench = Bench(classifier, data, Nearest(Scheme.ASYMMETRIC), 2).first(24)
         sites = classifier.sites[::6]
         table = FastMeasurement(bench, [s.layer.name for s in sites], BITS, 0).measure(
             Silent(), lambda: None
@@ -256,12 +300,23 @@ def by_differences(
 ) -> tuple[float, float]:
     """Mean first-order and half the mean Fisher term, nats."""
     classifier = bench.classifier
-    weight = classifier.site(layer).layer.weight
-    change = np.zeros(weight.shape)
-    chosen = list(channels)
-    quantized = fake_quantize(weight, [bits] * len(weight), bench.scheme)
+    site, chosen = classifier.site(layer), list(channels)
+    weight, bias = site.layer.weight, correctable_bias(classifier, site)
+    change, shift = np.zeros(weight.shape), np.zeros(len(weight))
+    quantized = bench.rounding.at(site.layer, bits).dequantize()
     change[chosen] = quantized[chosen].astype(np.float64) - weight[chosen]
-    ends = [logits64(bench, layer, weight + sign * STEP * change) for sign in (1, -1)]
+    shifts = bench.rounding.bias_shift(site.layer, bits)
+    if shifts is not None:
+        shift[chosen] = shifts[chosen]
+    ends = [
+        logits64(
+            bench,
+            layer,
+            weight + step * change,
+            None if bias is None else bias + step * shift,
+        )
+        for step in (STEP, -STEP)
+    ]
     slope = (ends[0] - ends[1]) / (2 * STEP)  # [N, K]
     logits = logits64(bench, layer, weight.astype(np.float64))
     p = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -272,8 +327,13 @@ def by_differences(
     return float(first), float(np.mean(fisher) / 2)
 
 
-def logits64(bench: Bench, layer: str, weight: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The reference evaluator's, in float64."""
+def logits64(
+    bench: Bench,
+    layer: str,
+    weight: NDArray[np.float64],
+    bias: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
+    """The reference evaluator's, in float64; with another bias if one is given."""
     classifier = bench.classifier
     site = classifier.site(layer)
     model = onnx.ModelProto()
@@ -282,6 +342,9 @@ def logits64(bench: Bench, layer: str, weight: NDArray[np.float64]) -> NDArray[n
         if tensor.name == site.initializer:
             stored = site.layout.to_stored(weight)
             tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(stored), tensor.name))
+    if bias is not None:
+        node = next(node for node in model.graph.node if node.name == site.nodes[0])
+        give_bias(model.graph, node, bias)
     pixels = bench.images.batch(0, len(bench.images)).astype(np.float64)
     feeds = {classifier.ends.image.name: pixels}
     found = ReferenceEvaluator(model).run([classifier.ends.logits], feeds)[0]

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
+from emitting import Shifted
 from residual_net import save_noise, save_residual_net
 
 from onnxsemi.data.load import DataOptions, load_images
@@ -18,11 +19,13 @@ from onnxsemi.measure.forward import forward, logit_rows
 from onnxsemi.measure.metrics import cross_entropy, kl_divergence
 from onnxsemi.measure.shards import padded, shards
 from onnxsemi.measure.variants import Bench, Variant, measure_plainly, measure_variants
+from onnxsemi.model.bias import correctable_bias
 from onnxsemi.model.read import ReadOptions, read_model
 from onnxsemi.model.targets import TargetPolicy
 from onnxsemi.plan import BitPlan
 from onnxsemi.progress import Silent
 from onnxsemi.quantizer.affine import Scheme
+from onnxsemi.quantizer.rounded import Nearest, rounded
 from onnxsemi.run.journal import Journal
 
 NATS = 2e-6  # what float32 noise may make of Δloss and KL
@@ -39,7 +42,9 @@ def bench(tmp_path_factory):
     classifier = read_model(model, ReadOptions(targets=TargetPolicy.ALL))
     data = save_noise(folder / "noise.npz", count=70, seed=1)
     image = classifier.ends.image
-    return Bench(classifier, load_images(data, image.name, image.shape), Scheme.ASYMMETRIC, 2)
+    return Bench(
+        classifier, load_images(data, image.name, image.shape), Nearest(Scheme.ASYMMETRIC), 2
+    )
 
 
 def variants_of(site):
@@ -64,6 +69,29 @@ def test_splice_equals_changing_the_weight_for_every_layer(bench):
         )
 
 
+def test_shifts_of_biases_in_both_ways(bench):
+    shifted = replace(bench, rounding=Shifted(bench.classifier))
+    for site in bench.classifier.sites:
+        variants = variants_of(site)
+        spliced = measure_variants(shifted, site, variants, ignore)
+        agree(spliced, measure_plainly(shifted, site, variants, ignore))
+        differs = spliced.kl != measure_variants(bench, site, variants, ignore).kl
+        shifted_at = np.array([variant.bits != 8 for variant in variants])
+        assert not differs[~shifted_at].any()
+        assert differs.any() == (correctable_bias(bench.classifier, site) is not None)
+
+
+def test_a_shift_of_a_bias_that_cannot_be_changed(bench):
+    class Wrong(Nearest):
+        def bias_shift(self, layer, bits):
+            return np.ones((layer.channels), np.float32) * bits
+
+    site = bench.classifier.site("tied1")
+    wrong = replace(bench, rounding=Wrong(Scheme.ASYMMETRIC))
+    with pytest.raises(ValueError, match="'tied1': a shift of a bias that cannot be changed"):
+        measure_variants(wrong, site, [Variant((0,), 4)], ignore)
+
+
 def test_plain_way_is_the_definition(bench):
     """Δloss and KL by hand: set the weight, run the model, compare."""
     site = bench.classifier.sites[1]
@@ -71,7 +99,12 @@ def test_plain_way_is_the_definition(bench):
     plan = BitPlan.uniform(bench.classifier.layers).with_bits(name, [2], 3)
     ends, images = bench.classifier.ends, bench.images
     before = forward(bench.classifier.proto, ends, images, 1)
-    after = forward(simulate(bench.classifier, plan, bench.scheme), ends, images, 1)
+    after = forward(
+        simulate(bench.classifier, rounded(bench.classifier.layers, plan, bench.rounding)),
+        ends,
+        images,
+        1,
+    )
     found = measure_plainly(bench, site, [Variant((2,), 3)], ignore)
     labels = bench.labels
     loss = np.mean(cross_entropy(after, labels) - cross_entropy(before, labels))
@@ -191,7 +224,7 @@ def test_splice_on_a_real_network(shared, place):
     image = classifier.ends.image
     options = DataOptions(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     data = load_images(shared / "data/cifar10_search.npz", image.name, image.shape, options)
-    few = Bench(classifier, data.select(np.arange(40)), Scheme.ASYMMETRIC, 2)
+    few = Bench(classifier, data.select(np.arange(40)), Nearest(Scheme.ASYMMETRIC), 2)
     site = classifier.sites[place]
     variants = [Variant((c,), bits) for c in range(3) for bits in (8, 4, 2)]
     variants.append(Variant(tuple(range(0, site.layer.channels, 2)), 2))

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
+from emitting import edit
 from onnx import helper, numpy_helper
 from residual_net import save_noise, save_residual_net
 
@@ -20,6 +21,7 @@ from onnxsemi.pipeline.activations import calibrate
 from onnxsemi.pipeline.write import write_verified
 from onnxsemi.plan import BitPlan
 from onnxsemi.quantizer.affine import Scheme
+from onnxsemi.quantizer.rounded import Nearest, rounded
 from onnxsemi.runtime import Session
 from onnxsemi.verify import verify
 
@@ -33,33 +35,35 @@ class Case:
         image = self.classifier.ends.image
         noise = save_noise(folder / "noise.npz", count=20, seed=1)
         images = load_images(noise, image.name, image.shape)
-        self.bench = Bench(self.classifier, images, Scheme.ASYMMETRIC, 1)
+        self.bench = Bench(self.classifier, images, Nearest(Scheme.ASYMMETRIC), 1)
         plan = BitPlan.uniform(self.classifier.layers, 6)
         for layer in self.classifier.layers:
             plan = plan.with_bits(layer.name, range(0, layer.channels, 2), 3)
         self.plan = plan.with_bits("c1", [1], 32).with_bits("stem", [0, 3], 8)
-        self.model = emit(self.classifier, self.plan, Scheme.ASYMMETRIC)
+        self.codes = rounded(self.classifier.layers, self.plan, self.bench.rounding)
+        self.model = emit(self.classifier, self.codes)
 
     def verify(self, model, folder):
         path = folder / "written.onnx"
         onnx.save(model, path)
-        verify(path, self.bench, self.plan)
+        verify(path, self.bench, self.codes)
 
 
 class IntegerCase:
     """The same with quantized activations."""
 
     def __init__(self, case):
-        self.bench = replace(case.bench, scheme=Scheme.SYMMETRIC)
+        self.bench = replace(case.bench, rounding=Nearest(Scheme.SYMMETRIC))
         classifier = self.bench.classifier
         self.plan = case.plan.with_bits("c1", [1], 6)
         self.ranges = calibrate(classifier, self.bench.images, Calibration.MINMAX)
-        self.model = emit(classifier, self.plan, Scheme.SYMMETRIC, Profile.INT8, self.ranges)
+        self.codes = rounded(classifier.layers, self.plan, self.bench.rounding)
+        self.model = emit(classifier, self.codes, Profile.INT8, self.ranges)
 
     def verify(self, model, folder):
         path = folder / "written.onnx"
         onnx.save(model, path)
-        verify(path, self.bench, self.plan, self.ranges)
+        verify(path, self.bench, self.codes, self.ranges)
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +74,6 @@ def case(tmp_path_factory):
 @pytest.fixture(scope="module")
 def integer_case(case):
     return IntegerCase(case)
-
-
-def edit(model, name, change):
-    """Apply ``change`` to the values of the initializer whose name ends so."""
-    tensor = next(t for t in model.graph.initializer if t.name.endswith(name))
-    values = numpy_helper.to_array(tensor).copy()
-    change(values)
-    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
 
 
 def node(model, name):
@@ -210,14 +206,14 @@ def test_short_memory_runs_image_by_image_and_finds_the_same(case, tmp_path, mon
     monkeypatch.setattr(Session, "run", run)
     path = tmp_path / "written.onnx"
     onnx.save(case.model, path)
-    verify(path, tight, case.plan)
+    verify(path, tight, case.codes)
     assert set(sizes) == {1}
     model = onnx.ModelProto()
     model.CopyFrom(case.model)
     change_a_bias(model)
     onnx.save(model, path)
     with pytest.raises(VerificationError):
-        verify(path, tight, case.plan)
+        verify(path, tight, case.codes)
 
 
 @pytest.mark.parametrize("mutate", MUTATIONS, ids=lambda function: function.__name__)
@@ -312,7 +308,7 @@ def test_a_truncated_file_is_found(case, tmp_path):
     path = tmp_path / "written.onnx"
     path.write_bytes(case.model.SerializeToString()[:-700])
     with pytest.raises(VerificationError):
-        verify(path, case.bench, case.plan)
+        verify(path, case.bench, case.codes)
 
 
 def test_a_file_that_fails_is_not_left_behind_and_the_old_one_stays(case, tmp_path, monkeypatch):
@@ -325,6 +321,6 @@ def test_a_file_that_fails_is_not_left_behind_and_the_old_one_stays(case, tmp_pa
     output = tmp_path / "small.onnx"
     output.write_bytes(b"precious")
     with pytest.raises(VerificationError):
-        write_verified(case.bench, case.plan, output, Profile.QDQ)
+        write_verified(case.bench, case.codes, output, Profile.QDQ)
     assert [path.name for path in tmp_path.iterdir()] == ["small.onnx"]
     assert output.read_bytes() == b"precious"

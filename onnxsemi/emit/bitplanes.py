@@ -1,9 +1,9 @@
 """Codes of b bits in exactly b bits: power-of-two bit planes.
 
-3, 5, 6 and 7 bits have no ONNX type, and 2 and 4 have one only in recent opsets. A code is split
+1, 3, 5, 6 and 7 bits have no ONNX type, and 2 and 4 have one only in recent opsets. A code is split
 into fields whose widths are powers of two, lowest field first:
 
-    2 = 2    3 = 2 + 1    4 = 4    5 = 4 + 1    6 = 4 + 2    7 = 4 + 2 + 1    8 = 8
+    1 = 1    2 = 2    3 = 2 + 1    4 = 4    5 = 4 + 1    6 = 4 + 2    7 = 4 + 2 + 1    8 = 8
 
 and each field of all codes goes to one *plane* of bytes. With k = 8 / width codes a byte and
 m = n / k bytes, byte i of a plane holds codes i, m + i, 2m + i, ..., lowest bits first, so that one
@@ -16,7 +16,7 @@ import numpy as np
 
 from onnxsemi.arrays import UInt8Array
 
-_WIDTHS = {2: (2,), 3: (2, 1), 4: (4,), 5: (4, 1), 6: (4, 2), 7: (4, 2, 1), 8: (8,)}
+_WIDTHS = {1: (1,), 2: (2,), 3: (2, 1), 4: (4,), 5: (4, 1), 6: (4, 2), 7: (4, 2, 1), 8: (8,)}
 
 
 def field_widths(bits: int) -> tuple[int, ...]:
@@ -51,7 +51,7 @@ def pack(codes: UInt8Array, bits: int) -> UInt8Array:
 
     Args:
         codes: uint8[...], each below 2^bits.
-        bits: 2 to 8.
+        bits: 1 to 8.
 
     Returns:
         uint8[sum(plane_bytes)]; for 8 bits the padded codes themselves.

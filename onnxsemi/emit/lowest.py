@@ -1,9 +1,8 @@
 """The lowest ONNX Runtime that loads a file, by the opset that it needs."""
 
-from onnxsemi.bitwidth import FLOAT_BITS
-from onnxsemi.emit.profile import Profile
+from collections.abc import Iterable
+
 from onnxsemi.emit.storage.native import RUNTIMES
-from onnxsemi.plan import BitPlan
 
 # https://onnxruntime.ai/docs/reference/compatibility.html
 _OF_OPSET = {
@@ -12,18 +11,19 @@ _OF_OPSET = {
 }
 
 
-def lowest_runtime(opset: int, profile: Profile, plan: BitPlan) -> str | None:
+def lowest_runtime(opset: int, native_bits: Iterable[int] = ()) -> str | None:
     """Version of ONNX Runtime; None if the model itself needs an opset that is not known here.
 
-    >>> lowest_runtime(18, Profile.QDQ, BitPlan({"conv": (6, 4)}, {"conv": 9}))
+    >>> lowest_runtime(18)
     '1.14'
-    >>> lowest_runtime(21, Profile.NATIVE, BitPlan({"conv": (6, 4)}, {"conv": 9}))
+    >>> lowest_runtime(21, native_bits=[4])
     '1.19'
+
+    Args:
+        opset: Of the file.
+        native_bits: Bitwidths that are stored in ONNX's own types.
     """
     if opset > max(_OF_OPSET):
         return None
-    versions = [_OF_OPSET[max(opset, min(_OF_OPSET))]]
-    if profile is Profile.NATIVE:
-        used = {bits for channels in plan.bits.values() for bits in channels} - {FLOAT_BITS}
-        versions += [version for bits, version in RUNTIMES.items() if bits in used]
+    versions = [_OF_OPSET[max(opset, min(_OF_OPSET))], *(RUNTIMES[bits] for bits in native_bits)]
     return max(versions, key=lambda version: tuple(map(int, version.split("."))))

@@ -1,7 +1,7 @@
-"""Plan + classifier -> the compressed ONNX model, at the lowest opset and IR version that serve."""
+"""Rounded plan + classifier -> the compressed ONNX model, at the lowest opset and IR version."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import onnx
 import onnx_graphsurgeon as gs
@@ -16,17 +16,18 @@ from onnxsemi.emit.lowest import lowest_runtime
 from onnxsemi.emit.orders import Orders
 from onnxsemi.emit.profile import FORMS, Form, Profile
 from onnxsemi.emit.slim import slim
+from onnxsemi.emit.storage.native import NativeTypes, has_type
 from onnxsemi.emit.stored import StatedSizes, stored
+from onnxsemi.model.bias import put_bias
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.opset import raised
-from onnxsemi.plan import BitPlan
-from onnxsemi.quantizer.affine import Scheme
+from onnxsemi.quantizer.affine import QuantizedChannels, Scheme
+from onnxsemi.quantizer.rounded import RoundedPlan
 
 
 def emit(
     classifier: Classifier,
-    plan: BitPlan,
-    scheme: Scheme,
+    rounded: RoundedPlan,
     profile: Profile = Profile.QDQ,
     ranges: Ranges | None = None,
 ) -> onnx.ModelProto:
@@ -34,8 +35,7 @@ def emit(
 
     Args:
         classifier: The float model.
-        plan: Bits of every target channel.
-        scheme: The quantizer's scheme.
+        rounded: Codes of every target channel.
         profile: Form of the file.
         ranges: Calibrated ranges of the activations; for profile int8, and only for that.
 
@@ -48,17 +48,17 @@ def emit(
     """
     if profile.quantizes_activations != (ranges is not None):
         raise ValueError(f"profile {profile} with{'' if ranges else 'out'} ranges of activations")
-    model = put_together(classifier, plan, scheme, FORMS[profile], ranges)
+    model = put_together(classifier, rounded, FORMS[profile], ranges)
     if profile is not Profile.FAKE:
         there = {tensor.name for tensor in classifier.proto.graph.initializer}
         added = {tensor.name for tensor in model.graph.initializer} - there
         slim(model, keep={classifier.ends.logits, *added})
-    _finish(model, {**classifier.properties, **metadata(plan, scheme, profile, _opset(model))})
+    _finish(model, {**classifier.properties, **metadata(rounded, profile, _opset(model))})
     sizes = StatedSizes(
         source_bytes=classifier.source_bytes,
         float_bytes=4 * classifier.parameters,
-        target_weights=plan.parameters,
-        target_bits=plan.weight_bits,
+        target_weights=rounded.plan.parameters,
+        target_bits=rounded.plan.weight_bits,
         payload_bytes=stored(model).payload_bytes,
     )
     model.metadata_props.add(key="onnxsemi.sizes", value=sizes.to_json())
@@ -67,27 +67,29 @@ def emit(
 
 def put_together(
     classifier: Classifier,
-    plan: BitPlan,
-    scheme: Scheme,
+    rounded: RoundedPlan,
     form: Form,
     ranges: Ranges | None = None,
 ) -> onnx.ModelProto:
     """The graph in any combination of storage, layout and tail, with or without activations."""
-    graph = gs.import_onnx(raised(classifier.proto, needed_opset(plan, form)))
+    graph = gs.import_onnx(raised(classifier.proto, needed_opset(rounded, form)))
     build = Builder(graph)
-    signed = scheme is Scheme.SYMMETRIC
+    signed = rounded.scheme is Scheme.SYMMETRIC
     storage, orders = form.storage(build, signed=signed), Orders(build)
     parts = Parts(build, storage, form.tail, orders, signed)
     users = {node.name: node for node in graph.nodes}
     for number, site in enumerate(classifier.sites):
-        bits = plan.bits[site.layer.name]
-        if set(bits) != {FLOAT_BITS}:
-            nodes = [users[name] for name in site.nodes]
-            form.arrange(parts, str(number), site, groups_of(site, bits, scheme), nodes)
+        layer, nodes = rounded.layers[site.layer.name], [users[name] for name in site.nodes]
+        if layer.bias is not None:
+            if len(nodes) != 1:
+                raise ValueError(f"layer {site.layer.name!r} has several nodes, each with a bias")
+            put_bias(nodes[0].op, nodes[0].inputs, build.stored(f"{number}b", layer.bias))
+        if set(layer.bits) != {FLOAT_BITS}:
+            form.arrange(parts, str(number), site, groups_of(layer), nodes)
     storage.finish()
     orders.finish()
     if ranges is not None:
-        targets = integer_nodes(classifier, plan)
+        targets = integer_nodes(classifier, rounded.plan)
         quantize_activations(build, ranges, targets, classifier.ends.logits)
     graph.cleanup().toposort()
     model: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
@@ -95,23 +97,28 @@ def put_together(
     return model
 
 
-def metadata(plan: BitPlan, scheme: Scheme, profile: Profile, opset: int) -> dict[str, str]:
+def metadata(rounded: RoundedPlan, profile: Profile, opset: int) -> dict[str, str]:
     """What the file says of itself, kept in the model's ``metadata_props``."""
-    bits = ";".join(f"{name}={list(values)}" for name, values in plan.bits.items())
-    runtime = lowest_runtime(opset, profile, plan)
+    bits = ";".join(f"{name}={list(values)}" for name, values in rounded.plan.bits.items())
+    native = FORMS[profile].storage is NativeTypes
+    own_types = {q.bits for q in _quantized(rounded) if native and has_type(q)}
+    runtime = lowest_runtime(opset, own_types)
     return {
         "onnxsemi.version": __about__.VERSION,
         "onnxsemi.profile": profile,
-        "onnxsemi.scheme": scheme,
+        "onnxsemi.scheme": rounded.scheme,
         "onnxsemi.plan_sha256": hashlib.sha256(bits.encode()).hexdigest(),
         **({} if runtime is None else {"onnxsemi.lowest_onnxruntime": runtime}),
     }
 
 
-def needed_opset(plan: BitPlan, form: Form) -> int:
-    """The lowest opset that has the operators which the plan's bitwidths need."""
-    used = {value for bits in plan.bits.values() for value in bits} - {FLOAT_BITS}
-    return max((form.storage.opset(bits) for bits in used), default=1)
+def needed_opset(rounded: RoundedPlan, form: Form) -> int:
+    """The lowest opset that has the operators which the plan's codes need."""
+    return max(map(form.storage.opset, _quantized(rounded)), default=1)
+
+
+def _quantized(rounded: RoundedPlan) -> Iterator[QuantizedChannels]:
+    return (found for layer in rounded.layers.values() for found in layer.quantized.values())
 
 
 def _opset(model: onnx.ModelProto) -> int:

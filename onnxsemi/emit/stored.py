@@ -32,7 +32,7 @@ class StoredGroup:
     """Channels of one layer that a file stores at one bitwidth.
 
     Attributes:
-        bits: 2 to 8, or 32.
+        bits: 1 to 8, or 32.
         channels: Number of channels.
         code_bytes: Bytes of the codes, or of the float32 weights; a begun byte counts.
         scale_bytes: Bytes of scales and zero points.

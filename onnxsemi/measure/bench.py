@@ -14,6 +14,7 @@ from onnxsemi.memory import UNBOUNDED, resident
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.rows import row_shapes
 from onnxsemi.quantizer.affine import Scheme
+from onnxsemi.quantizer.rounded import Rounding
 
 _LIVE_TENSORS = 6  # of the largest size, while ONNX Runtime runs a model: an upper bound
 
@@ -25,16 +26,21 @@ class Bench:
     Attributes:
         classifier: The float model.
         images: Labelled images laid out for it.
-        scheme: The quantizer's scheme.
+        rounding: Gives the codes of quantized channels.
         threads: Shards run at once.
         memory: Bytes that the process may take, as far as it depends on the images.
     """
 
     classifier: Classifier
     images: ImageSet
-    scheme: Scheme
+    rounding: Rounding
     threads: int
     memory: int = UNBOUNDED
+
+    @property
+    def scheme(self) -> Scheme:
+        """The scheme of the grids."""
+        return self.rounding.scheme
 
     @property
     def labels(self) -> Int64Array:

@@ -16,7 +16,7 @@ from onnxsemi.memory import give_back
 from onnxsemi.model.rows import row_shapes
 from onnxsemi.model.segments import Segment, find_segments, segment_model
 from onnxsemi.plan import BitPlan
-from onnxsemi.quantizer.affine import fake_quantize
+from onnxsemi.quantizer.rounded import mixed_weight
 from onnxsemi.runtime import Session
 
 RUN_IMAGES = 16  # images in one run: small enough for all workers to have some
@@ -123,9 +123,9 @@ class Chain:
         )
 
     def _session(self, segment: Segment, plan: BitPlan) -> Session:
-        classifier, scheme = self._bench.classifier, self._bench.scheme
+        classifier, rounding = self._bench.classifier, self._bench.rounding
         weights = {
-            layer: fake_quantize(classifier.site(layer).layer.weight, plan.bits[layer], scheme)
+            layer: mixed_weight(classifier.site(layer).layer, plan.bits[layer], rounding)
             for layer in segment.layers
         }
         return Session(segment_model(classifier, segment, weights), shared=True)

@@ -1,4 +1,4 @@
-"""Exact Δloss of every channel of every target layer at every bitwidth (paper, section 3.2).
+"""Exact Δloss and KL of every channel of target layers at every bitwidth (paper, section 3.2).
 
 Δloss(c, b) = loss with only channel c quantized to b bits - loss of the float model
 """
@@ -20,8 +20,8 @@ def exact_delta_loss(
     bits: tuple[int, ...],
     progress: Progress,
     journal: Journal,
-) -> DeltaLossTable:
-    """Measure the table; its cost grows with channels x bitwidths x images.
+) -> tuple[DeltaLossTable, DeltaLossTable]:
+    """Measure the tables of Δloss and of KL; their cost grows with channels x bitwidths x images.
 
     Args:
         bench: Model and images.
@@ -34,17 +34,21 @@ def exact_delta_loss(
     total = sum(site.layer.channels for site in sites) * len(bits) * len(bench.images)
     progress.start("Δloss", total)
 
-    nats = {}
+    nats, kl = {}, {}
     for site in sites:
         name = site.layer.name
         measure = partial(_measure, bench, site, bits, partial(progress.step, name))
         reply = journal.ask("delta loss", (name, bits), measure)
-        nats[name] = unpacked(reply["nats"])
-    return DeltaLossTable(bits, nats, len(bench.images))
+        nats[name], kl[name] = unpacked(reply["nats"]), unpacked(reply["kl"])
+    count = len(bench.images)
+    return DeltaLossTable(bits, nats, count), DeltaLossTable(bits, kl, count)
 
 
 def _measure(bench: Bench, site: Site, bits: tuple[int, ...], advance: Advance) -> Reply:
     channels = site.layer.channels
     variants = [Variant((channel,), b) for channel in range(channels) for b in bits]
     effects = measure_variants(bench, site, variants, advance)
-    return {"nats": packed(effects.delta_loss.reshape(channels, len(bits)))}
+    return {
+        "nats": packed(effects.delta_loss.reshape(channels, len(bits))),
+        "kl": packed(effects.kl.reshape(channels, len(bits))),
+    }

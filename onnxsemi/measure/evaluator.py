@@ -19,7 +19,7 @@ from onnxsemi.measure.risk import Margins, label_margins
 from onnxsemi.measure.seam import Score, Tested
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.plan import BitPlan
-from onnxsemi.quantizer.affine import Scheme, fake_quantize
+from onnxsemi.quantizer.rounded import RoundedPlan
 
 SAMPLE_IMAGES = 32
 WAVE_IMAGES = 64  # images between two looks at whether the outcome is decided
@@ -47,7 +47,7 @@ class ModelEvaluator:
         self._sample: Int64Array = np.sort(drawn).astype(np.int64)
 
     def logits(self, plan: BitPlan) -> Float32Array:
-        """float32[N, K] with the plan's fake-quantized weights."""
+        """float32[N, K] with the plan's quantized weights."""
         return self._chain.logits(plan, np.arange(len(self._bench.images)))
 
     def check(self, plan: BitPlan) -> Tested:
@@ -122,11 +122,10 @@ class _Look:
         return Tested(score, images, margins, right, change)
 
 
-def simulate(classifier: Classifier, plan: BitPlan, scheme: Scheme) -> onnx.ModelProto:
-    """The float graph with the plan's fake-quantized weights."""
+def simulate(classifier: Classifier, rounded: RoundedPlan) -> onnx.ModelProto:
+    """The float graph with a plan's quantized weights, and the biases that go with them."""
+    layers = rounded.layers
     return classifier.with_weights(
-        {
-            site.layer.name: fake_quantize(site.layer.weight, plan.bits[site.layer.name], scheme)
-            for site in classifier.sites
-        }
+        {name: layer.weight for name, layer in layers.items()},
+        {name: layer.bias for name, layer in layers.items() if layer.bias is not None},
     )

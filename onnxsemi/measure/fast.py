@@ -72,6 +72,14 @@ class FastTables:
             nats[layer] = (moments.first + squares / 2) / self.samples
         return DeltaLossTable(self.bits, nats, self.samples)
 
+    def harm(self) -> DeltaLossTable:
+        """KL of every channel quantized alone, of the layers that have a gradient."""
+        nats = {
+            layer: np.einsum("bcc->cb", moments.second.astype(np.float64)) / 2 / self.samples
+            for layer, moments in self.moments.items()
+        }
+        return DeltaLossTable(self.bits, nats, self.samples)
+
     def kl(self, semilayer: Semilayer) -> float:
         """KL of a semilayer quantized alone, nats per sample."""
         moments = self.moments[semilayer.layer]
@@ -100,7 +108,7 @@ class FastMeasurement:
         request = ProbeRequest(
             layers=tuple(layers),
             bits=bits,
-            scheme=bench.scheme,
+            rounding=bench.rounding,
             seeds=seed_count(logits.shape[1]),
             image=bench.images.batch(0, 1).shape[1:],
         )

@@ -1,11 +1,12 @@
 """One graph that gives, for every image, what quantizing each channel does to the logits' loss.
 
-    delta[n, c, b] = conv(x[n], W@b - W)[c]         change of the layer's output, linear in W
+    delta[n, c, b] = conv(x[n], W@b - W)[c] + d[c, b]    change of the layer's output
     g[n, s, c]     = gradient of seed s at the layer's output
     u[n, c, b, s]  = sum over positions of g[n, s, c] * delta[n, c, b]
 
-The changes at all bitwidths come from one convolution with B filters a channel, the gradients from
-the backward graph. Everything up to u happens inside one ONNX Runtime session.
+d is the shift of the channel's bias, if the rounding has one. The changes at all bitwidths come
+from one convolution with B filters a channel, the gradients from the backward graph. Everything up
+to u happens inside one ONNX Runtime session.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,13 +21,15 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxsemi.arrays import Float32Array
 from onnxsemi.gradient.backward import Backward, Seeds, backward
 from onnxsemi.gradient.tape import Shape
+from onnxsemi.layers import TargetLayer
+from onnxsemi.model.bias import TAKES_BIAS
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.index import GraphIndex
 from onnxsemi.model.layout import layout_of
 from onnxsemi.model.opset import raised
 from onnxsemi.model.rows import row_shapes
 from onnxsemi.model.targets import Site
-from onnxsemi.quantizer.affine import Scheme, fake_quantize
+from onnxsemi.quantizer.rounded import Rounding
 
 SEEDS = "probe/seeds"
 OPSET = 18
@@ -58,14 +61,14 @@ class ProbeRequest:
     Attributes:
         layers: Target layers to probe.
         bits: Bitwidths, B of them.
-        scheme: The quantizer's scheme.
+        rounding: Gives the codes of quantized channels.
         seeds: Gradients for each image, S.
         image: Shape of one image in the model's layout.
     """
 
     layers: Sequence[str]
     bits: tuple[int, ...]
-    scheme: Scheme
+    rounding: Rounding
     seeds: int
     image: Shape
 
@@ -157,9 +160,10 @@ class _Writer:
 
     def _change(self, site: Site, node: onnx.NodeProto) -> str:
         """Name of the change of a node's output at every bitwidth, B filters a channel."""
-        stacked = weight_changes(site.layer.weight, self._request.bits, self._request.scheme)
+        bits, rounding = self._request.bits, self._request.rounding
+        stacked = weight_changes(site.layer, bits, rounding)
         stored = site.layout.to_stored(site.layer.weight).shape
-        layout = layout_of(node, _widened(stored, node, len(self._request.bits)))
+        layout = layout_of(node, _widened(stored, node, len(bits)))
         weight = self._constant(f"probe/{site.initializer}", layout.to_stored(stacked))
         twin = onnx.NodeProto()
         twin.CopyFrom(node)
@@ -167,8 +171,18 @@ class _Writer:
         del twin.input[:], twin.output[:]
         twin.input.extend([node.input[0], weight])
         twin.output.append(twin.name)
-        self._graph.node.append(twin)
-        return str(twin.output[0])
+        shifts = bias_shifts(site.layer, bits, rounding)
+        if shifts is None:
+            self._graph.node.append(twin)
+            return str(twin.name)
+        shift = self._constant(f"probe/{site.layer.name}/shifts", shifts)
+        if twin.op_type in TAKES_BIAS:
+            twin.input.append(shift)
+            _drop_attribute(twin, "beta")
+            self._graph.node.append(twin)
+            return str(twin.name)
+        self._graph.node.append(twin)  # MatMul: channels are the last axis
+        return self._add("Add", f"{twin.name}/shifted", [twin.name, shift])
 
     def _arranged(self, name: str, tensor: str, row: Shape, order: tuple[int, ...]) -> str:
         """A tensor as [-1, *row], then with its axes in another order."""
@@ -190,11 +204,26 @@ class _Writer:
         return output
 
 
-def weight_changes(weight: Float32Array, bits: Sequence[int], scheme: Scheme) -> Float32Array:
+def weight_changes(layer: TargetLayer, bits: Sequence[int], rounding: Rounding) -> Float32Array:
     """W@b - W at every bitwidth: float32[O * B, ...], the bitwidths of a channel side by side."""
-    changes = [fake_quantize(weight, [b] * len(weight), scheme) - weight for b in bits]
+    changes = [rounding.at(layer, b).dequantize() - layer.weight for b in bits]
     stacked = np.stack(changes, axis=1)  # [O, B, ...]
-    return stacked.reshape(-1, *weight.shape[1:])
+    return stacked.reshape(-1, *layer.weight.shape[1:])
+
+
+def bias_shifts(layer: TargetLayer, bits: Sequence[int], rounding: Rounding) -> Float32Array | None:
+    """Shifts of the biases, float32[O * B] in the same order; None if no bitwidth has one."""
+    shifts = [rounding.bias_shift(layer, b) for b in bits]
+    if all(shift is None for shift in shifts):
+        return None
+    still = np.zeros(layer.channels, np.float32)
+    return np.stack([still if s is None else s for s in shifts], axis=1).reshape(-1)
+
+
+def _drop_attribute(node: onnx.NodeProto, name: str) -> None:
+    kept = [attribute for attribute in node.attribute if attribute.name != name]
+    del node.attribute[:]
+    node.attribute.extend(kept)
 
 
 def _widened(stored: Shape, node: onnx.NodeProto, times: int) -> Shape:

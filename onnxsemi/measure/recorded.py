@@ -4,27 +4,36 @@ from collections.abc import Sequence
 
 from onnxsemi.arrays import Float64Array
 from onnxsemi.layers import Semilayer
-from onnxsemi.measure.seam import Evaluator, Score, Tested
+from onnxsemi.measure.seam import Checker, Evaluator, Score, Tested
 from onnxsemi.plan import BitPlan
 from onnxsemi.run.journal import Journal, Reply, packed, unpacked
 
 
-class RecordedEvaluator:
-    """Recalls checks and trials from a journal; measures and records those that are not in it."""
+class RecordedChecker:
+    """Recalls checks from a journal; measures and records those that are not in it."""
 
-    def __init__(self, evaluator: Evaluator, journal: Journal) -> None:
-        """Record what ``evaluator`` measures."""
-        self._evaluator = evaluator
+    def __init__(self, checker: Checker, journal: Journal) -> None:
+        """Record what ``checker`` measures."""
+        self._checker = checker
         self._journal = journal
         self._checks: dict[tuple[object, ...], Tested] = {}
 
     def check(self, plan: BitPlan) -> Tested:
         """Measure a plan on all images; once, however often it is asked for."""
-        asked, measure = _asked(plan), self._evaluator.check
+        asked, measure = _asked(plan), self._checker.check
         if asked not in self._checks:
             reply = self._journal.ask("check", asked, lambda: _reply(measure(plan)))
             self._checks[asked] = _tested(reply)
         return self._checks[asked]
+
+
+class RecordedEvaluator(RecordedChecker):
+    """The same for trials."""
+
+    def __init__(self, evaluator: Evaluator, journal: Journal) -> None:
+        """Record what ``evaluator`` measures."""
+        super().__init__(evaluator, journal)
+        self._evaluator = evaluator
 
     def trial(self, plan: BitPlan, bar: int | None) -> Tested:
         """Measure a plan on the images whose answer may change against the current plan."""

@@ -56,11 +56,15 @@ class Tested:
     change: float
 
 
-class Evaluator(Protocol):
-    """Measures plans on the search images. One plan is *current*: trials are compared with it."""
+class Checker(Protocol):
+    """Measures plans on all search images."""
 
     def check(self, plan: BitPlan) -> Tested:
         """Measure a plan on all images."""
+
+
+class Evaluator(Checker, Protocol):
+    """Measures plans on the search images. One plan is *current*: trials are compared with it."""
 
     def trial(self, plan: BitPlan, bar: int | None) -> Tested:
         """Measure a plan near the current one on the images whose answer may change.

@@ -10,6 +10,8 @@ and, with all filters quantized to b bits, ``A@b``. A variant is ``A`` with its 
 *plain*: the layer's weight is changed and the whole model is run. For weights that several nodes
 share, where one cut does not reach all of them; and the oracle of the splice's tests.
 
+A rounding may shift the biases of quantized channels too; float32 channels keep theirs.
+
 Both compare with the float model run in the same way, so that a variant which changes nothing has
 Δloss and KL of exactly 0.
 """
@@ -28,9 +30,10 @@ from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.forward import logit_rows
 from onnxsemi.measure.metrics import cross_entropy, kl_divergence
 from onnxsemi.measure.shards import SHARD_IMAGES, Shard, padded, shards, workers
+from onnxsemi.model.bias import correctable_bias
 from onnxsemi.model.cut import Cut, cut
 from onnxsemi.model.targets import Site
-from onnxsemi.quantizer.affine import fake_quantize
+from onnxsemi.quantizer.rounded import mixed_weight
 from onnxsemi.runtime import Session
 
 RUN_ROWS = 64  # rows in one run of the suffix: images times variants
@@ -72,10 +75,11 @@ def measure_variants(
     """
     if len(site.nodes) > 1:
         return measure_plainly(bench, site, variants, advance)
-    bits = sorted({variant.bits for variant in variants})
-    channels = site.layer.channels
-    weights = {b: fake_quantize(site.layer.weight, [b] * channels, bench.scheme) for b in bits}
-    return _Splice(bench, cut(bench.classifier, site, weights), variants).measure(advance)
+    bits, channels = sorted({variant.bits for variant in variants}), site.layer.channels
+    weights = {b: mixed_weight(site.layer, [b] * channels, bench.rounding) for b in bits}
+    shifted = {b: _bias(bench, site, Variant(tuple(range(channels)), b)) for b in bits}
+    biases = {b: bias for b, bias in shifted.items() if bias is not None}
+    return _Splice(bench, cut(bench.classifier, site, weights, biases), variants).measure(advance)
 
 
 def measure_plainly(
@@ -89,13 +93,30 @@ def measure_plainly(
     for index, variant in enumerate(variants):
         chosen = set(variant.channels)
         bits = [variant.bits if c in chosen else FLOAT_BITS for c in range(site.layer.channels)]
-        weight = fake_quantize(site.layer.weight, bits, bench.scheme)
-        model = classifier.with_weights({site.layer.name: weight})
+        name, bias = site.layer.name, _bias(bench, site, variant)
+        biases = {} if bias is None else {name: bias}
+        weight = mixed_weight(site.layer, bits, bench.rounding)
+        model = classifier.with_weights({name: weight}, biases)
         logits = bench.forward(model)
         effects[0, index] = np.mean(cross_entropy(logits, bench.labels) - loss)
         effects[1, index] = np.mean(kl_divergence(reference, logits))
         advance(len(bench.images))
     return Effects(effects[0], effects[1])
+
+
+def _bias(bench: Bench, site: Site, variant: Variant) -> Float32Array | None:
+    """The node's bias with the shifts of the variant's channels: float32[O]; None leaves it."""
+    if variant.bits == FLOAT_BITS:
+        return None
+    shift = bench.rounding.bias_shift(site.layer, variant.bits)
+    if shift is None:
+        return None
+    own = correctable_bias(bench.classifier, site)
+    if own is None:
+        raise ValueError(f"layer {site.layer.name!r}: a shift of a bias that cannot be changed")
+    bias, channels = own.copy(), list(variant.channels)
+    bias[channels] += shift[channels]
+    return bias
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from onnx import helper, numpy_helper, shape_inference
 
 from onnxsemi.arrays import Float32Array
 from onnxsemi.layers import TargetLayer
+from onnxsemi.model.bias import give_bias
 from onnxsemi.model.head import Ends
 from onnxsemi.model.targets import Site, Skipped
 
@@ -48,11 +49,19 @@ class Classifier:
         """Where a target layer stands."""
         return self._by_name[layer]
 
-    def with_weights(self, weights: Mapping[str, Float32Array]) -> onnx.ModelProto:
-        """A copy of the model with other weights in some target layers.
+    def with_weights(
+        self,
+        weights: Mapping[str, Float32Array],
+        biases: Mapping[str, Float32Array] | None = None,
+    ) -> onnx.ModelProto:
+        """A copy of the model with other weights, and biases, in some target layers.
 
         Args:
             weights: Layer name -> float32[O, ...], channels first.
+            biases: Layer name -> float32[O], in place of the bias of the layer's only node.
+
+        Raises:
+            ValueError: If a layer that is to have a bias has several nodes, or can have none.
         """
         sites = {self.site(name).initializer: self.site(name) for name in weights}
         proto = onnx.ModelProto()
@@ -62,6 +71,12 @@ class Classifier:
                 site = sites[tensor.name]
                 stored = site.layout.to_stored(weights[site.layer.name])
                 tensor.CopyFrom(numpy_helper.from_array(stored, tensor.name))
+        nodes = {node.name: node for node in proto.graph.node}
+        for layer, bias in (biases or {}).items():
+            users = self.site(layer).nodes
+            if len(users) != 1:
+                raise ValueError(f"layer {layer!r} has several nodes, each with a bias of its own")
+            give_bias(proto.graph, nodes[users[0]], bias)
         return proto
 
     @cached_property

@@ -3,7 +3,8 @@
     prefix:  image -> A, A@b for every bitwidth b, crossing tensors
     suffix:  A, crossing tensors -> logits
 
-``A`` is the layer's output and ``A@b`` its output with all its filters quantized to b bits.
+``A`` is the layer's output and ``A@b`` its output with all its filters quantized to b bits, and
+the bias that goes with them.
 Crossing tensors are what the suffix takes from before the cut besides A: residual shortcuts.
 Tensors that only speak of shapes do not cross: their nodes are repeated in the suffix, so that
 every tensor that crosses has the batch as its first axis and rows can be repeated.
@@ -19,6 +20,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from onnxsemi.arrays import Float32Array
+from onnxsemi.model.bias import put_bias
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.index import GraphIndex, shape_nodes
 from onnxsemi.model.targets import Site
@@ -46,13 +48,19 @@ class Cut:
     channel_axis: int
 
 
-def cut(classifier: Classifier, site: Site, weights: Mapping[int, Float32Array]) -> Cut:
+def cut(
+    classifier: Classifier,
+    site: Site,
+    weights: Mapping[int, Float32Array],
+    biases: Mapping[int, Float32Array] | None = None,
+) -> Cut:
     """Cut a classifier at a target layer whose weight no other node uses.
 
     Args:
         classifier: The model.
         site: Where the layer stands.
-        weights: Bitwidth -> float32[O, ...], the layer's fake-quantized weight, channels first.
+        weights: Bitwidth -> float32[O, ...], the layer's quantized weight, channels first.
+        biases: Bitwidth -> float32[O], in place of the node's bias; where there is none, it stays.
     """
     if len(site.nodes) != 1:
         raise ValueError(f"layer {site.layer.name!r} shares its weight: it cannot be cut at")
@@ -62,9 +70,10 @@ def cut(classifier: Classifier, site: Site, weights: Mapping[int, Float32Array])
     inside = _suffix_nodes(index, output, classifier.ends.logits)
     crossing = _crossing(index, inside, output)
     names = {bits: f"{output}@{bits}" for bits in weights}
-    stored = {bits: site.layout.to_stored(weight) for bits, weight in weights.items()}
+    given = biases or {}
+    stored = {b: (site.layout.to_stored(w), given.get(b)) for b, w in weights.items()}
     return Cut(
-        prefix=_prefix(classifier, node.name, stored, [output, *crossing]),
+        prefix=_prefix(classifier, site, stored, [output, *crossing]),
         suffix=_suffix(classifier, output, crossing),
         output=output,
         quantized=names,
@@ -100,22 +109,32 @@ def _crossing(index: GraphIndex, inside: set[int], output: str) -> tuple[str, ..
 
 
 def _prefix(
-    classifier: Classifier, node_name: str, stored: dict[int, Float32Array], wanted: list[str]
+    classifier: Classifier,
+    site: Site,
+    stored: Mapping[int, tuple[Float32Array, Float32Array | None]],
+    wanted: list[str],
 ) -> bytes:
     graph = gs.import_onnx(classifier.proto)
     types = classifier.element_types
     tensors = graph.tensors()
-    node = next(node for node in graph.nodes if node.name == node_name)
+    node = next(node for node in graph.nodes if node.name == site.nodes[0])
     wanted = [name for name in wanted if name != classifier.ends.image.name]
     graph.outputs = [_typed(tensors[name], types) for name in wanted]
-    for bits, weight in stored.items():
-        constant = gs.Constant(f"{node_name}/weight@{bits}", weight)
+    for bits, (weight, bias) in stored.items():
+        inputs = [
+            node.inputs[0],
+            gs.Constant(f"{node.name}/weight@{bits}", weight),
+            *node.inputs[2:],
+        ]
+        if bias is not None:
+            constant = gs.Constant(f"{node.name}/bias@{bits}", bias)
+            put_bias(node.op, inputs, constant)
         quantized = gs.Variable(f"{wanted[0]}@{bits}", dtype=np.float32)
         twin = gs.Node(
             op=node.op,
-            name=f"{node_name}@{bits}",
+            name=f"{node.name}@{bits}",
             attrs=copy.copy(node.attrs),
-            inputs=[node.inputs[0], constant, *node.inputs[2:]],
+            inputs=inputs,
             outputs=[quantized],
         )
         graph.nodes.append(twin)

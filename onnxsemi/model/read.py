@@ -23,7 +23,7 @@ class ReadOptions:
         output: Name of the output that holds the class scores, if there are several.
     """
 
-    targets: TargetPolicy = TargetPolicy.HIDDEN
+    targets: TargetPolicy = TargetPolicy.ALL
     exclude: tuple[str, ...] = ()
     output: str | None = None
 

@@ -5,13 +5,14 @@ whose weights change keeps its values. A model in which several tensors always g
 (dense connections) is one segment.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxsemi.arrays import Float32Array
+from onnxsemi.model.bias import give_bias
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.index import GraphIndex, shape_nodes
 
@@ -58,7 +59,11 @@ def find_segments(classifier: Classifier, shapes: Mapping[str, Shape]) -> list[S
 
 
 def segment_model(
-    classifier: Classifier, segment: Segment, weights: Mapping[str, Float32Array]
+    classifier: Classifier,
+    segment: Segment,
+    weights: Mapping[str, Float32Array],
+    biases: Mapping[str, Float32Array] | None = None,
+    outputs: Sequence[str] = (),
 ) -> bytes:
     """A segment as a serialized model.
 
@@ -66,15 +71,21 @@ def segment_model(
         classifier: The model.
         segment: One of its segments.
         weights: Layer name -> float32[O, ...], channels first, of its layers that are changed.
+        biases: Layer name -> float32[O], of its layers whose bias is changed.
+        outputs: What it gives; the segment's result unless told.
     """
-    graph = classifier.proto.graph
-    nodes = [graph.node[position] for position in segment.nodes]
-    used = {name for node in nodes for name in node.input}
-    changed = {classifier.site(layer).initializer: layer for layer in weights}
+    graph, changed_biases = classifier.proto.graph, biases or {}
     part = onnx.ModelProto(ir_version=classifier.proto.ir_version)
     part.opset_import.extend(classifier.proto.opset_import)
     part.graph.name = "segment"
-    part.graph.node.extend(nodes)
+    part.graph.node.extend(graph.node[position] for position in segment.nodes)
+    sites = [classifier.site(layer) for layer in changed_biases if layer in segment.layers]
+    owners = {site.nodes[0]: site.layer.name for site in sites}
+    for node in part.graph.node:
+        if node.name in owners:
+            give_bias(part.graph, node, changed_biases[owners[node.name]])
+    used = {name for node in part.graph.node for name in node.input}
+    changed = {classifier.site(layer).initializer: layer for layer in weights}
     for tensor in graph.initializer:
         if tensor.name in used and tensor.name in changed:
             layer = changed[tensor.name]
@@ -82,12 +93,12 @@ def segment_model(
             part.graph.initializer.append(numpy_helper.from_array(stored, tensor.name))
         elif tensor.name in used:
             part.graph.initializer.append(tensor)
-    ends = [
+    source, *results = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
-        for name in (segment.source, segment.result)
+        for name in (segment.source, *(outputs or [segment.result]))
     ]
-    part.graph.input.append(ends[0])
-    part.graph.output.append(ends[1])
+    part.graph.input.append(source)
+    part.graph.output.extend(results)
     return bytes(part.SerializeToString())
 
 

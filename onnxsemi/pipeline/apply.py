@@ -1,10 +1,12 @@
 """``apply``: emit a plan without searching."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.calibration import Calibration
 from onnxsemi.choices import choice
 from onnxsemi.data.images import ImageSet
@@ -23,11 +25,14 @@ from onnxsemi.model.read import ReadOptions, read_model
 from onnxsemi.model.targets import TargetPolicy
 from onnxsemi.pipeline.activations import calibrate
 from onnxsemi.pipeline.prepare import drawn, labelled
+from onnxsemi.pipeline.rounding import calibrated_rounder
 from onnxsemi.pipeline.sizes import sizes_of
 from onnxsemi.pipeline.write import check_output, write_verified
 from onnxsemi.plan import BitPlan
-from onnxsemi.plan_file import PlanFile, read_plan
+from onnxsemi.plan_file import DIGEST, PlanFile, RoundingRecord, read_plan
+from onnxsemi.progress import Silent
 from onnxsemi.quantizer.affine import Scheme
+from onnxsemi.quantizer.rounded import Nearest, RoundedPlan, rounded
 from onnxsemi.results import ApplyResult
 from onnxsemi.search.align import aligned
 from onnxsemi.settings import Settings
@@ -75,22 +80,30 @@ def apply(  # noqa: PLR0913  a flag each
     for flag, value in (("--calibration-samples", calibration_samples), ("--align", align)):
         if value < 1:
             raise SettingsError(f"{flag}: {value} must be 1 or more")
-    if calibration_data is not None and not profile.quantizes_activations:
-        raise SettingsError(f"--calibration-data: profile {profile} leaves activations float32")
     check_output(Path(output), model, plan, data, calibration_data)
     document = read_plan(plan)
+    needs_images = profile.quantizes_activations or document.rounding is not None
+    if calibration_data is not None and not needs_images:
+        raise SettingsError(
+            f"--calibration-data: profile {profile} leaves activations float32, and the plan's "
+            "weights are rounded without images"
+        )
     policy, scheme = _named(document, str(plan))
     classifier = read_model(
         model, ReadOptions(targets=policy, exclude=document.exclude, output=document.output)
     )
-    bits = aligned(_fitted(document, classifier, str(plan)), classifier.layers, scheme, align)
+    rounding, layers = Nearest(scheme), classifier.layers
+    bits = aligned(_fitted(document, classifier, str(plan)), layers, rounding, align)
     image, ranges = classifier.ends.image, None
+    shown = None
+    if calibration_data is not None:
+        shown = load_images(calibration_data, image.name, image.shape, data_options)
     if profile.quantizes_activations:
         _check_grids(scheme, str(plan))
-        if calibration_data is None:
+        kept = document.rounding is not None and document.activations is not None
+        if shown is None or kept:
             ranges = _known_ranges(document, classifier, str(plan))
         else:
-            shown = load_images(calibration_data, image.name, image.shape, data_options)
             sample = drawn(shown, calibration_samples)
             ranges = calibrate(classifier, sample, choice(Calibration, calibration))
     if data is None:
@@ -98,10 +111,14 @@ def apply(  # noqa: PLR0913  a flag each
     else:
         loaded = load_images(data, image.name, image.shape, data_options)
         has_labels, images = loaded.labels is not None, loaded
-    bench = labelled(Bench(classifier, images, scheme, workers))
+    bench = labelled(Bench(classifier, images, rounding, workers))
     before = bench.forward(classifier.proto)
     target = Path(output)
-    after = write_verified(bench, bits, target, profile, ranges)
+    if document.rounding is None:
+        codes = rounded(layers, bits, rounding)
+    else:
+        codes = _rounded_on(shown, document.rounding, bits, bench, str(plan))
+    after = write_verified(bench, codes, target, profile, ranges)
     paired = Paired.of(hits(before, bench.labels), hits(after, bench.labels))
     return ApplyResult(
         target,
@@ -121,6 +138,30 @@ def random_images(image: ImageInput) -> ImageSet:
     shape = (image.batch or _FREE_AXIS, *(size or _FREE_AXIS for size in image.shape[1:]))
     noise = np.random.default_rng(0).standard_normal(shape, np.float32)
     return ImageSet("random images", noise)
+
+
+def _rounded_on(
+    shown: ImageSet | None, record: RoundingRecord, plan: BitPlan, bench: Bench, path: str
+) -> RoundedPlan:
+    """The plan's codes, rounded on the images that it names."""
+    if shown is None:
+        raise PlanError(
+            f"{path}: its weights were rounded on {len(record.images) or 'calibration'} images: "
+            "give the images that were searched on with --calibration-data"
+        )
+    if record.images:
+        places = {digest.hex()[:DIGEST]: place for place, digest in enumerate(shown.digests())}
+        missing = sum(digest not in places for digest in record.images)
+        if missing:
+            raise PlanError(
+                f"{path}: {missing} of the {len(record.images)} images that its weights were "
+                f"rounded on are not in {shown.name}: give the images that were searched on, with the same "
+                "preprocessing; or empty 'images' in the plan to round on these, with other codes"
+            )
+        shown = shown.select(np.array([places[digest] for digest in record.images]))
+    used = {b for bits in plan.bits.values() for b in bits} - {FLOAT_BITS}
+    calibration = replace(bench, images=shown)
+    return calibrated_rounder(calibration, used, record.settings, record.seed, Silent())(plan)
 
 
 def _check_grids(scheme: Scheme, path: str) -> None:

@@ -12,8 +12,9 @@ from onnxsemi.emit.activations import Ranges
 from onnxsemi.emit.model import emit
 from onnxsemi.errors import AccuracyError
 from onnxsemi.measure.metrics import hits
-from onnxsemi.measure.recorded import RecordedEvaluator
+from onnxsemi.measure.recorded import RecordedChecker
 from onnxsemi.pipeline.prepare import Prepared
+from onnxsemi.pipeline.rounding import Codes
 from onnxsemi.plan import BitPlan
 from onnxsemi.progress import Progress
 from onnxsemi.run.journal import Journal, Reply, packed, unpacked
@@ -40,21 +41,24 @@ class Chooser:
 
     Attributes:
         prepared: Model, search images, settings.
+        codes: Where codes come from.
         ranges: Ranges of the activations, if those are quantized.
-        evaluator: Measures plans with float32 activations.
+        checker: Measures plans with float32 activations.
         journal: Recalls and keeps what is measured.
     """
 
     prepared: Prepared
+    codes: Codes
     ranges: Ranges | None
-    evaluator: RecordedEvaluator
+    checker: RecordedChecker
     journal: Journal
 
-    def choose(self, trajectory: Trajectory, told: Progress) -> Chosen:
+    def choose(self, trajectory: Trajectory, before: BoolArray, told: Progress) -> Chosen:
         """The most compressed point that holds.
 
         Args:
             trajectory: Of a search that found something.
+            before: bool[N], which search images the float model answers rightly.
             told: Told of every point, if what is written differs from what was searched.
 
         Raises:
@@ -62,7 +66,9 @@ class Chooser:
         """
         settings, baseline = self.prepared.settings, trajectory.baseline
         allowed = settings.search.max_drop
-        points = trajectory.holding(allowed)
+        has_labels = self.prepared.has_labels
+        guard = settings.search.guard(has_labels=has_labels)
+        points = trajectory.holding(settings.search.allowed_drop)
         differs = self.ranges is not None or settings.align > 1
         if differs:
             told.start("as it is to run", len(points))
@@ -73,8 +79,8 @@ class Chooser:
             correct = int(right.sum())
             if differs:
                 told.step(f"{plan.compression:.2%} smaller: {correct / baseline.total:.2%}")
-            if trajectory.holds(correct, allowed):
-                score = self.evaluator.check(plan).score
+            if guard.objection(before, right) is None:
+                score = self.checker.check(plan).score
                 return Chosen(replace(point, plan=plan, score=score), right)
             most = max(most, correct)
         lost = 100 * (baseline.correct - most) / baseline.total
@@ -93,21 +99,21 @@ class Chooser:
         settings = self.prepared.settings
         free = set(self.prepared.free())
         layers = [layer for layer in self.prepared.classifier.layers if layer.name in free]
-        return aligned(plan, layers, settings.grids, settings.align)
+        return aligned(plan, layers, self.codes.rounding, settings.align)
 
     def _right(self, plan: BitPlan) -> BoolArray:
         if self.ranges is None:
-            return self.evaluator.check(plan).right
+            return self.checker.check(plan).right
         asked, ranges = tuple(plan.bits.items()), self.ranges
 
         def measure() -> Reply:
-            return packed(right_on_integers(self.prepared, plan, ranges))
+            return packed(self._right_on_integers(plan, ranges))
 
         return unpacked(self.journal.ask("integers", asked, measure))
 
-
-def right_on_integers(prepared: Prepared, plan: BitPlan, ranges: Ranges) -> BoolArray:
-    """Which search images a plan answers rightly on integer kernels."""
-    bench, profile = prepared.bench(prepared.search), prepared.settings.profile
-    model = emit(bench.classifier, plan, bench.scheme, profile, ranges)
-    return hits(bench.forward(model, integers=True), bench.labels)
+    def _right_on_integers(self, plan: BitPlan, ranges: Ranges) -> BoolArray:
+        """Which search images a plan answers rightly on integer kernels."""
+        bench = self.prepared.bench(self.prepared.search)
+        profile = self.prepared.settings.profile
+        model = emit(bench.classifier, self.codes.rounder(plan), profile, ranges)
+        return hits(bench.forward(model, integers=True), bench.labels)

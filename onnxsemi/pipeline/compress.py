@@ -14,26 +14,31 @@ from onnxsemi.emit.activations import Ranges
 from onnxsemi.emit.model import emit
 from onnxsemi.errors import AccuracyError, BudgetError
 from onnxsemi.kernels import kernels_of
+from onnxsemi.measure.checker import Rounder, RoundingChecker
 from onnxsemi.measure.evaluator import ModelEvaluator
 from onnxsemi.measure.metrics import hits
 from onnxsemi.measure.paired import Paired
-from onnxsemi.measure.recorded import RecordedEvaluator
+from onnxsemi.measure.recorded import RecordedChecker, RecordedEvaluator
 from onnxsemi.pipeline.activations import recorded_ranges
 from onnxsemi.pipeline.choice import Chooser
 from onnxsemi.pipeline.prepare import Prepared, prepare
+from onnxsemi.pipeline.rounding import Codes, codes_of
 from onnxsemi.pipeline.runs import Clock, Limited, check_folder, identity, opened
 from onnxsemi.pipeline.sensitivity import Sensitivity, measure_sensitivity
 from onnxsemi.pipeline.sizes import sizes_of
 from onnxsemi.pipeline.write import check_output, write_best, write_verified
 from onnxsemi.plan import BitPlan
-from onnxsemi.plan_file import PlanFile
+from onnxsemi.plan_file import DIGEST, PlanFile, RoundingRecord
 from onnxsemi.progress import Progress, Silent
+from onnxsemi.quantizer.rounded import Nearest, rounded
 from onnxsemi.results import CompressResult, Cost
 from onnxsemi.run.folder import RunFolder
 from onnxsemi.run.journal import Reply
 from onnxsemi.search.run import search
 from onnxsemi.search.semilayers import Split
+from onnxsemi.search.settings import SearchMethod
 from onnxsemi.search.trajectory import Point, Trajectory
+from onnxsemi.search.walk import Predictions, walk_frontier
 from onnxsemi.search.watch import Watch
 from onnxsemi.settings import Settings
 
@@ -96,13 +101,17 @@ def compress(
     before = report_bench.forward(prepared.classifier.proto)
     with opened(settings.run, identity(prepared)) as folder:
         seconds = pass_seconds(prepared, folder)
-        sensitivity = measure_sensitivity(prepared, folder, Limited(told, clock))
-        found = find(prepared, sensitivity, folder, clock, told)
+        limited = Limited(told, clock)
+        codes = codes_of(prepared, folder, limited)
+        sensitivity = measure_sensitivity(prepared, codes.rounding, folder, limited)
+        search = Search(prepared, codes, sensitivity, folder, clock, told)
+        found = search.find()
         plan = found.chosen.plan
         with whole_file(plan_path(target)) as scratch:
             document = plan_file(prepared, plan, found.ranges)
             scratch.write_text(document.to_json(), encoding="utf-8")
-            after = write_verified(report_bench, plan, target, settings.profile, found.ranges)
+            final, profile = search.rounder(plan), settings.profile
+            after = write_verified(report_bench, final, target, profile, found.ranges)
         if not found.trajectory.out_of_time:
             folder.finish(str(target))
     labels = report_bench.labels
@@ -125,41 +134,91 @@ def compress(
     )
 
 
-def find(
-    prepared: Prepared, sensitivity: Sensitivity, run: RunFolder, clock: Clock, progress: Progress
-) -> Found:
-    """Search a plan.
+@dataclass(frozen=True, eq=False)
+class Search:
+    """A search under way.
 
-    Args:
+    Attributes:
         prepared: Model and images.
+        codes: Where codes come from.
         sensitivity: What to split and rank by.
         run: Recalls and keeps what is measured.
         clock: Says when the time has ended.
         progress: Told of every trial.
-
-    Raises:
-        AccuracyError: If no compression holds the accuracy asked for.
     """
-    settings, start = prepared.settings, prepared.start()
-    bench, ranges = prepared.bench(prepared.search), recorded_ranges(prepared, run.journal)
-    kl = partial(sensitivity.kl, progress=Limited(progress, clock), journal=run.journal)
-    measured = ModelEvaluator(bench, kl, settings.seed)
-    evaluator = RecordedEvaluator(measured, run.journal)
 
-    def out_of_time() -> bool:
-        if run.journal.recalling or not clock.ended:
+    prepared: Prepared
+    codes: Codes
+    sensitivity: Sensitivity
+    run: RunFolder
+    clock: Clock
+    progress: Progress
+
+    @property
+    def rounder(self) -> Rounder:
+        """Gives plans their codes."""
+        return self.codes.rounder
+
+    def find(self) -> Found:
+        """Search a plan.
+
+        Raises:
+            AccuracyError: If no compression holds the accuracy asked for.
+        """
+        prepared, journal = self.prepared, self.run.journal
+        start, settings = prepared.start(), prepared.settings
+        ranges = recorded_ranges(prepared, journal)
+        watch = Watch(self.progress, self._out_of_time, partial(self._keep_best, ranges))
+        if settings.search.method is SearchMethod.FRONTIER:
+            trajectory, checker = self._frontier(start, watch)
+        else:
+            trajectory, checker = self._semilayers(start, watch)
+        _check_found(trajectory, settings, settings.search.allowed_drop)
+        before = checker.check(start.all_float()).right
+        chooser = Chooser(prepared, self.codes, ranges, checker, journal)
+        chosen = chooser.choose(trajectory, before, self.progress)
+        return Found(trajectory, chosen.point, Paired.of(before, chosen.right), ranges)
+
+    def _frontier(self, start: BitPlan, watch: Watch) -> tuple[Trajectory, RecordedChecker]:
+        prepared, sensitivity = self.prepared, self.sensitivity
+        assert sensitivity.table is not None
+        assert sensitivity.harm is not None
+        bench = prepared.bench(prepared.search)
+        checker = RecordedChecker(RoundingChecker(bench, self.rounder), self.run.journal)
+        predictions = Predictions(
+            delta_loss=sensitivity.table, harm=sensitivity.harm, has_labels=prepared.has_labels
+        )
+        settings, free = prepared.settings.search, prepared.free()
+        return walk_frontier(start, free, predictions, checker, settings, watch), checker
+
+    def _semilayers(self, start: BitPlan, watch: Watch) -> tuple[Trajectory, RecordedChecker]:
+        prepared, journal = self.prepared, self.run.journal
+        told = Limited(self.progress, self.clock)
+        kl = partial(self.sensitivity.kl, progress=told, journal=journal)
+        settings, bench = prepared.settings, prepared.bench(prepared.search)
+        evaluator = RecordedEvaluator(ModelEvaluator(bench, kl, settings.seed), journal)
+        table, free = self.sensitivity.table, prepared.free()
+        return search(start, free, table, evaluator, settings.search, watch), evaluator
+
+    def _out_of_time(self) -> bool:
+        if self.run.journal.recalling or not self.clock.ended:
             return False
-        run.journal.close()  # the full search does not ask for what follows
+        self.run.journal.close()  # the full search does not ask for what follows
         return True
 
-    watch = Watch(progress, out_of_time, partial(_keep_best, prepared, run, ranges))
-    trajectory = search(
-        start, prepared.free(), sensitivity.table, evaluator, settings.search, watch
-    )
-    _check_found(trajectory, settings)
-    before = evaluator.check(start.all_float()).right
-    chosen = Chooser(prepared, ranges, evaluator, run.journal).choose(trajectory, progress)
-    return Found(trajectory, chosen.point, Paired.of(before, chosen.right), ranges)
+    def _keep_best(self, ranges: Ranges | None, best: Point) -> None:
+        """Write the best so far into the run's folder."""
+        prepared, run = self.prepared, self.run
+        model, plan = run.file("best.onnx"), run.file("best.plan.json")
+        if model is None or plan is None or run.journal.recalling:
+            return
+        if best.plan.saved_parameters == 0 or not best.score.in_full:
+            return
+        with whole_file(plan) as scratch:
+            document = plan_file(prepared, best.plan, ranges)
+            scratch.write_text(document.to_json(), encoding="utf-8")
+            bench, profile = prepared.bench(prepared.search), prepared.settings.profile
+            write_best(bench, self.rounder(best.plan), model, profile, ranges)
 
 
 def check_profile(prepared: Prepared) -> None:
@@ -178,7 +237,8 @@ def check_profile(prepared: Prepared) -> None:
         for place, bits in enumerate(found):
             plan = plan.with_bits(name, channels[place :: len(found)], bits)
     ranges: Ranges | None = {} if settings.profile.quantizes_activations else None
-    emit(prepared.classifier, plan, settings.grids, settings.profile, ranges)
+    codes = rounded(prepared.classifier.layers, plan, Nearest(settings.grids))
+    emit(prepared.classifier, codes, settings.profile, ranges)
 
 
 def pass_seconds(prepared: Prepared, run: RunFolder) -> float:
@@ -209,35 +269,31 @@ def plan_file(prepared: Prepared, plan: BitPlan, ranges: Ranges | None) -> PlanF
         scheme=settings.grids,
         bits=plan.bits,
         activations=ranges,
+        rounding=_rounding_record(prepared),
         tool=f"onnxsemi {__about__.VERSION}",
     )
 
 
-def _check_found(trajectory: Trajectory, settings: Settings) -> None:
+def _rounding_record(prepared: Prepared) -> RoundingRecord | None:
+    """How the weights are rounded and on which images, to do it again."""
+    settings = prepared.settings
+    if settings.rounds is None:
+        return None
+    digests = tuple(digest.hex()[:DIGEST] for digest in prepared.rounding.digests())
+    return RoundingRecord(settings.rounds, settings.seed, digests)
+
+
+def _check_found(trajectory: Trajectory, settings: Settings, holding: float) -> None:
     allowed = settings.search.max_drop
-    chosen, baseline = trajectory.choose(allowed), trajectory.baseline
+    chosen, baseline = trajectory.choose(holding), trajectory.baseline
     if chosen.plan.saved_parameters == 0 and trajectory.out_of_time:
         raise BudgetError(
             f"the time budget ended after {len(trajectory.trials)} trials, before anything could "
             "be compressed: go on with --resume, or give more time"
         )
-    if not trajectory.holding(allowed):
+    if not trajectory.holding(holding):
         raise AccuracyError(
             f"nothing could be compressed with a drop of at most {allowed:g} points on "
             f"{baseline.total} search images ({len(trajectory.trials)} trials): allow more with "
             "--max-drop, give more images, or begin with wider --bits"
         )
-
-
-def _keep_best(prepared: Prepared, run: RunFolder, ranges: Ranges | None, best: Point) -> None:
-    """Write the best so far into the run's folder."""
-    model, plan = run.file("best.onnx"), run.file("best.plan.json")
-    if model is None or plan is None or run.journal.recalling:
-        return
-    if best.plan.saved_parameters == 0 or not best.score.in_full:
-        return
-    with whole_file(plan) as scratch:
-        document = plan_file(prepared, best.plan, ranges)
-        scratch.write_text(document.to_json(), encoding="utf-8")
-        bench, profile = prepared.bench(prepared.search), prepared.settings.profile
-        write_best(bench, best.plan, model, profile, ranges)

@@ -14,6 +14,7 @@ from onnxsemi.memory import default_memory, resident
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.read import read_model
 from onnxsemi.plan import BitPlan
+from onnxsemi.quantizer.rounded import Nearest
 from onnxsemi.settings import Settings
 
 
@@ -26,6 +27,7 @@ class Prepared:
         search: Images for KL and accuracy during the search, labelled.
         delta_loss: Those of them that Δloss is measured on.
         calibration: Those of them that activations are calibrated on.
+        rounding: Those of them that weights are rounded on; their labels are not used.
         report: Images that the search never sees, labelled.
         has_labels: Whether the labels came with the data, or are the float model's answers.
         settings: What the user set.
@@ -36,6 +38,7 @@ class Prepared:
     search: ImageSet
     delta_loss: ImageSet
     calibration: ImageSet
+    rounding: ImageSet
     report: ImageSet
     has_labels: bool
     settings: Settings
@@ -43,9 +46,8 @@ class Prepared:
 
     def bench(self, images: ImageSet) -> Bench:
         """The model on some of the images."""
-        settings = self.settings
-        threads = settings.worker_threads
-        return Bench(self.classifier, images, settings.grids, threads, self.memory)
+        rounding, threads = Nearest(self.settings.grids), self.settings.worker_threads
+        return Bench(self.classifier, images, rounding, threads, self.memory)
 
     def start(self) -> BitPlan:
         """The plan to start from: float32 but for pinned layers; the last matching pin wins."""
@@ -83,7 +85,8 @@ def prepare(
     searched = load_images(data, image.name, image.shape, settings.data)
     has_labels = searched.labels is not None
     memory = _memory(settings)
-    bench = Bench(classifier, searched, settings.grids, settings.worker_threads, memory)
+    rounding = Nearest(settings.grids)
+    bench = Bench(classifier, searched, rounding, settings.worker_threads, memory)
     searched = labelled(bench).images
     if report_data is None:
         searched, report = split(searched, settings.report_fraction, settings.seed)
@@ -101,7 +104,15 @@ def prepare(
     delta_loss = drawn(searched, settings.delta_loss_images, settings.seed)
     calibration = drawn(searched, settings.calibration_samples, settings.seed)
     return Prepared(
-        classifier, searched, delta_loss, calibration, report, has_labels, settings, memory
+        classifier=classifier,
+        search=searched,
+        delta_loss=delta_loss,
+        calibration=calibration,
+        rounding=drawn(searched, settings.rounding_samples, settings.seed),
+        report=report,
+        has_labels=has_labels,
+        settings=settings,
+        memory=memory,
     )
 
 

@@ -16,11 +16,12 @@ from onnxsemi.settings import RunOptions
 
 # groups of settings, what the fingerprints of the images cover, and what changes no result
 _LEFT_OUT = {
-    *("search", "model", "data", "pins", "run"),
+    *("search", "model", "data", "pins", "run", "rounding"),
     *("search_samples", "report_fraction", "delta_loss_samples", "calibration_samples"),
+    *("rounding_samples",),
     *("threads", "max_memory"),
 }
-_ENGINES = ("onnxsemi", "onnx", "onnxruntime", "numpy")
+_ENGINES = ("onnxsemi", "onnx", "onnxruntime", "numpy", "scipy")
 
 
 def check_folder(options: RunOptions, *outputs: Path) -> None:
@@ -94,6 +95,9 @@ def identity(prepared: Prepared) -> Identity:
     """Everything that decides what a run gives: model, images, settings, versions."""
     settings = prepared.settings
     chosen = _values(settings) | _values(settings.search) | _values(settings.model)
+    if settings.rounds is not None:
+        how = _values(settings.rounds)
+        chosen |= {"--rounding": how.pop("--method"), **how}
     parts: dict[str, Any] = {
         "model": prepared.classifier.fingerprint,
         "search data": prepared.search.fingerprint(),
@@ -101,6 +105,7 @@ def identity(prepared: Prepared) -> Identity:
         "labels": "given" if prepared.has_labels else "the float model's own answers",
         "--delta-loss-samples": len(prepared.delta_loss),
         "--calibration-samples": len(prepared.calibration),
+        "--rounding-samples": len(prepared.rounding),
         "--scheme": settings.grids.value,
         "--pin": [f"{pin.pattern}={pin.bits}" for pin in settings.pins],
     }

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,10 +16,13 @@ from onnxsemi.measure.fast import FastMeasurement, FastTables
 from onnxsemi.measure.seam import DeltaLossTable
 from onnxsemi.pipeline.prepare import Prepared
 from onnxsemi.progress import Progress, Silent
+from onnxsemi.quantizer.rounded import Rounding
 from onnxsemi.results import SensitivitySummary
 from onnxsemi.run.folder import RunFolder
 from onnxsemi.run.journal import Journal, Reply
+from onnxsemi.search.frontier import monotone
 from onnxsemi.search.semilayers import Split
+from onnxsemi.search.settings import SearchMethod
 from onnxsemi.settings import Method
 
 _SAVE_SECONDS = 20.0  # how much of the backward passes may be lost when a run is killed
@@ -31,10 +34,12 @@ class Sensitivity:
 
     Attributes:
         table: Δloss of every free channel at every bitwidth; None if layers are not split.
+        harm: KL of every free channel quantized alone, likewise, never falling with fewer bits.
         summary: How it was measured.
     """
 
     table: DeltaLossTable | None
+    harm: DeltaLossTable | None
     summary: SensitivitySummary
     _fast: FastTables | None
     _bench: Bench
@@ -58,15 +63,22 @@ class Sensitivity:
         return fast and semilayer.bits not in self.summary.exact_kl
 
 
-def measure_sensitivity(prepared: Prepared, run: RunFolder, progress: Progress) -> Sensitivity:
+def measure_sensitivity(
+    prepared: Prepared, rounding: Rounding, run: RunFolder, progress: Progress
+) -> Sensitivity:
     """Measure what the settings ask for.
+
+    The frontier tests every plan on all images, and takes what is measured only as a proposal: no
+    bitwidth is measured exactly because the fast way agrees little.
 
     Args:
         prepared: Model and images.
+        rounding: What a channel becomes at a bitwidth.
         run: Recalls and keeps what is measured.
         progress: Told where the work is.
     """
-    stage, settings = _Stage(prepared, run, progress), prepared.settings
+    stage, settings = _Stage(prepared, rounding, run, progress), prepared.settings
+    frontier = settings.search.method is SearchMethod.FRONTIER
     split = settings.search.split is not Split.NONE
     exact_nats = stage.bits if settings.delta_loss is Method.EXACT else ()
     exact_kl_bits = stage.bits if settings.kl is Method.EXACT else ()
@@ -75,11 +87,13 @@ def measure_sensitivity(prepared: Prepared, run: RunFolder, progress: Progress) 
     if not exact_kl_bits or (split and not exact_nats):
         fast = stage.fast()
         agreement = stage.agreement(list(fast.moments))
-        least = settings.min_agreement
+        least = 0.0 if frontier else settings.min_agreement
         exact_nats = exact_nats or tuple(a.bits for a in agreement if a.same_sign < least)
         exact_kl_bits = exact_kl_bits or tuple(a.bits for a in agreement if a.kl_rank < least)
+    table, harm = stage.tables(fast, exact_nats) if split else (None, None)
     return Sensitivity(
-        table=stage.table(fast, exact_nats) if split else None,
+        table=table,
+        harm=harm,
         summary=SensitivitySummary(
             samples=len(stage.bench.images),
             agreement=agreement,
@@ -95,8 +109,10 @@ def measure_sensitivity(prepared: Prepared, run: RunFolder, progress: Progress) 
 class _Stage:
     """The measurements, each recalled from the run where it can be."""
 
-    def __init__(self, prepared: Prepared, run: RunFolder, progress: Progress) -> None:
-        self.bench = prepared.bench(prepared.delta_loss)
+    def __init__(
+        self, prepared: Prepared, rounding: Rounding, run: RunFolder, progress: Progress
+    ) -> None:
+        self.bench = replace(prepared.bench(prepared.delta_loss), rounding=rounding)
         self.bits = prepared.settings.search.bits
         self._free = prepared.free()
         self._seed = prepared.settings.seed
@@ -132,21 +148,32 @@ class _Stage:
             self.bench, layers, self.bits, self._seed, self._progress, self._run.journal
         )
 
-    def table(self, fast: FastTables | None, exact: tuple[int, ...]) -> DeltaLossTable:
-        """Δloss of every free channel: fast but for the given bitwidths and missing layers."""
+    def tables(
+        self, fast: FastTables | None, exact: tuple[int, ...]
+    ) -> tuple[DeltaLossTable, DeltaLossTable]:
+        """Δloss and KL of every free channel: fast but for given bitwidths and missing layers."""
         nats = dict(fast.delta_loss().nats) if fast else {}
+        harm = dict(fast.harm().nats) if fast else {}
         missing = [layer for layer in self._free if layer not in nats]
-        nats |= self._exact(missing, self.bits).nats if missing else {}
+        if missing:
+            measured, divergence = self._exact(missing, self.bits)
+            nats.update(measured.nats)
+            harm.update(divergence.nats)
         rest = [layer for layer in self._free if layer not in missing]
         if exact and rest:
-            measured = self._exact(rest, exact)
+            measured, divergence = self._exact(rest, exact)
             columns = [self.bits.index(b) for b in exact]
-            for layer in rest:
-                values = nats[layer].copy()
-                values[:, columns] = measured.nats[layer]
-                nats[layer] = values
-        return DeltaLossTable(self.bits, nats, len(self.bench.images))
+            for known, found in ((nats, measured), (harm, divergence)):
+                for layer in rest:
+                    values = known[layer].copy()
+                    values[:, columns] = found.nats[layer]
+                    known[layer] = values
+        count = len(self.bench.images)
+        rising = monotone({layer: harm[layer] for layer in self._free})
+        return DeltaLossTable(self.bits, nats, count), DeltaLossTable(self.bits, rising, count)
 
-    def _exact(self, layers: list[str], bits: tuple[int, ...]) -> DeltaLossTable:
+    def _exact(
+        self, layers: list[str], bits: tuple[int, ...]
+    ) -> tuple[DeltaLossTable, DeltaLossTable]:
         journal, progress = self._run.journal, self._progress
         return exact_delta_loss(self.bench, layers, bits, progress, journal)

@@ -16,7 +16,7 @@ from onnxsemi.emit.profile import Profile
 from onnxsemi.errors import OutputError
 from onnxsemi.measure.bench import Bench
 from onnxsemi.model.load import model_files
-from onnxsemi.plan import BitPlan
+from onnxsemi.quantizer.rounded import RoundedPlan
 from onnxsemi.verify import verify
 
 
@@ -51,13 +51,13 @@ def _same_file(one: Path, other: Path) -> bool:
 
 
 def write_verified(
-    bench: Bench, plan: BitPlan, output: Path, profile: Profile, ranges: Ranges | None = None
+    bench: Bench, rounded: RoundedPlan, output: Path, profile: Profile, ranges: Ranges | None = None
 ) -> Float32Array:
     """Write the compressed model; it appears only once it is verified.
 
     Args:
-        bench: The float model, the quantizer's scheme, and the images to measure the file on.
-        plan: Bits of every target channel.
+        bench: The float model, and the images to measure the file on.
+        rounded: Codes of every target channel.
         output: Where to write.
         profile: Form of the file.
         ranges: Ranges of the activations, to quantize those too.
@@ -69,27 +69,27 @@ def write_verified(
         VerificationError: If the file is not what was measured.
         OutputError: If it cannot be written.
     """
-    with _verified(bench, plan, output, profile, ranges) as scratch:
+    with _verified(bench, rounded, output, profile, ranges) as scratch:
         return bench.forward(onnx.load_model(scratch), integers=ranges is not None)
 
 
 def write_best(
-    bench: Bench, plan: BitPlan, output: Path, profile: Profile, ranges: Ranges | None = None
+    bench: Bench, rounded: RoundedPlan, output: Path, profile: Profile, ranges: Ranges | None = None
 ) -> None:
     """Write the compressed model, verified, without measuring it on all images."""
-    with _verified(bench, plan, output, profile, ranges):
+    with _verified(bench, rounded, output, profile, ranges):
         pass
 
 
 @contextmanager
 def _verified(
-    bench: Bench, plan: BitPlan, output: Path, profile: Profile, ranges: Ranges | None
+    bench: Bench, rounded: RoundedPlan, output: Path, profile: Profile, ranges: Ranges | None
 ) -> Iterator[Path]:
-    model = emit(bench.classifier, plan, bench.scheme, profile, ranges)
+    model = emit(bench.classifier, rounded, profile, ranges)
     emitted = model.SerializeToString(deterministic=True)
     del model
     with whole_file(output) as scratch:
         scratch.write_bytes(emitted)
         del emitted  # verifying reads the file, and takes memory of its own
-        verify(scratch, bench, plan, ranges)
+        verify(scratch, bench, rounded, ranges)
         yield scratch

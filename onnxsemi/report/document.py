@@ -19,6 +19,7 @@ from onnxsemi.results import (
     SensitivitySummary,
     Sizes,
 )
+from onnxsemi.search.ranking import Ranked
 from onnxsemi.search.trajectory import Point, Trial
 
 SCHEMA = 1
@@ -196,20 +197,27 @@ def _point(point: Point) -> Document:
 
 
 def _trial(trial: Trial) -> Document:
-    semilayer = trial.ranked.semilayer
     return {
         "number": trial.number,
         "phase": trial.phase,
-        "layer": semilayer.layer,
-        "sign": semilayer.sign,
-        "channels": channel_ranges(semilayer.channels),
-        "bits": semilayer.bits,
-        "kl_nats": trial.ranked.kl,
-        "sensitivity": trial.ranked.sensitivity,
+        **({} if trial.ranked is None else _ranked(trial.ranked)),
+        **({} if trial.compression is None else {"compression": trial.compression}),
         "bar": trial.bar,
         "decision": trial.decision,
         "reason": trial.reason,
         **_score(trial.score),
+    }
+
+
+def _ranked(ranked: Ranked) -> Document:
+    semilayer = ranked.semilayer
+    return {
+        "layer": semilayer.layer,
+        "sign": semilayer.sign,
+        "channels": channel_ranges(semilayer.channels),
+        "bits": semilayer.bits,
+        "kl_nats": ranked.kl,
+        "sensitivity": ranked.sensitivity,
     }
 
 

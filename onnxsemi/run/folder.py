@@ -2,6 +2,7 @@
 
 run.json        what the run is made of: model, data, settings, versions
 journal.jsonl   every measurement
+rounding.npz    codes and scales of every channel at every bitwidth
 moments.npz     sums of the backward passes so far
 best.onnx, best.plan.json   the best found so far, verified
 finished.json   written last: what the run gave
@@ -21,7 +22,7 @@ from onnxsemi.run.journal import Journal
 
 SCHEMA = 1
 _HEAD, _END = "run.json", "finished.json"
-_FOUND = ("journal.jsonl", "moments.npz", "best.onnx", "best.plan.json")
+_FOUND = ("journal.jsonl", "rounding.npz", "moments.npz", "best.onnx", "best.plan.json")
 Identity = Mapping[str, Any]
 """Name of a part (``model``, ``--bits``, ``numpy``) -> its fingerprint or value, as JSON has it."""
 

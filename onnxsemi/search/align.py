@@ -13,10 +13,12 @@ from onnxsemi.arrays import Float64Array, Int64Array
 from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.layers import TargetLayer
 from onnxsemi.plan import BitPlan
-from onnxsemi.quantizer.affine import Scheme, quantize
+from onnxsemi.quantizer.rounded import Rounding
 
 
-def aligned(plan: BitPlan, layers: Iterable[TargetLayer], scheme: Scheme, multiple: int) -> BitPlan:
+def aligned(
+    plan: BitPlan, layers: Iterable[TargetLayer], rounding: Rounding, multiple: int
+) -> BitPlan:
     """The plan with a multiple of so many channels at each bitwidth of a layer, but for the widest.
 
     From the narrowest bitwidth on, what is over a multiple is raised to the next one that the layer
@@ -25,7 +27,7 @@ def aligned(plan: BitPlan, layers: Iterable[TargetLayer], scheme: Scheme, multip
     Args:
         plan: Bits of every target channel.
         layers: The target layers.
-        scheme: The quantizer's scheme.
+        rounding: Gives the codes of quantized channels.
         multiple: Channels of a block; 1 changes nothing.
     """
     for layer in layers:
@@ -35,7 +37,7 @@ def aligned(plan: BitPlan, layers: Iterable[TargetLayer], scheme: Scheme, multip
             channels = np.flatnonzero(bits_of == bits)
             over = len(channels) % multiple
             if over:
-                worst = np.argsort(-_squared_error(layer, channels, bits, scheme), kind="stable")
+                worst = np.argsort(-_squared_error(layer, channels, bits, rounding), kind="stable")
                 bits_of[channels[worst[:over]]] = wider
         for bits in ladder:
             plan = plan.with_bits(layer.name, np.flatnonzero(bits_of == bits).tolist(), bits)
@@ -43,11 +45,11 @@ def aligned(plan: BitPlan, layers: Iterable[TargetLayer], scheme: Scheme, multip
 
 
 def _squared_error(
-    layer: TargetLayer, channels: Int64Array, bits: int, scheme: Scheme
+    layer: TargetLayer, channels: Int64Array, bits: int, rounding: Rounding
 ) -> Float64Array:
     """float64[C]: sum of squared changes of the weights of each channel."""
     if bits == FLOAT_BITS:
         return np.zeros(len(channels))
-    weight = layer.weight[channels]
-    change = quantize(weight, bits, scheme).dequantize().astype(np.float64) - weight
+    quantized = rounding.at(layer, bits).take(channels).dequantize()
+    change = quantized.astype(np.float64) - layer.weight[channels]
     return np.asarray((change**2).reshape(len(channels), -1).sum(axis=1))

@@ -1,4 +1,4 @@
-"""The whole search: split, rank, both phases, trajectory (paper, section 3)."""
+"""The paper's search: split, rank, both phases, trajectory (section 3)."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -6,9 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxsemi.bitwidth import DEFAULT_LADDER, ladder
-from onnxsemi.choices import choice
-from onnxsemi.errors import BudgetError, SettingsError
+from onnxsemi.errors import BudgetError
 from onnxsemi.layers import Semilayer
 from onnxsemi.measure.seam import DeltaLossTable, Evaluator
 from onnxsemi.plan import BitPlan
@@ -20,34 +18,11 @@ from onnxsemi.search.phases import (
     postponing,
     unsettled,
 )
-from onnxsemi.search.ranking import Order, Ranked, rank
+from onnxsemi.search.ranking import Ranked, rank
 from onnxsemi.search.semilayers import Split, by_sign, whole_layers
+from onnxsemi.search.settings import SearchSettings
 from onnxsemi.search.trajectory import OUT_OF_TIME, Phase, Point, Trajectory
 from onnxsemi.search.watch import Watch
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchSettings:
-    """How the search goes.
-
-    Attributes:
-        bits: The ladder, widest first.
-        order: Descending or ascending sensitivity.
-        split: By the sign of Δloss, or not at all.
-        max_drop: Percentage points of top-1 accuracy on the search images that the choice may lose.
-    """
-
-    bits: tuple[int, ...] = DEFAULT_LADDER
-    order: Order = Order.DESCENDING
-    split: Split = Split.SIGN
-    max_drop: float = 0.0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "bits", ladder(self.bits))
-        object.__setattr__(self, "order", choice(Order, self.order))
-        object.__setattr__(self, "split", choice(Split, self.split))
-        if not 0 <= self.max_drop <= 100:
-            raise SettingsError(f"--max-drop: {self.max_drop} is outside 0 to 100 points")
 
 
 def search(

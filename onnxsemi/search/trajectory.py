@@ -20,6 +20,12 @@ class Phase(StrEnum):
     """A semilayer is kept only if accuracy does not fall."""
     POSTPONING = "postponing"
     """What is still float32 is quantized step by step, without a test."""
+    BISECTION = "bisection"
+    """Plans of the frontier, halved between one that holds and one that does not."""
+    RETREAT = "retreat"
+    """Plans of the frontier, one after the other back to the first that holds."""
+    DESCENT = "descent"
+    """Semilayers lowered from the best plan of the frontier, each tested."""
 
 
 class Decision(StrEnum):
@@ -33,6 +39,8 @@ class Decision(StrEnum):
     """Kept at first; taken back when the check on all images found too few right."""
     QUANTIZED = "quantized"
     """Postponing phase: quantized without a test."""
+    REJECTED = "rejected"
+    """Frontier: the answers on the search images speak against the plan."""
 
 
 @dataclass(frozen=True)
@@ -42,21 +50,24 @@ class Trial:
     Attributes:
         number: Counted from 1 over the whole search.
         phase: Part of the search.
-        ranked: The semilayer with its KL and sensitivity.
+        ranked: The semilayer with its KL and sensitivity; None for a plan of the frontier. In the
+            descent these are the predicted harm, added and for each bit saved.
         score: Measured with the semilayer quantized, on the images whose answer may change. Where
             the trial was broken off, ``correct`` is the most that it could have been.
         bar: Correct answers that were asked for; None where nothing was asked.
         decision: What became of it.
         reason: Why, in words.
+        compression: The paper's ratio of the plan that was tried; None where the semilayer says it.
     """
 
     number: int
     phase: Phase
-    ranked: Ranked
+    ranked: Ranked | None
     score: Score
     bar: int | None
     decision: Decision
     reason: str
+    compression: float | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +99,7 @@ class Trajectory:
         points: Every plan kept or passed through, in the order of the search. The postponing
             phase gives one branch for each bitwidth, all from the same start.
         trials: Every decision.
-        stop: Why the accuracy-increasing phase ended.
+        stop: Why the search, or its accuracy-increasing phase, ended.
     """
 
     baseline: Score
@@ -108,14 +119,12 @@ class Trajectory:
     def holding(self, max_drop: float) -> list[Point]:
         """Points that hold the accuracy and save something, most compressed first; a plan once."""
         plans: dict[tuple[object, ...], Point] = {}
+        allowed = _allowed(self.baseline, max_drop)
         for point in self.points:
-            if point.plan.saved_parameters and self.holds(point.score.correct, max_drop):
+            holds = self.baseline.correct - point.score.correct <= allowed
+            if point.plan.saved_parameters and holds:
                 plans.setdefault(tuple(point.plan.bits.items()), point)
         return sorted(plans.values(), key=lambda p: (-p.plan.compression, -p.score.correct))
-
-    def holds(self, correct: int, max_drop: float) -> bool:
-        """Whether so many right answers are at most ``max_drop`` points below float32."""
-        return self.baseline.correct - correct <= _allowed(self.baseline, max_drop)
 
 
 def best_point(points: Sequence[Point], baseline: Score, max_drop: float) -> Point:

@@ -7,14 +7,15 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxsemi.arrays import Float32Array, Int64Array
-from onnxsemi.bitwidth import FLOAT_BITS
+from onnxsemi.bitwidth import FLOAT_BITS, MAX_BITS
 from onnxsemi.emit.builder import Builder
 from onnxsemi.emit.orders import Orders
 from onnxsemi.emit.storage import Storage
 from onnxsemi.emit.tail import Integers, Tail
 from onnxsemi.model.layout import Layout
 from onnxsemi.model.targets import Site
-from onnxsemi.quantizer.affine import QuantizedChannels, Scheme, quantize
+from onnxsemi.quantizer.affine import QuantizedChannels
+from onnxsemi.quantizer.rounded import RoundedLayer
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,9 +23,9 @@ class Group:
     """Channels of one layer that have one bitwidth.
 
     Attributes:
-        bits: 2 to 8, or 32.
+        bits: 1 to 8, or 32.
         channels: int64[C], ascending.
-        weight: float32[C, ...], the float model's.
+        weight: float32[C, ...], what the codes stand for, or the float model's.
         quantized: Codes and scales; None for 32 bits.
     """
 
@@ -60,12 +61,12 @@ class Parts:
 
     def weight(self, label: str, group: Group) -> gs.Tensor:
         """float32[C, ...] of one group, computed from what is stored."""
-        own = f"{label}_{group.bits}"
-        if group.quantized is None:
+        own, quantized = f"{label}_{group.bits}", group.quantized
+        if quantized is None:
             return self.build.stored(own, group.weight)
-        zero = None if self.signed else group.quantized.zero_point
-        scale, rank = group.quantized.scale, group.weight.ndim
-        integers = Integers(self.codes(label, group), 0, rank, group.bits, scale, zero)
+        bits = MAX_BITS if quantized.doubled else group.bits
+        scale, zero = quantized.scale, None if self.signed else quantized.zero_point
+        integers = Integers(self.codes(label, group), 0, group.weight.ndim, bits, scale, zero)
         return self.tail(self.build, self.storage, own, integers)
 
 
@@ -73,15 +74,13 @@ Arrange = Callable[[Parts, str, Site, Sequence[Group], Sequence[gs.Node]], None]
 """Rewires the nodes that use a layer's weight; the text names the layer, short and unique."""
 
 
-def groups_of(site: Site, bits: Sequence[int], scheme: Scheme) -> list[Group]:
+def groups_of(rounded: RoundedLayer) -> list[Group]:
     """A layer's channels by bitwidth, widest first."""
-    bits_of, weight = np.array(bits), site.layer.weight
-    groups = []
-    for value in sorted(set(bits), reverse=True):
+    bits_of, groups = np.array(rounded.bits), []
+    for value in sorted(set(rounded.bits), reverse=True):
         channels = np.flatnonzero(bits_of == value)
-        chosen = weight[channels]
-        quantized = None if value == FLOAT_BITS else quantize(chosen, value, scheme)
-        groups.append(Group(value, channels, chosen, quantized))
+        quantized = None if value == FLOAT_BITS else rounded.quantized[value]
+        groups.append(Group(value, channels, rounded.weight[channels], quantized))
     return groups
 
 

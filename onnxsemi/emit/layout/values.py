@@ -12,11 +12,10 @@ from onnxsemi.model.targets import Site
 def values(
     parts: Parts, label: str, site: Site, groups: Sequence[Group], nodes: Sequence[gs.Node]
 ) -> None:
-    """Give the nodes an initializer of fake-quantized weights."""
+    """Give the nodes an initializer of quantized weights."""
     weight = np.empty_like(site.layer.weight)
     for group in groups:
-        exact = group.weight if group.quantized is None else group.quantized.dequantize()
-        weight[group.channels] = exact
+        weight[group.channels] = group.weight
     stored = parts.build.stored(label, site.layout.to_stored(weight))
     for node in nodes:
         node.inputs[1] = stored

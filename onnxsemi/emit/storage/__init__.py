@@ -11,7 +11,10 @@ from onnxsemi.quantizer.affine import QuantizedChannels
 
 
 class Storage(Protocol):
-    """Puts codes into a graph. Signed codes are centred on zero and need no zero points."""
+    """Puts codes into a graph, in the units of their zero points: doubled on a doubled grid.
+
+    Signed codes are centred on zero and need no zero points.
+    """
 
     def __init__(self, build: Builder, *, signed: bool) -> None:
         """Store into a graph."""
@@ -31,15 +34,15 @@ class Storage(Protocol):
         """Add what all codes share; called once, after the last codes."""
 
     @staticmethod
-    def opset(bits: int) -> int:
-        """The lowest opset that serves for a bitwidth."""
+    def opset(quantized: QuantizedChannels) -> int:
+        """The lowest opset that serves for such codes."""
 
 
 def byte_codes(quantized: QuantizedChannels, *, signed: bool) -> NDArray[Any]:
     """One code a byte: uint8[C, ...], or int8[C, ...] centred on zero."""
     if not signed:
-        return quantized.codes
-    centred: NDArray[np.int8] = (
-        quantized.codes.astype(np.int16) - 2 ** (quantized.bits - 1)
-    ).astype(np.int8)
+        return quantized.units
+    centred: NDArray[np.int8] = (quantized.units.astype(np.int16) - quantized.centre).astype(
+        np.int8
+    )
     return centred

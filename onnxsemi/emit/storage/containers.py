@@ -33,7 +33,7 @@ class Containers:
         """Nothing is shared."""
 
     @staticmethod
-    def opset(bits: int) -> int:
-        """The same for every bitwidth."""
-        del bits
+    def opset(quantized: QuantizedChannels) -> int:
+        """The same for all."""
+        del quantized
         return OPSET

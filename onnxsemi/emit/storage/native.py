@@ -1,6 +1,6 @@
 """ONNX's own types of 2 and 4 bits where a bitwidth has one, bit planes for the others.
 
-INT4 and UINT4 need opset 21, INT2 and UINT2 opset 25.
+INT4 and UINT4 need opset 21, INT2 and UINT2 opset 25. Doubled codes have no type of their width.
 """
 
 from typing import Any
@@ -21,6 +21,11 @@ RUNTIMES = {4: "1.19", 2: "1.24"}  # the lowest ONNX Runtime that dequantizes th
 _TYPES = {2: ("UINT2", "INT2"), 4: ("UINT4", "INT4")}
 
 
+def has_type(quantized: QuantizedChannels) -> bool:
+    """Whether ONNX has a type for such codes that is narrower than a byte."""
+    return quantized.bits in OPSETS and not quantized.doubled
+
+
 class NativeTypes:
     """Codes as initializers of the narrowest type that ONNX has."""
 
@@ -31,8 +36,8 @@ class NativeTypes:
         self._planes = BitPlanes(build, signed=signed)
 
     def codes(self, label: str, quantized: QuantizedChannels) -> gs.Tensor:
-        """Codes [C, ...]: an initializer of their own for 2, 4 and 8 bits."""
-        if quantized.bits not in OPSETS:
+        """Codes [C, ...]: an initializer of their own where there is a type."""
+        if not has_type(quantized):
             return self._planes.codes(label, quantized)
         values = byte_codes(quantized, signed=self._signed)
         return self._build.packed(label, _typed(values, quantized.bits, signed=self._signed))
@@ -48,9 +53,9 @@ class NativeTypes:
         self._planes.finish()
 
     @staticmethod
-    def opset(bits: int) -> int:
+    def opset(quantized: QuantizedChannels) -> int:
         """21 for 4 bits, 25 for 2."""
-        return OPSETS.get(bits) or BitPlanes.opset(bits)
+        return OPSETS[quantized.bits] if has_type(quantized) else BitPlanes.opset(quantized)
 
 
 def _typed(values: np.ndarray, bits: int, *, signed: bool) -> onnx.TensorProto:

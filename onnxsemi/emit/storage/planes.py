@@ -2,10 +2,12 @@
 
     planes -> Split -> BitwiseAnd -> BitShift RIGHT -> Reshape
            -> BitShift LEFT -> BitwiseOr -> Reshape
+           (-> BitShift LEFT, if the grids are doubled)
            (-> Cast -> Sub -> Cast, if codes are signed) -> Split -> Reshape for each semilayer
 
 All codes of a bitwidth, of all layers, lie in one initializer and are unpacked together: the
-operators are in the file once a bitwidth, not once a semilayer.
+operators are in the file once a bitwidth, not once a semilayer. Those of doubled grids lie in one
+of their own.
 
 Some runtimes compute shifts as float multiplications and divisions (measured: OpenVINO 2026.4 runs
 89 >> 4 as round(89 / 16) where it does not fold it). So a field is masked *before* it is shifted
@@ -34,7 +36,7 @@ OPSET = 18  # BitwiseAnd, BitwiseOr
 class _Waiting:
     """Codes that are to be stored, and the tensor that they will be."""
 
-    codes: UInt8Array
+    quantized: QuantizedChannels
     tensor: gs.Variable
 
 
@@ -46,14 +48,15 @@ class BitPlanes:
         self._build = build
         self._signed = signed
         self._bytes = Containers(build, signed=signed)
-        self._waiting: dict[int, list[_Waiting]] = {}
+        self._waiting: dict[tuple[int, bool], list[_Waiting]] = {}
 
     def codes(self, label: str, quantized: QuantizedChannels) -> gs.Tensor:
         """Codes [C, ...]; what gives them is added when all are known."""
         if quantized.bits == MAX_BITS:
             return self._bytes.codes(label, quantized)
         tensor = self._build.variable(np.int8 if self._signed else np.uint8)
-        self._waiting.setdefault(quantized.bits, []).append(_Waiting(quantized.codes, tensor))
+        kind = (quantized.bits, quantized.doubled)
+        self._waiting.setdefault(kind, []).append(_Waiting(quantized, tensor))
         return tensor
 
     def zero_points(self, label: str, values: NDArray[Any], bits: int) -> gs.Tensor:
@@ -62,23 +65,23 @@ class BitPlanes:
 
     def finish(self) -> None:
         """Store and unpack the codes of every bitwidth."""
-        for bits, waiting in sorted(self._waiting.items()):
-            self._unpack(bits, waiting)
+        for _, waiting in sorted(self._waiting.items()):
+            self._unpack(waiting)
 
     @staticmethod
-    def opset(bits: int) -> int:
+    def opset(quantized: QuantizedChannels) -> int:
         """8 bits need no unpacking."""
-        return BYTE_OPSET if bits == MAX_BITS else OPSET
+        return BYTE_OPSET if quantized.bits == MAX_BITS else OPSET
 
-    def _unpack(self, bits: int, waiting: list[_Waiting]) -> None:
-        build = self._build
-        every = np.concatenate([item.codes.ravel() for item in waiting])
-        flat = _flat_codes(build, bits, every)
+    def _unpack(self, waiting: list[_Waiting]) -> None:
+        build, kind = self._build, waiting[0].quantized
+        every = np.concatenate([item.quantized.codes.ravel() for item in waiting])
+        flat = _flat_codes(build, kind, every)
         if self._signed:
             wide = build.cast(flat, np.int32)
-            half = build.shared(np.array([2 ** (bits - 1)], np.int32))
-            flat = build.cast(build.node("Sub", wide, half, dtype=np.int32), np.int8)
-        counts = [item.codes.size for item in waiting]
+            centre = build.shared(np.array([kind.centre], np.int32))
+            flat = build.cast(build.node("Sub", wide, centre, dtype=np.int32), np.int8)
+        counts = [item.quantized.codes.size for item in waiting]
         padding = padded_count(every.size) - every.size
         pieces: list[gs.Tensor] = [flat]
         if len(counts) > 1 or padding:
@@ -86,13 +89,14 @@ class BitPlanes:
             outputs = len(counts) + bool(padding)
             pieces = [*build.nodes("Split", flat, sizes, dtype=flat.dtype, outputs=outputs, axis=0)]
         for item, piece in zip(waiting, pieces, strict=False):
-            shape = build.integers(-1, *item.codes.shape[1:])
+            shape = build.integers(-1, *item.quantized.codes.shape[1:])
             build.append("Reshape", [piece, shape], [item.tensor])
 
 
-def _flat_codes(build: Builder, bits: int, codes: UInt8Array) -> gs.Tensor:
-    """uint8[n], padded: one initializer, ``_<bits>``, and what unpacks it."""
-    packed, widths = build.stored(f"_{bits}", pack(codes, bits)), field_widths(bits)
+def _flat_codes(build: Builder, kind: QuantizedChannels, codes: UInt8Array) -> gs.Tensor:
+    """uint8[n], padded: one initializer, ``_<bits>`` or ``d_<bits>``, and what unpacks it."""
+    bits, widths = kind.bits, field_widths(kind.bits)
+    packed = build.stored(f"{'d' * kind.doubled}_{bits}", pack(codes, bits))
     planes: list[gs.Tensor] = [packed]
     if len(widths) > 1:
         sizes = build.integers(*plane_bytes(codes.size, bits))
@@ -104,6 +108,9 @@ def _flat_codes(build: Builder, bits: int, codes: UInt8Array) -> gs.Tensor:
         raised = build.node("BitShift", fields, distance, dtype=np.uint8, direction="LEFT")
         joined = build.node("BitwiseOr", joined, raised, dtype=np.uint8)
         below += width
+    if kind.doubled:
+        one = build.shared(np.array([1], np.uint8))
+        joined = build.node("BitShift", joined, one, dtype=np.uint8, direction="LEFT")
     return joined
 
 

@@ -1,0 +1,142 @@
+"""Moments of every layer's inputs in the float model, on calibration images without labels."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import onnx
+
+from onnxsemi.arrays import Float32Array
+from onnxsemi.measure.bench import Bench
+from onnxsemi.measure.columns import Patches, patches_of
+from onnxsemi.measure.shards import SHARD_IMAGES, Shard, padded, shards, workers
+from onnxsemi.model.expose import with_outputs
+from onnxsemi.model.rows import row_shapes
+from onnxsemi.model.targets import Site
+from onnxsemi.progress import Progress
+from onnxsemi.rounding.moments import MomentSums
+from onnxsemi.runtime import Session
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, eq=False)
+class Tapped:
+    """A layer whose inputs can be looked at.
+
+    Attributes:
+        site: The layer.
+        inputs: Name of the input of each of its nodes.
+        outputs: Name of the output of each.
+        patches: How each takes columns from its input.
+    """
+
+    site: Site
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    patches: tuple[Patches, ...]
+
+    @property
+    def name(self) -> str:
+        """The layer's name."""
+        return self.site.layer.name
+
+    def sums(self) -> MomentSums:
+        """Nothing summed yet, for its inputs alone."""
+        return MomentSums(self.patches[0].groups, self.patches[0].size)
+
+
+def tapped(bench: Bench) -> list[Tapped]:
+    """The layers whose inputs can be looked at, in graph order."""
+    shapes = row_shapes(bench.classifier, bench.images.batch(0, 1).shape[1:])
+    nodes = {node.name: node for node in bench.classifier.proto.graph.node}
+    found = []
+    for site in bench.classifier.sites:
+        users = [nodes[name] for name in site.nodes]
+        patches = [patches_of(node, site, shapes) for node in users]
+        known = tuple(p for p in patches if p is not None)
+        if len(known) == len(users):
+            inputs, outputs = (tuple(map(str, names)) for names in _ends(users))
+            found.append(Tapped(site, inputs, outputs, known))
+    return found
+
+
+def input_moments(
+    bench: Bench, layers: Sequence[Tapped], seed: int, progress: Progress
+) -> dict[str, MomentSums]:
+    """Sums of every layer's input columns.
+
+    Args:
+        bench: The float model and calibration images.
+        layers: Which layers.
+        seed: Of the positions that are drawn.
+        progress: Told of every image.
+    """
+    image = bench.classifier.ends.image
+    names = list(dict.fromkeys(n for layer in layers for n in layer.inputs if n != image.name))
+    session = Session(with_outputs(bench.classifier.proto, names).SerializeToString())
+    sums = {layer.name: layer.sums() for layer in layers}
+    progress.start("inputs of the layers", len(bench.images))
+
+    with workers(bench.threads) as pool:
+        for number, block in enumerate(blocks(bench)):
+            tensors = run_rows(bench, session, images_of(bench, block), pool)
+
+            def add(layer: Tapped, values: Mapping[str, Float32Array], number: int) -> None:
+                for name, patches in zip(layer.inputs, layer.patches, strict=True):
+                    where = patches.positions(seed, number)
+                    sums[layer.name].add(patches.columns(values[name], where))
+
+            list(pool.map(lambda layer, v=tensors, n=number: add(layer, v, n), layers))
+            progress.step("", len(block))
+    return sums
+
+
+def blocks(bench: Bench) -> list[Shard]:
+    """Blocks of images whose moments are summed together; they depend on no setting."""
+    return shards(len(bench.images), bench.classifier.ends.image.batch, SHARD_IMAGES)
+
+
+def images_of(bench: Bench, block: Shard) -> dict[str, Float32Array]:
+    """The image input of a block."""
+    return {bench.classifier.ends.image.name: bench.images.batch(block.start, block.stop)}
+
+
+def run_rows(
+    bench: Bench,
+    session: Session,
+    given: dict[str, Float32Array],
+    pool: ThreadPoolExecutor | None = None,
+) -> dict[str, Float32Array]:
+    """What a session gives for one input, and that input; as many runs as the memory asks for."""
+    ((name, rows),) = given.items()
+    batch = bench.classifier.ends.image.batch
+    most = -(-len(rows) // bench.threads) if pool is not None else len(rows)
+    size = batch or bench.rows(most)
+
+    def run(start: int) -> dict[str, Float32Array]:
+        part = rows[start : start + size]
+        values = session.run({name: padded(part, batch)})
+        return {key: value[: len(part)] for key, value in values.items()}
+
+    parts = list((pool.map if pool is not None else map)(run, range(0, len(rows), size)))
+    joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    return {name: rows, **joined}
+
+
+def in_waves(
+    pool: ThreadPoolExecutor,
+    threads: int,
+    work: Callable[[_Item], _Result],
+    items: Sequence[_Item],
+) -> Iterable[_Result]:
+    """Results in order; no more of them wait than there are threads."""
+    for start in range(0, len(items), threads):
+        yield from pool.map(work, items[start : start + threads])
+
+
+def _ends(nodes: Sequence[onnx.NodeProto]) -> tuple[list[str], list[str]]:
+    return [node.input[0] for node in nodes], [node.output[0] for node in nodes]

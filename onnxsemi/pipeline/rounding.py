@@ -1,0 +1,175 @@
+"""How plans get their codes: nearest levels, or rounded on calibration images."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxsemi.atomic import whole_file
+from onnxsemi.bitwidth import FLOAT_BITS
+from onnxsemi.errors import RunError
+from onnxsemi.measure.bench import Bench
+from onnxsemi.measure.checker import Rounder
+from onnxsemi.measure.input_moments import tapped
+from onnxsemi.measure.rounding_table import rounding_table
+from onnxsemi.measure.sequential import SequentialRounder, from_table
+from onnxsemi.pipeline.prepare import Prepared
+from onnxsemi.plan import BitPlan
+from onnxsemi.progress import Progress, Silent
+from onnxsemi.quantizer.affine import QuantizedChannels
+from onnxsemi.quantizer.rounded import Nearest, RoundedPlan, Rounding, rounded
+from onnxsemi.rounding.settings import Inputs, RoundingSettings
+from onnxsemi.rounding.table import RoundingTable
+from onnxsemi.run.folder import RunFolder
+from onnxsemi.run.journal import Reply
+
+
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """Where codes come from.
+
+    Attributes:
+        rounding: What a channel becomes by itself: Δloss and KL are measured with it.
+        rounder: Gives a whole plan its codes and biases.
+    """
+
+    rounding: Rounding
+    rounder: Rounder
+
+
+def codes_of(prepared: Prepared, run: RunFolder, progress: Progress) -> Codes:
+    """What the settings ask for.
+
+    Args:
+        prepared: Model and images.
+        run: Recalls and keeps what is computed.
+        progress: Told of every image and layer.
+    """
+    settings = prepared.settings.rounds
+    bench = prepared.bench(prepared.rounding)
+    if settings is None:
+        rounding = Nearest(prepared.settings.grids)
+        layers = prepared.classifier.layers
+        return Codes(rounding, lambda plan: rounded(layers, plan, rounding))
+    pinned = {pin.bits for pin in prepared.settings.pins} - {FLOAT_BITS}
+    bits = sorted({*prepared.settings.search.bits, *pinned}, reverse=True)
+    table = _table(bench, bits, settings, prepared.settings.seed, (run, progress))
+    return Codes(table, plan_rounder(bench, table, settings, prepared.settings.seed))
+
+
+def calibrated_rounder(
+    bench: Bench, bits: Collection[int], settings: RoundingSettings, seed: int, progress: Progress
+) -> Rounder:
+    """Gives plans of some bitwidths their codes.
+
+    Args:
+        bench: The float model and calibration images.
+        bits: Bitwidths that the plans have.
+        settings: How to round.
+        seed: Of the positions that are drawn.
+        progress: Told of every image and layer.
+    """
+    table = rounding_table(bench, tapped(bench), sorted(bits), settings, seed, progress)
+    return plan_rounder(bench, table, settings, seed)
+
+
+def plan_rounder(
+    bench: Bench, table: RoundingTable, settings: RoundingSettings, seed: int
+) -> Rounder:
+    """Rounds plans on the grids of a table; remembers the last."""
+    one_by_one = SequentialRounder(bench, table, tapped(bench), settings, seed)
+    last: list[RoundedPlan] = []
+
+    def give(plan: BitPlan) -> RoundedPlan:
+        if not last or last[0].plan != plan:
+            if plan == plan.all_float() or settings.inputs is Inputs.FLOAT:
+                found = from_table(bench.classifier, table, plan)
+            else:
+                found = one_by_one(plan, Silent())
+            last[:] = [found]
+        return last[0]
+
+    return give
+
+
+def _table(
+    bench: Bench,
+    bits: list[int],
+    settings: RoundingSettings,
+    seed: int,
+    where: tuple[RunFolder, Progress],
+) -> RoundingTable:
+    """The rounding table, from the run's folder if it is there."""
+    run, progress = where
+    path, built = run.file("rounding.npz"), list[RoundingTable]()
+
+    def build(told: Progress) -> RoundingTable:
+        table = rounding_table(bench, tapped(bench), bits, settings, seed, told)
+        if path is not None:
+            _save(path, table)
+        return table
+
+    def measure() -> Reply:
+        built.append(build(progress))
+        return {"layers": len(built[0].entries)}
+
+    run.journal.ask("rounding", (settings, tuple(bits)), measure)
+    if built:
+        return built[0]
+    if path is not None and path.exists():
+        return _restored(path, bench, bits)
+    return build(Silent())  # the run was kept, but not the file
+
+
+def _save(path: Path, table: RoundingTable) -> None:
+    arrays: dict[str, NDArray[Any]] = {}
+    for place, (name, entries) in enumerate(table.entries.items()):
+        for bits, channels in entries.items():
+            key = f"{place}_{bits}"
+            arrays |= {f"codes_{key}": channels.codes, f"scale_{key}": channels.scale}
+            arrays |= {
+                f"zero_{key}": channels.zero_point,
+                f"kind_{key}": np.array(channels.doubled),
+            }
+            if name in table.shifts:
+                arrays[f"shift_{key}"] = table.shifts[name][bits]
+    with whole_file(path) as scratch, scratch.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def _restored(path: Path, bench: Bench, bits: list[int]) -> RoundingTable:
+    names = [site.layer.name for site in bench.classifier.sites]
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            entries = {
+                name: {
+                    b: QuantizedChannels(
+                        codes=arrays[f"codes_{place}_{b}"],
+                        scale=arrays[f"scale_{place}_{b}"],
+                        zero_point=arrays[f"zero_{place}_{b}"],
+                        bits=b,
+                        doubled=bool(arrays[f"kind_{place}_{b}"]),
+                    )
+                    for b in bits
+                }
+                for place, name in enumerate(names)
+            }
+            shifts = {
+                name: {b: arrays[f"shift_{place}_{b}"] for b in bits}
+                for place, name in enumerate(names)
+                if f"shift_{place}_{bits[0]}" in arrays
+            }
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile):
+        raise RunError(
+            f"{path}: is damaged; delete it, and --resume rounds the weights again"
+        ) from None
+    return RoundingTable(bench.scheme, entries, shifts)
+
+
+def measured_with(bench: Bench, codes: Codes) -> Bench:
+    """The bench with the rounding that Δloss and KL are measured with."""
+    return replace(bench, rounding=codes.rounding)

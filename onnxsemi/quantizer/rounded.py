@@ -1,0 +1,178 @@
+"""Quantized weights as they are measured, written and verified, whoever chose their codes.
+
+A :class:`Rounding` says what each channel of a layer becomes at a bitwidth; measuring asks it. A
+:class:`RoundedPlan` holds the codes of every channel at the plan's bitwidth, and the biases that go
+with them; that is what is simulated, written and verified. Nothing of it depends on how codes
+follow from weights: here to the nearest level of the grid (:class:`Nearest`).
+
+    weight[c] = scale[c] * (units[c] - zero_point[c])      or the float32 channel as it is
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Protocol
+
+import numpy as np
+
+from onnxsemi.arrays import Float32Array, read_only
+from onnxsemi.bitwidth import FLOAT_BITS
+from onnxsemi.layers import TargetLayer
+from onnxsemi.plan import BitPlan
+from onnxsemi.quantizer.affine import QuantizedChannels, Scheme, quantize
+
+
+@dataclass(frozen=True, eq=False)
+class RoundedLayer:
+    """One layer at the bitwidths of its channels.
+
+    Attributes:
+        bits: Bitwidth of each channel.
+        quantized: Bitwidth -> the channels that have it, ascending; float32 channels are in none.
+        weight: float32[O, ...]: what a runtime computes from the codes, and float32 channels.
+        bias: float32[O], replaces the bias of the layer's node; None leaves it as it is.
+    """
+
+    bits: tuple[int, ...]
+    quantized: Mapping[int, QuantizedChannels]
+    weight: Float32Array
+    bias: Float32Array | None = None
+
+    def __post_init__(self) -> None:
+        counts = {b: self.bits.count(b) for b in sorted(set(self.bits) - {FLOAT_BITS})}
+        if counts != {b: len(found.codes) for b, found in self.quantized.items()}:
+            raise ValueError(f"quantized are not the channels at each bitwidth: {counts}")
+        if any(b != found.bits for b, found in self.quantized.items()):
+            raise ValueError("channels of another bitwidth than is said")
+        if len(self.weight) != len(self.bits):
+            raise ValueError(f"{len(self.bits)} bitwidths for {len(self.weight)} channels")
+        object.__setattr__(self, "quantized", MappingProxyType(dict(self.quantized)))
+        object.__setattr__(self, "weight", read_only(self.weight))
+        if self.bias is not None:
+            if self.bias.shape != (len(self.bits),) or self.bias.dtype != np.float32:
+                raise ValueError(f"bias of shape {self.bias.shape} and type {self.bias.dtype}")
+            object.__setattr__(self, "bias", read_only(self.bias))
+
+    @classmethod
+    def of(
+        cls,
+        weight: Float32Array,
+        bits: Sequence[int],
+        quantized: Mapping[int, QuantizedChannels],
+        bias: Float32Array | None = None,
+    ) -> "RoundedLayer":
+        """Put the weight together.
+
+        Args:
+            weight: float32[O, ...], the float model's.
+            bits: Bitwidth of each channel.
+            quantized: Bitwidth -> the channels that have it, ascending.
+            bias: float32[O], or None.
+        """
+        bits_of, whole = np.asarray(bits), np.array(weight, np.float32)
+        if bits_of.shape != (len(weight),):
+            raise ValueError(f"{bits_of.size} bitwidths for {len(weight)} channels")
+        for value, channels in quantized.items():
+            whole[bits_of == value] = channels.dequantize()
+        return cls(tuple(bits_of.tolist()), quantized, whole, bias)
+
+
+@dataclass(frozen=True, eq=False)
+class RoundedPlan:
+    """A plan with the codes of every channel.
+
+    Attributes:
+        plan: Bits of every target channel.
+        scheme: The scheme of the grids; symmetric ones are centred on zero.
+        layers: Layer name -> its codes and weight, in the order of the plan.
+    """
+
+    plan: BitPlan
+    scheme: Scheme
+    layers: Mapping[str, RoundedLayer]
+
+    def __post_init__(self) -> None:
+        if {name: layer.bits for name, layer in self.layers.items()} != dict(self.plan.bits):
+            raise ValueError("the layers have other bitwidths than the plan")
+        if self.scheme is Scheme.SYMMETRIC:
+            for name, layer in self.layers.items():
+                if any((q.zero_point != q.centre).any() for q in layer.quantized.values()):
+                    raise ValueError(f"layer {name!r}: a symmetric grid is not centred on zero")
+        object.__setattr__(self, "layers", MappingProxyType(dict(self.layers)))
+
+
+class Rounding(Protocol):
+    """How the weights of a layer become codes."""
+
+    @property
+    def scheme(self) -> Scheme:
+        """The scheme of the grids."""
+
+    def at(self, layer: TargetLayer, bits: int) -> QuantizedChannels:
+        """Every channel of a layer at one bitwidth."""
+
+    def bias_shift(self, layer: TargetLayer, bits: int) -> Float32Array | None:
+        """What is added to a channel's output, that is to its bias, when it is quantized.
+
+        Returns:
+            float32[O], for each channel quantized to ``bits``; None if biases are left alone.
+        """
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """Minimum to maximum, to the nearest level: the paper's quantizer.
+
+    Attributes:
+        scheme: The scheme of the grids.
+    """
+
+    scheme: Scheme
+
+    def at(self, layer: TargetLayer, bits: int) -> QuantizedChannels:
+        """Every channel of a layer at one bitwidth."""
+        return quantize(layer.weight, bits, self.scheme)
+
+    def bias_shift(self, layer: TargetLayer, bits: int) -> Float32Array | None:
+        """Biases are left alone."""
+        del layer, bits
+        return None
+
+
+def rounded(layers: Iterable[TargetLayer], plan: BitPlan, rounding: Rounding) -> RoundedPlan:
+    """Every channel rounded on its own to the plan's bitwidth; biases stay as they are.
+
+    Args:
+        layers: The layers of the plan.
+        plan: Bits of every target channel.
+        rounding: Gives the codes.
+    """
+    by_name = {layer.name: layer for layer in layers}
+    found = {name: _rounded(by_name[name], bits, rounding) for name, bits in plan.bits.items()}
+    return RoundedPlan(plan, rounding.scheme, found)
+
+
+def mixed_weight(layer: TargetLayer, bits: Sequence[int], rounding: Rounding) -> Float32Array:
+    """The weight of a layer with each channel at its bitwidth, 32 for float32.
+
+    Returns:
+        float32[O, ...], read-only.
+
+    Raises:
+        ValueError: If the number of bitwidths is not the number of channels.
+    """
+    return _rounded(layer, bits, rounding).weight
+
+
+def _rounded(layer: TargetLayer, bits: Sequence[int], rounding: Rounding) -> RoundedLayer:
+    bits_of = np.asarray(bits)
+    if bits_of.shape != (layer.channels,):
+        raise ValueError(f"{bits_of.size} bitwidths for {layer.channels} channels")
+    return RoundedLayer.of(
+        layer.weight,
+        bits,
+        {
+            value: rounding.at(layer, value).take(np.flatnonzero(bits_of == value))
+            for value in sorted(set(bits_of.tolist()) - {FLOAT_BITS})
+        },
+    )

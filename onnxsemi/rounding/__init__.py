@@ -1,0 +1,1 @@
+"""Codes that change a layer's output least: ranges, error-compensating rounding, refinement."""

@@ -1,0 +1,100 @@
+"""What rounding needs to know of a layer's inputs: their mean and their second moments.
+
+For a layer that computes ``y = W x`` on columns x (the patches of a convolution), a change dW of
+one output channel's weights changes that channel's output by ``dW x``. Its mean square is
+
+    mean((dW x)^2) = dW (C + m m^T) dW^T       C: covariance of x, m: its mean
+
+If the bias takes up the mean of the change, ``dW C dW^T`` is what is left.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxsemi.arrays import Float32Array, Float64Array
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Moments of a layer's input columns, over calibration images and positions.
+
+    Attributes:
+        second: float32[G, K, K], what a change of weights is measured by: covariance of the
+            columns of each group if the bias takes up the mean, else their raw second moments.
+        mean: float64[G, K], mean of the columns.
+        cross: float64[O, K], what the layer's output is short of the float model's, times the
+            columns: covariance or raw, as ``second``; None if that was not summed.
+        offset: float64[O], mean of what the output is short of.
+    """
+
+    second: Float32Array
+    mean: Float64Array
+    cross: Float64Array | None = None
+    offset: Float64Array | None = None
+
+    def mean_output(self, change: Float32Array) -> Float64Array:
+        """Mean of what a change of the weights, float32[O, ...], adds to each channel: [O]."""
+        groups, size = self.mean.shape
+        split = change.astype(np.float64).reshape(groups, -1, size)
+        means: Float64Array = np.einsum("gok,gk->go", split, self.mean).ravel()
+        return means
+
+
+class MomentSums:
+    """Sums over samples, block by block: the memory does not grow with their number."""
+
+    def __init__(self, groups: int, size: int, outputs: int = 0) -> None:
+        """Begin with nothing.
+
+        Args:
+            groups: Groups of the layer, G.
+            size: Weights of one output channel, K.
+            outputs: Output channels whose distance from the float model is summed too; 0 for none.
+        """
+        self._second = np.zeros((groups, size, size), np.float32)
+        self._first = np.zeros((groups, size))
+        self._cross = np.zeros((outputs, size))
+        self._distance = np.zeros(outputs)
+        self._groups = groups
+        self.samples = 0
+
+    def add(self, columns: Float32Array, distance: Float32Array | None = None) -> None:
+        """Add a block.
+
+        Args:
+            columns: float32[G, K, S].
+            distance: float32[O, S], float model's output minus this one's.
+        """
+        for group, rows in enumerate(columns):
+            self._second[group] += rows @ rows.T
+        self._first += columns.sum(axis=2, dtype=np.float64)
+        self.samples += columns.shape[2]
+        if distance is not None:
+            split = distance.reshape(self._groups, -1, distance.shape[1])
+            products = [part @ rows.T for part, rows in zip(split, columns, strict=True)]
+            self._cross += np.concatenate(products)
+            self._distance += distance.sum(axis=1, dtype=np.float64)
+
+    def merge(self, other: "MomentSums") -> None:
+        """Add what another has summed."""
+        self._second += other._second
+        self._first += other._first
+        self._cross += other._cross
+        self._distance += other._distance
+        self.samples += other.samples
+
+    def moments(self, *, centred: bool) -> Moments:
+        """What was summed, as means; ``centred`` if the bias takes up the mean of every change."""
+        count, mean = self.samples, self._first / self.samples
+        second = self._second / np.float32(count)
+        if centred:
+            second -= (mean[:, :, None] * mean[:, None, :]).astype(np.float32)
+        if not len(self._distance):
+            return Moments(second, mean)
+        offset = self._distance / count
+        cross = self._cross / count
+        if centred:
+            each = len(offset) // self._groups
+            cross -= offset[:, None] * np.repeat(mean, each, axis=0)
+        return Moments(second, mean, cross, offset)

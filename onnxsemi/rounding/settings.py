@@ -1,0 +1,51 @@
+"""How weights are rounded."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from onnxsemi.choices import choice
+from onnxsemi.rounding.ranges import Ranges
+
+
+class RoundingMethod(StrEnum):
+    """How a weight becomes a code."""
+
+    NEAREST = "nearest"
+    """The nearest level: the paper's."""
+    GPTQ = "gptq"
+    """One after the other; the others make up for the error of each."""
+
+
+class Inputs(StrEnum):
+    """What inputs a layer is rounded for."""
+
+    FLOAT = "float"
+    """Those of the float model: every layer by itself."""
+    QUANTIZED = "quantized"
+    """Those of the model as far as it is quantized, towards the float model's outputs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundingSettings:
+    """What makes codes of weights.
+
+    Attributes:
+        ranges: How ranges are chosen.
+        method: How weights become codes.
+        inputs: Whose inputs layers are rounded for.
+        bias_correction: Whether biases take up the mean of what rounding changes.
+        half_steps: Whether zero points may lie between two levels, at 4 bits and below.
+        sweeps: Sweeps of coordinate descent after error-compensating rounding.
+    """
+
+    ranges: Ranges = Ranges.OUTPUT
+    method: RoundingMethod = RoundingMethod.GPTQ
+    inputs: Inputs = Inputs.QUANTIZED
+    bias_correction: bool = True
+    half_steps: bool = True
+    sweeps: int = 2
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ranges", choice(Ranges, self.ranges))
+        object.__setattr__(self, "method", choice(RoundingMethod, self.method))
+        object.__setattr__(self, "inputs", choice(Inputs, self.inputs))
