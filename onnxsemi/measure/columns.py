@@ -20,7 +20,9 @@ from onnxsemi.gradient.tape import NoRule, Shape, attribute
 from onnxsemi.gradient.window import Window, spatial
 from onnxsemi.model.targets import Site
 
-POSITIONS = 32  # of each image, at most
+POSITIONS = 64  # of each image, at most
+FEWEST = 32  # of layers with many weights a channel, where a position costs most
+_BUDGET = 2**16  # weights of a channel times positions, between the two
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,9 +60,10 @@ class Patches:
     def positions(self, seed: int, block: int) -> Int64Array:
         """Output positions to take of a block of images, ascending: int64[P]."""
         count = int(np.prod(self.outputs))
-        if count <= POSITIONS:
+        most = min(POSITIONS, max(FEWEST, _BUDGET // self.size))
+        if count <= most:
             return np.arange(count)
-        drawn = np.random.default_rng([seed, block]).permutation(count)[:POSITIONS]
+        drawn = np.random.default_rng([seed, block]).permutation(count)[:most]
         return np.sort(drawn).astype(np.int64)
 
     def columns(self, inputs: Float32Array, positions: Int64Array) -> Float32Array:

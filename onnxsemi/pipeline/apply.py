@@ -155,8 +155,8 @@ def _rounded_on(
         if missing:
             raise PlanError(
                 f"{path}: {missing} of the {len(record.images)} images that its weights were "
-                f"rounded on are not in {shown.name}: give the images that were searched on, with the same "
-                "preprocessing; or empty 'images' in the plan to round on these, with other codes"
+                f"rounded on are not in {shown.name}: give the images that were searched on, with "
+                "the same preprocessing; or empty 'images' in the plan, to round on these"
             )
         shown = shown.select(np.array([places[digest] for digest in record.images]))
     used = {b for bits in plan.bits.values() for b in bits} - {FLOAT_BITS}

@@ -170,16 +170,17 @@ class Search:
         ranges = recorded_ranges(prepared, journal)
         watch = Watch(self.progress, self._out_of_time, partial(self._keep_best, ranges))
         if settings.search.method is SearchMethod.FRONTIER:
-            trajectory, checker = self._frontier(start, watch)
+            trajectory, checker = self.frontier(start, watch)
         else:
-            trajectory, checker = self._semilayers(start, watch)
+            trajectory, checker = self.semilayers(start, watch)
         _check_found(trajectory, settings, settings.search.allowed_drop)
         before = checker.check(start.all_float()).right
         chooser = Chooser(prepared, self.codes, ranges, checker, journal)
         chosen = chooser.choose(trajectory, before, self.progress)
         return Found(trajectory, chosen.point, Paired.of(before, chosen.right), ranges)
 
-    def _frontier(self, start: BitPlan, watch: Watch) -> tuple[Trajectory, RecordedChecker]:
+    def frontier(self, start: BitPlan, watch: Watch) -> tuple[Trajectory, RecordedChecker]:
+        """The search along the frontier, and what measured its plans."""
         prepared, sensitivity = self.prepared, self.sensitivity
         assert sensitivity.table is not None
         assert sensitivity.harm is not None
@@ -191,7 +192,8 @@ class Search:
         settings, free = prepared.settings.search, prepared.free()
         return walk_frontier(start, free, predictions, checker, settings, watch), checker
 
-    def _semilayers(self, start: BitPlan, watch: Watch) -> tuple[Trajectory, RecordedChecker]:
+    def semilayers(self, start: BitPlan, watch: Watch) -> tuple[Trajectory, RecordedChecker]:
+        """The paper's search, and what measured its plans."""
         prepared, journal = self.prepared, self.run.journal
         told = Limited(self.progress, self.clock)
         kl = partial(self.sensitivity.kl, progress=told, journal=journal)

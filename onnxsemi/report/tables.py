@@ -256,10 +256,8 @@ def _duration(seconds: float) -> str:
 def _agreement_table(agreement: Sequence[Agreement]) -> Table:
     """How far the fast way can be trusted."""
     channels = agreement[0].channels
-    table = _table(
-        f"fast against exact, {channels} channels", *(f"{a.bits} bits" for a in agreement)
-    )
-    table.add_row("same sign of Δloss", *(f"{a.same_sign:.0%}" for a in agreement))
+    table = _table("fast against exact, bits", *(str(a.bits) for a in agreement))
+    table.add_row(f"same sign, of {channels} channels", *(f"{a.same_sign:.0%}" for a in agreement))
     table.add_row("rank of Δloss (Spearman)", *(f"{a.delta_loss_rank:.2f}" for a in agreement))
     table.add_row("rank of KL (Spearman)", *(f"{a.kl_rank:.2f}" for a in agreement))
     return table

@@ -1,0 +1,142 @@
+"""Tables and figure of ``frontier.py``, from the JSON files that its rows left."""
+
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import onnxruntime
+import scipy
+from matplotlib import pyplot
+from tables import replace_table
+
+from onnxsemi import __about__
+
+FIGURE = Path(__file__).with_name("frontier.png")
+CURVES = {
+    "uniform": ("uniform bitwidths, nearest level", "#9a6324", "s"),
+    "paper": ("paper's method", "#4363d8", "o"),
+    "frontier": ("frontier", "#c0392b", "^"),
+}
+
+
+def write_all(titles: dict[str, str], work: Path) -> None:
+    """Write what there are results for.
+
+    Args:
+        titles: Model -> how tables name it.
+        work: Folder of the results.
+    """
+    parts = [_versions(), _whole_table(titles, work)]
+    for name, title in titles.items():
+        if (found := _load(work / name / "ingredients.json")) is not None:
+            parts.append(_ingredients_table(title, found))
+    curves = {t: c for n, t in titles.items() if (c := _load(work / n / "curve.json")) is not None}
+    parts += [_curve_table(title, found) for title, found in curves.items()]
+    replace_table("frontier", ["\n\n".join(parts)])
+    if curves:
+        _draw(curves)
+
+
+def _whole_table(titles: dict[str, str], work: Path) -> str:
+    lines = [
+        "| model | method | file smaller by | bits a weight | report top-1: change, 95 % interval "
+        "| lost / won | KL, nats | search lost / won | plans tried | passes |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    names = {
+        "frontier": "frontier",
+        "without labels": "frontier, no labels at all",
+        "semilayer": "semilayer (the paper's)",
+    }
+    for name, title in titles.items():
+        for row, shown in names.items():
+            found = _load(work / name / f"{row}.json")
+            if found is None:
+                continue
+            _, lost, won = found["search"]
+            cells = [
+                title,
+                shown,
+                f"**{found['sizes']['file']:.2%}**",
+                f"{found['mean_bits']:.2f}",
+                _change(found),
+                f"{found['lost']} / {found['won']} of {found['total']:,}",
+                f"{found['kl']:.4f}",
+                f"{lost} / {won}",
+                str(found["trials"]),
+                f"{found['passes']:.0f}",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _ingredients_table(title: str, found: dict[str, Any]) -> str:
+    lines = [
+        f"{title}, the frontier's plan rounded anew, one ingredient taken away:",
+        "",
+        "| | KL, nats | report top-1: change, 95 % interval | lost / won |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {name} | {row['kl']:.4f} | {_change(row)} | {row['lost']} / {row['won']} |"
+        for name, row in found.items()
+    ]
+    return "\n".join(lines)
+
+
+def _curve_table(title: str, curves: dict[str, Any]) -> str:
+    lines = [
+        f"{title}, file size against accuracy on the report images:",
+        "",
+        "| | bits a weight | file smaller by | change of top-1, 95 % interval | KL, nats |",
+        "|---|---|---|---|---|",
+    ]
+    for curve, (shown, _, _) in CURVES.items():
+        for row in curves[curve]:
+            smaller = 1 - row["bytes"] / row["bytes_before"]
+            cells = [shown, f"{row['mean_bits']:.2f}", f"{smaller:.2%}", _change(row)]
+            cells.append(f"{row['kl']:.4f}")
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _draw(curves: dict[str, dict[str, Any]]) -> None:
+    mpl.rcParams["svg.hashsalt"] = "frontier"
+    figure, axes = pyplot.subplots(1, len(curves), figsize=(4.4 * len(curves), 3.6), squeeze=False)
+    for place, (axis, (title, found)) in enumerate(zip(axes[0], curves.items(), strict=True)):
+        for curve, (label, colour, marker) in CURVES.items():
+            rows = sorted(found[curve], key=lambda row: -row["bytes"])
+            smaller = [100 * (1 - row["bytes"] / row["bytes_before"]) for row in rows]
+            change = [row["change"] for row in rows]
+            axis.plot(smaller, change, color=colour, marker=marker, ms=4, lw=1.3, label=label)
+        axis.axhline(0, color="#777777", lw=0.8)
+        axis.set(title=title, xlabel="file smaller by, %", ylim=(-6, 1), xlim=(72, 97))
+        axis.title.set_fontsize(10)
+        axis.grid(alpha=0.25)
+        if place == 0:
+            axis.set_ylabel("change of top-1, points (report images)")
+            axis.legend(fontsize=8, loc="lower left")
+    figure.tight_layout()
+    figure.savefig(FIGURE, dpi=110, metadata={"Software": None})
+
+
+def _change(row: dict[str, Any]) -> str:
+    low, high = row["interval"]
+    return f"{row['change']:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def _load(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def _versions() -> str:
+    return (
+        f"onnxsemi {__about__.VERSION}, ONNX Runtime {onnxruntime.__version__}, numpy "
+        f"{np.__version__}, scipy {scipy.__version__}, Python {platform.python_version()}, "
+        f"{os.cpu_count()} cores. All convolutions and the classifier; seed 0; 4,000 search images "
+        "of CIFAR-10, 2,000 of Fashion-MNIST."
+    )
