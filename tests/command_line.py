@@ -11,9 +11,22 @@ def run(*arguments):
     return runner.invoke(app, [str(argument) for argument in arguments])
 
 
+PAPER = {"--method": "semilayer", "--targets": "hidden"}
+
+
 def compress_command(folder, out, *more, model="model.onnx", data="search.npz"):
+    """The paper's method on the paper's layers, unless told otherwise."""
+    said = [str(option).partition("=")[0] for option in more]
+    paper = [word for flag, value in PAPER.items() if flag not in said for word in (flag, value)]
     report = ("--report-data", folder / "report.npz")
-    return ("compress", folder / model, "--data", folder / data, *report, "-o", folder / out, *more)
+    inputs = ("compress", folder / model, "--data", folder / data, *report)
+    return (*inputs, "-o", folder / out, *paper, *more)
+
+
+def frontier_command(folder, out, *more, **inputs):
+    """The frontier on all layers: the defaults."""
+    defaults = ("--method", "frontier", "--targets", "all")
+    return compress_command(folder, out, *defaults, *more, **inputs)
 
 
 def assert_one_line(result, *words):

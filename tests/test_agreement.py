@@ -36,7 +36,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     model = save_residual_net(folder / "model.onnx")
     search = save_noise(folder / "search.npz", count=40, seed=1)
     report = save_noise(folder / "report.npz", count=10, seed=2)
-    settings = Settings(search=SearchSettings(bits=BITS), model=ReadOptions(targets="all"))
+    settings = Settings(
+        search=SearchSettings(method="semilayer", bits=BITS), model=ReadOptions(targets="all")
+    )
     return prepare(model, search, report, settings)
 
 
@@ -209,7 +211,9 @@ def test_layers_without_a_backward_pass_are_measured_exactly(tmp_path: Path) -> 
     onnx.save(ERF.model(), tmp_path / "erf.onnx")
     search = save_noise(tmp_path / "search.npz", count=40, seed=1)
     report = save_noise(tmp_path / "report.npz", count=10, seed=2)
-    settings = Settings(search=SearchSettings(bits=BITS), model=ReadOptions(targets="all"))
+    settings = Settings(
+        search=SearchSettings(method="semilayer", bits=BITS), model=ReadOptions(targets="all")
+    )
     prepared = prepare(tmp_path / "erf.onnx", search, report, settings)
     found = measure_sensitivity(prepared, nowhere(), Silent())
     assert set(found.summary.missing) == {"stem", "c1"}

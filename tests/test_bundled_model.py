@@ -64,7 +64,9 @@ def test_accuracy_on_a_part_of_the_report_images():
 def test_compress_end_to_end_from_python(tmp_path):
     """The whole way on the bundled model, with few images: what comes out holds what is claimed."""
     settings = onnxsemi.Settings(
-        search=onnxsemi.SearchSettings(bits=(8, 5), split=onnxsemi.Split.NONE, max_drop=1.0),
+        search=onnxsemi.SearchSettings(
+            method="semilayer", bits=(8, 5), split=onnxsemi.Split.NONE, max_drop=1.0
+        ),
         search_samples=100,
     )
     result = onnxsemi.compress(

@@ -220,7 +220,7 @@ def test_fixed_batch_gives_the_same_answers(bench, tmp_path):
 @pytest.mark.shared
 @pytest.mark.parametrize("place", [0, 7, 17])
 def test_splice_on_a_real_network(shared, place):
-    classifier = read_model(shared / "models/resnet20_cifar10.onnx")
+    classifier = read_model(shared / "models/resnet20_cifar10.onnx", ReadOptions(targets="hidden"))
     image = classifier.ends.image
     options = DataOptions(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     data = load_images(shared / "data/cifar10_search.npz", image.name, image.shape, options)

@@ -53,7 +53,7 @@ OPSETS = (7, 9, 11, 13, 17, 18, 20, 21)
 @pytest.mark.parametrize("net", [IDENTITY, NORMALIZED], ids=["plain", "normalized"])
 def test_opsets(net, opset, tmp_path):
     model = net.model(opset)
-    classifier = read(model, tmp_path, ReadOptions())
+    classifier = read(model, tmp_path, ReadOptions(targets="hidden"))
     assert tuple(layer.name for layer in classifier.layers) == net.hidden
     assert classifier.notes == ()
     same_function(model, classifier)
@@ -205,7 +205,7 @@ def test_shared_weight_with_two_normalizations_becomes_two(tmp_path):
     )
     shapes = {**TIED.shapes, **normalization_shapes("n1", 6), **normalization_shapes("n2", 6)}
     model = Net(body, shapes).model()
-    classifier = read(model, tmp_path, ReadOptions())
+    classifier = read(model, tmp_path, ReadOptions(targets="hidden"))
     assert [layer.name for layer in classifier.layers] == ["t1", "t2", "c3"]
     same_function(model, classifier)
 

@@ -16,7 +16,7 @@ CHANNELS = {"a": 3, "b": 2, "c": 4}
 
 def run(evaluator, watch=None, channels=CHANNELS, bits=LADDER):
     table = evaluator.table(bits, channels)
-    settings = SearchSettings(bits=bits)
+    settings = SearchSettings(method="semilayer", bits=bits)
     watch = watch or Watch(Silent())
     return search(plan_of(channels), list(channels), table, evaluator, settings, watch)
 

@@ -18,13 +18,18 @@ from onnxsemi import ReadOptions, RunOptions, SearchSettings, Settings
 from onnxsemi.pipeline import prepare, sensitivity
 from onnxsemi.progress import Silent
 
+PAPER: dict[str, Any] = {
+    "search": SearchSettings(method="semilayer"),
+    "model": ReadOptions(targets="hidden"),
+}
 WAYS: dict[str, dict[str, Any]] = {
-    "fast": {},
-    "exact": {"delta_loss": "exact", "kl": "exact"},
+    "frontier": {"rounding_samples": 24},
+    "fast": PAPER,
+    "exact": {**PAPER, "delta_loss": "exact", "kl": "exact"},
     "mixed": {
         "kl": "exact",
         "model": ReadOptions(targets="all"),
-        "search": SearchSettings(bits=(8, 3, 2), order="ascending", max_drop=3),
+        "search": SearchSettings(method="semilayer", bits=(8, 3, 2), order="ascending", max_drop=3),
     },
 }
 Outcome = tuple[bytes, bytes, list[dict[str, Any]]]

@@ -22,6 +22,7 @@ from onnxsemi import (
     Pin,
     ReadOptions,
     RunError,
+    RoundingSettings,
     RunOptions,
     SearchSettings,
     Settings,
@@ -219,7 +220,7 @@ class TestSame:
             run.finish("small.onnx")
         assert content(finished) == before
 
-    @pytest.mark.parametrize("place", range(8))
+    @pytest.mark.parametrize("place", range(9))
     def test_killed_while_it_is_cleared(
         self, finished: Path, monkeypatch: pytest.MonkeyPatch, place: int
     ) -> None:
@@ -234,10 +235,10 @@ class TestSame:
             run.journal.ask("pass", 3, lambda: {"seconds": 1.0})
         monkeypatch.undo()
         begun = json.loads((finished / "run.json").read_text())["--bits"] == [4]
-        assert begun == (place > 4)  # four files, and what takes the place of run.json
+        assert begun == (place > 5)  # five files, and what takes the place of run.json
         with open_run(finished, other, resume=begun) as run:
             assert run.journal.ask("pass", 3, lambda: {"seconds": 2.0})["seconds"] == (
-                1.0 if place > 6 else 2.0
+                1.0 if place > 7 else 2.0
             )
 
     @pytest.mark.parametrize("text", ["[]", "3", "null", '"run"'])
@@ -304,6 +305,9 @@ class TestSame:
             pass
 
 
+PAPER = Settings(search=SearchSettings(method="semilayer"), model=ReadOptions(targets="hidden"))
+
+
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("inputs")
@@ -321,7 +325,7 @@ def identity(
     report: str | None = "report.npz",
 ) -> Identity:
     report_data = None if report is None else folder / report
-    prepared = prepare(folder / model, folder / search, report_data, settings or Settings())
+    prepared = prepare(folder / model, folder / search, report_data, settings or PAPER)
     return runs.identity(prepared)
 
 
@@ -333,25 +337,28 @@ class TestIdentity:
     @pytest.mark.parametrize(
         ("name", "settings"),
         [
-            ("--bits", Settings(search=SearchSettings(bits=(8, 4)))),
-            ("--order", Settings(search=SearchSettings(order="ascending"))),
-            ("--split", Settings(search=SearchSettings(split="none"))),
-            ("--max-drop", Settings(search=SearchSettings(max_drop=1))),
-            ("--targets", Settings(model=ReadOptions(targets="all"))),
-            ("--exclude", Settings(model=ReadOptions(exclude=("c1",)))),
-            ("--output", Settings(model=ReadOptions(output="scores"))),
-            ("--scheme", Settings(scheme="symmetric")),
-            ("--profile", Settings(profile="fast")),
-            ("--delta-loss", Settings(delta_loss="exact")),
-            ("--kl", Settings(kl="exact")),
-            ("--min-agreement", Settings(min_agreement=0.5)),
-            ("--delta-loss-samples", Settings(delta_loss_samples=12)),
-            ("search data", Settings(search_samples=20)),
-            ("--pin", Settings(pins=(Pin("c1", 8),))),
-            ("--seed", Settings(seed=1)),
-            ("search data", Settings(data=DataOptions(mean=(0.4,)))),
-            ("search data", Settings(data=DataOptions(std=(0.4,)))),
-            ("report data", Settings(data=DataOptions(std=(0.4,)))),
+            ("--bits", replace(PAPER, search=SearchSettings(method="semilayer", bits=(8, 4)))),
+            (
+                "--order",
+                replace(PAPER, search=SearchSettings(method="semilayer", order="ascending")),
+            ),
+            ("--split", replace(PAPER, search=SearchSettings(method="semilayer", split="none"))),
+            ("--max-drop", replace(PAPER, search=SearchSettings(method="semilayer", max_drop=1))),
+            ("--targets", replace(PAPER, model=ReadOptions(targets="all"))),
+            ("--exclude", replace(PAPER, model=ReadOptions(targets="hidden", exclude=("c1",)))),
+            ("--output", replace(PAPER, model=ReadOptions(targets="hidden", output="scores"))),
+            ("--scheme", replace(PAPER, scheme="symmetric")),
+            ("--profile", replace(PAPER, profile="fast")),
+            ("--delta-loss", replace(PAPER, delta_loss="exact")),
+            ("--kl", replace(PAPER, kl="exact")),
+            ("--min-agreement", replace(PAPER, min_agreement=0.5)),
+            ("--delta-loss-samples", replace(PAPER, delta_loss_samples=12)),
+            ("search data", replace(PAPER, search_samples=20)),
+            ("--pin", replace(PAPER, pins=(Pin("c1", 8),))),
+            ("--seed", replace(PAPER, seed=1)),
+            ("search data", replace(PAPER, data=DataOptions(mean=(0.4,)))),
+            ("search data", replace(PAPER, data=DataOptions(std=(0.4,)))),
+            ("report data", replace(PAPER, data=DataOptions(std=(0.4,)))),
         ],
         ids=lambda value: value if isinstance(value, str) else "",
     )
@@ -363,9 +370,9 @@ class TestIdentity:
     @pytest.mark.parametrize(
         "settings",
         [
-            Settings(threads=1),
-            Settings(max_memory=2**40),
-            Settings(run=RunOptions(folder="elsewhere", resume=True, time_budget=5)),
+            replace(PAPER, threads=1),
+            replace(PAPER, max_memory=2**40),
+            replace(PAPER, run=RunOptions(folder="elsewhere", resume=True, time_budget=5)),
         ],
         ids=["threads", "memory", "run"],
     )
@@ -374,7 +381,7 @@ class TestIdentity:
 
     def test_share_and_seed_of_the_split_show_in_the_images(self, inputs: Path) -> None:
         one = identity(inputs, report=None)
-        for settings in (Settings(report_fraction=0.4), Settings(seed=1)):
+        for settings in (replace(PAPER, report_fraction=0.4), replace(PAPER, seed=1)):
             assert changed(one, identity(inputs, settings, report=None)) >= {
                 "search data",
                 "report data",
@@ -392,10 +399,32 @@ class TestIdentity:
             *("--search-samples", "--report-fraction"),  # show in the images
         }
 
+    @pytest.mark.parametrize(
+        ("name", "settings"),
+        [
+            ("--method", Settings(search=SearchSettings(method="semilayer"))),
+            ("--tolerance", Settings(search=SearchSettings(tolerance=0.4))),
+            ("--tries", Settings(search=SearchSettings(tries=1))),
+            ("--rounding-samples", Settings(rounding_samples=7)),
+            ("--rounding", Settings(rounding=RoundingSettings(method="nearest"))),
+            ("--ranges", Settings(rounding=RoundingSettings(ranges="mse"))),
+            ("--inputs", Settings(rounding=RoundingSettings(inputs="float"))),
+            ("--bias-correction", Settings(rounding=RoundingSettings(bias_correction=False))),
+            ("--half-steps", Settings(rounding=RoundingSettings(half_steps=False))),
+            ("--half-steps", Settings(profile="native")),
+            ("--sweeps", Settings(rounding=RoundingSettings(sweeps=0))),
+        ],
+        ids=lambda value: value if isinstance(value, str) else "",
+    )
+    def test_settings_of_the_frontier(self, inputs: Path, name: str, settings: Settings) -> None:
+        assert name in changed(identity(inputs, Settings()), identity(inputs, settings))
+
     def test_versions(self, inputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         one = identity(inputs)
         monkeypatch.setattr(runs, "version", lambda _name: "0.0")
-        assert changed(one, identity(inputs)) == {"onnxsemi", "onnx", "onnxruntime", "numpy"}
+        assert changed(one, identity(inputs)) == {
+            *("onnxsemi", "onnx", "onnxruntime", "numpy", "scipy")
+        }
 
     def test_can_be_written_as_json(self, inputs: Path) -> None:
         one = identity(inputs)
@@ -448,5 +477,7 @@ class TestIdentity:
         assert moved == identity(inputs)
 
     def test_defaults_spelled_out_are_the_same(self, inputs: Path) -> None:
-        spelled = Settings(search=SearchSettings(bits=(8, 6, 4), order="descending"))
+        spelled = replace(
+            PAPER, search=SearchSettings(method="semilayer", bits=(8, 6, 4), order="descending")
+        )
         assert identity(inputs, replace(spelled, scheme="asymmetric")) == identity(inputs)

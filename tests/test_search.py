@@ -23,7 +23,7 @@ CHANNELS = {"a": 3, "b": 2, "c": 4}
 
 
 def run(evaluator, channels=CHANNELS, settings=None, start=None):
-    settings = settings or SearchSettings(bits=LADDER)
+    settings = settings or SearchSettings(method="semilayer", bits=LADDER)
     table = evaluator.table(settings.bits, channels)
     start = start or plan_of(channels)
     return search(start, list(channels), table, evaluator, settings, Watch(Silent()))
@@ -115,7 +115,7 @@ class TestSearch:
     def test_semilayers_that_do_not_hurt_are_kept_and_the_others_postponed(self):
         damage = {("a", 0, 8): -1, ("a", 1, 8): 2, ("b", 0, 8): 0, ("b", 1, 8): -3}
         channels = {"a": 2, "b": 2}
-        settings = SearchSettings(bits=(8,), order=Order.DESCENDING)
+        settings = SearchSettings(method="semilayer", bits=(8,), order=Order.DESCENDING)
         result = run(FakeEvaluator(damage), channels, settings)
         steps = [
             (
@@ -226,7 +226,9 @@ class TestSearch:
     def test_ascending_tries_the_least_sensitive_first(self):
         evaluator = next(evaluators())
         for order, direction in ((Order.ASCENDING, 1), (Order.DESCENDING, -1)):
-            result = run(evaluator, settings=SearchSettings(bits=LADDER, order=order))
+            result = run(
+                evaluator, settings=SearchSettings(method="semilayer", bits=LADDER, order=order)
+            )
             by_bits = itertools.groupby(
                 (t for t in result.trials if t.phase is Phase.ACCURACY_INCREASING),
                 key=lambda t: t.ranked.semilayer.bits,
@@ -240,14 +242,14 @@ class TestSearch:
         start = plan_of(CHANNELS).with_bits("b", range(2), 8)
         free = ["a", "c"]
         table = evaluator.table(LADDER, CHANNELS)
-        settings = SearchSettings(bits=LADDER)
+        settings = SearchSettings(method="semilayer", bits=LADDER)
         result = search(start, free, table, evaluator, settings, Watch(Silent()))
         assert all(p.plan.bits["b"] == (8, 8) for p in result.points)
         assert {t.ranked.semilayer.layer for t in result.trials} <= set(free)
         assert result.baseline == evaluator.score(plan_of(CHANNELS))
 
     def test_ablation_needs_no_table(self):
-        settings = SearchSettings(bits=LADDER, split=Split.NONE)
+        settings = SearchSettings(method="semilayer", bits=LADDER, split=Split.NONE)
         evaluator = next(evaluators())
         result = search(
             plan_of(CHANNELS), list(CHANNELS), None, evaluator, settings, Watch(Silent())
@@ -269,7 +271,7 @@ class TestSearch:
             damage = random_damage(rng, channels, (8,))
             evaluator = FakeEvaluator(damage)
             for order in Order:
-                settings = SearchSettings(bits=(8,), order=order)
+                settings = SearchSettings(method="semilayer", bits=(8,), order=order)
                 result = run(evaluator, channels, settings)
                 kept = [p for p in result.points if p.phase is not Phase.POSTPONING][-1]
                 best = max(
@@ -302,17 +304,17 @@ class TestBestPoint:
     @pytest.mark.parametrize("max_drop", [-0.1, 100.5, float("nan")])
     def test_drop_out_of_range(self, max_drop):
         with pytest.raises(SettingsError, match="--max-drop"):
-            SearchSettings(max_drop=max_drop)
+            SearchSettings(method="semilayer", max_drop=max_drop)
 
 
 def test_settings_take_names_and_refuse_others():
     """A choice given as a string is the choice, not silently another one."""
-    settings = SearchSettings(order="descending", split="none", bits=[4, 8])
+    settings = SearchSettings(method="semilayer", order="descending", split="none", bits=[4, 8])
     assert (settings.order, settings.split, settings.bits) == (Order.DESCENDING, Split.NONE, (8, 4))
     with pytest.raises(SettingsError, match="'sideways' is none of 'descending', 'ascending'"):
-        SearchSettings(order="sideways")
+        SearchSettings(method="semilayer", order="sideways")
     with pytest.raises(SettingsError, match="9 is outside 1 to 8"):
-        SearchSettings(bits=(9,))
+        SearchSettings(method="semilayer", bits=(9,))
 
 
 def test_trajectory_is_immutable():

@@ -95,6 +95,7 @@ def identity(prepared: Prepared) -> Identity:
     """Everything that decides what a run gives: model, images, settings, versions."""
     settings = prepared.settings
     chosen = _values(settings) | _values(settings.search) | _values(settings.model)
+    chosen["--rounding"] = None  # from minimum to maximum, to the nearest level
     if settings.rounds is not None:
         how = _values(settings.rounds)
         chosen |= {"--rounding": how.pop("--method"), **how}

@@ -19,6 +19,7 @@ from itertools import pairwise
 import numpy as np
 
 from onnxsemi.arrays import Float64Array
+from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.layers import Semilayer, Sign
 from onnxsemi.measure.seam import DeltaLossTable
 from onnxsemi.plan import BitPlan
@@ -200,8 +201,9 @@ def predicted(plan: BitPlan, harm: DeltaLossTable) -> float:
     """Sum of the harm of all channels, as if they were independent: nats per sample."""
     total = 0.0
     for layer, nats in harm.nats.items():
-        places = [harm.bits.index(bits) for bits in plan.bits[layer]]
-        total += float(nats[np.arange(len(places)), places].sum())
+        for channel, bits in enumerate(plan.bits[layer]):
+            if bits != FLOAT_BITS:
+                total += float(nats[channel, harm.bits.index(bits)])
     return total
 
 

@@ -1,0 +1,180 @@
+"""Rounding a plan layer after layer, and the table that its grids come from."""
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from residual_net import residual_net, save_noise, save_residual_net
+
+from onnxsemi.data.load import load_images
+from onnxsemi.measure.bench import Bench
+from onnxsemi.measure.evaluator import simulate
+from onnxsemi.measure.forward import forward
+from onnxsemi.measure.input_moments import tapped
+from onnxsemi.measure.metrics import kl_divergence
+from onnxsemi.measure.rounding_table import rounding_table
+from onnxsemi.measure.sequential import SequentialRounder, from_table
+from onnxsemi.model.expose import with_outputs
+from onnxsemi.model.read import ReadOptions, read_model
+from onnxsemi.plan import BitPlan
+from onnxsemi.progress import Silent
+from onnxsemi.quantizer.affine import Scheme
+from onnxsemi.quantizer.rounded import Nearest
+from onnxsemi.rounding.settings import RoundingSettings
+from onnxsemi.runtime import Session
+
+BITS = (8, 3, 1)
+HOW = RoundingSettings()
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("net")
+    classifier = read_model(save_residual_net(folder / "net.onnx"), ReadOptions(targets="all"))
+    noise = save_noise(folder / "noise.npz", count=90, seed=1)
+    images = load_images(noise, "image", (None, 3, 8, 8))
+    return Bench(classifier, images, Nearest(Scheme.ASYMMETRIC), threads=2)
+
+
+@pytest.fixture(scope="module")
+def table(bench):
+    return rounding_table(bench, tapped(bench), BITS, HOW, 0, Silent())
+
+
+def rounder(bench, table, how=HOW):
+    return SequentialRounder(bench, table, tapped(bench), how, 0)
+
+
+def uniform(bench, bits):
+    return BitPlan.uniform(bench.classifier.layers, bits)
+
+
+def kl(bench, rounded):
+    before = bench.forward(bench.classifier.proto)
+    return float(np.mean(kl_divergence(before, bench.forward(simulate(bench.classifier, rounded)))))
+
+
+def mixed(bench):
+    plan = uniform(bench, 3)
+    for number, name in enumerate(plan.bits):
+        plan = plan.with_bits(name, range(number % 3), (8, 1, 32)[number % 3])
+    return plan
+
+
+def same(one, other):
+    assert one.plan == other.plan
+    for name, layer in one.layers.items():
+        assert layer.weight.tobytes() == other.layers[name].weight.tobytes(), name
+        mine, theirs = layer.bias, other.layers[name].bias
+        assert (mine is None) == (theirs is None)
+        assert mine is None or mine.tobytes() == theirs.tobytes()
+
+
+class TestTable:
+    def test_every_layer_at_every_bitwidth(self, bench, table):
+        for layer in bench.classifier.layers:
+            for bits in BITS:
+                found = table.at(layer, bits)
+                assert found.codes.shape == layer.weight.shape
+                assert found.bits == bits
+                shift = table.bias_shift(layer, bits)
+                assert (shift is None) == (layer.name == "tied1")  # two nodes: biases stay
+
+    def test_shift_takes_the_mean_of_what_rounding_changes(self, bench, table):
+        """On the float model's inputs: of the stem, which takes the image, exactly that."""
+        stem = bench.classifier.site("stem")
+        weight = table.at(stem.layer, 1).dequantize()
+        model = bench.classifier.with_weights({"stem": weight})
+        before, after = (means(bench, m, "stem") for m in (bench.classifier.proto, model))
+        shift = table.bias_shift(stem.layer, 1)
+        scale = np.abs(before).max() + np.abs(after).max()
+        np.testing.assert_allclose(after + shift, before, atol=1e-5 * scale)
+
+    def test_without_bias_correction_there_is_no_shift(self, bench):
+        how = RoundingSettings(bias_correction=False)
+        found = rounding_table(bench, tapped(bench), (3,), how, 0, Silent())
+        assert all(found.bias_shift(layer, 3) is None for layer in bench.classifier.layers)
+
+    def test_threads_and_memory_change_nothing(self, bench, table):
+        other = replace(bench, threads=3, memory=1)
+        found = rounding_table(other, tapped(other), BITS, HOW, 0, Silent())
+        for layer in bench.classifier.layers:
+            for bits in BITS:
+                one, two = table.at(layer, bits), found.at(layer, bits)
+                assert one.codes.tobytes() == two.codes.tobytes()
+                assert one.scale.tobytes() == two.scale.tobytes()
+
+
+def means(bench, model, tensor):
+    """Mean of a tensor's channels over all images and positions (no more than are drawn)."""
+    session = Session(with_outputs(model, [tensor]).SerializeToString())
+    values = session.run({"image": bench.images.batch(0, len(bench.images))})[tensor]
+    return values.astype(np.float64).mean(axis=(0, *range(2, values.ndim)))
+
+
+class TestSequential:
+    def test_bias_correction_keeps_the_mean_of_every_output(self, bench, table):
+        """Of a layer that is only added to a shortcut, the mean of the sum."""
+        found = simulate(bench.classifier, rounder(bench, table)(mixed(bench), Silent()))
+        for tensor in ("stem", "c1", "sum", "dw", "scores"):
+            before, after = (means(bench, m, tensor) for m in (bench.classifier.proto, found))
+            spread = np.abs(before).max() + np.abs(after).max()
+            np.testing.assert_allclose(after, before, atol=1e-4 * spread, err_msg=tensor)
+
+    def test_codes_lie_on_the_grids_of_the_table(self, bench, table):
+        plan = mixed(bench)
+        found = rounder(bench, table)(plan, Silent())
+        for layer in bench.classifier.layers:
+            bits_of = np.array(plan.bits[layer.name])
+            for bits, channels in found.layers[layer.name].quantized.items():
+                rows = np.flatnonzero(bits_of == bits)
+                assert channels.scale.tobytes() == table.at(layer, bits).scale[rows].tobytes()
+            kept = bits_of == 32
+            weight = found.layers[layer.name].weight
+            assert (weight[kept] == layer.weight[kept]).all()
+
+    def test_nothing_quantized_is_the_float_model(self, bench, table):
+        found = rounder(bench, table)(uniform(bench, 32), Silent())
+        assert kl(bench, found) == 0
+
+    def test_eight_bits_hardly_change_anything(self, bench, table):
+        assert kl(bench, rounder(bench, table)(uniform(bench, 8), Silent())) < 1e-4
+
+    def test_better_than_rounding_for_the_float_models_inputs(self, tmp_path, bench):
+        """Over several nets; on one the other may win by chance."""
+        ratios = []
+        for seed in range(4):
+            path = tmp_path / f"{seed}.onnx"
+            onnx.save(residual_net(seed), path)
+            net = replace(bench, classifier=read_model(path, ReadOptions(targets="all")))
+            table = rounding_table(net, tapped(net), (3,), HOW, 0, Silent())
+            plan = uniform(net, 3)
+            alone = kl(net, from_table(net.classifier, table, plan))
+            ratios.append(kl(net, rounder(net, table)(plan, Silent())) / alone)
+        assert np.exp(np.mean(np.log(ratios))) < 0.8
+
+    @pytest.mark.parametrize("method", ["gptq", "nearest"])
+    def test_threads_and_memory_change_nothing(self, bench, table, method):
+        how, plan = RoundingSettings(method=method), mixed(bench)
+        one = rounder(bench, table, how)(plan, Silent())
+        for changes in ({"threads": 1}, {"threads": 3, "memory": 1}):
+            same(one, rounder(replace(bench, **changes), table, how)(plan, Silent()))
+
+    def test_again_is_the_same(self, bench, table):
+        give, plan = rounder(bench, table), mixed(bench)
+        one = give(plan, Silent())
+        give(uniform(bench, 8), Silent())
+        same(one, give(plan, Silent()))
+
+    def test_fixed_batch(self, tmp_path, bench):
+        model = residual_net()
+        model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 32
+        model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 32
+        onnx.save(model, tmp_path / "fixed.onnx")
+        net = read_model(tmp_path / "fixed.onnx", ReadOptions(targets="all"))
+        fixed = replace(bench, classifier=net)
+        table = rounding_table(fixed, tapped(fixed), (3,), HOW, 0, Silent())
+        found = rounder(fixed, table)(uniform(fixed, 3), Silent())
+        logits = forward(simulate(net, found), net.ends, fixed.images, threads=1)
+        assert np.isfinite(logits).all()
