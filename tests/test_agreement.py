@@ -24,6 +24,7 @@ from onnxsemi.pipeline import sensitivity as sensitivity_module
 from onnxsemi.pipeline.prepare import Prepared, prepare
 from onnxsemi.pipeline.sensitivity import Sensitivity, measure_sensitivity
 from onnxsemi.progress import Silent
+from onnxsemi.quantizer.rounded import Nearest
 from onnxsemi.run.folder import nowhere
 from onnxsemi.run.journal import Journal
 
@@ -160,7 +161,9 @@ class TestDistrusted:
                 sensitivity_module, "measure_agreement", lambda *_arguments: agreements
             )
             changed = replace(prepared, settings=replace(prepared.settings, **settings))
-            return measure_sensitivity(changed, nowhere(), Silent())
+            return measure_sensitivity(
+                changed, Nearest(changed.settings.grids), nowhere(), Silent()
+            )
 
         return make
 
@@ -170,7 +173,7 @@ class TestDistrusted:
 
     def exact(self, bench: Bench, bits: int) -> list[bytes]:
         names = [layer.name for layer in bench.classifier.layers]
-        table = exact_delta_loss(bench, names, (bits,), Silent(), Journal())
+        table, _ = exact_delta_loss(bench, names, (bits,), Silent(), Journal())
         return [table.column(name, bits).tobytes() for name in names]
 
     def test_delta_loss_of_one_bitwidth(self, prepared, sensitivity):
@@ -215,10 +218,11 @@ def test_layers_without_a_backward_pass_are_measured_exactly(tmp_path: Path) -> 
         search=SearchSettings(method="semilayer", bits=BITS), model=ReadOptions(targets="all")
     )
     prepared = prepare(tmp_path / "erf.onnx", search, report, settings)
-    found = measure_sensitivity(prepared, nowhere(), Silent())
+    rounding = Nearest(settings.grids)
+    found = measure_sensitivity(prepared, rounding, nowhere(), Silent())
     assert set(found.summary.missing) == {"stem", "c1"}
     bench = prepared.bench(prepared.delta_loss)
-    table = exact_delta_loss(bench, ["stem", "c1"], BITS, Silent(), Journal())
+    table, _ = exact_delta_loss(bench, ["stem", "c1"], BITS, Silent(), Journal())
     for layer in ("stem", "c1"):
         assert found.table.nats[layer].tobytes() == table.nats[layer].tobytes()
     item = Semilayer("c1", Sign.POSITIVE, (0, 1), 8)

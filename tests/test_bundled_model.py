@@ -42,7 +42,8 @@ def test_search_and_report_images_are_disjoint():
 
 
 def test_layers():
-    layers = onnxsemi.inspect(MODEL).layers
+    hidden = onnxsemi.ReadOptions(targets="hidden")
+    layers = onnxsemi.inspect(MODEL, options=hidden).layers
     assert sum(layer.status == "target" for layer in layers) == 18
     assert sum("shortcut" in layer.status for layer in layers) == 2
     assert sum("stem" in layer.status for layer in layers) == 1

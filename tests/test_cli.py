@@ -149,6 +149,7 @@ class TestOtherCommands:
         model.graph.output.append(pooled)
         onnx.save(model, tmp_path / "two.onnx")
         data = ("-d", folder / "search.npz", "--max-drop", "50", "--output", "scores")
+        data = (*data, "--method", "semilayer")
         first = run("compress", tmp_path / "two.onnx", *data, "-o", tmp_path / "a.onnx")
         assert first.exit_code == 0, first.output
         plan = tmp_path / "a.plan.json"
@@ -176,7 +177,7 @@ class TestOtherCommands:
         assert "95 % interval" in run("evaluate", folder / "small.onnx", *data, *reference).stdout
 
     def test_inspect_float_model_says_why_layers_are_no_targets(self, folder):
-        output = run("inspect", folder / "model.onnx").stdout
+        output = run("inspect", folder / "model.onnx", "--targets", "hidden").stdout
         for words in ("target", "stem", "projection shortcut", "Gemm"):
             assert words in output
 

@@ -97,6 +97,7 @@ class TestBadInput:
         np.savez(folder / "hard.npz", x=images, mean=np.float32(0.5), std=np.float32(0.25))
         before = (folder / "small.onnx").read_bytes()
         command = ("compress", folder / "model.onnx", "-d", folder / "hard.npz", "--bits", "2")
+        command = (*command, "--method", "semilayer", "--targets", "hidden")
         result = run(*command, "--split", "none", "-o", folder / "small.onnx", "-q")
         assert_one_line(result, "nothing could be compressed", "--max-drop")
         assert (folder / "small.onnx").read_bytes() == before

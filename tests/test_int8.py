@@ -23,7 +23,7 @@ def compressed(folder):
 
 
 def test_every_target_is_counted(compressed, folder):
-    inspected = run("inspect", folder / "model.onnx", "--json")
+    inspected = run("inspect", folder / "model.onnx", "--json", "--targets", "hidden")
     layers = json.loads(inspected.stdout)["layers"]
     targets = {layer["name"] for layer in layers if layer["status"] == "target"}
     nodes = compressed["kernels"]["integer"] | compressed["kernels"]["float32"]
@@ -68,7 +68,7 @@ class Scripted:
         self.rights = list(rights)
         self.plans = []
 
-    def __call__(self, _prepared, plan, _ranges):
+    def __call__(self, plan, _ranges):
         self.plans.append(plan)
         right = self.rights.pop(0) if self.rights else 0
         return np.arange(60) < right
@@ -80,7 +80,7 @@ def test_the_most_compressed_point_that_holds_is_taken(folder, monkeypatch):
         run("evaluate", folder / "model.onnx", "--data", folder / "search.npz", "--json").stdout
     )["correct"]
     oracle = Scripted([float_right - 1, float_right - 2, float_right])
-    monkeypatch.setattr(choice, "right_on_integers", oracle)
+    monkeypatch.setattr(choice.Chooser, "_right_on_integers", oracle)
     command = compress_command(folder, "third.onnx", "--profile", "int8")
     document = json.loads(run(*command, "--json").stdout)
     compressions = [plan.compression for plan in oracle.plans]
@@ -90,7 +90,7 @@ def test_the_most_compressed_point_that_holds_is_taken(folder, monkeypatch):
 
 
 def test_no_point_holds(folder, monkeypatch):
-    monkeypatch.setattr(choice, "right_on_integers", Scripted([]))
+    monkeypatch.setattr(choice.Chooser, "_right_on_integers", Scripted([]))
     result = run(*compress_command(folder, "none.onnx", "--profile", "int8", "--quiet"))
     assert_one_line(result, "activations in uint8", "--max-drop", "--calibration")
     assert not (folder / "none.onnx").exists()

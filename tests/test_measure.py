@@ -148,13 +148,14 @@ def test_progress_adds_up(bench):
 
 def test_delta_loss_table_has_every_channel_at_every_bitwidth(bench):
     names = {layer.name for layer in bench.classifier.layers}
-    table = exact_delta_loss(bench, names, (8, 4), Silent(), Journal())
+    table, kl = exact_delta_loss(bench, names, (8, 4), Silent(), Journal())
     assert table.samples == len(bench.images)
     for site in bench.classifier.sites:
         values = table.nats[site.layer.name]
         assert values.shape == (site.layer.channels, 2)
         one = measure_variants(bench, site, [Variant((1,), 4)], ignore)
         assert table.column(site.layer.name, 4)[1] == one.delta_loss[0]
+        assert kl.column(site.layer.name, 4)[1] == one.kl[0]
 
 
 def test_kl_in_the_order_asked(bench):

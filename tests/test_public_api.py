@@ -7,12 +7,12 @@ import sys
 import onnxsemi
 
 PUBLIC = """
-    AccuracyError ApplyResult BenchResult BitPlan BudgetError Calibration CompressResult DataError
-    DataOptions
-    EvaluateResult ImageSet InspectResult Method ModelError Normalization OnnxSemiError Order
-    OutputError Paired Pin PlanError Preset Profile Progress ReadOptions RunError RunOptions Scheme
-    SearchSettings Settings SettingsError Split TargetPolicy VerificationError __version__
-    apply bench compress evaluate inspect ladder load_images load_session
+    AccuracyError ApplyResult BenchResult BitPlan BudgetError Calibration CompressResult
+    DataError DataOptions EvaluateResult ImageSet Inputs InspectResult Method ModelError
+    Normalization OnnxSemiError Order OutputError Paired Pin PlanError Preset Profile Progress
+    Ranges ReadOptions RoundingMethod RoundingSettings RunError RunOptions Scheme SearchMethod
+    SearchSettings Settings SettingsError Split TargetPolicy VerificationError __version__ apply
+    bench compress evaluate inspect ladder load_images load_session
 """
 
 

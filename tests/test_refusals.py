@@ -254,7 +254,7 @@ def test_refusals(case, tmp_path, capfd):
     """One line that begins with the file's name; nothing is printed."""
     path = write(case.model(), tmp_path)
     with pytest.raises(ModelError, match=case.message) as refused:
-        read_model(path, ReadOptions(output=case.output))
+        read_model(path, ReadOptions(targets="hidden", output=case.output))
     assert str(refused.value).startswith(f"{path}: ")
     assert "\n" not in str(refused.value)
     assert capfd.readouterr() == ("", "")

@@ -15,6 +15,7 @@ from residual_net import save_noise, save_residual_net
 from onnxsemi.pipeline import runs
 
 WAYS = {
+    "frontier": ("--method", "frontier", "--targets", "all"),
     "fast": (),
     "exact": ("--delta-loss", "exact", "--kl", "exact"),
     "layers": ("--split", "none", "--order", "ascending"),
