@@ -103,3 +103,30 @@ def random_damage(
         for channel in range(count)
         for b in bits
     }
+
+
+@dataclass
+class FakeChecker:
+    """Every quantized channel turns the answers of images of its own, more with fewer bits.
+
+    Channel number c (counted over all layers) turns the first ``turned[layer][c, b]`` of the
+    images c, c + C, c + 2 C ...
+    """
+
+    turned: DeltaLossTable
+    before: NDArray[np.bool_]
+    checked: list[BitPlan] = field(default_factory=list)
+
+    def check(self, plan: BitPlan) -> Tested:
+        """The answers of a plan, image by image."""
+        self.checked.append(plan)
+        right, total = self.before.copy(), len(self.before)
+        starts = [(layer, c) for layer, nats in self.turned.nats.items() for c in range(len(nats))]
+        for place, (layer, channel) in enumerate(starts):
+            bits = plan.bits[layer][channel]
+            if bits != FLOAT_BITS:
+                count = int(self.turned.column(layer, bits)[channel])
+                own = np.arange(place, total, len(starts))[:count]
+                right[own] = ~right[own]
+        score = Score(int(right.sum()), total, total, 1.0)
+        return Tested(score, np.arange(total), np.zeros(total), right, 0.0)
