@@ -1,0 +1,282 @@
+"""The walk along the frontier on a fake checker: what becomes a point, and why."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from fake_evaluator import FakeChecker, plan_of
+
+from onnxsemi.bitwidth import FLOAT_BITS
+from onnxsemi.measure.seam import DeltaLossTable
+from onnxsemi.progress import Silent
+from onnxsemi.search.frontier import between, frontier, predicted, tidied
+from onnxsemi.search.settings import SearchSettings
+from onnxsemi.search.trajectory import OUT_OF_TIME, Decision, Phase
+from onnxsemi.search.walk import REACH, RETREATS, STOPS, Predictions, walk_frontier
+from onnxsemi.search.watch import Watch
+
+CHANNELS = {"a": 8, "b": 6, "c": 10}
+LADDER = (8, 6, 4, 3, 2, 1)
+IMAGES = 4000
+SETTINGS = SearchSettings(bits=LADDER)
+PARAMS = 10_000  # so many weights that no group of channels is too small
+SEEDS = range(8)
+
+
+def tables(seed):
+    """Harm, turned answers in proportion to it, and Δloss of either sign.
+
+    Turned are even numbers: an odd one out counts as lost where labels are not known.
+    """
+    rng = np.random.default_rng(seed)
+    harm, turned, loss = {}, {}, {}
+    for layer, count in CHANNELS.items():
+        rises = rng.exponential(size=(count, len(LADDER))) * 3.0 ** np.arange(-3, 3)
+        harm[layer] = np.cumsum(rises, axis=1)
+        turned[layer] = 2 * np.minimum(np.rint(harm[layer] / 2), IMAGES // 48)
+        loss[layer] = rng.normal(size=rises.shape)
+    return [DeltaLossTable(LADDER, nats, samples=1) for nats in (harm, turned, loss)]
+
+
+class Fake:
+    """A search of everything but the images: half of them right before, or ``share``."""
+
+    def __init__(self, seed, share=0.5, *, has_labels=True):
+        self.harm, turned, loss = tables(seed)
+        before = np.random.default_rng(seed).random(IMAGES) < share
+        self.checker = FakeChecker(turned, before)
+        self.predictions = Predictions(delta_loss=loss, harm=self.harm, has_labels=has_labels)
+        self.start, self.free = plan_of(CHANNELS, PARAMS), list(CHANNELS)
+
+    def walk(self, settings=SETTINGS, watch=None):
+        return walk_frontier(
+            self.start,
+            self.free,
+            self.predictions,
+            self.checker,
+            settings,
+            watch or Watch(Silent()),
+        )
+
+    def objection(self, plan, settings=SETTINGS, *, has_labels=True):
+        after = self.checker.check(plan).right
+        return settings.guard(has_labels=has_labels).objection(self.checker.before, after)
+
+
+class Asked:
+    """Ends the time at the question that is told."""
+
+    def __init__(self, most):
+        self.most, self.count = most, 0
+
+    def __call__(self):
+        self.count += 1
+        return self.count > self.most
+
+
+@pytest.fixture(params=SEEDS)
+def fake(request):
+    return Fake(request.param)
+
+
+class TestDecisions:
+    def test_only_plans_without_objection_become_points(self, fake):
+        found = fake.walk()
+        assert found.points[0].phase is Phase.START
+        assert found.points[0].plan == fake.start
+        assert len(found.points) > 1
+        for point in found.points[1:]:
+            assert fake.objection(point.plan) is None
+            assert point.score == fake.checker.check(point.plan).score
+            assert point.score.in_full
+
+    def test_every_trial_has_its_reason(self, fake):
+        found = fake.walk()
+        assert [trial.number for trial in found.trials] == list(range(1, len(found.trials) + 1))
+        points = {point.trial: point for point in found.points[1:]}
+        kept = [trial for trial in found.trials if trial.decision is Decision.KEPT]
+        assert sorted(points) == [trial.number for trial in kept]
+        # the float model and the start first
+        for trial, plan in zip(found.trials, self.tried(fake, found), strict=True):
+            objection = fake.objection(plan)
+            assert trial.decision is (Decision.REJECTED if objection else Decision.KEPT)
+            assert trial.reason == (objection or "nothing speaks against it")
+            assert trial.compression == plan.compression
+            if trial.number in points:
+                assert points[trial.number].plan == plan
+                assert points[trial.number].phase is trial.phase
+
+    def tried(self, fake, found):
+        fake.checker.checked.clear()
+        fake.walk()
+        return fake.checker.checked[2 : 2 + len(found.trials)]
+
+    def test_phases_follow_one_another(self, fake):
+        found = fake.walk()
+        order = [Phase.BISECTION, Phase.RETREAT, Phase.DESCENT]
+        places = [order.index(trial.phase) for trial in found.trials]
+        assert places == sorted(places)
+        assert all((t.ranked is not None) == (t.phase is Phase.DESCENT) for t in found.trials)
+        assert found.stop == "the tries were used up"
+        assert not found.out_of_time
+        assert found.baseline == fake.checker.check(fake.start).score
+
+    def test_no_plan_of_the_frontier_is_tried_twice(self, fake):
+        found = fake.walk(replace(SETTINGS, tries=0))
+        fake.checker.checked.clear()
+        fake.walk(replace(SETTINGS, tries=0))
+        plans = fake.checker.checked[2:]
+        assert len(plans) == len(found.trials)
+        assert len({tuple(plan.bits.items()) for plan in plans}) == len(plans)
+
+    def test_again_is_the_same(self, fake):
+        assert fake.walk() == fake.walk()
+
+    def test_what_is_best_is_told_and_only_grows(self, fake):
+        told = []
+        found = fake.walk(watch=Watch(Silent(), improved=told.append))
+        sizes = [point.plan.compression for point in told]
+        assert sizes == sorted(sizes)
+        assert told[-1] == found.choose(SETTINGS.allowed_drop)
+
+
+class TestFrontier:
+    def stops(self, fake):
+        """The plans of all stops."""
+        path = frontier(fake.start, fake.harm, fake.free)
+        return [tidied(path.plan(stop), fake.free) for stop in path.stops(STOPS)]
+
+    def reached(self, fake):
+        """Where the descent begins, by brute force over all stops.
+
+        The answers that are turned grow along the frontier. From the last that turns few enough
+        the way leads back to the first that the guard takes with its labels.
+        """
+        plans = self.stops(fake)
+        few = [fake.objection(plan, has_labels=False) is None for plan in plans]
+        assert few == sorted(few, reverse=True)
+        last = sum(few) - 1
+        return next(p for p in range(last, -1, -1) if fake.objection(plans[p]) is None)
+
+    def test_the_smallest_stop_that_holds_is_found(self, fake):
+        place, plans = self.reached(fake), self.stops(fake)
+        found = fake.walk(replace(SETTINGS, tries=0))
+        points = [point.plan for point in found.points[1:]]
+        assert plans[place] in points
+        # what is smaller was met in the bisection, changes more, and wins enough of it
+        assert all(fake.objection(plan) is None for plan in points)
+        assert found.choose(SETTINGS.allowed_drop).plan in plans[place:]
+
+    def test_bisection_halves(self, fake):
+        found = fake.walk()
+        bisected = [trial for trial in found.trials if trial.phase is Phase.BISECTION]
+        assert len(bisected) <= len(self.stops(fake)).bit_length()
+
+    def test_descent_adds_semilayers_of_the_plan_ahead(self, fake):
+        found, without = (fake.walk(replace(SETTINGS, tries=tries)) for tries in (5, 0))
+        assert found.trials[: len(without.trials)] == without.trials
+        place, plans = self.reached(fake), self.stops(fake)
+        plan, ahead = plans[place], plans[min(place + REACH, len(plans) - 1)]
+        wanted = between(plan, ahead, fake.predictions.delta_loss, fake.harm)[:5]
+        descent = found.trials[len(without.trials) :]
+        assert [(t.ranked.sensitivity, t.ranked.semilayer) for t in descent] == wanted
+        for trial in descent:
+            lowered = plan.with_semilayer(trial.ranked.semilayer)
+            added = predicted(lowered, fake.harm) - predicted(plan, fake.harm)
+            assert trial.ranked.kl == added
+            assert trial.compression == lowered.compression
+            if trial.decision is Decision.KEPT:
+                plan = lowered
+        assert plan in [point.plan for point in found.points]
+
+    def test_a_descent_may_find_what_the_frontier_has_not(self):
+        """Of several seeds some go on, and no search gets worse by trying."""
+        gains = []
+        for seed in SEEDS:
+            few, many = (Fake(seed).walk(replace(SETTINGS, tries=n)) for n in (0, 8))
+            sizes = [found.choose(100).plan.compression for found in (few, many)]
+            gains.append(sizes[1] - sizes[0])
+        assert min(gains) >= 0
+        assert max(gains) > 0
+
+
+class TestLimits:
+    def test_what_is_lost_is_asked_of_labels(self):
+        """Turned answers are won where most were wrong, lost where most were right."""
+        sizes = []
+        for share in (0.2, 0.98):
+            found = Fake(1, share).walk()
+            sizes.append(found.choose(SETTINGS.allowed_drop).plan.compression)
+        assert sizes[0] > sizes[1]
+
+    def test_without_labels_it_is_not_asked_which(self):
+        """Half of what changes counts as lost: the right answers play no part."""
+        one, other = (Fake(1, share, has_labels=False).walk() for share in (0.2, 0.98))
+        assert [p.plan for p in one.points] == [p.plan for p in other.points]
+        assert [t.decision for t in one.trials] == [t.decision for t in other.trials]
+        assert not [trial for trial in one.trials if trial.phase is Phase.RETREAT]
+
+    def test_nothing_holds(self):
+        """Every channel, at any bitwidth, loses images: only the start is left."""
+        fake = Fake(0, share=1.0)
+        turned = {layer: np.full((n, len(LADDER)), 20.0) for layer, n in CHANNELS.items()}
+        fake.checker = FakeChecker(DeltaLossTable(LADDER, turned, samples=1), fake.checker.before)
+        found = fake.walk()
+        assert [point.plan for point in found.points] == [fake.start]
+        assert found.holding(SETTINGS.allowed_drop) == []
+        assert {trial.decision for trial in found.trials} == {Decision.REJECTED}
+        assert {trial.phase for trial in found.trials} == {Phase.BISECTION}
+
+    def test_no_retreat_beyond_its_length(self):
+        """Few answers change, and every one of them is lost."""
+        fake = Fake(0, share=1.0)
+        turned = {layer: np.full((n, len(LADDER)), 1.0) for layer, n in CHANNELS.items()}
+        turned["a"][0] = 20.0
+        fake.checker = FakeChecker(DeltaLossTable(LADDER, turned, samples=1), fake.checker.before)
+        found = fake.walk()
+        retreats = [trial for trial in found.trials if trial.phase is Phase.RETREAT]
+        assert 0 < len(retreats) <= RETREATS
+        assert len(found.points) == 1
+
+    @pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.9])
+    def test_time_ends(self, fake, share):
+        counting = Asked(10**9)
+        whole = fake.walk(watch=Watch(Silent(), counting))
+        found = fake.walk(watch=Watch(Silent(), Asked(int(share * counting.count))))
+        assert found.out_of_time
+        assert found.stop == OUT_OF_TIME
+        assert len(found.trials) < len(whole.trials)
+        assert found.trials == whole.trials[: len(found.trials)]
+        assert found.points == whole.points[: len(found.points)]
+
+    def test_pinned_layers_stay(self, fake):
+        pinned = fake.start.with_bits("b", range(6), 4)
+        fake.start, fake.free = pinned, ["a", "c"]
+        nats = {layer: fake.harm.nats[layer] for layer in fake.free}
+        harm = DeltaLossTable(LADDER, nats, samples=1)
+        loss = {layer: fake.predictions.delta_loss.nats[layer] for layer in fake.free}
+        delta_loss = DeltaLossTable(LADDER, loss, samples=1)
+        fake.predictions = Predictions(delta_loss=delta_loss, harm=harm, has_labels=True)
+        found = fake.walk()
+        assert {point.plan.bits["b"] for point in found.points} == {(4,) * 6}
+        for point in found.points[1:]:
+            assert FLOAT_BITS not in {b for bits in point.plan.bits.values() for b in bits}
+
+    def test_one_bitwidth(self, fake):
+        """Eight bits or nothing."""
+        eight = [
+            DeltaLossTable((8,), {n: v[:, :1] for n, v in whole.nats.items()}, samples=1)
+            for whole in (fake.harm, fake.predictions.delta_loss)
+        ]
+        fake.predictions = Predictions(delta_loss=eight[1], harm=eight[0], has_labels=True)
+        found = fake.walk(replace(SETTINGS, bits=(8,)))
+        assert [point.plan.mean_bits for point in found.points] == [32, 8]
+
+    def test_more_may_be_lost_with_more_allowed(self, fake):
+        sizes = [
+            fake.walk(replace(SETTINGS, max_drop=drop)).choose(100).plan.compression
+            for drop in (0, 1, 5)
+        ]
+        assert all(one <= other for one, other in pairwise(sizes))
+        assert sizes[0] < sizes[2]
