@@ -120,6 +120,12 @@ def test_a_plan_that_changes_nothing_is_taken_on_however_few_images(count, toler
     assert guard.objection(before, before.copy()) is None
 
 
+@pytest.mark.parametrize("count", [10, 60, 500])
+def test_a_plan_that_loses_half_of_few_images_is_not(count):
+    found = Guard(max_drop=0, tolerance=0.4).against(paired(count // 2, 0, count - count // 2))
+    assert found is not None
+
+
 def test_counts_are_of_the_images():
     before = np.array([True] * 300 + [False] * 700)
     after = before.copy()

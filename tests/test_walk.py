@@ -168,6 +168,11 @@ class TestFrontier:
         assert all(fake.objection(plan) is None for plan in points)
         assert found.choose(SETTINGS.allowed_drop).plan in plans[place:]
 
+    def test_some_searches_have_to_go_back(self):
+        """What changes few answers may still lose more of them than is allowed."""
+        walks = [Fake(seed, share=0.6).walk(replace(SETTINGS, tries=0)) for seed in SEEDS]
+        assert any(found.points[-1].phase is Phase.RETREAT for found in walks)
+
     def test_bisection_halves(self, fake):
         found = fake.walk()
         bisected = [trial for trial in found.trials if trial.phase is Phase.BISECTION]

@@ -111,7 +111,7 @@ def hull(harm: Float64Array, bits: Sequence[int]) -> list[int]:
     """Places of the bitwidths on the lower convex hull of harm over bits saved, widest first.
 
     >>> hull(np.array([0.0, 0.1, 0.2, 1.0, 1.2]), (8, 6, 5, 4, 2))
-    [0, 2, 4]
+    [0, 1, 2, 4]
     """
     kept: list[int] = []
     for place in range(len(bits)):
