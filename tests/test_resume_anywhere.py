@@ -123,7 +123,13 @@ def save_after_every_block(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sensitivity, "_SAVE_SECONDS", -1.0)
 
 
-@pytest.mark.parametrize(("way", "share"), [("fast", 0.2), ("fast", 0.9), ("exact", 0.5)])
+@pytest.mark.parametrize(
+    ("way", "share"),
+    [
+        *(("frontier", 0.05), ("frontier", 0.15), ("frontier", 0.6), ("frontier", 0.9)),
+        *(("fast", 0.2), ("fast", 0.9), ("exact", 0.5)),
+    ],
+)
 def test_broken_off_once(
     inputs: Path, whole: dict[str, Whole], tmp_path: Path, way: str, share: float
 ) -> None:
@@ -160,7 +166,9 @@ def test_blocks_of_backward_passes_are_not_run_again(
     assert outcome(tmp_path) == whole["fast"][0]
 
 
-@pytest.mark.parametrize(("way", "threads"), [("fast", 1), ("mixed", 3)])
+@pytest.mark.parametrize(
+    ("way", "threads"), [("frontier", 1), ("frontier", 3), ("fast", 1), ("mixed", 3)]
+)
 def test_other_threads_and_hardly_any_memory(
     inputs: Path,
     whole: dict[str, Whole],
@@ -174,6 +182,27 @@ def test_other_threads_and_hardly_any_memory(
     kill_at(inputs, tmp_path, way, calls // 2)
     monkeypatch.setattr(prepare, "resident", lambda: 0)
     compress(inputs, tmp_path, way, Counting(), threads=threads, max_memory=1)
+    assert outcome(tmp_path) == expected
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_killed_while_weights_are_rounded(
+    inputs: Path,
+    whole: dict[str, Whole],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    threads: int,
+) -> None:
+    """Within the table, and again with the table kept: taken up with hardly any memory."""
+    expected, _ = whole["frontier"]
+    table = tmp_path / "out.run/rounding.npz"
+    kill_at(inputs, tmp_path, "frontier", 5)
+    assert not table.exists()
+    monkeypatch.setattr(prepare, "resident", lambda: 0)
+    with pytest.raises(Killed):
+        compress(*(inputs, tmp_path, "frontier", Counting(20)), threads=threads, max_memory=1)
+    assert table.exists()
+    compress(inputs, tmp_path, "frontier", Counting(), threads=threads, max_memory=1)
     assert outcome(tmp_path) == expected
 
 
