@@ -142,9 +142,14 @@ class _Walk:
                 plan = candidate
 
     def _try(self, plan: BitPlan, phase: Phase, ranked: Ranked | None = None) -> Tested:
-        """Measure a plan; it becomes a point if the guard has nothing against it."""
-        tested = self.checker.check(plan)
-        reason = self._guard.objection(self.baseline.right, tested.right)
+        """Measure a plan; it becomes a point if the guard has nothing against it.
+
+        Nor may it change more answers than are allowed if half of them are lost: many changes that
+        fall well are luck.
+        """
+        tested, before = self.checker.check(plan), self.baseline.right
+        reason = self._guard.objection(before, tested.right)
+        reason = reason or self._balanced.objection(before, tested.right)
         number, decision = len(self.trials) + 1, Decision.REJECTED if reason else Decision.KEPT
         said = reason or "nothing speaks against it"
         trial = Trial(number, phase, ranked, tested.score, None, decision, said, plan.compression)
