@@ -29,8 +29,10 @@ from onnxsemi.measure.evaluator import simulate
 from onnxsemi.measure.metrics import hits
 from onnxsemi.measure.paired import Paired
 from onnxsemi.memory import peak
-from onnxsemi.pipeline.compress import find
+from onnxsemi.model.read import ReadOptions
+from onnxsemi.pipeline.compress import Search
 from onnxsemi.pipeline.prepare import Prepared, prepare
+from onnxsemi.pipeline.rounding import codes_of
 from onnxsemi.pipeline.runs import Clock
 from onnxsemi.pipeline.sensitivity import measure_sensitivity
 from onnxsemi.pipeline.sizes import sizes_of
@@ -40,8 +42,8 @@ from onnxsemi.progress import Silent
 from onnxsemi.quantizer.rounded import rounded
 from onnxsemi.run.folder import nowhere
 from onnxsemi.search.ranking import Order
-from onnxsemi.search.run import SearchSettings
 from onnxsemi.search.semilayers import Split
+from onnxsemi.search.settings import SearchSettings
 from onnxsemi.settings import Settings
 
 LADDER = (8, 6, 4)
@@ -99,7 +101,8 @@ def _settings(case: Case, row: str) -> Settings:
     order = Order.ASCENDING if row == "ascending" else Order.DESCENDING
     split = Split.NONE if row == "layers" else Split.SIGN
     return Settings(
-        search=SearchSettings(bits=LADDER, order=order, split=split),
+        search=SearchSettings(method="semilayer", bits=LADDER, order=order, split=split),
+        model=ReadOptions(targets="hidden"),
         data=case.data,
         delta_loss_samples=case.delta_loss_samples,
         search_samples=case.search_samples,
@@ -110,8 +113,9 @@ def _run_method(prepared: Prepared, row: str, folder: Path) -> dict[str, Any]:
     pass_cpu_seconds = _pass_cpu_seconds(prepared)
     began, cpu_began = time.perf_counter(), time.process_time()
     run = nowhere()
-    sensitivity = measure_sensitivity(prepared, run, Silent())
-    found = find(prepared, sensitivity, run, Clock(None), Silent())
+    codes = codes_of(prepared, run, Silent())
+    sensitivity = measure_sensitivity(prepared, codes.rounding, run, Silent())
+    found = Search(prepared, codes, sensitivity, run, Clock(None), Silent()).find()
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu_began
     result = _measured(prepared, found.chosen.plan, folder / f"{row}.onnx")
     return result | {

@@ -26,7 +26,7 @@ from random_resnets import random_images, random_resnet
 from search_cost_table import DROPS, LADDER, write_table
 
 import onnxsemi
-from onnxsemi import Method, RunOptions, SearchSettings, Settings
+from onnxsemi import Method, ReadOptions, RunOptions, SearchSettings, Settings
 from onnxsemi.measure.agreement import measure_agreement
 from onnxsemi.measure.fast import FastMeasurement
 from onnxsemi.measure.variants import Variant, measure_plainly, measure_variants
@@ -106,7 +106,8 @@ def _run(case: Case, job: str, number: int, target: Path) -> None:
 
 def _settings(case: Case, **options: Any) -> Settings:
     chosen: dict[str, Any] = {
-        "search": SearchSettings(bits=LADDER),
+        "search": SearchSettings(method="semilayer", bits=LADDER),
+        "model": ReadOptions(targets="hidden"),
         "data": case.data,
         "delta_loss_samples": case.delta_loss_samples,
         "search_samples": case.search_samples,
