@@ -1,7 +1,7 @@
 """How plans get their codes: nearest levels, or rounded on calibration images."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -168,8 +168,3 @@ def _restored(path: Path, bench: Bench, bits: list[int]) -> RoundingTable:
             f"{path}: is damaged; delete it, and --resume rounds the weights again"
         ) from None
     return RoundingTable(bench.scheme, entries, shifts)
-
-
-def measured_with(bench: Bench, codes: Codes) -> Bench:
-    """The bench with the rounding that Δloss and KL are measured with."""
-    return replace(bench, rounding=codes.rounding)
