@@ -1,0 +1,44 @@
+"""The command line: the only room that prints, and that turns an error into an exit code.
+
+One module a command. Exit codes: 0 done; 1 the model, the data, the plan or a setting cannot be
+used, or the accuracy asked for cannot be held; 2 the command line itself is wrong; 130 interrupted.
+"""
+
+from typing import Annotated
+
+import typer
+
+from onnxsemi import __about__
+from onnxsemi.cli.apply import apply
+from onnxsemi.cli.bench import bench
+from onnxsemi.cli.compress import compress
+from onnxsemi.cli.evaluate import evaluate
+from onnxsemi.cli.inspect import inspect
+
+app = typer.Typer(
+    help="Make a trained ONNX classifier much smaller without losing accuracy, and without "
+    "retraining: mixed-precision quantization by semilayers (Matsumoto et al., PMLR 222, 2024).",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"onnxsemi {__about__.VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    pass
+
+
+for command in (compress, apply, evaluate, inspect, bench):
+    app.command()(command)

@@ -1,0 +1,27 @@
+"""``onnxsemi bench``."""
+
+from onnxsemi import pipeline, report
+from onnxsemi.cli import options as opt
+from onnxsemi.cli.frame import one_line_errors, progress_of, show
+
+
+def bench(
+    models: opt.BenchModels,
+    batch: opt.Batches = None,
+    threads: opt.BenchThreads = 1,
+    rounds: opt.Rounds = 15,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Time models side by side: latency, load time, memory, bytes.
+
+    Every model runs on noise in turn with the others, in a default ONNX Runtime session and as
+    onnxsemi.load_session opens it. Times are shown as ratios to the first model.
+
+    **Example:** onnxsemi bench model.onnx small.onnx
+    """
+    with one_line_errors(), progress_of(silent=quiet or as_json) as progress:
+        result = pipeline.bench(
+            models, batches=batch or (1, 32), threads=threads, rounds=rounds, progress=progress
+        )
+    show(report.bench_table(result), report.bench_document(result), as_json, quiet)

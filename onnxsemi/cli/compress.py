@@ -1,0 +1,126 @@
+"""``onnxsemi compress``."""
+
+from onnxsemi import pipeline, report
+from onnxsemi.bitwidth import parse_ladder
+from onnxsemi.cli import options as opt
+from onnxsemi.cli.frame import data_options, one_line_errors, progress_of, show
+from onnxsemi.memory import parse_memory
+from onnxsemi.model.read import ReadOptions
+from onnxsemi.rounding.ranges import Ranges
+from onnxsemi.rounding.settings import Inputs, RoundingMethod, RoundingSettings
+from onnxsemi.search.settings import SearchSettings
+from onnxsemi.settings import Pin, RunOptions, Settings, parse_duration
+
+
+def compress(
+    model: opt.ModelFile,
+    data: opt.DataPath,
+    out: opt.OutFile,
+    profile: opt.ProfileName = Settings.profile,
+    align: opt.Align = Settings.align,
+    report_data: opt.ReportData = None,
+    report_fraction: opt.ReportFraction = Settings.report_fraction,
+    method: opt.MethodName = SearchSettings.method,
+    bits: opt.Bits = None,
+    max_drop: opt.MaxDrop = SearchSettings.max_drop,
+    tolerance: opt.Tolerance = SearchSettings.tolerance,
+    tries: opt.Tries = SearchSettings.tries,
+    ranges: opt.RangesName = RoundingSettings.ranges,
+    rounding: opt.RoundingName = RoundingSettings.method,
+    inputs: opt.InputsName = RoundingSettings.inputs,
+    bias_correction: opt.BiasCorrection = RoundingSettings.bias_correction,
+    rounding_samples: opt.RoundingSamples = Settings.rounding_samples,
+    order: opt.OrderName = SearchSettings.order,
+    split: opt.SplitName = SearchSettings.split,
+    scheme: opt.SchemeName = None,
+    calibration: opt.CalibrationName = Settings.calibration,
+    calibration_samples: opt.CalibrationSamples = Settings.calibration_samples,
+    delta_loss: opt.DeltaLoss = Settings.delta_loss,
+    kl: opt.Kl = Settings.kl,
+    min_agreement: opt.MinAgreement = Settings.min_agreement,
+    delta_loss_samples: opt.DeltaLossSamples = None,
+    search_samples: opt.SearchSamples = None,
+    seed: opt.Seed = Settings.seed,
+    targets: opt.Targets = ReadOptions.targets,
+    exclude: opt.Exclude = None,
+    pin: opt.Pins = None,
+    output: opt.OutputName = None,
+    mean: opt.Mean = None,
+    std: opt.Std = None,
+    resize: opt.Resize = None,
+    crop: opt.Crop = None,
+    preset: opt.PresetName = None,
+    run: opt.RunPath = None,
+    resume: opt.Resume = False,
+    time_budget: opt.TimeBudget = None,
+    max_memory: opt.MaxMemory = None,
+    threads: opt.Threads = None,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Find the bitwidths and write the compressed model, verified.
+
+    Measures what quantizing each channel does to the loss (Δloss) and to the softmax (KL), at every
+    bitwidth; looks along the frontier of plans that are predicted to do least harm for the smallest
+    that nothing on the search images speaks against; and lowers semilayers, channels of a layer
+    that share the sign of Δloss, from there on. --method semilayer is the paper's search instead.
+    The written file is read back, compared bit for bit with what was measured, and its accuracy
+    measured on images the search never saw. The plan is written beside it, as NAME.plan.json, for
+    'apply'.
+
+    Everything measured is kept in a folder, NAME.run: after Ctrl-C or a crash, the same command
+    with --resume goes on from there and ends in the same file.
+
+    **Example:** onnxsemi compress model.onnx --data images.npz -o small.onnx
+    """
+    folder = run or out.with_suffix(".run")
+    with one_line_errors(folder), progress_of(silent=quiet or as_json) as progress:
+        settings = Settings(
+            search=SearchSettings(
+                method=method,
+                bits=() if bits is None else parse_ladder(bits),
+                order=order,
+                split=split,
+                max_drop=max_drop,
+                tolerance=tolerance,
+                tries=tries,
+            ),
+            rounding=_rounding(ranges, rounding, inputs, bias_correction),
+            rounding_samples=rounding_samples,
+            model=ReadOptions(targets=targets, exclude=tuple(exclude or ()), output=output),
+            data=data_options(mean, std, resize, crop, preset),
+            scheme=scheme,
+            profile=profile,
+            align=align,
+            calibration=calibration,
+            calibration_samples=calibration_samples,
+            pins=tuple(map(Pin.parse, pin or ())),
+            delta_loss=delta_loss,
+            kl=kl,
+            min_agreement=min_agreement,
+            delta_loss_samples=delta_loss_samples,
+            search_samples=search_samples,
+            report_fraction=report_fraction,
+            seed=seed,
+            threads=threads,
+            max_memory=None if max_memory is None else parse_memory(max_memory),
+            run=RunOptions(
+                folder=folder,
+                resume=resume,
+                time_budget=None if time_budget is None else parse_duration(time_budget),
+            ),
+        )
+        result = pipeline.compress(
+            model, data, output=out, report_data=report_data, settings=settings, progress=progress
+        )
+    show(report.compress_table(result), report.compress_document(result), as_json, quiet)
+
+
+def _rounding(
+    ranges: Ranges, rounding: RoundingMethod, inputs: Inputs, bias_correction: bool
+) -> RoundingSettings | None:
+    """What was set; None if nothing was."""
+    settings = RoundingSettings(
+        ranges=ranges, method=rounding, inputs=inputs, bias_correction=bias_correction
+    )
+    return None if settings == RoundingSettings() else settings

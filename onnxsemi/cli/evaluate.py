@@ -1,0 +1,38 @@
+"""``onnxsemi evaluate``."""
+
+from onnxsemi import pipeline, report
+from onnxsemi.cli import options as opt
+from onnxsemi.cli.frame import data_options, one_line_errors, show
+
+
+def evaluate(
+    model: opt.AnyModel,
+    data: opt.DataPath,
+    reference: opt.Reference = None,
+    output: opt.OutputName = None,
+    mean: opt.Mean = None,
+    std: opt.Std = None,
+    resize: opt.Resize = None,
+    crop: opt.Crop = None,
+    preset: opt.PresetName = None,
+    threads: opt.Threads = None,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Measure accuracy and loss, and the difference from a reference model.
+
+    With --reference: agreement, KL divergence, images lost and won, and a 95 % interval of the
+    change in accuracy.
+
+    **Example:** onnxsemi evaluate small.onnx --reference model.onnx --data test.npz
+    """
+    with one_line_errors():
+        result = pipeline.evaluate(
+            model,
+            data,
+            reference=reference,
+            output=output,
+            data_options=data_options(mean, std, resize, crop, preset),
+            threads=threads,
+        )
+    show(report.evaluate_table(result), report.evaluate_document(result), as_json, quiet)

@@ -1,0 +1,72 @@
+"""What every command shares: one line for an error, progress, the result as table or JSON."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console, RenderableType
+
+from onnxsemi.data.load import DataOptions, Preset
+from onnxsemi.errors import OnnxSemiError, SettingsError
+from onnxsemi.progress import Progress, Silent
+from onnxsemi.terminal import LineProgress, LiveProgress
+
+
+@contextmanager
+def one_line_errors(run: Path | None = None) -> Iterator[None]:
+    """A user's mistake: one line on standard error, exit code 1. Ctrl-C: how to go on, 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        saved = f"; what was measured is in {run}: the same command with --resume goes on from it"
+        typer.echo("interrupted" + (saved if run and run.exists() else ""), err=True)
+        raise typer.Exit(130) from None
+    except OnnxSemiError as error:
+        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+        raise typer.Exit(1) from None
+
+
+@contextmanager
+def progress_of(*, silent: bool) -> Iterator[Progress]:
+    """Progress on standard error: live on a terminal, lines elsewhere."""
+    console = Console(stderr=True)
+    if silent:
+        yield Silent()
+    elif console.is_terminal:
+        with LiveProgress(console) as live:
+            yield live
+    else:
+        yield LineProgress(console)
+
+
+def show(table: RenderableType, document: dict[str, Any], as_json: bool, quiet: bool) -> None:
+    """The result on standard output."""
+    if as_json:
+        typer.echo(json.dumps(document, ensure_ascii=False))
+    elif not quiet:
+        Console().print(table)
+
+
+def data_options(
+    mean: str | None, std: str | None, resize: int | None, crop: int | None, preset: Preset | None
+) -> DataOptions:
+    """Preprocessing from its flags."""
+    return DataOptions(
+        mean=_numbers("--mean", mean),
+        std=_numbers("--std", std),
+        resize=resize,
+        crop=crop,
+        preset=preset,
+    )
+
+
+def _numbers(flag: str, text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise SettingsError(f"{flag}: {text!r} is no list of numbers such as 0.5,0.5,0.5") from None

@@ -1,0 +1,27 @@
+"""``onnxsemi inspect``."""
+
+from onnxsemi import pipeline, report
+from onnxsemi.cli import options as opt
+from onnxsemi.cli.frame import one_line_errors, show
+from onnxsemi.model.read import ReadOptions
+
+
+def inspect(
+    model: opt.AnyModel,
+    targets: opt.Targets = ReadOptions.targets,
+    exclude: opt.Exclude = None,
+    output: opt.OutputName = None,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Show what a file holds, layer by layer.
+
+    For a float model: which layers 'compress' would quantize, and why not the others. For a
+    compressed file: the bitwidths of each layer's channels and the bytes that they take.
+
+    **Example:** onnxsemi inspect small.onnx
+    """
+    with one_line_errors():
+        options = ReadOptions(targets=targets, exclude=tuple(exclude or ()), output=output)
+        result = pipeline.inspect(model, options=options)
+    show(report.inspect_table(result), report.inspect_document(result), as_json, quiet)
