@@ -21,6 +21,7 @@ from onnxsemi.measure.paired import Paired
 from onnxsemi.measure.recorded import RecordedChecker, RecordedEvaluator
 from onnxsemi.pipeline.activations import recorded_ranges
 from onnxsemi.pipeline.choice import Chooser
+from onnxsemi.pipeline.evidence import Answers, evidence_of
 from onnxsemi.pipeline.prepare import Prepared, prepare
 from onnxsemi.pipeline.rounding import Codes, codes_of
 from onnxsemi.pipeline.runs import Clock, Limited, check_folder, identity, opened
@@ -31,9 +32,11 @@ from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import DIGEST, PlanFile, RoundingRecord
 from onnxsemi.progress import Progress, Silent
 from onnxsemi.quantizer.rounded import Nearest, rounded
+from onnxsemi.report.document import compress_document
 from onnxsemi.results import CompressResult, Cost
 from onnxsemi.run.folder import RunFolder
 from onnxsemi.run.journal import Reply
+from onnxsemi.run.kept import keep_result
 from onnxsemi.search.run import search
 from onnxsemi.search.semilayers import Split
 from onnxsemi.search.settings import SearchMethod
@@ -112,26 +115,27 @@ def compress(
             scratch.write_text(document.to_json(), encoding="utf-8")
             final, profile = search.rounder(plan), settings.profile
             after = write_verified(report_bench, final, target, profile, found.ranges)
+        result = CompressResult(
+            output=target,
+            plan_file=plan_path(target),
+            profile=settings.profile,
+            plan=plan,
+            chosen=found.chosen,
+            trajectory=found.trajectory,
+            sizes=sizes_of(target),
+            search=found.search,
+            report=Paired.of(hits(before, report_bench.labels), hits(after, report_bench.labels)),
+            sensitivity=sensitivity.summary,
+            has_labels=prepared.has_labels,
+            cost=Cost(folder.journal.seconds, seconds, len(found.trajectory.trials)),
+            skipped=prepared.classifier.skipped,
+            notes=prepared.classifier.notes,
+            kernels=None if found.ranges is None else kernels_of(target, prepared.classifier, plan),
+        )
+        search.keep(result, Answers.of(before, after), os.fspath(model))
         if not found.trajectory.out_of_time:
             folder.finish(str(target))
-    labels = report_bench.labels
-    return CompressResult(
-        output=target,
-        plan_file=plan_path(target),
-        profile=settings.profile,
-        plan=plan,
-        chosen=found.chosen,
-        trajectory=found.trajectory,
-        sizes=sizes_of(target),
-        search=found.search,
-        report=Paired.of(hits(before, labels), hits(after, labels)),
-        sensitivity=sensitivity.summary,
-        has_labels=prepared.has_labels,
-        cost=Cost(folder.journal.seconds, seconds, len(found.trajectory.trials)),
-        skipped=prepared.classifier.skipped,
-        notes=prepared.classifier.notes,
-        kernels=None if found.ranges is None else kernels_of(target, prepared.classifier, plan),
-    )
+    return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,6 +205,24 @@ class Search:
         evaluator = RecordedEvaluator(ModelEvaluator(bench, kl, settings.seed), journal)
         table, free = self.sensitivity.table, prepared.free()
         return search(start, free, table, evaluator, settings.search, watch), evaluator
+
+    def keep(self, result: CompressResult, answers: Answers, model: str) -> None:
+        """Write what the report needs into the run's folder."""
+        prepared, codes = self.prepared, self.codes
+        if self.run.path is None:
+            return
+        made = {
+            "command": prepared.settings.run.command,
+            "model": model,
+            "search_data": prepared.search.name,
+            "report_data": prepared.report.name,
+            "made_from": identity(prepared),
+            "channel_parameters": dict(result.plan.channel_params),
+        }
+        evidence = evidence_of(
+            prepared, codes.rounding, self.sensitivity, result.trajectory, answers
+        )
+        keep_result(self.run, compress_document(result) | made, evidence)
 
     def _out_of_time(self) -> bool:
         if self.run.journal.recalling or not self.clock.ended:

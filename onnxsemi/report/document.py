@@ -202,6 +202,7 @@ def _trial(trial: Trial) -> Document:
         "phase": trial.phase,
         **({} if trial.ranked is None else _ranked(trial.ranked)),
         **({} if trial.compression is None else {"compression": trial.compression}),
+        **({} if trial.paired is None else {"lost": trial.paired.lost, "won": trial.paired.won}),
         "bar": trial.bar,
         "decision": trial.decision,
         "reason": trial.reason,

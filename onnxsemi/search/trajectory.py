@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from onnxsemi.measure.paired import Paired
 from onnxsemi.measure.seam import Score
 from onnxsemi.plan import BitPlan
 from onnxsemi.search.ranking import Ranked
@@ -58,6 +59,7 @@ class Trial:
         decision: What became of it.
         reason: Why, in words.
         compression: The paper's ratio of the plan that was tried; None where the semilayer says it.
+        paired: Float against the plan, where all images were looked at.
     """
 
     number: int
@@ -68,6 +70,7 @@ class Trial:
     decision: Decision
     reason: str
     compression: float | None = None
+    paired: Paired | None = None
 
 
 @dataclass(frozen=True)

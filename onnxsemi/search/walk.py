@@ -12,8 +12,9 @@ Every plan is measured on all search images, as it will be rounded.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from onnxsemi.measure.paired import Paired
 from onnxsemi.measure.seam import Checker, DeltaLossTable, Tested
 from onnxsemi.plan import BitPlan
 from onnxsemi.search.frontier import Frontier, between, frontier, predicted, tidied
@@ -153,7 +154,7 @@ class _Walk:
         number, decision = len(self.trials) + 1, Decision.REJECTED if reason else Decision.KEPT
         said = reason or "nothing speaks against it"
         trial = Trial(number, phase, ranked, tested.score, None, decision, said, plan.compression)
-        self.trials.append(trial)
+        self.trials.append(replace(trial, paired=Paired.of(before, tested.right)))
         self.watch.progress.step(f"{plan.compression:.2%} smaller: {said}")
         if reason is not None:
             self.rejected.append(plan)

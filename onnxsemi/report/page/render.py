@@ -1,0 +1,64 @@
+"""The page, put together."""
+
+import base64
+import hashlib
+from collections.abc import Callable
+from importlib.resources import files
+from string import Template
+
+from onnxsemi.report.page.about import about, trust
+from onnxsemi.report.page.answers import answers
+from onnxsemi.report.page.distance import distance
+from onnxsemi.report.page.distribution import distribution
+from onnxsemi.report.page.divergence import divergence, sensitive
+from onnxsemi.report.page.markup import Markup, join, tag
+from onnxsemi.report.page.sizes import sizes
+from onnxsemi.report.page.strips import strips
+from onnxsemi.report.page.summary import summary
+from onnxsemi.report.page.trajectory import trajectory
+from onnxsemi.report.page.words import words_of
+from onnxsemi.run.kept import Kept
+
+_SECTIONS: tuple[tuple[str, str, Callable[[Kept], Markup | None]], ...] = (
+    ("summary", "Result", summary),
+    ("search", "The search: compression against accuracy", trajectory),
+    ("channels", "Bits of every channel", strips),
+    ("sizes", "Sizes", sizes),
+    ("answers", "Report images whose answer changed", answers),
+    ("sensitive", "The most sensitive semilayers", sensitive),
+    ("delta-loss", "Δloss at each bitwidth", distribution),
+    ("distance", "Δloss against the change of the weights", distance),
+    ("divergence", "KL against Δloss of semilayers", divergence),
+    ("trust", "How far the fast way can be trusted", trust),
+    ("about", "How it was made", about),
+)
+"""Anchor, heading, and what shows it; a part that gives None is left out."""
+
+
+def render(kept: Kept) -> str:
+    """The whole page: HTML that needs nothing else. The same of the same result, byte for byte."""
+    shown = [(anchor, title, part(kept)) for anchor, title, part in _SECTIONS]
+    parts = [(anchor, title, content) for anchor, title, content in shown if content is not None]
+    script = _resource("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    name = kept.document["output"].replace("\\", "/").rpartition("/")[2]
+    return Template(_resource("template.html")).substitute(
+        title=join(f"{name}: report of a compression"),
+        policy=digest,
+        style=_resource("page.css"),
+        name=join(name),
+        lead=join(f"from {kept.document['model']}, by {kept.document['tool']}"),
+        links=join(*(tag("a", title, href=f"#{anchor}") for anchor, title, _ in parts)),
+        parts=join(*(_section(*part) for part in parts)),
+        measure=join(words_of(kept.document).measure),
+        script=script,
+    )
+
+
+def _section(anchor: str, title: str, content: Markup) -> Markup:
+    heading = tag("h2", title, id=f"{anchor}-title")
+    return tag("section", heading, content, id=anchor, aria_labelledby=f"{anchor}-title")
+
+
+def _resource(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
