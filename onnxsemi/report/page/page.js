@@ -1,1 +1,111 @@
 "use strict";
+// Tooltips of marks and of the channels in strips: by pointer, by tap, by keyboard.
+// A click pins a tooltip until the next click or Escape; arrow keys go from mark to mark.
+(() => {
+  const tip = document.getElementById("tip");
+  let pinned = null;
+
+  function show(text, box) {
+    tip.textContent = text;
+    tip.hidden = false;
+    const { width, height } = tip.getBoundingClientRect();
+    const left = box.left + box.width / 2 - width / 2;
+    const above = box.top - height - 10;
+    tip.style.left = Math.max(8, Math.min(left, document.documentElement.clientWidth - width - 8)) + "px";
+    tip.style.top = (above > 8 ? above : box.bottom + 10) + "px";
+  }
+
+  function hide() {
+    tip.hidden = true;
+    for (const cursor of document.querySelectorAll(".cursor:not([hidden])")) cursor.setAttribute("hidden", "");
+  }
+
+  function unpin() {
+    if (pinned) pinned.classList.remove("pinned");
+    pinned = null;
+    hide();
+  }
+
+  // strips: the channel under the pointer, or the one that arrow keys came to
+  function showChannel(cells, place) {
+    const data = cells.dataset, pitch = Number(data.pitch);
+    const [order, bits, loss] = [data.order, data.bits, data.loss].map(text => text.split(" "));
+    const at = Math.max(0, Math.min(place, order.length - 1));
+    hide();
+    const cursor = cells.querySelector(".cursor");
+    cursor.removeAttribute("hidden");
+    cursor.setAttribute("x", at * pitch);
+    cells.dataset.at = at;
+    const width = bits[at] === "32" ? "float32" : bits[at] + (bits[at] === "1" ? " bit" : " bits");
+    const known = loss[at] === "nan" ? "" : "\nΔloss " + loss[at].replace(/-/g, "−") + " nats";
+    show(data.layer + "\nchannel " + order[at] + ", " + width + known, cursor.getBoundingClientRect());
+  }
+
+  function under(event) {
+    const cells = event.target.closest(".cells");
+    if (!cells) return null;
+    const box = cells.getBoundingClientRect();
+    const across = (event.clientX - box.left) / box.width * cells.viewBox.baseVal.width;
+    return [cells, Math.floor(across / Number(cells.dataset.pitch))];
+  }
+
+  document.addEventListener("pointermove", event => {
+    if (pinned) return;
+    const mark = event.target.closest(".mark"), found = under(event);
+    if (mark) show(mark.dataset.tip, mark.getBoundingClientRect());
+    else if (found) showChannel(...found);
+    else if (!document.activeElement.closest(".mark, .cells")) hide();
+  });
+
+  document.addEventListener("click", event => {
+    const mark = event.target.closest(".mark"), found = under(event);
+    const same = mark && mark === pinned;
+    unpin();
+    if (mark && !same) {
+      pinned = mark;
+      mark.classList.add("pinned");
+      show(mark.dataset.tip, mark.getBoundingClientRect());
+    } else if (found) showChannel(...found);
+  });
+
+  document.addEventListener("focusin", event => {
+    if (pinned && pinned !== event.target) unpin();
+    if (event.target.matches(".mark")) show(event.target.dataset.tip, event.target.getBoundingClientRect());
+    else if (event.target.matches(".cells:focus-visible")) showChannel(event.target, Number(event.target.dataset.at || 0));
+  });
+  document.addEventListener("focusout", () => { if (!pinned) hide(); });
+  addEventListener("scroll", unpin, { passive: true, capture: true });
+
+  // one stop of the Tab key a figure; arrow keys go on from there
+  for (const group of document.querySelectorAll(".marks")) {
+    const marks = [...group.querySelectorAll(".mark")];
+    marks.forEach((mark, place) => { mark.tabIndex = place ? -1 : 0; });
+  }
+  const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
+
+  document.addEventListener("keydown", event => {
+    if (event.key === "Escape") return unpin();
+    const step = steps[event.key], target = event.target;
+    if (target.matches(".mark")) {
+      const marks = [...target.closest(".marks").querySelectorAll(".mark")];
+      if (event.key === "Enter" || event.key === " ") target.dispatchEvent(new MouseEvent("click", { bubbles: true }));
+      else if (step) {
+        const next = marks[(marks.indexOf(target) + step + marks.length) % marks.length];
+        target.tabIndex = -1;
+        next.tabIndex = 0;
+        next.focus({ preventScroll: false });
+      } else return;
+      event.preventDefault();
+    } else if (target.matches(".cells") && step) {
+      showChannel(target, Number(target.dataset.at || 0) + step);
+      event.preventDefault();
+    }
+  });
+
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = [...document.querySelectorAll("details:not([open])")];
+    for (const details of opened) details.open = true;
+  });
+  addEventListener("afterprint", () => { for (const details of opened) details.open = false; });
+})();
