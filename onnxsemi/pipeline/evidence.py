@@ -136,7 +136,8 @@ def thumbnails(images: ImageSet, indices: Int64Array) -> UInt8Array:
     whole = pixels[:, : rows * high, : columns * wide].astype(np.float64)
     # [M, H, W, C] -> [M, rows, high, columns, wide, C]
     blocks = whole.reshape(len(whole), rows, high, columns, wide, -1)
-    return np.rint(blocks.mean(axis=(2, 4))).astype(np.uint8)
+    result: UInt8Array = np.rint(blocks.mean(axis=(2, 4))).astype(np.uint8)
+    return result
 
 
 def _as_pixels(images: NDArray[np.float32]) -> UInt8Array:
@@ -145,7 +146,9 @@ def _as_pixels(images: NDArray[np.float32]) -> UInt8Array:
         images = images.transpose(0, 2, 3, 1)  # [M, C, H, W] -> [M, H, W, C]
     low = images.min(axis=(1, 2, 3), keepdims=True)
     span = images.max(axis=(1, 2, 3), keepdims=True) - low
-    return np.rint(255 * (images - low) / np.where(span > 0, span, 1)).astype(np.uint8)
+    scaled = 255 * (images - low) / np.where(span > 0, span, 1)
+    result: UInt8Array = np.rint(scaled).astype(np.uint8)
+    return result
 
 
 def _delta_loss(layer: TargetLayer, sensitivity: Sensitivity, width: int) -> Float64Array:

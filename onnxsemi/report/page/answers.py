@@ -24,8 +24,11 @@ def answers(kept: Kept) -> Markup:
     if pictures == 0:
         shown = "The images are no pictures that could be shown."
     elif pictures < len(changed):
-        shown = f"Shown are {pictures} of them, lost ones first." if labelled else (
-            f"Shown are the first {pictures} of them.")
+        shown = (
+            f"Shown are {pictures} of them, lost ones first."
+            if labelled
+            else (f"Shown are the first {pictures} of them.")
+        )
     else:
         shown = "All of them are shown."
     found = zip(evidence.shown.tolist(), evidence.thumbnails, strict=True)
@@ -37,7 +40,7 @@ def answers(kept: Kept) -> Markup:
     )
 
 
-_KINDS = (("lost", "lost"), ("won", "won"), ("other", "wrong both times"))
+_KINDS = (("lost", "lost"), ("won", "won"), ("other", "wrong as before"))
 
 
 def _kind(kept: Kept, index: int) -> str:
@@ -77,6 +80,9 @@ def _table(kept: Kept, changed: list[int], *, labelled: bool) -> Markup:
         )
         for index in changed
     ]
-    known = ("image", "label", "float model", "compressed", "") if labelled else (
-        "image", "float model", "compressed")
+    known = (
+        ("image", "label", "float model", "compressed", "")
+        if labelled
+        else ("image", "float model", "compressed")
+    )
     return table(known, rows, caption="Changed answers on the report images, by class number")

@@ -24,4 +24,9 @@ def correlations(one: Float64Array, other: Float64Array) -> tuple[str, str, str]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", stats.NearConstantInputWarning)
         pearson, spearman = stats.pearsonr(x, y).statistic, stats.spearmanr(x, y).statistic
-    return f"{pearson:.2f}".replace("-", "−"), f"{spearman:.2f}".replace("-", "−"), f"{len(x):,}"
+    return _two(pearson), _two(spearman), f"{len(x):,}"
+
+
+def _two(value: float) -> str:
+    """Two decimals, and no minus before zero."""
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")

@@ -37,8 +37,8 @@ def distance(kept: Kept) -> Markup | None:
         across, up = x.all(lengths[moved, place]), y.all(losses[moved, place])
         marks.append(dots(across, up, bits_class(b)))
     drawn = plot(
-        Axis(x, "‖Δw‖₁: sum of the absolute changes of the channel's weights"),
-        Axis(y, "Δloss, nats a sample (scale stretched around 0)"),
+        Axis(x, "‖Δw‖₁, sum of the absolute changes of the weights"),
+        Axis(y, "Δloss, nats a sample (stretched around 0)"),
         join(*marks),
         label="Δloss of each channel at each bitwidth against the change of its weights",
     )

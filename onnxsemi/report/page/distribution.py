@@ -17,9 +17,9 @@ from onnxsemi.report.page.plot import (
 from onnxsemi.report.page.scale import Scale, short, stretched
 from onnxsemi.run.kept import Kept
 
-_ROW, _TOP, _BIN = 46.0, 12.0, 7.0
-_RIGHT = 588.0
-_TITLE = "Δloss of the channel quantized alone, nats a sample (scale stretched around 0)"
+_ROW, _TOP, _BIN = 40.0, 8.0, 6.0
+_RIGHT = 490.0
+_TITLE = "Δloss of the channel, nats a sample"
 
 
 def distribution(kept: Kept) -> Markup | None:
@@ -39,7 +39,8 @@ def distribution(kept: Kept) -> Markup | None:
     said = "Δloss of all channels at each bitwidth, a row of bars a bitwidth"
     caption = (
         f"{len(values):,} channels, each quantized alone. Blue, left of 0: quantizing the channel "
-        "does not raise the loss. Heights are scaled row by row. (Figure 1 of the paper.)"
+        "does not raise the loss. Heights are scaled row by row; the scale of Δloss is "
+        "stretched around 0. (Figure 1 of the paper.)"
     )
     return join(
         legend([("neg", "Δloss ≤ 0"), ("pos", "Δloss > 0")]),
@@ -76,7 +77,7 @@ def _row(scale: Scale, values: Float64Array, name: str, floor: float) -> Markup:
         tag("path", d=f"M{number(LEFT)} {number(floor)}H{number(_RIGHT)}", class_="grid"),
         *(tag("path", d=paths[s], class_=c) for s, c in ((-1, "neg"), (1, "pos")) if paths[s]),
         tag("text", name, x=LEFT - 8, y=floor - 6, class_="tick end"),
-        tag("text", share, x=_RIGHT + 16, y=floor - 6, class_="note"),
+        tag("text", share, x=_RIGHT + 12, y=floor - 6, class_="note"),
     )
 
 
@@ -90,7 +91,7 @@ def _grid(scale: Scale, floor: float) -> Markup:
             ),
             tag("text", short(value), x=scale.at(value), y=floor + 18, class_="tick middle"),
         )
-        for value in scale.ticks(52)
+        for value in scale.ticks(60)
     ]
     title = tag("text", _TITLE, x=(LEFT + _RIGHT) / 2, y=floor + 38, class_="axis")
     return join(*lines, title)

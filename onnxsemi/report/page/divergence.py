@@ -43,7 +43,7 @@ def divergence(kept: Kept) -> Markup | None:
         if g.kl > 0
     ]
     drawn = plot(
-        Axis(x, "Δloss, the sum over the semilayer's channels, nats a sample (stretched around 0)"),
+        Axis(x, "Δloss of the semilayer, nats a sample"),
         Axis(y, "KL of the semilayer quantized alone, nats a sample"),
         tag("g", *marks, class_="marks small-marks"),
         label=f"KL against Δloss of {len(groups)} semilayers",
@@ -58,7 +58,8 @@ def divergence(kept: Kept) -> Markup | None:
         legend([(bits_class(b), bits_name(b)) for b in bits]),
         figure(
             drawn,
-            "A dot is a semilayer at a bitwidth. KL ranks semilayers of both signs, which Δloss, "
+            "A dot is a semilayer at a bitwidth; its Δloss is the sum over its channels, on a "
+            "scale stretched around 0. KL ranks semilayers of both signs, which Δloss, "
             "near 0 where its parts cancel, does not. (Figure 4 of the paper.)",
         ),
         table(headings, rows, caption="Correlation of KL with Δloss of semilayers"),
@@ -86,7 +87,7 @@ def sensitive(kept: Kept) -> Markup | None:
             "would save. Where it is high, bits are worth most.",
         ),
         table(
-            ("layer", "channels", "sensitivity", "KL, nats", "bits of the layer in the file"),
+            ("layer", "semilayer", "channels", "sensitivity", "KL, nats", "bits in the file"),
             [_row(group, shown, plan[group.layer]) for group in shown],
             caption=caption,
         ),
@@ -96,9 +97,10 @@ def sensitive(kept: Kept) -> Markup | None:
 
 def _row(group: Group, shown: Sequence[Group], bits: Sequence[int]) -> tuple[object, ...]:
     share = group.sensitivity / (shown[0].sensitivity or 1.0)
-    bar = tag("meter", value=share, aria_hidden="true")
-    value = join(bar, tag("span", f"{1e6 * group.sensitivity:.3g}"))
-    return group.layer, group.what, value, f"{group.kl:.2e}".replace("-", "−"), _range(bits)
+    bar = tag("span", class_="meter", style=f"--share:{share:.3f}")
+    value = join(bar, f"{1e6 * group.sensitivity:.3g}")
+    kl = f"{group.kl:.2e}".replace("-", "−")
+    return group.layer, group.sign_name, group.channels, value, kl, _range(bits)
 
 
 def _range(bits: Sequence[int]) -> str:
@@ -109,8 +111,16 @@ def _range(bits: Sequence[int]) -> str:
 
 def _all(groups: Sequence[Group]) -> Markup:
     rows = [
-        (g.layer, g.what, g.bits, f"{g.kl:.2e}", f"{g.delta_loss:.2e}", f"{1e6 * g.sensitivity:.3g}")
+        (
+            g.layer,
+            g.sign_name,
+            g.channels,
+            g.bits,
+            f"{g.kl:.2e}",
+            f"{g.delta_loss:.2e}",
+            f"{1e6 * g.sensitivity:.3g}",
+        )
         for g in groups
     ]
-    headings = ("layer", "channels", "bits", "KL, nats", "Δloss, nats", "sensitivity")
+    headings = ("layer", "semilayer", "channels", "bits", "KL, nats", "Δloss, nats", "sensitivity")
     return table(headings, rows, caption="Semilayers at every bitwidth")

@@ -32,17 +32,21 @@ class Group:
     sensitivity: float
 
     @property
-    def what(self) -> str:
-        """Which channels it has."""
-        return f"{self.channels} channel{'s' * (self.channels > 1)}, {_SIGNS[self.sign]}"
+    def sign_name(self) -> str:
+        """Which channels of the layer it has."""
+        return _SIGNS[self.sign]
 
     @property
     def tip(self) -> str:
         """All of it, in lines."""
         return (
-            f"{self.layer}\n{self.what}, at {bits_name(self.bits)}\n"
-            f"KL {self.kl:.2e} nats\nΔloss {self.delta_loss:+.2e} nats"
-        ).replace("e-", "e−").replace(" -", " −")
+            (
+                f"{self.layer}\n{self.channels} channels, {self.sign_name}, at {bits_name(self.bits)}\n"
+                f"KL {self.kl:.2e} nats\nΔloss {self.delta_loss:+.2e} nats"
+            )
+            .replace("e-", "e−")
+            .replace(" -", " −")
+        )
 
 
 def groups_of(kept: Kept) -> list[Group]:

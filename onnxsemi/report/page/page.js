@@ -3,11 +3,17 @@
 // A click pins a tooltip until the next click or Escape; arrow keys go from mark to mark.
 (() => {
   const tip = document.getElementById("tip");
-  let pinned = null;
+  let pinned = null, anchor = null;
 
-  function show(text, box) {
+  function show(text, element) {
     tip.textContent = text;
     tip.hidden = false;
+    anchor = element;
+    place();
+  }
+
+  function place() {
+    const box = anchor.getBoundingClientRect();
     const { width, height } = tip.getBoundingClientRect();
     const left = box.left + box.width / 2 - width / 2;
     const above = box.top - height - 10;
@@ -27,10 +33,10 @@
   }
 
   // strips: the channel under the pointer, or the one that arrow keys came to
-  function showChannel(cells, place) {
+  function showChannel(cells, wanted) {
     const data = cells.dataset, pitch = Number(data.pitch);
     const [order, bits, loss] = [data.order, data.bits, data.loss].map(text => text.split(" "));
-    const at = Math.max(0, Math.min(place, order.length - 1));
+    const at = Math.max(0, Math.min(wanted, order.length - 1));
     hide();
     const cursor = cells.querySelector(".cursor");
     cursor.removeAttribute("hidden");
@@ -38,7 +44,7 @@
     cells.dataset.at = at;
     const width = bits[at] === "32" ? "float32" : bits[at] + (bits[at] === "1" ? " bit" : " bits");
     const known = loss[at] === "nan" ? "" : "\nΔloss " + loss[at].replace(/-/g, "−") + " nats";
-    show(data.layer + "\nchannel " + order[at] + ", " + width + known, cursor.getBoundingClientRect());
+    show(data.layer + "\nchannel " + order[at] + ", " + width + known, cursor);
   }
 
   function under(event) {
@@ -52,7 +58,7 @@
   document.addEventListener("pointermove", event => {
     if (pinned) return;
     const mark = event.target.closest(".mark"), found = under(event);
-    if (mark) show(mark.dataset.tip, mark.getBoundingClientRect());
+    if (mark) show(mark.dataset.tip, mark);
     else if (found) showChannel(...found);
     else if (!document.activeElement.closest(".mark, .cells")) hide();
   });
@@ -64,22 +70,22 @@
     if (mark && !same) {
       pinned = mark;
       mark.classList.add("pinned");
-      show(mark.dataset.tip, mark.getBoundingClientRect());
+      show(mark.dataset.tip, mark);
     } else if (found) showChannel(...found);
   });
 
   document.addEventListener("focusin", event => {
     if (pinned && pinned !== event.target) unpin();
-    if (event.target.matches(".mark")) show(event.target.dataset.tip, event.target.getBoundingClientRect());
+    if (event.target.matches(".mark")) show(event.target.dataset.tip, event.target);
     else if (event.target.matches(".cells:focus-visible")) showChannel(event.target, Number(event.target.dataset.at || 0));
   });
   document.addEventListener("focusout", () => { if (!pinned) hide(); });
-  addEventListener("scroll", unpin, { passive: true, capture: true });
+  addEventListener("scroll", () => { if (!tip.hidden) place(); }, { passive: true, capture: true });
 
   // one stop of the Tab key a figure; arrow keys go on from there
   for (const group of document.querySelectorAll(".marks")) {
     const marks = [...group.querySelectorAll(".mark")];
-    marks.forEach((mark, place) => { mark.tabIndex = place ? -1 : 0; });
+    marks.forEach((mark, index) => { mark.tabIndex = index ? -1 : 0; });
   }
   const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
 
@@ -98,6 +104,7 @@
       event.preventDefault();
     } else if (target.matches(".cells") && step) {
       showChannel(target, Number(target.dataset.at || 0) + step);
+      anchor.scrollIntoView({ block: "nearest", inline: "nearest" });
       event.preventDefault();
     }
   });

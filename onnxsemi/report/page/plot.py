@@ -7,10 +7,11 @@ import numpy as np
 
 from onnxsemi.arrays import Float64Array
 from onnxsemi.report.page.markup import Markup, join, number, tag
-from onnxsemi.report.page.scale import Scale, short
+from onnxsemi.report.page.scale import Kind, Scale, short
 
-WIDTH, HEIGHT = 720.0, 400.0
-LEFT, RIGHT, TOP, BOTTOM = 68.0, 700.0, 28.0, 350.0
+WIDTH, HEIGHT = 600.0, 380.0
+"""Units of a drawing; the style sheet gives letters more of them on a narrow screen."""
+LEFT, RIGHT, TOP, BOTTOM = 68.0, 588.0, 30.0, 330.0
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,19 @@ class Axis:
     title: str
     unit: str = ""
 
-    def label(self, value: float) -> str:
-        """What a tick says."""
-        return short(value) + self.unit
+    def ticks(self, gap: float) -> list[tuple[float, str]]:
+        """Pixels and labels, at least ``gap`` pixels from each other."""
+        values = self.scale.ticks(gap)
+        texts = list(map(short, values))
+        if self.scale.kind is Kind.LINEAR and not any("⁻" in text for text in texts):
+            decimals = max(len(text.partition(".")[2]) for text in texts)
+            texts = [f"{value:.{decimals}f}".replace("-", "−") for value in values]
+        places = self.scale.all(np.array(values)).tolist()
+        return [(at, text + self.unit) for at, text in zip(places, texts, strict=True)]
 
 
 def plot(x: Axis, y: Axis, marks: Markup, *, label: str, height: float = HEIGHT) -> Markup:
-    """A plot with its axes, in a box of its own that scrolls on a narrow screen.
+    """A plot with its axes.
 
     Args:
         x: Horizontal axis.
@@ -44,8 +51,8 @@ def plot(x: Axis, y: Axis, marks: Markup, *, label: str, height: float = HEIGHT)
     """
     floor = max(y.scale.start, y.scale.end)
     lines = [
-        *(_vertical(x, value, (TOP, floor)) for value in x.scale.ticks()),
-        *(_horizontal(y, value) for value in y.scale.ticks(28)),
+        *(_vertical(*tick, (TOP, floor)) for tick in x.ticks(72)),
+        *(_horizontal(*tick) for tick in y.ticks(28)),
         tag("text", x.title, class_="axis", x=(LEFT + RIGHT) / 2, y=height - 6),
         tag("text", y.title, class_="axis first", x=4, y=14),
     ]
@@ -53,30 +60,22 @@ def plot(x: Axis, y: Axis, marks: Markup, *, label: str, height: float = HEIGHT)
 
 
 def svg(content: Markup, width: float, height: float, label: str) -> Markup:
-    """A drawing that shrinks with its box down to where its letters can be read."""
-    drawing = tag(
-        "svg",
-        content,
-        viewBox=f"0 0 {number(width)} {number(height)}",
-        role="group",
-        aria_label=label,
-    )
-    return tag("div", drawing, class_="scroll", tabindex=0, role="region", aria_label=label)
+    """A drawing as wide as its box."""
+    box = f"0 0 {number(width)} {number(height)}"
+    return tag("svg", content, viewBox=box, role="group", aria_label=label, class_="drawing")
 
 
-def _vertical(axis: Axis, value: float, ends: tuple[float, float]) -> Markup:
-    place = axis.scale.at(value)
+def _vertical(place: float, text: str, ends: tuple[float, float]) -> Markup:
     return join(
         tag("path", d=f"M{number(place)} {number(ends[0])}V{number(ends[1])}", class_="grid"),
-        tag("text", axis.label(value), x=place, y=ends[1] + 17, class_="tick middle"),
+        tag("text", text, x=place, y=ends[1] + 17, class_="tick middle"),
     )
 
 
-def _horizontal(axis: Axis, value: float) -> Markup:
-    place = axis.scale.at(value)
+def _horizontal(place: float, text: str) -> Markup:
     return join(
         tag("path", d=f"M{number(LEFT)} {number(place)}H{number(RIGHT)}", class_="grid"),
-        tag("text", axis.label(value), x=LEFT - 8, y=place + 4, class_="tick end"),
+        tag("text", text, x=LEFT - 8, y=place + 4, class_="tick end"),
     )
 
 
@@ -100,13 +99,29 @@ def dots(x: Float64Array, y: Float64Array, class_: str, most: int = 2500) -> Mar
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, caption: str) -> Markup:
-    """A table in a box that scrolls; the first column names the row, numbers stand at the right."""
-    head = tag("tr", *(tag("th", heading, scope="col") for heading in headings))
-    body = [tag("tr", tag("th", row[0], scope="row"), *(tag("td", c) for c in row[1:])) for row in rows]
-    whole = tag(
-        "table", tag("caption", caption), tag("thead", head), tag("tbody", *body)
-    )
+    """A table in a box that scrolls.
+
+    The first column names the row. Columns of words stand at the left, of numbers at the right.
+    """
+    listed = [tuple(row) for row in rows]
+    words = [all(map(_is_word, column)) for column in zip(*listed, strict=True)]
+    kinds = ["words" if word else None for word in words] or [None] * len(headings)
+    head = [tag("th", text, scope="col", class_=k) for text, k in zip(headings, kinds, strict=True)]
+    body = [
+        tag(
+            "tr",
+            tag("th", row[0], scope="row"),
+            *(tag("td", cell, class_=k) for cell, k in zip(row[1:], kinds[1:], strict=True)),
+        )
+        for row in listed
+    ]
+    parts = (tag("caption", caption), tag("thead", tag("tr", *head)), tag("tbody", *body))
+    whole = tag("table", *parts)
     return tag("div", whole, class_="scroll", tabindex=0, role="region", aria_label=caption)
+
+
+def _is_word(cell: object) -> bool:
+    return isinstance(cell, str) and (cell[:1].isalpha() or cell[:1] in {"/", ""})
 
 
 def folded(summary: str, content: Markup) -> Markup:

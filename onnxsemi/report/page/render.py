@@ -19,37 +19,41 @@ from onnxsemi.report.page.trajectory import trajectory
 from onnxsemi.report.page.words import words_of
 from onnxsemi.run.kept import Kept
 
-_SECTIONS: tuple[tuple[str, str, Callable[[Kept], Markup | None]], ...] = (
-    ("summary", "Result", summary),
-    ("search", "The search: compression against accuracy", trajectory),
-    ("channels", "Bits of every channel", strips),
-    ("sizes", "Sizes", sizes),
-    ("answers", "Report images whose answer changed", answers),
-    ("sensitive", "The most sensitive semilayers", sensitive),
-    ("delta-loss", "Δloss at each bitwidth", distribution),
-    ("distance", "Δloss against the change of the weights", distance),
-    ("divergence", "KL against Δloss of semilayers", divergence),
-    ("trust", "How far the fast way can be trusted", trust),
-    ("about", "How it was made", about),
+_SECTIONS: tuple[tuple[str, str, str, Callable[[Kept], Markup | None]], ...] = (
+    ("summary", "Result", "Result", summary),
+    ("search", "Search", "The search: compression against accuracy", trajectory),
+    ("channels", "Channels", "Bits of every channel", strips),
+    ("sizes", "Sizes", "Sizes", sizes),
+    ("answers", "Changed answers", "Report images whose answer changed", answers),
+    ("sensitive", "Sensitive semilayers", "The most sensitive semilayers", sensitive),
+    ("delta-loss", "Δloss", "Δloss at each bitwidth", distribution),
+    ("distance", "Δloss and ‖Δw‖₁", "Δloss against the change of the weights", distance),
+    ("divergence", "KL and Δloss", "KL against Δloss of semilayers", divergence),
+    ("trust", "Trust", "How far the fast way can be trusted", trust),
+    ("about", "How it was made", "How it was made", about),
 )
-"""Anchor, heading, and what shows it; a part that gives None is left out."""
+"""Anchor, name, heading, and what shows it; a part that gives None is left out."""
 
 
 def render(kept: Kept) -> str:
     """The whole page: HTML that needs nothing else. The same of the same result, byte for byte."""
-    shown = [(anchor, title, part(kept)) for anchor, title, part in _SECTIONS]
-    parts = [(anchor, title, content) for anchor, title, content in shown if content is not None]
+    links, parts = [], []
+    for anchor, name, title, part in _SECTIONS:
+        content = part(kept)
+        if content is not None:
+            links.append(tag("a", name, href=f"#{anchor}"))
+            parts.append(_section(anchor, title, content))
     script = _resource("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    name = kept.document["output"].replace("\\", "/").rpartition("/")[2]
+    file = kept.document["output"].replace("\\", "/").rpartition("/")[2]
     return Template(_resource("template.html")).substitute(
-        title=join(f"{name}: report of a compression"),
+        title=join(f"{file}: report of a compression"),
         policy=digest,
         style=_resource("page.css"),
-        name=join(name),
+        name=join(file),
         lead=join(f"from {kept.document['model']}, by {kept.document['tool']}"),
-        links=join(*(tag("a", title, href=f"#{anchor}") for anchor, title, _ in parts)),
-        parts=join(*(_section(*part) for part in parts)),
+        links=join(*links),
+        parts=join(*parts),
         measure=join(words_of(kept.document).measure),
         script=script,
     )

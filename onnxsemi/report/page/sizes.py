@@ -5,8 +5,8 @@ from onnxsemi.report.page.markup import Markup, join, tag
 from onnxsemi.report.page.plot import WIDTH, bits_class, figure, mark, svg, table
 from onnxsemi.run.kept import Kept
 
-_BAR, _STEP, _NAME = 22.0, 34.0, 150.0
-_LONGEST = 400.0
+_BAR, _STEP, _NAME = 20.0, 30.0, 128.0
+_LONGEST = 370.0
 
 
 def sizes(kept: Kept) -> Markup:
@@ -15,7 +15,7 @@ def sizes(kept: Kept) -> Markup:
     bars = [
         ("float file", found["bytes_before"]),
         ("compressed file", found["bytes_after"]),
-        ("of it values", found["payload_bytes"]),
+        ("its values alone", found["payload_bytes"]),
         ("after gzip", found["gzip_bytes"]),
     ]
     drawn = [_bar(place, *bar, most=found["bytes_before"]) for place, bar in enumerate(bars)]
@@ -39,9 +39,11 @@ def _bar(place: int, name: str, amount: int, *, most: int) -> Markup:
     top = _STEP * place + 4
     width = max(1.5, _LONGEST * amount / max(most, 1))
     return join(
-        tag("text", name, x=_NAME - 10, y=top + 16, class_="tick end"),
-        tag("rect", x=_NAME, y=top, width=width, height=_BAR, class_="bar" if place else "bar pale"),
-        tag("text", f"{amount:,}", x=_NAME + width + 8, y=top + 16, class_="note"),
+        tag("text", name, x=_NAME - 10, y=top + 15, class_="tick end"),
+        tag(
+            "rect", x=_NAME, y=top, width=width, height=_BAR, class_="bar" if place else "bar pale"
+        ),
+        tag("text", f"{amount:,}", x=_NAME + width + 8, y=top + 15, class_="note"),
     )
 
 
@@ -57,12 +59,21 @@ def _weights(kept: Kept) -> tuple[Markup, str]:
         name = bits_name(bits)
         parts.append(
             join(
-                mark("rect", f"{name}\n{amount:,} weights, {share}", bits_class(bits),
-                     x=left, y=20.0, width=width, height=30.0),
+                mark(
+                    "rect",
+                    f"{name}\n{amount:,} weights, {share}",
+                    bits_class(bits),
+                    x=left,
+                    y=20.0,
+                    width=width,
+                    height=30.0,
+                ),
                 tag("text", name, x=left + 2, y=14.0, class_="tick") if width > 52 else None,
                 tag("text", share, x=left + 2, y=66.0, class_="note") if width > 44 else None,
             )
         )
         left += width
-    drawing = svg(tag("g", *parts, class_="marks"), WIDTH, 74.0, "Share of weights at each bitwidth")
+    drawing = svg(
+        tag("g", *parts, class_="marks"), WIDTH, 74.0, "Share of weights at each bitwidth"
+    )
     return drawing, f"{total:,} target weights by their bits."

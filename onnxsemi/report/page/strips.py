@@ -16,7 +16,7 @@ from onnxsemi.report.page.markup import Markup, join, number, tag
 from onnxsemi.report.page.plot import bits_class, folded, legend, table
 from onnxsemi.run.kept import Kept
 
-_WIDEST = 880.0
+_WIDEST = 630.0
 _PITCHES = (2.0, 10.0)
 _BAR, _MIDDLE, _FLOOR = 18, 25, 31
 
@@ -31,7 +31,7 @@ def strips(kept: Kept) -> Markup:
     keys = [(bits_class(bits), bits_name(bits)) for bits in bits_in(kept)]
     rows = [tag("div", *_row(layer, pitch), class_="strip") for layer in layers]
     said = "Bits and sign of Δloss of every channel, a strip a layer"
-    box = tag("div", *rows, class_="scroll strips", tabindex=0, role="region", aria_label=said)
+    box = tag("div", *rows, class_="scroll strips", role="region", aria_label=said)
     signed = (
         "Below, channels whose Δloss is at most 0 hang from the line and the others stand on it: "
         "the two semilayers of a layer. Δloss is that of the channel at its own bits (at the "
@@ -93,7 +93,9 @@ def _strip(layer: LayerChannels, order: Int64Array, pitch: float, class_: str) -
         top, height = (_MIDDLE, _FLOOR - _MIDDLE) if sign < 0 else (_BAR + 2, _MIDDLE - _BAR - 2)
         notches[sign] += _box(start * pitch, length * pitch, top, height)
     drawn = [tag("path", d=path, class_=bits_class(bits)) for bits, path in sorted(bars.items())]
-    signs = [tag("path", d=notches[s], class_=c) for s, c in ((-1, "neg"), (1, "pos")) if notches[s]]
+    signs = [
+        tag("path", d=notches[s], class_=c) for s, c in ((-1, "neg"), (1, "pos")) if notches[s]
+    ]
     middle = tag("path", d=f"M0 {_MIDDLE}H{number(width)}", class_="middle")
     return tag(
         "svg",

@@ -16,7 +16,7 @@ def summary(kept: Kept) -> Markup:
         tag(
             "dl",
             _tile("File smaller by", f"{sizes['file']:.2%}", f"{before:,} → {after:,} bytes"),
-            _tile("Bits a target weight", f"{bits:.2f}", "of 32; mean over the target weights"),
+            _tile("Bits a target weight", f"{bits:.2f}", "instead of 32"),
             _tile(
                 f"Change of {words.short}",
                 f"{points(paired['change'])} points",
@@ -33,7 +33,7 @@ def _answers(kept: Kept) -> tuple[str, str, str]:
     paired = kept.document["report"]
     count = f"of {paired['images']:,} report images"
     if kept.document["answers_compared_with"] == "labels":
-        return "Right answers lost / won", f"{paired['lost']:,} / {paired['won']:,}", count
+        return "Answers lost / won", f"{paired['lost']:,} / {paired['won']:,}", count
     return "Answers changed", f"{paired['lost']:,}", count
 
 

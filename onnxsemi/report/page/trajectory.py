@@ -25,6 +25,9 @@ _TAKEN = ("kept", "quantized")
 _WIDE = 4.0
 """Percentage points beyond which the scale of the change is stretched around zero."""
 
+_MANY = 50
+"""Trials beyond which their dots are smaller."""
+
 Trial = Mapping[str, Any]
 
 
@@ -42,26 +45,35 @@ def trajectory(kept: Kept) -> Markup:
     tips = [_tip(*row, word) for row in zip(trials, sizes, changes, strict=True)]
     float_line = join(
         tag("path", d=f"M{number(LEFT)} {number(y.at(0))}H{number(RIGHT)}", class_="float"),
-        tag("text", f"float32 {base['correct'] / base['images']:.2%}", class_="note end",
-            x=RIGHT, y=y.at(0) - 6),
+        tag(
+            "text",
+            f"float32 {base['correct'] / base['images']:.2%}",
+            class_="note end",
+            x=RIGHT,
+            y=y.at(0) - 6,
+        ),
     )
+    radius = 5.0 if len(trials) <= _MANY else 3.5
     marks = [
-        mark("circle", tip, _look(trial), cx=place[0], cy=place[1], r=5.0)
+        mark("circle", tip, _look(trial), cx=place[0], cy=place[1], r=radius)
         for trial, place, tip in zip(trials, places, tips, strict=True)
     ]
     drawn = join(float_line, *_lines(trials, places), *marks, _chosen(x.at(end[0]), y.at(end[1])))
     labelled = plot(
         Axis(x, "target weights smaller by (the paper's ratio)", " %"),
         Axis(y, f"change of {word} on the search images, points"),
-        tag("g", drawn, class_="marks"),
+        tag("g", drawn, class_="marks" if len(trials) <= _MANY else "marks many"),
         label=f"Compression against {word}: {len(trials)} trials of the search",
     )
     phases = list(dict.fromkeys(trial["phase"] for trial in trials))
     keys = [*((_phase(phase), f"{phase} phase") for phase in phases), ("hollow", "not taken")]
     return join(
         legend([*keys, ("ring", "written to the file")]),
-        figure(labelled, f"{len(trials)} trials on {base['images']:,} search images. "
-               f"The search ended because: {document['stop']}."),
+        figure(
+            labelled,
+            f"{len(trials)} trials on {base['images']:,} search images. "
+            f"The search ended because: {document['stop']}.",
+        ),
         folded("All trials as a table", _table(trials, sizes, changes, word)),
     )
 
