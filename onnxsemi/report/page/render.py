@@ -21,7 +21,7 @@ from onnxsemi.run.kept import Kept
 
 _SECTIONS: tuple[tuple[str, str, str, Callable[[Kept], Markup | None]], ...] = (
     ("summary", "Result", "Result", summary),
-    ("search", "Search", "The search: compression against accuracy", trajectory),
+    ("search", "Search", "Every trial of the search", trajectory),
     ("channels", "Channels", "Bits of every channel", strips),
     ("sizes", "Sizes", "Sizes", sizes),
     ("answers", "Changed answers", "Report images whose answer changed", answers),
