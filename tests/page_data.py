@@ -69,7 +69,7 @@ def document(layers, bits, evidence, *, labels, rng):
     trials = [
         trial(1, "bisection", "kept", 192),
         trial(2, "bisection", "rejected", 150),
-        trial(3, "descent", "kept", 191, layer=list(layers)[0], sign="negative", bits=2),
+        trial(3, "descent", "kept", 191, layer=next(iter(layers)), sign="negative", bits=2),
     ]
     return {
         "tool": "onnxsemi 0.1.0",

@@ -191,11 +191,13 @@ class TestTrajectory:
 class TestStrips:
     def test_a_strip_a_layer_in_two_orders(self):
         result = kept()
-        found = Page(str(strips(result))).of("svg", "cells")
-        assert [s["data-layer"] for s in found] == ["conv1", "conv1", "conv2", "conv2"]
+        drawn = Page(str(strips(result)))
+        rows, found = drawn.of("div", "strip"), drawn.of("svg", "cells")
+        assert [row["data-layer"] for row in rows] == ["conv1", "conv2"]
+        assert len(found) == 4
         assert found[3]["data-order"] == "0 1 2 3 4 5 6 7"
         bits = result.document["plan"]["layers"]["conv2"]
-        assert found[3]["data-bits"] == " ".join(map(str, bits))
+        assert rows[1]["data-bits"] == " ".join(map(str, bits))
 
     def test_grouped_by_sign_then_bits(self):
         result = kept({"conv": 40})
@@ -320,7 +322,7 @@ class TestAnswers:
     def test_counts_and_pictures(self):
         changes = ((3, 3, 1), (2, 4, 2), (0, 1, 2), (3, 3, 2))
         text = str(answers(kept(changes=changes)))
-        assert "4 of 100 answers changed (2 lost, 1 won, 1 wrong as before)" in text
+        assert "4 of 100 answers changed (2 lost, 1 won, 1 still wrong)" in text
         assert "All of them are shown" in text
         assert len(Page(text).of("img")) == 4
 
@@ -395,7 +397,7 @@ class TestPage:
         page = Page(render(result))
         assert len(page.of("script")) == 1
         assert sum(evil in t for t in page.text) >= 8
-        assert any(a.get("data-layer") == evil for a in page.of("svg"))
+        assert any(a.get("data-layer") == evil for a in page.of("div"))
 
     def test_same_bytes(self):
         assert render(kept()) == render(kept())

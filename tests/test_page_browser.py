@@ -187,8 +187,8 @@ class TestStrips:
         driver = show()
         driver.find_element(By.ID, "by-place").click()
         strip = self.cells(driver)[0]
-        pitch, width = float(strip.get_attribute("data-pitch")), strip.rect["width"]
-        bits = strip.get_attribute("data-bits").split()
+        row, width = driver.find_element(By.CSS_SELECTOR, ".strip"), strip.rect["width"]
+        pitch, bits = float(row.get_attribute("data-pitch")), row.get_attribute("data-bits").split()
         offset = 5.5 * pitch - width / 2
         ActionChains(driver).move_to_element_with_offset(strip, offset, 0).perform()
         assert "conv<1>" in tip(driver)

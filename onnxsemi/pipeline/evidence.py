@@ -18,7 +18,7 @@ from onnxsemi.search.semilayers import by_sign, whole_layers
 from onnxsemi.search.trajectory import Decision, Trajectory
 
 THUMBNAILS = 48
-SIDE = 64
+SIDE = 48
 """Pixels of the longer side of a thumbnail, at the most."""
 
 _SIGNS = {Sign.NEGATIVE: -1, Sign.BOTH: 0, Sign.POSITIVE: 1}

@@ -40,7 +40,7 @@ def answers(kept: Kept) -> Markup:
     )
 
 
-_KINDS = (("lost", "lost"), ("won", "won"), ("other", "wrong as before"))
+_KINDS = (("lost", "lost"), ("won", "won"), ("other", "still wrong"))
 
 
 def _kind(kept: Kept, index: int) -> str:

@@ -39,14 +39,22 @@ class Group:
     @property
     def tip(self) -> str:
         """All of it, in lines."""
-        return (
-            (
-                f"{self.layer}\n{self.channels} channels, {self.sign_name}, at {bits_name(self.bits)}\n"
-                f"KL {self.kl:.2e} nats\nΔloss {self.delta_loss:+.2e} nats"
-            )
-            .replace("e-", "e−")
-            .replace(" -", " −")
+        lines = (
+            self.layer,
+            f"{self.channels} channels, {self.sign_name}, at {bits_name(self.bits)}",
+            f"KL {nats(self.kl)}",
+            f"Δloss {nats(self.delta_loss)}",
         )
+        return "\n".join(lines)
+
+
+def nats(value: float) -> str:
+    """A measurement as text.
+
+    >>> nats(-0.000123)
+    '−1.23e−04 nats'
+    """
+    return f"{value:.2e} nats".replace("-", "−")
 
 
 def groups_of(kept: Kept) -> list[Group]:

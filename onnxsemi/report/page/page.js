@@ -34,17 +34,18 @@
 
   // strips: the channel under the pointer, or the one that arrow keys came to
   function showChannel(cells, wanted) {
-    const data = cells.dataset, pitch = Number(data.pitch);
-    const [order, bits, loss] = [data.order, data.bits, data.loss].map(text => text.split(" "));
+    const data = cells.parentElement.dataset;
+    const [order, bits, loss] = [cells.dataset.order, data.bits, data.loss].map(text => text.split(" "));
     const at = Math.max(0, Math.min(wanted, order.length - 1));
     hide();
     const cursor = cells.querySelector(".cursor");
     cursor.removeAttribute("hidden");
-    cursor.setAttribute("x", at * pitch);
+    cursor.setAttribute("x", at * Number(data.pitch));
     cells.dataset.at = at;
-    const width = bits[at] === "32" ? "float32" : bits[at] + (bits[at] === "1" ? " bit" : " bits");
-    const known = loss[at] === "nan" ? "" : "\nΔloss " + loss[at].replace(/-/g, "−") + " nats";
-    show(data.layer + "\nchannel " + order[at] + ", " + width + known, cursor);
+    const channel = order[at];
+    const width = bits[channel] === "32" ? "float32" : bits[channel] + (bits[channel] === "1" ? " bit" : " bits");
+    const known = loss[channel] === "nan" ? "" : "\nΔloss " + loss[channel].replace(/-/g, "−") + " nats";
+    show(data.layer + "\nchannel " + channel + ", " + width + known, cursor);
   }
 
   function under(event) {
@@ -52,7 +53,7 @@
     if (!cells) return null;
     const box = cells.getBoundingClientRect();
     const across = (event.clientX - box.left) / box.width * cells.viewBox.baseVal.width;
-    return [cells, Math.floor(across / Number(cells.dataset.pitch))];
+    return [cells, Math.floor(across / Number(cells.parentElement.dataset.pitch))];
   }
 
   document.addEventListener("pointermove", event => {

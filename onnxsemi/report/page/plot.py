@@ -86,7 +86,7 @@ def mark(shape: str, tip: str, class_: str, **attributes: object) -> Markup:
     return tag(shape, class_=kind, role="img", aria_label=said, data_tip=tip, **attributes)
 
 
-def dots(x: Float64Array, y: Float64Array, class_: str, most: int = 2500) -> Markup:
+def dots(x: Float64Array, y: Float64Array, class_: str, most: int = 1500) -> Markup:
     """Many points as one path of round dots: each pixel once, and no more than ``most`` of them.
 
     A path without length and with round ends is a dot. Of more, points at equal distances in the

@@ -5,7 +5,7 @@ One strip a layer: above, each channel in the colour of its bits; below, a notch
 is small whatever the number of its channels; the script looks a channel up in the data attributes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 import numpy as np
@@ -29,7 +29,7 @@ def strips(kept: Kept) -> Markup:
     measured = any(layer.signs.any() for layer in layers)
     signs = [("neg", "Δloss ≤ 0"), ("pos", "Δloss > 0")] if measured else []
     keys = [(bits_class(bits), bits_name(bits)) for bits in bits_in(kept)]
-    rows = [tag("div", *_row(layer, pitch), class_="strip") for layer in layers]
+    rows = [_row(layer, pitch) for layer in layers]
     said = "Bits and sign of Δloss of every channel, a strip a layer"
     box = tag("div", *rows, class_="scroll strips", role="region", aria_label=said)
     signed = (
@@ -76,11 +76,19 @@ def tag_input(name: str, *, checked: bool) -> Markup:
     return Markup(f'<input type="radio" name="order" value="{name}" id="{name}"{said}>')
 
 
-def _row(layer: LayerChannels, pitch: float) -> Iterator[Markup]:
+def _row(layer: LayerChannels, pitch: float) -> Markup:
     mean = f"{len(layer.bits)} channels, {layer.bits.mean():.2f} bits"
-    yield tag("div", tag("b", layer.name), tag("span", mean), class_="name")
-    yield _strip(layer, layer.grouped, pitch, "by-sign")
-    yield _strip(layer, np.arange(len(layer.bits)), pitch, "by-place")
+    return tag(
+        "div",
+        tag("div", tag("b", layer.name), tag("span", mean), class_="name"),
+        _strip(layer, layer.grouped, pitch, "by-sign"),
+        _strip(layer, np.arange(len(layer.bits)), pitch, "by-place"),
+        class_="strip",
+        data_layer=layer.name,
+        data_pitch=pitch,
+        data_bits=_listed(layer.bits.tolist()),
+        data_loss=_listed(f"{value:.1e}" for value in layer.delta_loss.tolist()),
+    )
 
 
 def _strip(layer: LayerChannels, order: Int64Array, pitch: float, class_: str) -> Markup:
@@ -110,12 +118,12 @@ def _strip(layer: LayerChannels, order: Int64Array, pitch: float, class_: str) -
         tabindex=0,
         role="img",
         aria_label=f"{layer.name}: {_said(layer)}; arrow keys go from channel to channel",
-        data_layer=layer.name,
-        data_pitch=pitch,
-        data_order=" ".join(map(str, order.tolist())),
-        data_bits=" ".join(map(str, layer.bits[order].tolist())),
-        data_loss=" ".join(f"{value:.1e}" for value in layer.delta_loss[order].tolist()),
+        data_order=_listed(order.tolist()),
     )
+
+
+def _listed(values: Iterable[object]) -> str:
+    return " ".join(map(str, values))
 
 
 def _box(x: float, width: float, y: int, height: int) -> str:
