@@ -135,7 +135,10 @@ class TestSummary:
         text = words(page)
         assert "accuracy" not in text.lower()
         assert "gives the float model's answer on 98.00%" in text
+        assert "agreement on other images of that kind lies between 92.96% and 99.76%" in text
         assert "not known" in text
+        assert "lost" not in text
+        assert "answers changed 5" in page
         assert "lost" not in words(answers(kept(labels=False)))
 
 

@@ -6,6 +6,7 @@ from onnxsemi.arrays import UInt8Array
 from onnxsemi.report.page.markup import Markup, join, tag
 from onnxsemi.report.page.picture import data_uri
 from onnxsemi.report.page.plot import folded, table
+from onnxsemi.report.page.words import has_labels
 from onnxsemi.run.kept import Kept
 
 
@@ -15,7 +16,7 @@ def answers(kept: Kept) -> Markup:
     changed = np.flatnonzero(evidence.before != evidence.after)
     if not len(changed):
         return tag("p", f"No answer changed on {len(evidence.labels):,} report images.")
-    labelled = kept.document["answers_compared_with"] == "labels"
+    labelled = has_labels(kept.document)
     kinds = [_kind(kept, index) for index in changed.tolist()]
     counts = ", ".join(f"{kinds.count(kind):,} {text}" for kind, text in _KINDS if kind in kinds)
     parts = f" ({counts})" if labelled else ""

@@ -18,7 +18,7 @@ from onnxsemi.report.page.plot import (
     table,
 )
 from onnxsemi.report.page.scale import Kind, Scale, spread
-from onnxsemi.report.page.words import points, words_of
+from onnxsemi.report.page.words import Words, points, right, words_of
 from onnxsemi.run.kept import Kept
 
 _TAKEN = ("kept", "quantized")
@@ -41,13 +41,13 @@ def trajectory(kept: Kept) -> Markup:
     x = Scale(*spread([*sizes, end[0]], 0.5), LEFT, RIGHT)
     y = _changes(spread([*changes, end[1], 0.0], 0.4))
     places = [(x.at(a), y.at(b)) for a, b in zip(sizes, changes, strict=True)]
-    word = words_of(document).short
-    tips = [_tip(*row, word) for row in zip(trials, sizes, changes, strict=True)]
+    words = words_of(document)
+    tips = [_tip(*row, words) for row in zip(trials, sizes, changes, strict=True)]
     float_line = join(
         tag("path", d=f"M{number(LEFT)} {number(y.at(0))}H{number(RIGHT)}", class_="float"),
         tag(
             "text",
-            f"float32 {base['correct'] / base['images']:.2%}",
+            f"float32 {right(base) / base['images']:.2%}",
             class_="note end",
             x=RIGHT,
             y=y.at(0) - 6,
@@ -61,9 +61,9 @@ def trajectory(kept: Kept) -> Markup:
     drawn = join(float_line, *_lines(trials, places), *marks, _chosen(x.at(end[0]), y.at(end[1])))
     labelled = plot(
         Axis(x, "target weights smaller by (the paper's ratio)", " %"),
-        Axis(y, f"change of {word} on the search images, points"),
+        Axis(y, f"change of {words.short} on the search images, points"),
         tag("g", drawn, class_="marks" if len(trials) <= _MANY else "marks many"),
-        label=f"Compression against {word}: {len(trials)} trials of the search",
+        label=f"Compression against {words.short}: {len(trials)} trials of the search",
     )
     phases = list(dict.fromkeys(trial["phase"] for trial in trials))
     keys = [*((_phase(phase), f"{phase} phase") for phase in phases), ("hollow", "not taken")]
@@ -74,12 +74,12 @@ def trajectory(kept: Kept) -> Markup:
             f"{len(trials)} trials on {base['images']:,} search images. "
             f"The search ended because: {document['stop']}.",
         ),
-        folded("All trials as a table", _table(trials, sizes, changes, word)),
+        folded("All trials as a table", _table(trials, sizes, changes, words)),
     )
 
 
 def _change(score: Mapping[str, Any], base: Mapping[str, Any]) -> float:
-    return 100 * float(score["correct"] - base["correct"]) / int(base["images"])
+    return 100 * (right(score) - right(base)) / int(base["images"])
 
 
 def _changes(ends: tuple[float, float]) -> Scale:
@@ -123,31 +123,33 @@ def _semilayer(trial: Trial) -> str:
     return f"{trial['layer']}, {trial['sign']}, to {trial['bits']} bits"
 
 
-def _counts(trial: Trial) -> str:
-    return f"{trial['lost']:,}/{trial['won']:,}" if "lost" in trial else ""
+def _counts(trial: Trial, words: Words) -> str:
+    if "lost" not in trial:
+        return ""
+    return f"{trial['lost']:,}/{trial['won']:,}" if "won" in words.counted else f"{trial['lost']:,}"
 
 
 def _share(trial: Trial) -> str:
     most = "" if trial["images_measured"] == trial["images"] else "at most "
-    return f"{most}{trial['correct'] / trial['images']:.2%}"
+    return f"{most}{right(trial) / trial['images']:.2%}"
 
 
-def _tip(trial: Trial, size: float, change: float, word: str) -> str:
-    counts = _counts(trial)
+def _tip(trial: Trial, size: float, change: float, words: Words) -> str:
+    counts = _counts(trial, words)
     return "\n".join(
         [
             f"Trial {trial['number']}, {trial['phase']} phase",
             _semilayer(trial),
             f"{size:.2f} % smaller",
-            f"{word} {_share(trial)} ({points(change / 100)} points)",
-            *([f"lost/won {counts}"] if counts else []),
+            f"{words.short} {_share(trial)} ({points(change / 100)} points)",
+            *([f"{words.counted} {counts}"] if counts else []),
             f"{trial['decision']}: {trial['reason']}",
         ]
     )
 
 
 def _table(
-    trials: Sequence[Trial], sizes: Sequence[float], changes: Sequence[float], word: str
+    trials: Sequence[Trial], sizes: Sequence[float], changes: Sequence[float], words: Words
 ) -> Markup:
     rows = [
         (
@@ -157,11 +159,13 @@ def _table(
             f"{size:.2f} %",
             _share(trial),
             points(change / 100),
-            _counts(trial),
+            _counts(trial, words),
             trial["decision"],
             trial["reason"],
         )
         for trial, size, change in zip(trials, sizes, changes, strict=True)
     ]
-    headings = ("trial", "phase", "what", "smaller by", word, "points", "lost/won", "decision")
-    return table((*headings, "reason"), rows, caption="Trials of the search")
+    headings = ("trial", "phase", "what", "smaller by", words.short, "points")
+    return table(
+        (*headings, words.counted, "decision", "reason"), rows, caption="Trials of the search"
+    )

@@ -4,6 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from scipy import stats
+
+LABELS = "labels"
+
 
 @dataclass(frozen=True)
 class Words:
@@ -12,37 +16,31 @@ class Words:
     Attributes:
         measure: What is measured: "top-1 accuracy", or "agreement with the float model".
         short: The same in one word.
+        counted: What is counted in a trial: "lost/won", or "answers changed".
+        figures: What it came to on the report images: name, figure, note of each.
         sentence: What can be said of the result, and defended.
     """
 
     measure: str
     short: str
+    counted: str
+    figures: tuple[tuple[str, str, str], ...]
     sentence: str
+
+
+def has_labels(document: Mapping[str, Any]) -> bool:
+    """Whether answers were compared with labels, or with the float model's answers."""
+    return bool(document["answers_compared_with"] == LABELS)
+
+
+def right(score: Mapping[str, Any]) -> int:
+    """Answers that count as right: the labels', or without labels the float model's."""
+    return int(score["correct"])
 
 
 def words_of(document: Mapping[str, Any]) -> Words:
     """Words for a result."""
-    paired = document["report"]
-    labels = document["answers_compared_with"] == "labels"
-    count = f"{paired['images']:,}"
-    low, high = (points(end) for end in paired["interval_95"])
-    if labels:
-        sentence = (
-            f"On {count} report images that the search never saw, top-1 accuracy changed by "
-            f"{points(paired['change'])} points: {paired['lost']:,} right answers were lost and "
-            f"{paired['won']:,} won. With 95 % confidence the change on other images of that kind "
-            f"lies between {low} and {high} points."
-        )
-        return Words("top-1 accuracy", "accuracy", sentence)
-    same = paired["images"] - paired["lost"]
-    sentence = (
-        f"On {count} report images that the search never saw, the compressed model gives the "
-        f"float model's answer on {same / paired['images']:.2%}: {paired['lost']:,} answers "
-        f"changed. With 95 % confidence the change of agreement on other images of that kind lies "
-        f"between {low} and {high} points. There were no labels: which of the two is right is not "
-        "known."
-    )
-    return Words("agreement with the float model", "agreement", sentence)
+    return _accuracy(document) if has_labels(document) else _agreement(document)
 
 
 def points(share: float) -> str:
@@ -52,3 +50,42 @@ def points(share: float) -> str:
     ('−0.05', '+1.24')
     """
     return f"{100 * share:+.2f}".replace("-", "−")
+
+
+def _accuracy(document: Mapping[str, Any]) -> Words:
+    paired = document["report"]
+    count, change = f"{paired['images']:,}", points(paired["change"])
+    low, high = (points(end) for end in paired["interval_95"])
+    figures = (
+        ("Change of accuracy", f"{change} points", f"95 % interval {low} to {high}"),
+        (
+            "Answers lost / won",
+            f"{paired['lost']:,} / {paired['won']:,}",
+            f"of {count} report images",
+        ),
+    )
+    sentence = (
+        f"On {count} report images that the search never saw, top-1 accuracy changed by {change} "
+        f"points: {paired['lost']:,} right answers were lost and {paired['won']:,} won. With 95 % "
+        f"confidence the change on other images of that kind lies between {low} and {high} points."
+    )
+    return Words("top-1 accuracy", "accuracy", "lost/won", figures, sentence)
+
+
+def _agreement(document: Mapping[str, Any]) -> Words:
+    paired = document["report"]
+    count, changed = paired["images"], paired["lost"]
+    ends = stats.binomtest(count - changed, count).proportion_ci(method="exact")
+    share, low, high = (f"{value:.2%}" for value in (1 - changed / count, ends.low, ends.high))
+    figures = (
+        ("Agreement", share, f"95 % interval {low} to {high}"),
+        ("Answers changed", f"{changed:,}", f"of {count:,} report images"),
+    )
+    sentence = (
+        f"On {count:,} report images that the search never saw, the compressed model gives the "
+        f"float model's answer on {share}: {changed:,} answers changed. With 95 % confidence the "
+        f"agreement on other images of that kind lies between {low} and {high}. There were no "
+        "labels: which of two answers is right is not known."
+    )
+    measure = "agreement with the float model"
+    return Words(measure, "agreement", "answers changed", figures, sentence)
