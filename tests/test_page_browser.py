@@ -232,9 +232,13 @@ def test_pictures_are_shown(show):
     assert widths == [5]
 
 
-def test_tables_are_printed(show):
-    driver = show()
-    driver.execute_script("dispatchEvent(new Event('beforeprint'))")
-    assert all(d.get_attribute("open") for d in driver.find_elements(By.TAG_NAME, "details"))
-    driver.execute_script("dispatchEvent(new Event('afterprint'))")
-    assert not any(d.get_attribute("open") for d in driver.find_elements(By.TAG_NAME, "details"))
+def test_printed_page_is_not_cut_off(show):
+    driver = show((700, 990))
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    driver.execute_script("for (const d of document.querySelectorAll('details')) d.open = true;")
+    assert not driver.find_element(By.TAG_NAME, "nav").is_displayed()
+    inner, outer = driver.execute_script(
+        "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+    )
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert inner <= outer

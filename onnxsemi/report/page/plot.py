@@ -14,6 +14,10 @@ WIDTH, HEIGHT = 600.0, 380.0
 LEFT, RIGHT, TOP, BOTTOM = 68.0, 588.0, 30.0, 330.0
 
 
+_LONG = 24
+"""Characters beyond which a cell is no number, whatever it begins with."""
+
+
 @dataclass(frozen=True)
 class Axis:
     """An axis.
@@ -121,7 +125,9 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, caption:
 
 
 def _is_word(cell: object) -> bool:
-    return isinstance(cell, str) and (cell[:1].isalpha() or cell[:1] in {"/", ""})
+    if not isinstance(cell, str):
+        return False
+    return cell[:1].isalpha() or cell[:1] in {"/", ""} or len(cell) > _LONG
 
 
 def folded(summary: str, content: Markup) -> Markup:

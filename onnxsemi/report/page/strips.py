@@ -114,6 +114,7 @@ def _strip(layer: LayerChannels, order: Int64Array, pitch: float, class_: str) -
         class_=f"cells {class_}",
         width=width,
         height=_FLOOR,
+        preserveAspectRatio="none",
         viewBox=f"0 0 {number(width)} {_FLOOR}",
         tabindex=0,
         role="img",

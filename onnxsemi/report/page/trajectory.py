@@ -130,7 +130,8 @@ def _counts(trial: Trial, words: Words) -> str:
 
 
 def _share(trial: Trial) -> str:
-    most = "" if trial["images_measured"] == trial["images"] else "at most "
+    broken_off = trial["decision"] == "postponed" and trial["images_measured"] < trial["images"]
+    most = "at most " if broken_off else ""
     return f"{most}{right(trial) / trial['images']:.2%}"
 
 
