@@ -61,7 +61,7 @@ class Chooser:
         Args:
             trajectory: Of a search that found something.
             before: bool[N], which search images the float model answers rightly.
-            told: Told of every point, if what is written differs from what was searched.
+            told: Told of every point, if what is asked of them differs from what was searched.
 
         Raises:
             AccuracyError: If none holds.
@@ -69,9 +69,9 @@ class Chooser:
         settings, baseline = self.prepared.settings, trajectory.baseline
         guard = settings.search.guard(has_labels=self.prepared.has_labels)
         points = trajectory.holding(settings.search.allowed_drop)
-        differs = self.ranges is not None or settings.align > 1
+        differs = self.ranges is not None or settings.align > 1 or guard.tolerance == 0
         if differs:
-            told.start("as it is to run", len(points))
+            told.start("choice", len(points))
         objections = []
         for point in points:
             plan = self._rounded_up(point.plan)
