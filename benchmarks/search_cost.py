@@ -168,12 +168,13 @@ def _compress(case: Case) -> dict[str, Any]:
 
 
 def _summary(result: onnxsemi.CompressResult) -> dict[str, Any]:
+    report = result.report.answers
     return {
         "targets": result.sizes.targets,
         "file": result.sizes.file,
         "trials": result.cost.trials,
         "searched": [result.search.before, result.search.after, result.search.total],
-        "reported": [100 * result.report.change, *(100 * end for end in result.report.interval)],
+        "reported": [100 * report.change, *(100 * end for end in report.interval)],
         "agreement": [(a.bits, a.same_sign, a.kl_rank) for a in result.sensitivity.agreement],
         "images": sum(trial.score.measured for trial in result.trajectory.trials),
         "total": result.search.total,

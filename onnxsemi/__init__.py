@@ -23,6 +23,7 @@ from onnxsemi.errors import (
     SettingsError,
     VerificationError,
 )
+from onnxsemi.measure.comparison import Comparison
 from onnxsemi.measure.paired import Paired
 from onnxsemi.model.read import ReadOptions
 from onnxsemi.model.targets import TargetPolicy
@@ -34,6 +35,7 @@ from onnxsemi.results import ApplyResult, BenchResult, CompressResult, EvaluateR
 from onnxsemi.rounding.ranges import Ranges
 from onnxsemi.rounding.settings import Inputs, RoundingMethod, RoundingSettings
 from onnxsemi.runtime import load_session
+from onnxsemi.search.guard import Guarantee
 from onnxsemi.search.ranking import Order
 from onnxsemi.search.semilayers import Split
 from onnxsemi.search.settings import SearchMethod, SearchSettings
@@ -48,10 +50,12 @@ __all__ = [
     "BitPlan",
     "BudgetError",
     "Calibration",
+    "Comparison",
     "CompressResult",
     "DataError",
     "DataOptions",
     "EvaluateResult",
+    "Guarantee",
     "ImageSet",
     "Inputs",
     "InspectResult",

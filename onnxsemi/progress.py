@@ -12,8 +12,14 @@ class Progress(Protocol):
     def step(self, detail: str, amount: int = 1) -> None:
         """``amount`` steps of the current phase are done; ``detail`` names what they worked on."""
 
-    def best(self, compression: float, accuracy: float) -> None:
-        """The best found so far: compression of the targets and top-1, both 0 to 1."""
+    def best(self, compression: float, share: float, measured: str) -> None:
+        """The best found so far.
+
+        Args:
+            compression: Of the targets, 0 to 1.
+            share: Of the search images that are answered rightly, 0 to 1.
+            measured: What that is: top-1, or agreement where the float model's answers are right.
+        """
 
 
 class Silent:
@@ -25,5 +31,5 @@ class Silent:
     def step(self, detail: str, amount: int = 1) -> None:
         """Ignore a step."""
 
-    def best(self, compression: float, accuracy: float) -> None:
+    def best(self, compression: float, share: float, measured: str) -> None:
         """Ignore a new best."""

@@ -8,9 +8,11 @@ from onnxsemi.emit.profile import Profile
 from onnxsemi.emit.stored import InspectedLayer
 from onnxsemi.kernels import Kernels
 from onnxsemi.measure.agreement import Agreement
+from onnxsemi.measure.comparison import Comparison
 from onnxsemi.measure.paired import Paired
 from onnxsemi.model.targets import Skipped
 from onnxsemi.plan import BitPlan
+from onnxsemi.search.guard import Finding
 from onnxsemi.search.trajectory import Point, Trajectory
 
 
@@ -97,8 +99,11 @@ class CompressResult:
         chosen: The point of the trajectory that was written.
         trajectory: Everything that the search did.
         sizes: How much smaller the model became.
-        search: Float against compressed on the search images: the search saw these.
+        search: Float against compressed on the search images: the search saw these. Without labels
+            the float model's answers count as right.
         report: Float against compressed on the report images: the search never saw these.
+        finding: What was asked on the search images, asked of the report images: only stated, no
+            choice was made by it.
         sensitivity: How Δloss and KL were measured.
         has_labels: Whether answers were compared with labels, or with the float model's answers.
         cost: What the measuring and searching took.
@@ -115,7 +120,8 @@ class CompressResult:
     trajectory: Trajectory
     sizes: Sizes
     search: Paired
-    report: Paired
+    report: Comparison
+    finding: Finding
     sensitivity: SensitivitySummary
     has_labels: bool
     cost: Cost
@@ -142,30 +148,26 @@ class ApplyResult:
     profile: Profile
     plan: BitPlan
     sizes: Sizes
-    report: Paired | None
+    report: Comparison | None
     has_labels: bool
     kernels: Kernels | None = None
 
 
 @dataclass(frozen=True)
 class EvaluateResult:
-    """How a model does on labelled images, and against a reference model.
+    """How a model does on images, labelled or not, and against a reference model.
 
     Attributes:
         total: Images.
         correct: Images whose top-1 answer is the label; None without labels.
         loss: Mean cross-entropy, nats per sample; None without labels.
-        kl: Mean KL(reference || model), nats per sample; None without a reference.
-        agreement: Share of images on which both give the same answer; None without a reference.
-        paired: Reference against model; None without a reference or labels.
+        comparison: Reference against model; None without a reference.
     """
 
     total: int
     correct: int | None
     loss: float | None
-    kl: float | None
-    agreement: float | None
-    paired: Paired | None
+    comparison: Comparison | None
 
 
 @dataclass(frozen=True)

@@ -63,9 +63,9 @@ class LiveProgress:
         tried = f"trial {self._trials}: " if self._counts else ""
         self._bar.update(self._task, advance=amount, best=self._best, detail=tried + detail)
 
-    def best(self, compression: float, accuracy: float) -> None:
+    def best(self, compression: float, share: float, measured: str) -> None:
         """Show the best so far."""
-        self._best = f"best {compression:.1%} at top-1 {accuracy:.2%}; "
+        self._best = f"best {compression:.1%} at {measured} {share:.2%}; "
 
 
 class LineProgress:
@@ -83,6 +83,6 @@ class LineProgress:
     def step(self, detail: str, amount: int = 1) -> None:
         """Print nothing: the log does not grow with the number of channels."""
 
-    def best(self, compression: float, accuracy: float) -> None:
+    def best(self, compression: float, share: float, measured: str) -> None:
         """Remember the best for the next phase's line."""
-        self._best = f" (best so far {compression:.2%} at top-1 {accuracy:.2%})"
+        self._best = f" (best so far {compression:.2%} at {measured} {share:.2%})"

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from onnxsemi.measure.comparison import exact_interval
 from onnxsemi.run.kept import Evidence, Kept
 
 BITS = (8, 4, 2)
@@ -41,7 +42,8 @@ def kept(
         shown=shown,
         thumbnails=rng.integers(0, 256, (len(shown), 6, 5, 3), np.uint8),
     )
-    return Kept(document(layers, bits, evidence, labels=labels, rng=rng), evidence)
+    made = document(layers, bits, evidence, labels=labels, rng=rng)
+    return Kept(made if labels else without_labels(made), evidence)
 
 
 def groups(layers, bits, rng, *, measured):
@@ -86,7 +88,9 @@ def document(layers, bits, evidence, *, labels, rng):
             "overhead": 1 / 3,
             "gzip_bytes": 180,
         },
+        "check": {"summary": ["asked of the report images: it holds"]},
         "report": {
+            "summary": ["said of both"],
             "images": images,
             "lost": lost,
             "won": won,
@@ -130,6 +134,21 @@ def document(layers, bits, evidence, *, labels, rng):
         },
         "channel_parameters": dict.fromkeys(layers, 9),
     }
+
+
+def without_labels(made):
+    """The same as it is said without labels: nothing is right, lost or won."""
+    report = made["report"]
+    images, same = report["images"], report["images"] - report["lost"]
+    interval = list(exact_interval(same, images))
+    agreed = {"same": same, "agreement": same / images, "agreement_interval_95": interval}
+    made["report"] = {"summary": report["summary"], "images": images, **agreed}
+    for score in (made["baseline"], made["chosen"], *made["trials"]):
+        score["same"] = score.pop("correct")
+        score.pop("won", None)
+        if "lost" in score:
+            score["changed"] = score.pop("lost")
+    return made
 
 
 def trial(number, phase, decision, correct, **semilayer):

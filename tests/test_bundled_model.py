@@ -78,4 +78,4 @@ def test_compress_end_to_end_from_python(tmp_path):
     assert result.sizes.bytes_after == result.output.stat().st_size
     assert abs(result.sizes.file - result.sizes.model) < 0.05
     found = onnxsemi.evaluate(result.output, REPORT, reference=MODEL)
-    assert found.paired == result.report
+    assert found.comparison == result.report

@@ -166,7 +166,7 @@ class TestApply:
         data = ("--data", folder / "report.npz", "--json")
         small = folder / "small.onnx"
         found = run("evaluate", folder / "other.onnx", "--reference", small, *data)
-        assert json.loads(found.stdout)["kl_nats"] < 1e-9
+        assert json.loads(found.stdout)["comparison"]["kl_nats"] < 1e-9
 
     def test_an_edited_plan(self, folder):
         plan = json.loads((folder / "small.plan.json").read_text())

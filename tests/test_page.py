@@ -62,6 +62,8 @@ class TestSummary:
         assert "+1.00 points" in text
         assert "95 % interval −1.23 to +0.45" in text
         assert "1 / 2" in text
+        assert "said of both" in text
+        assert "asked of the report images" in text
         assert "On 100 report images that the search never saw, top-1 accuracy changed" in text
 
     def test_without_labels_nothing_is_called_accuracy(self):

@@ -7,10 +7,11 @@ import sys
 import onnxsemi
 
 PUBLIC = """
-    AccuracyError ApplyResult BenchResult BitPlan BudgetError Calibration CompressResult
-    DataError DataOptions EvaluateResult ImageSet Inputs InspectResult Method ModelError
-    Normalization OnnxSemiError Order OutputError Paired Pin PlanError Preset Profile Progress
-    Ranges ReadOptions RoundingMethod RoundingSettings RunError RunOptions Scheme SearchMethod
+    AccuracyError ApplyResult BenchResult BitPlan BudgetError Calibration Comparison
+    CompressResult DataError DataOptions EvaluateResult Guarantee ImageSet Inputs
+    InspectResult Method ModelError Normalization OnnxSemiError Order OutputError Paired Pin
+    PlanError Preset Profile Progress Ranges ReadOptions RoundingMethod RoundingSettings RunError
+    RunOptions Scheme SearchMethod
     SearchSettings Settings SettingsError Split TargetPolicy VerificationError __version__ apply
     bench compress evaluate inspect ladder load_images load_session
 """

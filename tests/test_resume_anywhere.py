@@ -57,7 +57,7 @@ class Counting(Silent):
         self.resumed_at.setdefault(self._phase, amount)
         self._count()
 
-    def best(self, _compression: float, _accuracy: float) -> None:
+    def best(self, _compression: float, _share: float, _measured: str) -> None:
         self._count()
 
     def _count(self) -> None:

@@ -21,8 +21,8 @@ def evaluate(
 ) -> None:
     """Measure accuracy and loss, and the difference from a reference model.
 
-    With --reference: agreement, KL divergence, images lost and won, and a 95 % interval of the
-    change in accuracy.
+    With --reference: agreement, KL divergence, images lost and won, a 95 % interval of the change
+    in accuracy and McNemar's p-value. Without labels: agreement and KL divergence.
 
     **Example:** onnxsemi evaluate small.onnx --reference model.onnx --data test.npz
     """

@@ -12,6 +12,7 @@ from onnxsemi.model.targets import TargetPolicy
 from onnxsemi.quantizer.affine import Scheme
 from onnxsemi.rounding.ranges import Ranges
 from onnxsemi.rounding.settings import Inputs, RoundingMethod
+from onnxsemi.search.guard import Guarantee
 from onnxsemi.search.ranking import Order
 from onnxsemi.search.semilayers import Split
 from onnxsemi.search.settings import SearchMethod
@@ -59,7 +60,9 @@ DataPath = Annotated[
 ]
 OptionalData = Annotated[
     Path | None,
-    typer.Option("--data", "-d", help="Images to measure accuracy on.", rich_help_panel=_DATA),
+    typer.Option(
+        "--data", "-d", help="Images to compare with the float model on.", rich_help_panel=_DATA
+    ),
 ]
 Numbers = str | None
 Mean = Annotated[
@@ -244,7 +247,18 @@ RoundingSamples = Annotated[
 MaxDrop = Annotated[
     float,
     typer.Option(
-        help="Percentage points of top-1 on the search images that may be lost.",
+        help="Percentage points of top-1 on the search images that may be lost; without labels, "
+        "of agreement with the float model.",
+        rich_help_panel=_SEARCH,
+    ),
+]
+GuaranteeName = Annotated[
+    Guarantee | None,
+    typer.Option(
+        "--guarantee",
+        help="What --max-drop is asked of. interval: the lower end of the paired 95 % interval of "
+        "the change on the search images; point: the change itself. Unless given, the interval "
+        "within --tolerance (frontier), or the point (semilayer).",
         rich_help_panel=_SEARCH,
     ),
 ]
@@ -321,7 +335,7 @@ DeltaLossSamples = Annotated[
 SearchSamples = Annotated[
     int | None,
     typer.Option(
-        help="Images for KL and accuracy during the search; all by default.",
+        help="Images that the search measures plans on; all by default.",
         rich_help_panel=_SEARCH,
     ),
 ]

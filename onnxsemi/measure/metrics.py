@@ -49,7 +49,19 @@ def kl_divergence(reference: Float32Array, quantized: Float32Array) -> Float64Ar
     return np.maximum(divergence, 0.0)  # rounding can leave -1e-17
 
 
-def hits(logits: Float32Array, labels: Int64Array) -> BoolArray:
-    """Whether the largest logit is the label's: bool[N]; the first of equal logits counts."""
-    result: BoolArray = logits.argmax(axis=-1) == labels
+def hits(logits: Float32Array, labels: Int64Array, among: int = 1) -> BoolArray:
+    """Whether the label's logit is among the largest: bool[N]; the first of equal logits counts.
+
+    Args:
+        logits: float32[N, K].
+        labels: int64[N], 0 to K - 1.
+        among: How many of the largest logits.
+    """
+    if among == 1:
+        first: BoolArray = logits.argmax(axis=-1) == labels
+        return first
+    own = np.take_along_axis(logits, labels[:, None], axis=-1)  # [N, 1]
+    earlier = np.arange(logits.shape[-1]) < labels[:, None]  # [N, K]
+    ahead = (logits > own) | (earlier & (logits == own))
+    result: BoolArray = ahead.sum(axis=-1) < among
     return result

@@ -16,8 +16,7 @@ from onnxsemi.emit.profile import Profile
 from onnxsemi.errors import DataError, PlanError, SettingsError
 from onnxsemi.kernels import kernels_of
 from onnxsemi.measure.bench import Bench
-from onnxsemi.measure.metrics import hits
-from onnxsemi.measure.paired import Paired
+from onnxsemi.measure.comparison import compare
 from onnxsemi.measure.shards import worker_threads
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.head import ImageInput
@@ -119,13 +118,15 @@ def apply(  # noqa: PLR0913  a flag each
     else:
         codes = _rounded_on(shown, document.rounding, bits, bench, str(plan))
     after = write_verified(bench, codes, target, profile, ranges)
-    paired = Paired.of(hits(before, bench.labels), hits(after, bench.labels))
+    report = None
+    if data is not None:
+        report = compare(before, after, bench.labels if has_labels else None)
     return ApplyResult(
         target,
         profile,
         bits,
         sizes_of(target),
-        None if data is None else paired,
+        report,
         has_labels,
         None if ranges is None else kernels_of(target, classifier, bits),
     )

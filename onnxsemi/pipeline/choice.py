@@ -1,8 +1,10 @@
 """Which point of a search is written: the most compressed one that holds as it is to run.
 
 A search measures plans with float32 activations and whatever number of channels at each bitwidth.
-What is written may have uint8 activations, or bitwidths rounded up to blocks of channels. Points
-are measured as they are written, from the most compressed one on, until one holds the accuracy.
+What is written may have uint8 activations, or bitwidths rounded up to blocks of channels; and the
+paper's search compares counts of right answers, whatever guarantee is asked for. Points are
+measured as they are written, from the most compressed one on, until the guard has nothing against
+one.
 """
 
 from dataclasses import dataclass, replace
@@ -59,41 +61,45 @@ class Chooser:
         Args:
             trajectory: Of a search that found something.
             before: bool[N], which search images the float model answers rightly.
-            told: Told of every point, if what is written differs from what was searched.
+            told: Told of every point, if what is asked of them differs from what was searched.
 
         Raises:
             AccuracyError: If none holds.
         """
         settings, baseline = self.prepared.settings, trajectory.baseline
-        allowed = settings.search.max_drop
-        has_labels = self.prepared.has_labels
-        guard = settings.search.guard(has_labels=has_labels)
+        guard = settings.search.guard(has_labels=self.prepared.has_labels)
         points = trajectory.holding(settings.search.allowed_drop)
-        differs = self.ranges is not None or settings.align > 1
+        differs = self.ranges is not None or settings.align > 1 or guard.tolerance == 0
         if differs:
-            told.start("as it is to run", len(points))
-        most = 0
+            told.start("choice", len(points))
+        objections = []
         for point in points:
             plan = self._rounded_up(point.plan)
             right = self._right(plan)
             correct = int(right.sum())
             if differs:
                 told.step(f"{plan.compression:.2%} smaller: {correct / baseline.total:.2%}")
-            if guard.objection(before, right) is None:
+            objection = guard.objection(before, right)
+            if objection is None:
                 score = self.checker.check(plan).score
                 return Chosen(replace(point, plan=plan, score=score), right)
-            most = max(most, correct)
-        lost = 100 * (baseline.correct - most) / baseline.total
+            objections.append((-correct, objection))
+        how, instead = self._conditions()
         raise AccuracyError(
-            f"with activations in uint8 each of {len(points)} plans loses more than {allowed:g} "
-            f"points on {baseline.total} search images ({lost:.2f} at best): allow more with "
-            "--max-drop, try another --calibration, or leave activations float32 with "
-            "--profile fast"
-            if self.ranges is not None
-            else f"with bitwidths rounded up to blocks of {settings.align} channels each of "
-            f"{len(points)} plans loses more than {allowed:g} points on {baseline.total} search "
-            f"images ({lost:.2f} at best): allow more with --max-drop, or leave --align away"
+            f"{how}none of {len(points)} plans holds {guard.asks} on {baseline.total:,} search "
+            f"images (at best {min(objections)[1]}): allow more with --max-drop, {instead}"
         )
+
+    def _conditions(self) -> tuple[str, str]:
+        """Under what conditions plans were measured, and what could be done about that."""
+        if self.ranges is not None:
+            other = "try another --calibration, or leave activations float32 with --profile fast"
+            return "with activations in uint8 ", other
+        align = self.prepared.settings.align
+        if align > 1:
+            blocks = f"with bitwidths rounded up to blocks of {align} channels "
+            return blocks, "or leave --align away"
+        return "", "give more images, or begin with wider --bits"
 
     def _rounded_up(self, plan: BitPlan) -> BitPlan:
         settings = self.prepared.settings

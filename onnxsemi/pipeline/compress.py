@@ -15,8 +15,8 @@ from onnxsemi.emit.model import emit
 from onnxsemi.errors import AccuracyError, BudgetError
 from onnxsemi.kernels import kernels_of
 from onnxsemi.measure.checker import Rounder, RoundingChecker
+from onnxsemi.measure.comparison import compare
 from onnxsemi.measure.evaluator import ModelEvaluator
-from onnxsemi.measure.metrics import hits
 from onnxsemi.measure.paired import Paired
 from onnxsemi.measure.recorded import RecordedChecker, RecordedEvaluator
 from onnxsemi.pipeline.activations import recorded_ranges
@@ -39,7 +39,7 @@ from onnxsemi.run.journal import Reply
 from onnxsemi.run.kept import keep_result
 from onnxsemi.search.run import search
 from onnxsemi.search.semilayers import Split
-from onnxsemi.search.settings import SearchMethod
+from onnxsemi.search.settings import SearchMethod, SearchSettings
 from onnxsemi.search.trajectory import Point, Trajectory
 from onnxsemi.search.walk import Predictions, walk_frontier
 from onnxsemi.search.watch import Watch
@@ -98,6 +98,8 @@ def compress(
     check_writable(plan_path(target))
     check_folder(settings.run, target, plan_path(target))
     prepared = prepare(model, data, report_data, settings)
+    guard = settings.search.guard(has_labels=prepared.has_labels)
+    guard.check_images(len(prepared.search))
     check_profile(prepared)
     report_bench = prepared.bench(prepared.report)
     # first, so that images that the model cannot take are found at once
@@ -115,6 +117,7 @@ def compress(
             scratch.write_text(document.to_json(), encoding="utf-8")
             final, profile = search.rounder(plan), settings.profile
             after = write_verified(report_bench, final, target, profile, found.ranges)
+        report = compare(before, after, report_bench.labels if prepared.has_labels else None)
         result = CompressResult(
             output=target,
             plan_file=plan_path(target),
@@ -124,7 +127,8 @@ def compress(
             trajectory=found.trajectory,
             sizes=sizes_of(target),
             search=found.search,
-            report=Paired.of(hits(before, report_bench.labels), hits(after, report_bench.labels)),
+            report=report,
+            finding=guard.judge(report.answers),
             sensitivity=sensitivity.summary,
             has_labels=prepared.has_labels,
             cost=Cost(folder.journal.seconds, seconds, len(found.trajectory.trials)),
@@ -172,12 +176,14 @@ class Search:
         prepared, journal = self.prepared, self.run.journal
         start, settings = prepared.start(), prepared.settings
         ranges = recorded_ranges(prepared, journal)
-        watch = Watch(self.progress, self._out_of_time, partial(self._keep_best, ranges))
+        measured = "top-1" if prepared.has_labels else "agreement"
+        keep = partial(self._keep_best, ranges)
+        watch = Watch(self.progress, self._out_of_time, keep, measured)
         if settings.search.method is SearchMethod.FRONTIER:
             trajectory, checker = self.frontier(start, watch)
         else:
             trajectory, checker = self.semilayers(start, watch)
-        _check_found(trajectory, settings, settings.search.allowed_drop)
+        _check_found(trajectory, settings.search)
         before = checker.check(start.all_float()).right
         chooser = Chooser(prepared, self.codes, ranges, checker, journal)
         chosen = chooser.choose(trajectory, before, self.progress)
@@ -307,17 +313,17 @@ def _rounding_record(prepared: Prepared) -> RoundingRecord | None:
     return RoundingRecord(settings.rounds, settings.seed, digests)
 
 
-def _check_found(trajectory: Trajectory, settings: Settings, holding: float) -> None:
-    allowed = settings.search.max_drop
-    chosen, baseline = trajectory.choose(holding), trajectory.baseline
-    if chosen.plan.saved_parameters == 0 and trajectory.out_of_time:
+def _check_found(trajectory: Trajectory, settings: SearchSettings) -> None:
+    holding, baseline = settings.allowed_drop, trajectory.baseline
+    if trajectory.choose(holding).plan.saved_parameters == 0 and trajectory.out_of_time:
         raise BudgetError(
             f"the time budget ended after {len(trajectory.trials)} trials, before anything could "
             "be compressed: go on with --resume, or give more time"
         )
     if not trajectory.holding(holding):
+        asks = settings.guard(has_labels=True).asks
         raise AccuracyError(
-            f"nothing could be compressed with a drop of at most {allowed:g} points on "
+            f"nothing could be compressed with {asks} on "
             f"{baseline.total} search images ({len(trajectory.trials)} trials): allow more with "
             "--max-drop, give more images, or begin with wider --bits"
         )

@@ -9,9 +9,9 @@ from onnxsemi.arrays import Float32Array
 from onnxsemi.data.images import ImageSet
 from onnxsemi.data.load import Data, DataOptions, load_images
 from onnxsemi.errors import ModelError
+from onnxsemi.measure.comparison import compare
 from onnxsemi.measure.forward import forward
-from onnxsemi.measure.metrics import cross_entropy, hits, kl_divergence
-from onnxsemi.measure.paired import Paired
+from onnxsemi.measure.metrics import cross_entropy, hits
 from onnxsemi.measure.shards import worker_threads
 from onnxsemi.model.head import Ends, find_ends
 from onnxsemi.model.load import load_proto
@@ -48,24 +48,19 @@ def evaluate(
     logits = forward(proto, ends, images, workers, integers=quantizes_activations(proto))
     images.check_labels(logits.shape[1])
     labels = images.labels
-    known = None if labels is None else hits(logits, labels)
-    kl = agreement = paired = None
+    comparison = None
     if reference is not None:
         other = _reference_logits(reference, output, images, workers)
         if other.shape != logits.shape:
             raise ModelError(
                 f"{reference} has {other.shape[1]} classes, {model} has {logits.shape[1]}"
             )
-        kl = float(np.mean(kl_divergence(other, logits)))
-        agreement = float(np.mean(other.argmax(axis=1) == logits.argmax(axis=1)))
-        paired = None if labels is None or known is None else Paired.of(hits(other, labels), known)
+        comparison = compare(other, logits, labels)
     return EvaluateResult(
         total=len(images),
-        correct=None if known is None else int(known.sum()),
+        correct=None if labels is None else int(hits(logits, labels).sum()),
         loss=None if labels is None else float(np.mean(cross_entropy(logits, labels))),
-        kl=kl,
-        agreement=agreement,
-        paired=paired,
+        comparison=comparison,
     )
 
 

@@ -86,9 +86,9 @@ class Limited:
                 "go on with --resume, or give more time"
             )
 
-    def best(self, compression: float, accuracy: float) -> None:
+    def best(self, compression: float, share: float, measured: str) -> None:
         """Pass on a new best."""
-        self._progress.best(compression, accuracy)
+        self._progress.best(compression, share, measured)
 
 
 def identity(prepared: Prepared) -> Identity:

@@ -6,10 +6,12 @@ from typing import Any
 from onnxsemi import __about__
 from onnxsemi.emit.stored import InspectedLayer
 from onnxsemi.kernels import Kernels
+from onnxsemi.measure.comparison import Comparison, exact_interval
 from onnxsemi.measure.paired import Paired
 from onnxsemi.measure.seam import Score
 from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import channel_ranges
+from onnxsemi.report import wording
 from onnxsemi.results import (
     ApplyResult,
     BenchResult,
@@ -19,6 +21,7 @@ from onnxsemi.results import (
     SensitivitySummary,
     Sizes,
 )
+from onnxsemi.search.guard import Finding
 from onnxsemi.search.ranking import Ranked
 from onnxsemi.search.trajectory import Point, Trial
 
@@ -29,15 +32,16 @@ Document = dict[str, Any]
 
 def compress_document(result: CompressResult) -> Document:
     """A finished compression with every decision of its search."""
-    trajectory = result.trajectory
+    trajectory, labels, search = result.trajectory, result.has_labels, result.search
     return _header() | {
         "output": str(result.output),
         "plan_file": str(result.plan_file),
         "profile": result.profile,
         "answers_compared_with": _labels(result.has_labels),
         "sizes": _sizes(result.sizes),
-        "search": _paired(result.search),
-        "report": _paired(result.report),
+        "search": _paired(search) if labels else _agreed(search.total, search.after),
+        "report": _comparison(result.report),
+        "check": _finding(result.finding, result.report.images),
         "sensitivity": _sensitivity(result.sensitivity),
         "cost": {
             "seconds": result.cost.seconds,
@@ -46,11 +50,11 @@ def compress_document(result: CompressResult) -> Document:
             "trials": result.cost.trials,
         },
         "plan": _plan(result.plan),
-        "chosen": _point(result.chosen),
-        "baseline": _score(trajectory.baseline),
+        "chosen": _point(result.chosen, labels=labels),
+        "baseline": _score(trajectory.baseline, labels=labels),
         "stop": trajectory.stop,
-        "trajectory": [_point(point) for point in trajectory.points],
-        "trials": [_trial(trial) for trial in trajectory.trials],
+        "trajectory": [_point(point, labels=labels) for point in trajectory.points],
+        "trials": [_trial(trial, labels=labels) for trial in trajectory.trials],
         "skipped": [{"layer": skip.name, "reason": skip.reason} for skip in result.skipped],
         "notes": list(result.notes),
         "kernels": None if result.kernels is None else _kernels(result.kernels),
@@ -64,23 +68,24 @@ def apply_document(result: ApplyResult) -> Document:
         "profile": result.profile,
         "answers_compared_with": None if result.report is None else _labels(result.has_labels),
         "sizes": _sizes(result.sizes),
-        "report": None if result.report is None else _paired(result.report),
+        "report": None if result.report is None else _comparison(result.report),
         "plan": _plan(result.plan),
         "kernels": None if result.kernels is None else _kernels(result.kernels),
     }
 
 
 def evaluate_document(result: EvaluateResult) -> Document:
-    """An evaluation."""
-    return _header() | {
-        "images": result.total,
-        "correct": result.correct,
-        "accuracy": None if result.correct is None else result.correct / result.total,
-        "loss_nats": result.loss,
-        "kl_nats": result.kl,
-        "agreement": result.agreement,
-        "paired": None if result.paired is None else _paired(result.paired),
-    }
+    """An evaluation; without labels the keys that need them are not there."""
+    document = _header() | {"images": result.total}
+    if result.correct is not None:
+        document |= {
+            "correct": result.correct,
+            "accuracy": result.correct / result.total,
+            "loss_nats": result.loss,
+        }
+    if result.comparison is not None:
+        document["comparison"] = _comparison(result.comparison, "the reference")
+    return document
 
 
 def inspect_document(result: InspectResult) -> Document:
@@ -154,12 +159,43 @@ def _paired(paired: Paired) -> Document:
         "won": paired.won,
         "change": paired.change,
         "interval_95": list(paired.interval),
+        "mcnemar_p": paired.p_value,
     }
 
 
-def _score(score: Score) -> Document:
+def _agreed(images: int, same: int) -> Document:
+    """How many images are answered as the float model does."""
     return {
-        "correct": score.correct,
+        "images": images,
+        "same": same,
+        "agreement": same / images,
+        "agreement_interval_95": list(exact_interval(same, images)),
+    }
+
+
+def _comparison(comparison: Comparison, reference: str = wording.FLOAT_MODEL) -> Document:
+    top1, top5 = comparison.top1, comparison.top5
+    return {
+        **({} if top1 is None else _paired(top1)),
+        **({} if top5 is None else {"top5": _paired(top5)}),
+        **_agreed(comparison.images, comparison.same),
+        "kl_nats": comparison.kl,
+        "summary": list(wording.summary(comparison, reference)),
+    }
+
+
+def _finding(finding: Finding, images: int) -> Document:
+    return {
+        "holds": finding.holds,
+        "allowed_points": finding.allowed,
+        "images_needed": finding.images_needed,
+        "summary": list(wording.found(finding, images)),
+    }
+
+
+def _score(score: Score, *, labels: bool) -> Document:
+    return {
+        ("correct" if labels else "same"): score.correct,
         "images": score.total,
         "images_measured": score.measured,
         "loss_nats": score.loss,
@@ -185,29 +221,36 @@ def _plan(plan: BitPlan) -> Document:
     }
 
 
-def _point(point: Point) -> Document:
+def _point(point: Point, *, labels: bool) -> Document:
     return {
         "trial": point.trial,
         "phase": point.phase,
         "bits": point.bits,
         "compression": point.plan.compression,
         "saved_parameters": point.plan.saved_parameters,
-        **_score(point.score),
+        **_score(point.score, labels=labels),
     }
 
 
-def _trial(trial: Trial) -> Document:
+def _trial(trial: Trial, *, labels: bool) -> Document:
     return {
         "number": trial.number,
         "phase": trial.phase,
         **({} if trial.ranked is None else _ranked(trial.ranked)),
         **({} if trial.compression is None else {"compression": trial.compression}),
-        **({} if trial.paired is None else {"lost": trial.paired.lost, "won": trial.paired.won}),
+        **_counts(trial, labels=labels),
         "bar": trial.bar,
         "decision": trial.decision,
         "reason": trial.reason,
-        **_score(trial.score),
+        **_score(trial.score, labels=labels),
     }
+
+
+def _counts(trial: Trial, *, labels: bool) -> Document:
+    if trial.paired is None:
+        return {}
+    lost, won = trial.paired.lost, trial.paired.won
+    return {"lost": lost, "won": won} if labels else {"changed": lost}
 
 
 def _ranked(ranked: Ranked) -> Document:

@@ -12,7 +12,9 @@ from onnxsemi.emit.profile import Profile
 from onnxsemi.emit.stored import InspectedLayer
 from onnxsemi.kernels import Kernels
 from onnxsemi.measure.agreement import Agreement
+from onnxsemi.measure.comparison import Comparison
 from onnxsemi.measure.paired import Paired
+from onnxsemi.report import wording
 from onnxsemi.results import (
     ApplyResult,
     BenchResult,
@@ -27,10 +29,14 @@ from onnxsemi.results import (
 
 def compress_table(result: CompressResult) -> RenderableType:
     """Sizes, accuracy on search and report images, cost, and how to load the file."""
+    report = result.report
+    answers = _answers_table([("search", result.search), *_rows("report", report)], report)
+    said = [wording.agreed(report), *wording.found(result.finding, report.images)]
     point = result.chosen
     where = f"{point.phase} phase" + (f", {point.bits} bits" if point.bits else "")
     stopped = result.trajectory.out_of_time
     lines = [
+        *map(_sentence, said),
         f"Chosen from {len(result.trajectory.points)} plans ({where}); "
         f"{result.plan.mean_bits:.2f} bits a target weight.",
         f"Cost: {result.cost.passes:.0f} passes over {result.search.total:,} search images, "
@@ -43,20 +49,18 @@ def compress_table(result: CompressResult) -> RenderableType:
         f"Wrote {result.output} and {result.plan_file}; {_verified(result.profile)}.",
         _load_hint(result.profile, result.output),
     ]
-    accuracy = _accuracy_table(
-        [("search", result.search), ("report", result.report)], has_labels=result.has_labels
-    )
     notes = [f"Note: {note}." for note in result.notes]
     agreement = result.sensitivity.agreement
     trust = [_agreement_table(agreement)] if agreement else []
-    return Group(_sizes_table(result.sizes), accuracy, *trust, *map(Text, [*notes, *lines]))
+    return Group(_sizes_table(result.sizes), answers, *trust, *map(Text, [*notes, *lines]))
 
 
 def apply_table(result: ApplyResult) -> RenderableType:
     """Sizes, accuracy if data were given, and how to load the file."""
     parts: list[RenderableType] = [_sizes_table(result.sizes)]
     if result.report is not None:
-        parts.append(_accuracy_table([("data", result.report)], has_labels=result.has_labels))
+        parts.append(_answers_table(_rows("data", result.report), result.report))
+        parts.append(Text(_sentence(wording.agreed(result.report))))
     lines = (
         *_kernel_lines(result.kernels),
         f"Wrote {result.output}; {_verified(result.profile)}.",
@@ -74,15 +78,21 @@ def evaluate_table(result: EvaluateResult) -> RenderableType:
         table.add_row("top-1 accuracy", f"{result.correct / result.total:.2%}")
     if result.loss is not None:
         table.add_row("loss", f"{result.loss:.5f} nats")
-    if result.kl is not None:
-        table.add_row("KL from the reference", f"{result.kl:.3g} nats")
-    if result.agreement is not None:
-        table.add_row("same answer as the reference", f"{result.agreement:.2%}")
-    if result.paired is not None:
-        table.add_row("reference's top-1", _share(result.paired.before, result.paired.total))
-        table.add_row("change, 95 % interval", _change(result.paired))
-        table.add_row("images lost / won", f"{result.paired.lost} / {result.paired.won}")
+    if result.comparison is not None:
+        _add_comparison(table, result.comparison)
     return table
+
+
+def _add_comparison(table: Table, comparison: Comparison) -> None:
+    same = wording.share_interval(comparison.same, comparison.images)
+    table.add_row("KL from the reference", f"{comparison.kl:.3g} nats")
+    table.add_row("same answer as the reference, 95 % interval", same)
+    for what, paired in (("top-1", comparison.top1), ("top-5", comparison.top5)):
+        if paired is not None:
+            table.add_row(f"reference's {what}", wording.share(paired.before, paired.total))
+            table.add_row(f"change of {what}, 95 % interval", wording.change(paired))
+            table.add_row("images lost / won", f"{paired.lost:,} / {paired.won:,}")
+            table.add_row("McNemar p", wording.p_value(paired))
 
 
 def inspect_table(result: InspectResult) -> RenderableType:
@@ -212,23 +222,45 @@ def _float_activations_line(result: CompressResult) -> list[str]:
     if result.kernels is None:
         return []
     score = result.chosen.score
-    share = _share(score.correct, score.total)
-    return [f"All accuracy with activations in uint8; with float32 ones search top-1 is {share}."]
+    share, labels = wording.share(score.correct, score.total), result.has_labels
+    every, searched = ("accuracy", "top-1") if labels else ("agreement", "agreement")
+    return [
+        f"All {every} with activations in uint8; with float32 ones search {searched} is {share}."
+    ]
 
 
-def _accuracy_table(rows: Iterable[tuple[str, Paired]], *, has_labels: bool) -> Table:
-    what = "top-1" if has_labels else "agreement"
-    table = _table(what, "images", "float", "now", "change, 95 % interval", "lost/won")
+def _rows(name: str, comparison: Comparison) -> list[tuple[str, Paired]]:
+    """Top-1 and top-5, or agreement."""
+    top5 = comparison.top5
+    return [(name, comparison.answers), *([] if top5 is None else [("  top-5", top5)])]
+
+
+def _answers_table(rows: Iterable[tuple[str, Paired]], comparison: Comparison) -> Table:
+    """Right answers before and after; without labels, how many are the float model's."""
+    if comparison.top1 is None:
+        table = _table("agreement", "images", "same", "share, 95 % interval")
+        for name, paired in rows:
+            share = wording.share_interval(paired.after, paired.total)
+            table.add_row(name, f"{paired.total:,}", f"{paired.after:,}", share)
+        return table
+    table = _table(
+        "top-1", "images", "float", "now", "change, 95 % interval", "lost/won", "McNemar p"
+    )
     for name, paired in rows:
         table.add_row(
             name,
             f"{paired.total:,}",
-            _share(paired.before, paired.total),
-            _share(paired.after, paired.total),
-            _change(paired),
+            wording.share(paired.before, paired.total),
+            wording.share(paired.after, paired.total),
+            wording.change(paired),
             f"{paired.lost}/{paired.won}",
+            wording.p_value(paired),
         )
     return table
+
+
+def _sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}."
 
 
 def _table(*headings: str) -> Table:
@@ -237,15 +269,6 @@ def _table(*headings: str) -> Table:
         side: JustifyMethod = "right" if place else "left"
         table.add_column(heading, justify=side, no_wrap=place > 0, overflow="fold")
     return table
-
-
-def _share(count: int, total: int) -> str:
-    return f"{count / total:.2%}"
-
-
-def _change(paired: Paired) -> str:
-    low, high = (100 * end for end in paired.interval)
-    return f"{100 * paired.change:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 def _duration(seconds: float) -> str:

@@ -43,7 +43,7 @@ class Walk:
     def reach(self, point: Point) -> None:
         """Record a plan that the search passes through."""
         self.points.append(point)
-        self.watch.progress.best(self.best.plan.compression, self.best.score.accuracy)
+        self.watch.best(self.best)
 
     def record(self, phase: Phase, ranked: Ranked, score: Score, verdict: "Verdict") -> int:
         """Record a decision; gives the number of the trial."""
@@ -143,7 +143,7 @@ def _try_all(
 ) -> list[Step]:
     """Try every semilayer of one bitwidth; gives those that were kept."""
     steps: list[Step] = []
-    walk.watch.progress.start(f"accuracy-increasing phase, {bits} bits", len(ranked))
+    walk.watch.progress.start(f"{Phase.ACCURACY_INCREASING} phase, {bits} bits", len(ranked))
     for item in ranked:
         if walk.watch.out_of_time():
             break
@@ -173,7 +173,7 @@ def _longest_holding(walk: Walk, steps: Sequence[Step], bar: int) -> Checked | N
             holding, held = middle, checked
         else:
             failing = middle
-            reason = f"only {checked.score.correct} right on all images; the bar was {bar}"
+            reason = f"only {checked.score.correct} on all images; the bar was {bar}"
         middle = (holding + failing) // 2
     walk.undo(steps[holding:], reason)
     return held
@@ -220,8 +220,8 @@ def _cumulative(plan: BitPlan, ranked: Sequence[Ranked]) -> Iterator[BitPlan]:
 def _test(score: Score, bar: int) -> Verdict:
     if score.correct >= bar:
         gained = score.correct - bar
-        return Verdict(Decision.KEPT, f"{gained} more than the bar of {bar} correct", bar)
+        return Verdict(Decision.KEPT, f"{gained} more than the bar of {bar}", bar)
     lost = bar - score.correct
     at_least = "" if score.in_full else "at least "
-    reason = f"{at_least}{lost} fewer than the bar of {bar} correct"
+    reason = f"{at_least}{lost} fewer than the bar of {bar}"
     return Verdict(Decision.POSTPONED, reason, bar)

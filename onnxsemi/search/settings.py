@@ -1,12 +1,12 @@
 """How a search goes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from onnxsemi.bitwidth import DEFAULT_LADDER, MAX_BITS, MIN_BITS, ladder
 from onnxsemi.choices import choice
 from onnxsemi.errors import SettingsError
-from onnxsemi.search.guard import Guard
+from onnxsemi.search.guard import Guarantee, Guard
 from onnxsemi.search.ranking import Order
 from onnxsemi.search.semilayers import Split
 
@@ -32,10 +32,12 @@ class SearchSettings:
             frontier, 8, 6, 4 for the paper's.
         order: Descending or ascending sensitivity; for the paper's method.
         split: By the sign of Δloss, or not at all; for the paper's method.
-        max_drop: Percentage points of top-1 accuracy on the search images that the choice may lose.
+        max_drop: Percentage points of top-1 accuracy on the search images that the choice may lose;
+            of agreement with the float model where there are no labels.
         tolerance: For the frontier: percentage points that the 95 % interval of the change may
-        reach
-            below that.
+            reach below that.
+        guarantee: What ``max_drop`` is asked of; None for the method's own way: the interval within
+            the tolerance for the frontier, the point for the paper's.
         tries: Semilayers that the frontier's descent tries to lower.
     """
 
@@ -45,6 +47,7 @@ class SearchSettings:
     split: Split = Split.SIGN
     max_drop: float = 0.0
     tolerance: float = 0.5
+    guarantee: Guarantee | None = None
     tries: int = 4
 
     def __post_init__(self) -> None:
@@ -53,6 +56,13 @@ class SearchSettings:
         object.__setattr__(self, "bits", ladder(self.bits or own))
         object.__setattr__(self, "order", choice(Order, self.order))
         object.__setattr__(self, "split", choice(Split, self.split))
+        if self.guarantee is not None:
+            object.__setattr__(self, "guarantee", choice(Guarantee, self.guarantee))
+            if self.tolerance != SearchSettings.tolerance:
+                raise SettingsError(
+                    f"--tolerance: has no meaning with --guarantee {self.guarantee}, which asks "
+                    "for --max-drop as it is; leave one of them away"
+                )
         if not 0 <= self.max_drop <= 100:
             raise SettingsError(f"--max-drop: {self.max_drop} is outside 0 to 100 points")
         if not 0 < self.tolerance <= 100:
@@ -64,9 +74,20 @@ class SearchSettings:
 
     def guard(self, *, has_labels: bool) -> Guard:
         """What is asked of a plan."""
-        frontier = self.method is SearchMethod.FRONTIER
-        tolerance = self.tolerance if frontier else None
-        return Guard(max_drop=self.max_drop, tolerance=tolerance, has_labels=has_labels)
+        asked = Guard(max_drop=self.max_drop, has_labels=has_labels)
+        if self.guarantee is Guarantee.INTERVAL:
+            return replace(asked, tolerance=0.0)
+        if self.guarantee is Guarantee.POINT or self.method is SearchMethod.SEMILAYER:
+            return asked
+        return replace(asked, tolerance=self.tolerance, balanced=not has_labels)
+
+    def balance(self, *, has_labels: bool) -> Guard:
+        """What is asked of how many answers change: half of them count as lost.
+
+        A guarantee that was asked for is taken at its word.
+        """
+        guard = self.guard(has_labels=has_labels)
+        return guard if self.guarantee is not None else replace(guard, balanced=True)
 
     @property
     def allowed_drop(self) -> float:

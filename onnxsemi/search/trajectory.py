@@ -17,8 +17,8 @@ class Phase(StrEnum):
 
     START = "start"
     """The float model, with pinned layers at their bitwidths."""
-    ACCURACY_INCREASING = "accuracy-increasing"
-    """A semilayer is kept only if accuracy does not fall."""
+    ACCURACY_INCREASING = "increasing"
+    """The paper's accuracy-increasing phase: a semilayer is kept only if accuracy does not fall."""
     POSTPONING = "postponing"
     """What is still float32 is quantized step by step, without a test."""
     BISECTION = "bisection"

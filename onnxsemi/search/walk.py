@@ -2,7 +2,8 @@
 
 *Bisection*: plans of the frontier at equal distances in size are halved until the smallest is found
 that changes few enough answers. Which of them are lost is left open here: how many change grows
-from plan to plan with little noise, which of them fall well does not.
+from plan to plan with little noise, which of them fall well does not. (With a guarantee that was
+asked for, the smallest is found that holds it.)
 *Retreat*: from there back, plan by plan, to the first that the guard has nothing against.
 *Descent*: from there on semilayers, the channels of a layer that the frontier lowers next to one
 bitwidth and that share the sign of Δloss there, are lowered one after the other, least predicted
@@ -162,7 +163,7 @@ class _Walk:
         bits = None if ranked is None else ranked.semilayer.bits
         self.points.append(Point(plan, tested.score, phase, bits, number))
         best = best_point(self.points, self.baseline.score, self.settings.allowed_drop)
-        self.watch.progress.best(best.plan.compression, best.score.accuracy)
+        self.watch.best(best)
         self.watch.improved(best)
         return tested
 
@@ -173,7 +174,7 @@ class _Walk:
     @property
     def _balanced(self) -> Guard:
         """The guard that takes half of what changes to be lost."""
-        return self.settings.guard(has_labels=False)
+        return self.settings.balance(has_labels=self.predictions.has_labels)
 
     def _out_of_time(self) -> bool:
         self.ended = self.ended or self.watch.out_of_time()

@@ -23,8 +23,14 @@ class Watch:
         progress: Told of every trial.
         out_of_time: Asked before every trial whether to stop and give the best so far.
         improved: Told of the best point after every bitwidth.
+        measured: What the share of right answers is: top-1, or agreement without labels.
     """
 
     progress: Progress
     out_of_time: Callable[[], bool] = _never
     improved: Callable[[Point], None] = _ignore
+    measured: str = "top-1"
+
+    def best(self, point: Point) -> None:
+        """Tell of the best point so far."""
+        self.progress.best(point.plan.compression, point.score.accuracy, self.measured)

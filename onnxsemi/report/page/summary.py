@@ -18,4 +18,9 @@ def summary(kept: Kept) -> Markup:
         tag("div", tag("dt", name), tag("dd", tag("b", value), tag("span", note)))
         for name, value, note in tiles
     ]
-    return join(tag("dl", *found, class_="tiles"), tag("p", words.sentence, class_="claim"))
+    said = (*kept.document["report"]["summary"], *kept.document["check"]["summary"])
+    return join(
+        tag("dl", *found, class_="tiles"),
+        tag("p", words.sentence, class_="claim"),
+        tag("ul", *(tag("li", sentence) for sentence in said), class_="notes"),
+    )

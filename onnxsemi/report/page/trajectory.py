@@ -123,10 +123,10 @@ def _semilayer(trial: Trial) -> str:
     return f"{trial['layer']}, {trial['sign']}, to {trial['bits']} bits"
 
 
-def _counts(trial: Trial, words: Words) -> str:
-    if "lost" not in trial:
-        return ""
-    return f"{trial['lost']:,}/{trial['won']:,}" if "won" in words.counted else f"{trial['lost']:,}"
+def _counts(trial: Trial) -> str:
+    if "lost" in trial:
+        return f"{trial['lost']:,}/{trial['won']:,}"
+    return f"{trial['changed']:,}" if "changed" in trial else ""
 
 
 def _share(trial: Trial) -> str:
@@ -136,7 +136,7 @@ def _share(trial: Trial) -> str:
 
 
 def _tip(trial: Trial, size: float, change: float, words: Words) -> str:
-    counts = _counts(trial, words)
+    counts = _counts(trial)
     return "\n".join(
         [
             f"Trial {trial['number']}, {trial['phase']} phase",
@@ -160,7 +160,7 @@ def _table(
             f"{size:.2f} %",
             _share(trial),
             points(change / 100),
-            _counts(trial, words),
+            _counts(trial),
             trial["decision"],
             trial["reason"],
         )

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from scipy import stats
-
 LABELS = "labels"
 
 
@@ -35,7 +33,7 @@ def has_labels(document: Mapping[str, Any]) -> bool:
 
 def right(score: Mapping[str, Any]) -> int:
     """Answers that count as right: the labels', or without labels the float model's."""
-    return int(score["correct"])
+    return int(score["correct"] if "correct" in score else score["same"])
 
 
 def words_of(document: Mapping[str, Any]) -> Words:
@@ -74,9 +72,9 @@ def _accuracy(document: Mapping[str, Any]) -> Words:
 
 def _agreement(document: Mapping[str, Any]) -> Words:
     paired = document["report"]
-    count, changed = paired["images"], paired["lost"]
-    ends = stats.binomtest(count - changed, count).proportion_ci(method="exact")
-    share, low, high = (f"{value:.2%}" for value in (1 - changed / count, ends.low, ends.high))
+    count, changed = paired["images"], paired["images"] - paired["same"]
+    shares = (paired["agreement"], *paired["agreement_interval_95"])
+    share, low, high = (f"{value:.2%}" for value in shares)
     figures = (
         ("Agreement", share, f"95 % interval {low} to {high}"),
         ("Answers changed", f"{changed:,}", f"of {count:,} report images"),

@@ -1,0 +1,81 @@
+"""A compressed model against the float one on the same images: all that is said about it.
+
+With labels: right answers lost and won, among the first and among the first five. With labels or
+without: how many answers are the same, and the mean KL of the softmax from the float model's.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxsemi.arrays import Float32Array, Int64Array
+from onnxsemi.measure.metrics import hits, kl_divergence
+from onnxsemi.measure.paired import Paired
+
+_CLASSES_FOR_TOP5 = 10
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on the same images.
+
+    Attributes:
+        images: How many.
+        same: Images that both give the same answer.
+        kl: Mean KL(first || second) of the softmax, nats per image.
+        top1: Images whose first answer is the label; None without labels.
+        top5: Images whose label is among the first five answers; None without labels, or where
+            there are fewer than ten classes.
+    """
+
+    images: int
+    same: int
+    kl: float
+    top1: Paired | None = None
+    top5: Paired | None = None
+
+    @property
+    def agreement(self) -> float:
+        """Share of the images that both give the same answer, 0 to 1."""
+        return self.same / self.images
+
+    @property
+    def agreement_interval(self) -> tuple[float, float]:
+        """95 % interval of the agreement, 0 to 1."""
+        return exact_interval(self.same, self.images)
+
+    @property
+    def answers(self) -> Paired:
+        """Top-1; without labels, the first model's answers count as right."""
+        changed = self.images - self.same
+        return self.top1 or Paired(self.images, self.images, lost=changed, won=0)
+
+
+def compare(before: Float32Array, after: Float32Array, labels: Int64Array | None) -> Comparison:
+    """Compare two models.
+
+    Args:
+        before: float32[N, K], logits of the first, the float model say.
+        after: float32[N, K], logits of the second, same images, same order.
+        labels: int64[N], or None.
+    """
+    images, classes = before.shape
+    same = int((before.argmax(axis=1) == after.argmax(axis=1)).sum())
+    kl = float(np.mean(kl_divergence(before, after)))
+    if labels is None:
+        return Comparison(images, same, kl)
+    counts = (1, 5) if classes >= _CLASSES_FOR_TOP5 else (1,)
+    paired = [Paired.of(*(hits(z, labels, count) for z in (before, after))) for count in counts]
+    return Comparison(images, same, kl, *paired)
+
+
+def exact_interval(count: int, total: int) -> tuple[float, float]:
+    """Exact (Clopper and Pearson's) 95 % interval of a share, 0 to 1.
+
+    >>> [round(end, 4) for end in exact_interval(60, 60)]
+    [0.9404, 1.0]
+    """
+    from scipy.stats import binomtest  # noqa: PLC0415  slow to import
+
+    interval = binomtest(count, total).proportion_ci(method="exact")
+    return float(interval.low), float(interval.high)

@@ -1,0 +1,105 @@
+"""What is said of two models on the same images: one wording for terminal, JSON and pages.
+
+What is measured without labels is called agreement, and nothing else.
+"""
+
+from onnxsemi.measure.comparison import Comparison, exact_interval
+from onnxsemi.measure.paired import Paired
+from onnxsemi.search.guard import Finding
+
+FLOAT_MODEL = "the float model"
+_LEAST_P = 0.001
+
+
+def share(count: int, total: int) -> str:
+    """A share of the images.
+
+    >>> share(3807, 4000)
+    '95.17%'
+    """
+    return f"{count / total:.2%}"
+
+
+def share_interval(count: int, total: int) -> str:
+    """A share with its exact 95 % interval, in percent.
+
+    >>> share_interval(3968, 4000)
+    '99.20% [98.87, 99.45]'
+    """
+    low, high = (100 * end for end in exact_interval(count, total))
+    return f"{share(count, total)} [{low:.2f}, {high:.2f}]"
+
+
+def change(paired: Paired) -> str:
+    """The change in points with its 95 % interval, for a cell of a table.
+
+    >>> change(Paired(total=4000, before=3807, lost=17, won=15))
+    '-0.05 [-0.34, +0.24]'
+    """
+    low, high = (100 * end for end in paired.interval)
+    return f"{100 * paired.change:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def p_value(paired: Paired) -> str:
+    """McNemar's p-value.
+
+    >>> p_value(Paired(total=100, before=90, lost=20, won=0))
+    '< 0.001'
+    """
+    p = paired.p_value
+    return f"{p:.2g}" if p >= _LEAST_P else f"< {_LEAST_P}"
+
+
+def changed(what: str, paired: Paired) -> str:
+    """A change with everything that says how sure it is.
+
+    >>> changed("top-1", Paired(total=4000, before=3807, lost=17, won=15))
+    'change of top-1: -0.05 points, 95 % interval [-0.34, +0.24]; 17 lost, 15 won of 4,000; \
+McNemar p = 0.86'
+    """
+    points, interval = change(paired).split(" ", 1)
+    p = p_value(paired)
+    return (
+        f"change of {what}: {points} points, 95 % interval {interval}; {paired.lost:,} lost, "
+        f"{paired.won:,} won of {paired.total:,}; McNemar p {p if p.startswith('<') else f'= {p}'}"
+    )
+
+
+def agreed(comparison: Comparison, reference: str = FLOAT_MODEL) -> str:
+    """How far two models agree.
+
+    >>> agreed(Comparison(images=4000, same=3968, kl=0.00391))
+    'same answer as the float model on 3,968 of 4,000 images: 99.20%, 95 % interval \
+[98.87, 99.45]; mean KL 0.00391 nats'
+    """
+    percent, interval = share_interval(comparison.same, comparison.images).split(" ", 1)
+    return (
+        f"same answer as {reference} on {comparison.same:,} of {comparison.images:,} images: "
+        f"{percent}, 95 % interval {interval}; mean KL {comparison.kl:.3g} nats"
+    )
+
+
+def summary(comparison: Comparison, reference: str = FLOAT_MODEL) -> tuple[str, ...]:
+    """Everything that is said of a comparison, a sentence each."""
+    parts = (("top-1", comparison.top1), ("top-5", comparison.top5))
+    changes = (changed(what, paired) for what, paired in parts if paired is not None)
+    return (*changes, agreed(comparison, reference))
+
+
+def found(finding: Finding, images: int) -> tuple[str, ...]:
+    """What was asked on the search images, said of the report images.
+
+    >>> found(Finding(True, "1 more lost than won of 40; allowed are 1", 9000, allowed=0.5), 40)
+    ('asked of the report images: 1 more lost than won of 40; allowed are 1: holds', \
+'40 report images are too few to tell a change of 0.5 points: it would take 9,000, at the share of \
+answers that changed here')
+    """
+    holds = "holds" if finding.holds else "does not hold"
+    said = (f"asked of the report images: {finding.text}: {holds}",)
+    if finding.images_needed is None:
+        return said
+    return (
+        *said,
+        f"{images:,} report images are too few to tell a change of {finding.allowed:g} points: it "
+        f"would take {finding.images_needed:,}, at the share of answers that changed here",
+    )
