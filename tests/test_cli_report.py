@@ -74,6 +74,23 @@ class TestReport:
         assert np.isfinite(evidence.group_kl).all()
         assert np.isfinite(evidence.delta_loss).all()
 
+    def test_pinned_layers_and_integer_kernels(self, folder, tmp_path):
+        more = ("--pin", "c1=8", "--pin", "dw=32", "--profile", "int8")
+        result = run(
+            *frontier_command(folder, tmp_path / "a.onnx", *SMALL, "--max-drop", "9", *more)
+        )
+        assert result.exit_code == 0, result.output
+        assert run("report", tmp_path / "a.run").exit_code == 0
+        kept = read_result(tmp_path / "a.run")
+        layers, start = kept.document["plan"]["layers"], 0
+        for name, bits in layers.items():
+            rows = kept.evidence.delta_loss[start : start + len(bits)]
+            assert np.isnan(rows).all() == (name in {"c1", "dw"})
+            start += len(bits)
+        page = (tmp_path / "a.run/report.html").read_text()
+        assert "target nodes run on integer kernels" in page
+        assert "--pin c1=8 --pin dw=32" in page
+
     def test_layers_that_are_not_split(self, folder, tmp_path):
         command = compress_command(folder, tmp_path / "a.onnx", "--split", "none", "--quiet")
         assert run(*command, "--max-drop", "5").exit_code == 0
