@@ -81,7 +81,7 @@ def compress(
         output: Where to write the compressed model; the plan is written beside it as
             ``<name>.plan.json``.
         report_data: Images that the search never sees; a part of ``data`` unless given.
-        settings: Everything else; the defaults are the paper's method on all images.
+        settings: Everything else; by default the frontier of all layers, on all images.
         progress: Told where the work is.
 
     Returns:
