@@ -8,6 +8,7 @@ python block whose first line is a comment with a file's name is also saved unde
 
 import os
 import re
+import runpy
 import shutil
 import signal
 import socket
@@ -167,3 +168,14 @@ def _anchors(page: Path) -> set[str]:
     text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+def test_api_is_up_to_date():
+    script = runpy.run_path(str(PROJECT / "docs" / "make_api.py"))
+    assert _page("docs/api.md") == script["page"](), "run: python docs/make_api.py"
+
+
+def test_exit_codes_are_in_readme_and_docs():
+    for page in ("README.md", "docs/command-line.md"):
+        for code in ("0", "1", "2", "130"):
+            assert re.search(rf"\b{code}\b", _page(page)), (page, code)

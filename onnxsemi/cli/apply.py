@@ -2,7 +2,7 @@
 
 from onnxsemi import pipeline, report
 from onnxsemi.cli import options as opt
-from onnxsemi.cli.frame import data_options, one_line_errors, show
+from onnxsemi.cli.frame import data_options, one_line_errors, progress_of, show
 from onnxsemi.settings import Settings
 
 
@@ -32,7 +32,7 @@ def apply(
 
     **Example:** onnxsemi apply small.plan.json model.onnx -o small.onnx
     """
-    with one_line_errors():
+    with one_line_errors(), progress_of(silent=quiet or as_json) as progress:
         result = pipeline.apply(
             plan,
             model,
@@ -45,5 +45,6 @@ def apply(
             calibration_samples=calibration_samples,
             data_options=data_options(mean, std, resize, crop, preset),
             threads=threads,
+            progress=progress,
         )
     show(report.apply_table(result), report.apply_document(result), as_json, quiet)

@@ -29,7 +29,7 @@ from onnxsemi.pipeline.sizes import sizes_of
 from onnxsemi.pipeline.write import check_output, write_verified
 from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import DIGEST, PlanFile, RoundingRecord, read_plan
-from onnxsemi.progress import Silent
+from onnxsemi.progress import Progress, Silent
 from onnxsemi.quantizer.affine import Scheme
 from onnxsemi.quantizer.rounded import Nearest, RoundedPlan, rounded
 from onnxsemi.results import ApplyResult
@@ -52,6 +52,7 @@ def apply(  # noqa: PLR0913  a flag each
     calibration_samples: int = Settings.calibration_samples,
     data_options: DataOptions | None = None,
     threads: int | None = None,
+    progress: Progress | None = None,
 ) -> ApplyResult:
     """Write a model with the bitwidths of a plan file.
 
@@ -69,6 +70,7 @@ def apply(  # noqa: PLR0913  a flag each
         calibration_samples: How many of them to take at the most.
         data_options: Preprocessing of the images.
         threads: Shards of images worked on at once; None for every core.
+        progress: Told where the work is.
 
     Raises:
         PlanError: If the plan does not fit the model.
@@ -76,11 +78,13 @@ def apply(  # noqa: PLR0913  a flag each
             plan says. No file is written then, and an existing one is left as it is.
     """
     workers, profile = worker_threads(threads), choice(Profile, profile)
+    told = progress or Silent()
     for flag, value in (("--calibration-samples", calibration_samples), ("--align", align)):
         if value < 1:
             raise SettingsError(f"{flag}: {value} must be 1 or more")
     check_output(Path(output), model, plan, data, calibration_data)
     document = read_plan(plan)
+    told.start("reading the model and the images", 1)
     needs_images = profile.quantizes_activations or document.rounding is not None
     if calibration_data is not None and not needs_images:
         raise SettingsError(
@@ -110,13 +114,14 @@ def apply(  # noqa: PLR0913  a flag each
     else:
         loaded = load_images(data, image.name, image.shape, data_options)
         has_labels, images = loaded.labels is not None, loaded
-    bench = labelled(Bench(classifier, images, rounding, workers))
+    bench = labelled(Bench(classifier, images, rounding, workers, progress=told))
     before = bench.forward(classifier.proto)
     target = Path(output)
     if document.rounding is None:
         codes = rounded(layers, bits, rounding)
     else:
         codes = _rounded_on(shown, document.rounding, bits, bench, str(plan))
+    told.start("writing and verifying", 1)
     after = write_verified(bench, codes, target, profile, ranges)
     report = None
     if data is not None:
@@ -162,7 +167,7 @@ def _rounded_on(
         shown = shown.select(np.array([places[digest] for digest in record.images]))
     used = {b for bits in plan.bits.values() for b in bits} - {FLOAT_BITS}
     calibration = replace(bench, images=shown)
-    return calibrated_rounder(calibration, used, record.settings, record.seed, Silent())(plan)
+    return calibrated_rounder(calibration, used, record.settings, record.seed, bench.progress)(plan)
 
 
 def _check_grids(scheme: Scheme, path: str) -> None:
