@@ -13,6 +13,7 @@ from rich.text import Text
 
 LINE_SECONDS = 60.0
 """Between two lines about the same phase."""
+MOMENT_SECONDS = 1.0
 _WIDE = 72  # columns from which there is room for a long bar
 Now = Callable[[], float]
 
@@ -125,7 +126,7 @@ class LiveProgress:
 
 
 class LineProgress:
-    """A line when a phase begins, and one a minute while it goes on: for logs and pipes."""
+    """A line for a phase that takes longer than a moment, and one a minute: for logs and pipes."""
 
     def __init__(self, console: Console, now: Now = time.monotonic) -> None:
         """Print on ``console``; ``now`` gives seconds."""
@@ -133,20 +134,24 @@ class LineProgress:
         self._now = now
         self._phase: _Phase | None = None
         self._best = ""
-        self._said = 0.0
+        self._said: float | None = None  # when a line about the phase was last printed
 
     def start(self, phase: str, total: int) -> None:
-        """Print the phase."""
-        self._phase = _Phase(phase, total, self._now)
-        self._print(phase)
+        """Remember the phase: what fails at once is told by its error alone."""
+        self._phase, self._said = _Phase(phase, total, self._now), None
 
     def step(self, detail: str, amount: int = 1) -> None:
-        """Print how far it is, once a minute: the log does not grow with the number of channels."""
+        """Print the phase after a moment, and how far it is after each minute.
+
+        The log does not grow with the number of channels.
+        """
         phase = self._phase
         if phase is None:
             return
         phase.step(amount)
-        if self._now() - self._said >= LINE_SECONDS:
+        if self._said is None and phase.elapsed >= MOMENT_SECONDS:
+            self._print(phase.name)
+        elif self._said is not None and self._now() - self._said >= LINE_SECONDS:
             left = "" if phase.left is None else f", {clock(phase.left)} left"
             self._print(
                 f"{phase.name}: {phase.done:,} of {phase.total:,}, {clock(phase.elapsed)}{left}"

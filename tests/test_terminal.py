@@ -86,10 +86,14 @@ class TestLines:
             clock.seconds += 1
             progress.step("layer")
         progress.best(0.9, 0.95)
+        progress.start("a moment", 8)
+        progress.step("")
         progress.start("frontier phase, bisection", 8)
+        clock.seconds += 1
+        progress.step("", 0)
         said = file.getvalue().splitlines()
-        assert len(said) == 1 + 900 // 60 + 1
+        assert len(said) == 1 + (900 - 1) // 60 + 1
         assert said[0] == "rounding [of] all layers"
-        assert said[1] == "rounding [of] all layers: 60 of 1,000, 1:00, 15:40 left"
+        assert said[1] == "rounding [of] all layers: 61 of 1,000, 1:01, 15:39 left"
         assert said[-1] == "frontier phase, bisection; best so far 90.00% smaller, top-1 95.00%"
         assert "\x1b" not in file.getvalue()
