@@ -14,6 +14,8 @@ from rich.text import Text
 LINE_SECONDS = 60.0
 """Between two lines about the same phase."""
 MOMENT_SECONDS = 1.0
+RECALL_SECONDS = 0.5
+_ROOM = 3  # columns left free: ^C is echoed there, and would break a full line
 _WIDE = 72  # columns from which there is room for a long bar
 Now = Callable[[], float]
 
@@ -24,7 +26,8 @@ class _Phase:
     def __init__(self, name: str, total: int, now: Now) -> None:
         self.name, self.total, self.done = name, total, 0
         self._now, self._began = now, now()
-        self._last = self._began
+        self._last = self._measured = self._began  # since when steps tell how long one takes
+        self._recalled = 0
 
     @property
     def counted(self) -> bool:
@@ -35,6 +38,8 @@ class _Phase:
         self.done += amount
         if amount:
             self._last = self._now()
+            if self.elapsed < RECALL_SECONDS:  # a run that is taken up again knows these already
+                self._recalled, self._measured = self.done, self._last
 
     @property
     def elapsed(self) -> float:
@@ -44,10 +49,11 @@ class _Phase:
     @property
     def left(self) -> float | None:
         """Seconds until it ends if steps go on as they did; None if that is not known."""
-        if not self.counted or not self.done:
+        steps = self.done - self._recalled
+        if not self.counted or not steps:
             return None
-        since = self._now() - self._last
-        each = max((self._last - self._began) / self.done, self.elapsed / (self.done + 1))
+        since, so_far = self._now() - self._last, self._now() - self._measured
+        each = max((self._last - self._measured) / steps, so_far / (steps + 1))
         return max(0.0, (self.total - self.done) * each - min(since, each))
 
 
@@ -99,12 +105,14 @@ class LiveProgress:
         self._best = f"best {compression:.2%} smaller, {measured} {share:.2%}"
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Both lines, as wide as the terminal and no wider."""
+        """Both lines, narrower than the terminal."""
         if self._phase is None:
             return
+        options = options.update_width(max(1, options.max_width - _ROOM))
         said = "; ".join(filter(None, (self._best, self._detail)))
         below = Text(f"  {said}", "dim", no_wrap=True, overflow="ellipsis")
-        yield Group(self._bar(self._phase, options.max_width), below)
+        both = Group(self._bar(self._phase, options.max_width), below)
+        yield from console.render(both, options)
 
     def _bar(self, phase: _Phase, width: int) -> Table:
         row = Table.grid(padding=(0, 1), pad_edge=False, expand=True)

@@ -34,14 +34,14 @@ class TestLive:
     @pytest.mark.parametrize("width", [40, 60, 80, 200])
     def test_two_lines_that_fit(self, width):
         console, clock, progress = live(width)
-        progress.best(0.9403, 0.941)
+        progress.best(0.9403, 0.941, "agreement")
         for phase in ("Δloss and KL, backward passes", "accuracy-increasing phase, 8 bits"):
             progress.start(phase, 128)
             clock.seconds += 5000
             progress.step("a layer with a name that is longer than most terminals are " * 3)
             shown = lines(console, progress)
             assert len(shown) == 2
-            assert all(len(line) <= width for line in shown)
+            assert all(len(line.rstrip()) <= width - 3 for line in shown)
 
     def test_time_left_follows_the_steps_that_are_done(self):
         console, clock, progress = live(80)
@@ -55,6 +55,17 @@ class TestLive:
         clock.seconds = 40  # which takes longer than the first: 20 seconds each so far
         assert "0:40    0:40 left" in lines(console, progress)[0]
 
+    def test_steps_that_a_resumed_run_recalls_say_nothing_of_time(self):
+        console, clock, progress = live(80)
+        progress.start("frontier phase, bisection", 8)
+        for _ in range(5):
+            clock.seconds += 0.01
+            progress.step("recalled")
+        assert "left" not in lines(console, progress)[0]
+        clock.seconds = 10.05
+        progress.step("measured")
+        assert "0:10    0:20 left" in lines(console, progress)[0]
+
     def test_no_time_left_where_there_is_nothing_to_count(self):
         console, clock, progress = live(80)
         progress.start("writing and verifying", 1)
@@ -67,7 +78,7 @@ class TestLive:
         console, _, progress = live(80)
         progress.start("frontier phase, bisection", 8)
         progress.step("91% smaller: nothing speaks against it")
-        progress.best(0.91, 0.95)
+        progress.best(0.91, 0.95, "top-1")
         inside = Within(progress)
         inside.start("rounding", 22)
         inside.step("layer", 3)
@@ -85,7 +96,7 @@ class TestLines:
         for _ in range(900):
             clock.seconds += 1
             progress.step("layer")
-        progress.best(0.9, 0.95)
+        progress.best(0.9, 0.95, "top-1")
         progress.start("a moment", 8)
         progress.step("")
         progress.start("frontier phase, bisection", 8)

@@ -386,15 +386,6 @@ Pins = Annotated[
 ]
 PlanPath = Annotated[Path, typer.Argument(help="A plan written by 'compress', edited or not.")]
 AnyModel = Annotated[Path, typer.Argument(help="An ONNX classifier, float or compressed.")]
-BenchModels = Annotated[
-    list[Path], typer.Argument(help="ONNX files; the others are compared with the first.")
-]
-Batches = Annotated[
-    list[int] | None,
-    typer.Option("--batch", help="Images in a run; repeatable. 1 and 32 unless given."),
-]
-BenchThreads = Annotated[int, typer.Option("--threads", help="Threads of a session.")]
-Rounds = Annotated[int, typer.Option(help="Times that everything is measured.")]
 Reference = Annotated[
     Path | None, typer.Option(help="Compare with this model: the float one, say.")
 ]
