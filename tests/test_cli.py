@@ -128,7 +128,6 @@ class TestCompress:
         assert "agreement" in result.stdout
         assert "top-1" not in result.stdout
 
-
     def test_colour_is_for_terminals_and_can_be_turned_off(self, folder, monkeypatch):
         colours = re.compile(r"\x1b\[[0-9;]*(3[0-7]|9[0-7])m")
         assert "\x1b" not in run("inspect", folder / "small.onnx").output

@@ -1,13 +1,20 @@
 """``onnxsemi apply``."""
 
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
 from onnxsemi import pipeline, report
 from onnxsemi.cli import options as opt
 from onnxsemi.cli.frame import data_options, one_line_errors, progress_of, show
 from onnxsemi.settings import Settings
 
+PlanPath = Annotated[Path, typer.Argument(help="A plan written by 'compress', edited or not.")]
+
 
 def apply(
-    plan: opt.PlanPath,
+    plan: PlanPath,
     model: opt.ModelFile,
     out: opt.OutFile,
     profile: opt.ProfileName = Settings.profile,

@@ -1,14 +1,23 @@
 """``onnxsemi evaluate``."""
 
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
 from onnxsemi import pipeline, report
 from onnxsemi.cli import options as opt
 from onnxsemi.cli.frame import data_options, one_line_errors, progress_of, show
+
+Reference = Annotated[
+    Path | None, typer.Option(help="Compare with this model: the float one, say.")
+]
 
 
 def evaluate(
     model: opt.AnyModel,
     data: opt.DataPath,
-    reference: opt.Reference = None,
+    reference: Reference = None,
     output: opt.OutputName = None,
     mean: opt.Mean = None,
     std: opt.Std = None,

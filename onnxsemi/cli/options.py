@@ -384,18 +384,7 @@ Pins = Annotated[
         rich_help_panel=_LAYERS,
     ),
 ]
-PlanPath = Annotated[Path, typer.Argument(help="A plan written by 'compress', edited or not.")]
 AnyModel = Annotated[Path, typer.Argument(help="An ONNX classifier, float or compressed.")]
-Reference = Annotated[
-    Path | None, typer.Option(help="Compare with this model: the float one, say.")
-]
-RunFolder = Annotated[
-    Path, typer.Argument(help="The folder of a run of 'compress', such as small.run.")
-]
-ReportOut = Annotated[
-    Path | None,
-    typer.Option("--out", "-o", help="Where to write the page; report.html in the run's folder."),
-]
 ReportPage = Annotated[
     Path | None,
     typer.Option(
