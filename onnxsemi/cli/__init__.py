@@ -14,6 +14,7 @@ from onnxsemi.cli.bench import bench
 from onnxsemi.cli.compress import compress
 from onnxsemi.cli.evaluate import evaluate
 from onnxsemi.cli.inspect import inspect
+from onnxsemi.cli.pareto import pareto
 
 app = typer.Typer(
     help="Make a trained ONNX classifier much smaller without losing accuracy, and without "
@@ -40,5 +41,5 @@ def _root(
     pass
 
 
-for command in (compress, apply, evaluate, inspect, bench):
+for command in (compress, apply, evaluate, inspect, pareto, bench):
     app.command()(command)

@@ -365,3 +365,20 @@ Rounds = Annotated[int, typer.Option(help="Times that everything is measured.")]
 Reference = Annotated[
     Path | None, typer.Option(help="Compare with this model: the float one, say.")
 ]
+RunFolder = Annotated[
+    Path, typer.Argument(metavar="RUN", help="The folder of a run of 'compress', NAME.run.")
+]
+EveryPoint = Annotated[
+    bool,
+    typer.Option("--all", help="Every stop, and measured points that another one beats too."),
+]
+At = Annotated[
+    str | None,
+    typer.Option(
+        "--at",
+        metavar="POINT",
+        help="Which point of a run: 85% is the least harm at that compression of the target "
+        "weights (the paper's ratio, not the file's size) or more; -0.1 the smallest measured one "
+        "whose accuracy on the search images changes by no less than that many points.",
+    ),
+]

@@ -8,5 +8,6 @@ from onnxsemi.pipeline.bench import bench
 from onnxsemi.pipeline.compress import compress
 from onnxsemi.pipeline.evaluate import evaluate
 from onnxsemi.pipeline.inspect import inspect
+from onnxsemi.pipeline.pareto import pareto
 
-__all__ = ["apply", "bench", "compress", "evaluate", "inspect"]
+__all__ = ["apply", "bench", "compress", "evaluate", "inspect", "pareto"]

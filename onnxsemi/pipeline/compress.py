@@ -2,7 +2,7 @@
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +21,8 @@ from onnxsemi.measure.paired import Paired
 from onnxsemi.measure.recorded import RecordedChecker, RecordedEvaluator
 from onnxsemi.pipeline.activations import recorded_ranges
 from onnxsemi.pipeline.choice import Chooser
+from onnxsemi.pipeline.found import Found
+from onnxsemi.pipeline.pareto import keep_points
 from onnxsemi.pipeline.prepare import Prepared, prepare
 from onnxsemi.pipeline.rounding import Codes, codes_of
 from onnxsemi.pipeline.runs import Clock, Limited, check_folder, identity, opened
@@ -41,23 +43,6 @@ from onnxsemi.search.trajectory import Point, Trajectory
 from onnxsemi.search.walk import Predictions, walk_frontier
 from onnxsemi.search.watch import Watch
 from onnxsemi.settings import Settings
-
-
-@dataclass(frozen=True, eq=False)
-class Found:
-    """What the search came to.
-
-    Attributes:
-        trajectory: Everything that it did.
-        chosen: The most compressed point that holds the accuracy.
-        search: Float against chosen on the search images, as the file is to run.
-        ranges: Ranges of the activations, if those are quantized.
-    """
-
-    trajectory: Trajectory
-    chosen: Point
-    search: Paired
-    ranges: Ranges | None
 
 
 def compress(
@@ -109,11 +94,14 @@ def compress(
         search = Search(prepared, codes, sensitivity, folder, clock, told)
         found = search.find()
         plan = found.chosen.plan
+        document = plan_file(prepared, plan, found.ranges)
+        document = replace(document, evidence=found.evidence())
         with whole_file(plan_path(target)) as scratch:
-            document = plan_file(prepared, plan, found.ranges)
             scratch.write_text(document.to_json(), encoding="utf-8")
             final, profile = search.rounder(plan), settings.profile
             after = write_verified(report_bench, final, target, profile, found.ranges)
+        if folder.path is not None:
+            keep_points(prepared, found, document, (model, data), (folder.path, target))
         if not found.trajectory.out_of_time:
             folder.finish(str(target))
     report = compare(before, after, report_bench.labels if prepared.has_labels else None)
@@ -182,7 +170,9 @@ class Search:
         before = checker.check(start.all_float()).right
         chooser = Chooser(prepared, self.codes, ranges, checker, journal)
         chosen = chooser.choose(trajectory, before, self.progress)
-        return Found(trajectory, chosen.point, Paired.of(before, chosen.right), ranges)
+        paired = Paired.of(before, chosen.right)
+        point, sensitivity = chosen.point, self.sensitivity
+        return Found(trajectory, point, paired, ranges, checker, before, sensitivity)
 
     def frontier(self, start: BitPlan, watch: Watch) -> tuple[Trajectory, RecordedChecker]:
         """The search along the frontier, and what measured its plans."""
@@ -278,6 +268,7 @@ def plan_file(prepared: Prepared, plan: BitPlan, ranges: Ranges | None) -> PlanF
         activations=ranges,
         rounding=_rounding_record(prepared),
         tool=f"onnxsemi {__about__.VERSION}",
+        plan_sha256=plan.sha256,
     )
 
 

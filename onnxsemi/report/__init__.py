@@ -7,6 +7,7 @@ from onnxsemi.report.document import (
     evaluate_document,
     inspect_document,
 )
+from onnxsemi.report.pareto import pareto_document, pareto_table
 from onnxsemi.report.tables import (
     apply_table,
     bench_table,
@@ -26,4 +27,6 @@ __all__ = [
     "evaluate_table",
     "inspect_document",
     "inspect_table",
+    "pareto_document",
+    "pareto_table",
 ]

@@ -4,13 +4,13 @@ from dataclasses import asdict
 from typing import Any
 
 from onnxsemi import __about__
+from onnxsemi.channels import channel_ranges
 from onnxsemi.emit.stored import InspectedLayer
 from onnxsemi.kernels import Kernels
 from onnxsemi.measure.comparison import Comparison, exact_interval
 from onnxsemi.measure.paired import Paired
 from onnxsemi.measure.seam import Score
 from onnxsemi.plan import BitPlan
-from onnxsemi.plan_file import channel_ranges
 from onnxsemi.report import wording
 from onnxsemi.results import (
     ApplyResult,

@@ -5,6 +5,7 @@ journal.jsonl   every measurement
 rounding.npz    codes and scales of every channel at every bitwidth
 moments.npz     sums of the backward passes so far
 best.onnx, best.plan.json   the best found so far, verified
+frontier.json   every point that could be written instead of the one that was chosen
 finished.json   written last: what the run gave
 """
 
@@ -22,7 +23,8 @@ from onnxsemi.run.journal import Journal
 
 SCHEMA = 1
 _HEAD, _END = "run.json", "finished.json"
-_FOUND = ("journal.jsonl", "rounding.npz", "moments.npz", "best.onnx", "best.plan.json")
+FRONTIER = "frontier.json"
+_FOUND = ("journal.jsonl", "rounding.npz", "moments.npz", "best.onnx", "best.plan.json", FRONTIER)
 Identity = Mapping[str, Any]
 """Name of a part (``model``, ``--bits``, ``numpy``) -> its fingerprint or value, as JSON has it."""
 

@@ -58,6 +58,7 @@ class Trial:
         decision: What became of it.
         reason: Why, in words.
         compression: The paper's ratio of the plan that was tried; None where the semilayer says it.
+        plan: The plan that was tried, likewise.
     """
 
     number: int
@@ -68,6 +69,7 @@ class Trial:
     decision: Decision
     reason: str
     compression: float | None = None
+    plan: BitPlan | None = None
 
 
 @dataclass(frozen=True)
