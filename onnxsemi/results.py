@@ -11,6 +11,7 @@ from onnxsemi.measure.agreement import Agreement
 from onnxsemi.measure.comparison import Comparison
 from onnxsemi.measure.paired import Paired
 from onnxsemi.model.targets import Skipped
+from onnxsemi.pareto.frontier import KeptFrontier, KeptPoint
 from onnxsemi.plan import BitPlan
 from onnxsemi.search.guard import Finding
 from onnxsemi.search.trajectory import Point, Trajectory
@@ -142,6 +143,10 @@ class ApplyResult:
         report: Float against compressed, or None if no data were given.
         has_labels: Whether answers were compared with labels, or with the float model's answers.
         kernels: How the targets run, if activations are quantized.
+        edited: Whether the plan's bits are others than the tool wrote; as far as it is known.
+        kept: The run that the plan is a point of; None for a plan file.
+        point: That point.
+        plan_file: The point's plan, written beside the output; None for a plan file.
     """
 
     output: Path
@@ -151,6 +156,10 @@ class ApplyResult:
     report: Comparison | None
     has_labels: bool
     kernels: Kernels | None = None
+    edited: bool = False
+    kept: KeptFrontier | None = None
+    point: KeptPoint | None = None
+    plan_file: Path | None = None
 
 
 @dataclass(frozen=True)

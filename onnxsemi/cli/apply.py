@@ -1,5 +1,7 @@
 """``onnxsemi apply``."""
 
+import typer
+
 from onnxsemi import pipeline, report
 from onnxsemi.cli import options as opt
 from onnxsemi.cli.frame import data_options, one_line_errors, show
@@ -8,8 +10,9 @@ from onnxsemi.settings import Settings
 
 def apply(
     plan: opt.PlanPath,
-    model: opt.ModelFile,
     out: opt.OutFile,
+    model: opt.OptionalModel = None,
+    at: opt.At = None,
     profile: opt.ProfileName = Settings.profile,
     align: opt.Align = Settings.align,
     data: opt.OptionalData = None,
@@ -25,18 +28,27 @@ def apply(
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Write a model with the bitwidths of a plan, without searching.
+    """Write a model with the bitwidths of a plan, or of another point of a run, without searching.
 
     A plan is a JSON file that can be edited: it lists each layer's channels by bitwidth, 1 to 8 or
     32 for float32. It must name every channel of every target layer of the model it was made for.
 
+    A run's folder stands for every point that 'pareto' lists: --at says which. The run knows its
+    model, and the images that weights are rounded on, if they are still where they were. The plan
+    is written beside the output, as NAME.plan.json.
+
     **Example:** onnxsemi apply small.plan.json model.onnx -o small.onnx
+
+    **Example:** onnxsemi apply small.run --at 85% -o larger.onnx
     """
+    if model is None and not plan.is_dir():
+        raise typer.BadParameter("Missing argument 'MODEL': only a run knows its model.")
     with one_line_errors():
         result = pipeline.apply(
             plan,
             model,
             output=out,
+            at=at,
             profile=profile,
             align=align,
             data=data,

@@ -351,7 +351,16 @@ Pins = Annotated[
         rich_help_panel=_LAYERS,
     ),
 ]
-PlanPath = Annotated[Path, typer.Argument(help="A plan written by 'compress', edited or not.")]
+PlanPath = Annotated[
+    Path,
+    typer.Argument(
+        help="A plan written by 'compress', edited or not; or the folder of a run, NAME.run."
+    ),
+]
+OptionalModel = Annotated[
+    Path | None,
+    typer.Argument(help="The float ONNX model that the plan was made for; a run knows it."),
+]
 AnyModel = Annotated[Path, typer.Argument(help="An ONNX classifier, float or compressed.")]
 BenchModels = Annotated[
     list[Path], typer.Argument(help="ONNX files; the others are compared with the first.")

@@ -131,6 +131,9 @@ def _kept(document: dict[str, Any]) -> KeptFrontier:
         options[name] = None if options[name] is None else tuple(options[name])
     chosen = plan_of_document(plan)
     weights = {layer: int(document["weights"][layer]) for layer in chosen.bits}
+    points = tuple(_points(document["points"], chosen.bits, weights))
+    if [point.plan.sha256 for point in points if point.chosen] != [chosen.plan_sha256]:
+        raise ValueError("not one point is the chosen plan")
     return KeptFrontier(
         document=chosen,
         source=Source(
@@ -144,7 +147,7 @@ def _kept(document: dict[str, Any]) -> KeptFrontier:
         images=document["images"],
         correct=document["correct"],
         as_written=None if written is None else Paired(**written),
-        points=tuple(_points(document["points"], chosen.bits, weights)),
+        points=points,
     )
 
 

@@ -92,6 +92,11 @@ class KeptFrontier:
     as_written: Paired | None
     points: tuple[KeptPoint, ...]
 
+    @property
+    def chosen(self) -> KeptPoint:
+        """The point that the search wrote."""
+        return next(point for point in self.points if point.chosen)
+
     def change(self, point: KeptPoint) -> float | None:
         """Change of accuracy on the search images, -1 to 1; None if it was not measured."""
         return None if point.correct is None else (point.correct - self.correct) / self.images

@@ -28,7 +28,7 @@ from onnxsemi.pipeline.rounding import Codes, codes_of
 from onnxsemi.pipeline.runs import Clock, Limited, check_folder, identity, opened
 from onnxsemi.pipeline.sensitivity import Sensitivity, measure_sensitivity
 from onnxsemi.pipeline.sizes import sizes_of
-from onnxsemi.pipeline.write import check_output, write_best, write_verified
+from onnxsemi.pipeline.write import check_output, plan_path, write_best, write_verified
 from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import DIGEST, PlanFile, RoundingRecord
 from onnxsemi.progress import Progress, Silent
@@ -248,11 +248,6 @@ def pass_seconds(prepared: Prepared, run: RunFolder) -> float:
         return {"seconds": time.perf_counter() - began}
 
     return float(run.journal.ask("pass", len(bench.images), measure)["seconds"])
-
-
-def plan_path(output: Path) -> Path:
-    """Where the plan is written: ``small.onnx`` -> ``small.plan.json``."""
-    return output.with_suffix(".plan.json")
 
 
 def plan_file(prepared: Prepared, plan: BitPlan, ranges: Ranges | None) -> PlanFile:

@@ -70,6 +70,8 @@ def apply_document(result: ApplyResult) -> Document:
         "sizes": _sizes(result.sizes),
         "report": None if result.report is None else _comparison(result.report),
         "plan": _plan(result.plan),
+        "plan_edited": result.edited,
+        "plan_file": None if result.plan_file is None else str(result.plan_file),
         "kernels": None if result.kernels is None else _kernels(result.kernels),
     }
 

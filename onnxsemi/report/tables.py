@@ -15,6 +15,7 @@ from onnxsemi.measure.agreement import Agreement
 from onnxsemi.measure.comparison import Comparison
 from onnxsemi.measure.paired import Paired
 from onnxsemi.report import wording
+from onnxsemi.report.plans import plan_lines
 from onnxsemi.results import (
     ApplyResult,
     BenchResult,
@@ -63,6 +64,7 @@ def apply_table(result: ApplyResult) -> RenderableType:
         parts.append(Text(_sentence(wording.agreed(result.report))))
     lines = (
         *_kernel_lines(result.kernels),
+        *plan_lines(result),
         f"Wrote {result.output}; {_verified(result.profile)}.",
         _load_hint(result.profile, result.output),
     )
