@@ -259,3 +259,42 @@ class InspectResult:
     float_bytes: int
     shared_bytes: int
     sizes: Sizes | None
+
+
+@dataclass(frozen=True)
+class LayerDifference:
+    """Channels of a layer that two files give different bits.
+
+    Attributes:
+        layer: Its name.
+        channels: Channel ranges; empty if the files differ in the layer as a whole.
+        before: Their bitwidth in the first file, or what the layer is there.
+        after: The same in the second.
+    """
+
+    layer: str
+    channels: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class CompareResult:
+    """What differs between two plans or compressed files.
+
+    Attributes:
+        first: One file.
+        second: The other.
+        settings: What each says of itself, where that differs.
+        layers: Channels whose bits differ.
+    """
+
+    first: Path
+    second: Path
+    settings: dict[str, tuple[str, str]]
+    layers: tuple[LayerDifference, ...]
+
+    @property
+    def same(self) -> bool:
+        """Whether nothing differs."""
+        return not self.settings and not self.layers

@@ -362,6 +362,12 @@ OptionalModel = Annotated[
     typer.Argument(help="The float ONNX model that the plan was made for; a run knows it."),
 ]
 AnyModel = Annotated[Path, typer.Argument(help="An ONNX classifier, float or compressed.")]
+AnyFile = Annotated[
+    Path, typer.Argument(help="An ONNX classifier, float or compressed; or a plan, to compare.")
+]
+OtherFile = Annotated[
+    Path | None, typer.Argument(help="A plan or a compressed model: show what differs.")
+]
 BenchModels = Annotated[
     list[Path], typer.Argument(help="ONNX files; the others are compared with the first.")
 ]

@@ -1,5 +1,6 @@
 """Results as tables for people and as JSON documents for machines."""
 
+from onnxsemi.report.compare import compare_document, compare_table
 from onnxsemi.report.document import (
     apply_document,
     bench_document,
@@ -21,6 +22,8 @@ __all__ = [
     "apply_table",
     "bench_document",
     "bench_table",
+    "compare_document",
+    "compare_table",
     "compress_document",
     "compress_table",
     "evaluate_document",
