@@ -1,7 +1,7 @@
 """What the commands give back: typed, immutable, and all that the reports show."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from onnxsemi.emit.profile import Profile
@@ -111,6 +111,8 @@ class CompressResult:
         skipped: Weighted layers that are no targets, with reasons.
         notes: What reading the model changed.
         kernels: How the targets run, if activations are quantized: all accuracy was measured so.
+        pinned: Layer -> bitwidth that was given, not searched.
+        run: Folder that keeps the other points; None if nothing was kept.
     """
 
     output: Path
@@ -129,6 +131,8 @@ class CompressResult:
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
     kernels: Kernels | None = None
+    pinned: Mapping[str, int] = field(default_factory=dict)
+    run: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnxsemi.atomic import check_writable, whole_file
+from onnxsemi.channels import channel_ranges, parse_ranges
 from onnxsemi.errors import OutputError, PlanError
 from onnxsemi.layers import Semilayer, Sign, TargetLayer
 from onnxsemi.plan import BitPlan
-from onnxsemi.channels import channel_ranges, parse_ranges
 from onnxsemi.plan_file import PlanFile, read_plan
 
 LAYERS = [

@@ -4,15 +4,16 @@ import typer
 
 from onnxsemi import pipeline, report
 from onnxsemi.cli import options as opt
+from onnxsemi.cli import plan_options as plans
 from onnxsemi.cli.frame import data_options, one_line_errors, show
 from onnxsemi.settings import Settings
 
 
 def apply(
-    plan: opt.PlanPath,
+    plan: plans.PlanPath,
     out: opt.OutFile,
-    model: opt.OptionalModel = None,
-    at: opt.At = None,
+    model: plans.OptionalModel = None,
+    at: plans.At = None,
     profile: opt.ProfileName = Settings.profile,
     align: opt.Align = Settings.align,
     data: opt.OptionalData = None,

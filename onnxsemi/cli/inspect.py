@@ -2,13 +2,14 @@
 
 from onnxsemi import pipeline, report
 from onnxsemi.cli import options as opt
+from onnxsemi.cli import plan_options as plans
 from onnxsemi.cli.frame import one_line_errors, show
 from onnxsemi.model.read import ReadOptions
 
 
 def inspect(
-    model: opt.AnyFile,
-    other: opt.OtherFile = None,
+    model: plans.AnyFile,
+    other: plans.OtherFile = None,
     targets: opt.Targets = ReadOptions.targets,
     exclude: opt.Exclude = None,
     output: opt.OutputName = None,

@@ -2,12 +2,13 @@
 
 from onnxsemi import pipeline, report
 from onnxsemi.cli import options as opt
+from onnxsemi.cli import plan_options as plans
 from onnxsemi.cli.frame import one_line_errors, show
 
 
 def pareto(
-    run: opt.RunFolder,
-    every: opt.EveryPoint = False,
+    run: plans.RunFolder,
+    every: plans.EveryPoint = False,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:

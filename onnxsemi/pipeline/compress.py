@@ -122,6 +122,8 @@ def compress(
         skipped=prepared.classifier.skipped,
         notes=prepared.classifier.notes,
         kernels=None if found.ranges is None else kernels_of(target, prepared.classifier, plan),
+        pinned=prepared.pinned(),
+        run=folder.path,
     )
 
 

@@ -55,6 +55,8 @@ def compress_document(result: CompressResult) -> Document:
         "stop": trajectory.stop,
         "trajectory": [_point(point, labels=labels) for point in trajectory.points],
         "trials": [_trial(trial, labels=labels) for trial in trajectory.trials],
+        "pinned": dict(result.pinned),
+        "run": None if result.run is None else str(result.run),
         "skipped": [{"layer": skip.name, "reason": skip.reason} for skip in result.skipped],
         "notes": list(result.notes),
         "kernels": None if result.kernels is None else _kernels(result.kernels),

@@ -6,9 +6,11 @@ from pathlib import Path
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from onnxsemi.measure.paired import Paired
 from onnxsemi.pareto.frontier import KeptFrontier, KeptPoint
-from onnxsemi.report.document import Document, _header, _labels, _paired
-from onnxsemi.report.tables import _change, _table
+from onnxsemi.report import wording
+from onnxsemi.report.document import Document, _agreed, _header, _labels, _paired
+from onnxsemi.report.tables import _table
 
 
 def pareto_table(kept: KeptFrontier, run: Path, *, every: bool) -> RenderableType:
@@ -20,19 +22,21 @@ def pareto_table(kept: KeptFrontier, run: Path, *, every: bool) -> RenderableTyp
         every: Whether to show points that another one beats, and every stop; else one stop a
             percent of compression.
     """
-    table = _table(
-        "smaller", "bits", "file bytes", "change, 95 % interval", "lost/won", "KL", "from"
-    )
+    seen = ("change, 95 % interval", "lost/won") if kept.has_labels else ("same, 95 % interval",)
+    table = _table("smaller", "bits", "file bytes", *seen, "KL", "from")
     shown = list(kept.points) if every else list(_worth_showing(kept))
     for point in shown:
         table.add_row(*_row(kept, point))
-    what = "Top-1" if kept.has_labels else "Agreement"
+    what = "Same answers as the float model"
+    if kept.has_labels:
+        what = f"Change of top-1 ({wording.share(kept.correct, kept.images)} float)"
     lines = [
-        f"{what} on {kept.images:,} search images, which the search has seen; float: "
-        f"{kept.correct / kept.images:.2%}. * chosen; ~ estimated; KL: harm predicted, in nats.",
+        f"{what} on {kept.images:,} search images, which the search has seen. * chosen; ~ "
+        "estimated; KL: harm predicted, in nats.",
         *_integers_line(kept),
         *_hidden_line(len(kept.points) - len(shown)),
-        f"To write one: onnxsemi apply {run} --at 85% -o FILE (or --at -0.1, points of accuracy)",
+        f"To write one: onnxsemi apply {run} --at 85% -o FILE (or --at -0.1, points of "
+        f"{'accuracy' if kept.has_labels else 'agreement'})",
     ]
     return Group(table, *map(Text, lines))
 
@@ -45,8 +49,8 @@ def pareto_document(kept: KeptFrontier, run: Path) -> Document:
         "profile": kept.profile,
         "answers_compared_with": _labels(kept.has_labels),
         "search_images": kept.images,
-        "float_correct": kept.correct,
-        "chosen_as_written": None if kept.as_written is None else _paired(kept.as_written),
+        "float_correct": kept.correct if kept.has_labels else None,
+        "chosen_as_written": None if kept.as_written is None else _seen(kept, kept.as_written),
         "points": [point_document(kept, point) for point in kept.points],
     }
 
@@ -64,11 +68,15 @@ def point_document(kept: KeptFrontier, point: KeptPoint) -> Document:
         "trial": point.trial,
         "rejected": point.rejected,
         "predicted_kl_nats": point.predicted,
-        "correct": point.correct,
+        ("correct" if kept.has_labels else "same"): point.correct,
         "change": kept.change(point),
-        "search": None if point.paired is None else _paired(point.paired),
+        "search": None if point.paired is None else _seen(kept, point.paired),
         "plan_sha256": point.plan.sha256,
     }
+
+
+def _seen(kept: KeptFrontier, paired: Paired) -> Document:
+    return _paired(paired) if kept.has_labels else _agreed(paired.total, paired.after)
 
 
 def _worth_showing(kept: KeptFrontier) -> Iterable[KeptPoint]:
@@ -85,26 +93,34 @@ def _worth_showing(kept: KeptFrontier) -> Iterable[KeptPoint]:
 
 
 def _row(kept: KeptFrontier, point: KeptPoint) -> tuple[str, ...]:
-    changed = kept.change(point)
-    seen = "" if changed is None else f"{100 * changed:+.2f}"
     return (
         f"{'* ' if point.chosen else ''}{point.plan.compression:.2%}",
         f"{point.plan.mean_bits:.2f}",
         f"{'' if point.chosen else '~'}{point.file_bytes:,}",
-        seen if point.paired is None else _change(point.paired),
-        "" if point.paired is None else f"{point.paired.lost}/{point.paired.won}",
+        *_measured(kept, point),
         "" if point.predicted is None else f"{point.predicted:.2g}",
         point.phase.removeprefix("accuracy-"),
     )
 
 
+def _measured(kept: KeptFrontier, point: KeptPoint) -> tuple[str, ...]:
+    """Cells of what the search measured."""
+    changed, paired = kept.change(point), point.paired
+    if not kept.has_labels:
+        return ("" if paired is None else wording.share_interval(paired.after, paired.total),)
+    if paired is None:
+        return "" if changed is None else f"{100 * changed:+.2f}", ""
+    return wording.change(paired), f"{paired.lost}/{paired.won}"
+
+
 def _integers_line(kept: KeptFrontier) -> list[str]:
     if kept.as_written is None:
         return []
-    return [
-        "Measured with float32 activations; with uint8 ones the chosen point changes by "
-        f"{_change(kept.as_written)}."
-    ]
+    written = kept.as_written
+    seen = f"the change is {wording.change(written)}"
+    if not kept.has_labels:
+        seen = f"{wording.share_interval(written.after, written.total)} are the same"
+    return [f"Measured with float32 activations; with the uint8 ones of the chosen file {seen}."]
 
 
 def _hidden_line(count: int) -> list[str]:

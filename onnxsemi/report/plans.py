@@ -1,6 +1,21 @@
-"""Where an applied plan came from, in words."""
+"""Where a plan came from, in words: what was given, which point it is, whether it was edited."""
 
-from onnxsemi.results import ApplyResult
+from onnxsemi.results import ApplyResult, CompressResult
+
+
+def given_lines(result: CompressResult) -> list[str]:
+    """Layers that were not searched because the user said so."""
+    pinned = ", ".join(f"{layer} ({bits} bits)" for layer, bits in result.pinned.items())
+    excluded = ", ".join(s.name for s in result.skipped if s.reason.startswith("--exclude"))
+    return [
+        *([f"Pinned, not searched: {pinned}."] if pinned else []),
+        *([f"Excluded, left float32: {excluded}."] if excluded else []),
+    ]
+
+
+def others_line(result: CompressResult) -> list[str]:
+    """Where other sizes are."""
+    return [] if result.run is None else [f"Other sizes: onnxsemi pareto {result.run}"]
 
 
 def plan_lines(result: ApplyResult) -> list[str]:
@@ -18,8 +33,9 @@ def _point_lines(result: ApplyResult) -> list[str]:
         harm = "" if point.predicted is None else f" ({point.predicted:.2g} nats of KL)"
         said = f"not measured by the search, its harm only predicted{harm}"
         return [f"A stop of the frontier, {said}: --data measures it."]
-    change = 100 * (kept.change(point) or 0.0)
-    what = "top-1" if kept.has_labels else "agreement"
-    seen = f"{what} {change:+.2f} points on {kept.images:,} search images"
+    seen = f"{point.correct:,} of {kept.images:,} search images answered as the float model does"
+    if kept.has_labels:
+        change = 100 * (kept.change(point) or 0.0)
+        seen = f"top-1 {change:+.2f} points on {kept.images:,} search images"
     rejected = "" if point.rejected is None else f"; the search rejected it: {point.rejected}"
     return [f"Measured by the search ({where}): {seen}{rejected}."]
