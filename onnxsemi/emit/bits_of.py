@@ -37,11 +37,8 @@ def bits_of(model: onnx.ModelProto) -> Bits:
     found: dict[str, tuple[int, ...] | None] = {}
     for name, nodes in layer_nodes(model, index).items():
         try:
-            bits = _weight(index, nodes[0].input[1])
-            if len(nodes) > 1:
-                bits = np.concatenate([_part(index, node.input[1]) for node in nodes])
-                order = _output_order(index, nodes[0])
-                bits = bits if order is None else bits[order]
+            divided = len(nodes) > 1
+            bits = _divided(index, nodes[0]) if divided else _weight(index, nodes[0].input[1])
             found[name] = None if bits is None else tuple(bits.tolist())
         except (KeyError, ValueError, IndexError):
             raise ModelError(
@@ -54,6 +51,8 @@ def _weight(index: GraphIndex, name: str) -> Int64Array | None:
     """int64[C]; None for an initializer."""
     node = producer(index, name)
     if node is None:
+        if name not in index.constants:
+            raise KeyError(name)
         return None
     if node.op_type == "Concat":
         return np.concatenate([_part(index, part) for part in node.input])
@@ -86,15 +85,19 @@ def _codes(index: GraphIndex, name: str) -> Int64Array:
     return np.concatenate([np.full(c.channels, c.bits) for c in codes_in(index, name)])
 
 
-def _output_order(index: GraphIndex, node: onnx.NodeProto) -> Int64Array | None:
-    """How the outputs of a divided layer are put in order; None if they lie in order."""
+def _divided(index: GraphIndex, node: onnx.NodeProto) -> Int64Array:
+    """int64[C] of a layer that one of its nodes is given."""
     whole = _consumer(index, node.output[0])
-    behind = None if whole is None else _consumer(index, whole.output[0])
+    if whole is None or whole.op_type != "Concat":
+        raise ValueError(node.name)
+    nodes = [index.graph.node[index.producer[output]] for output in whole.input]
+    bits = np.concatenate([_part(index, node.input[1]) for node in nodes])
+    behind = _consumer(index, whole.output[0])
     if behind is None or behind.op_type != "Gather":
-        return None
+        return bits
     made_by = producer(index, behind.input[1])
-    orders = made_by is not None and made_by.op_type in ("Cast", "Split")
-    return _order(index, behind.input[1]) if orders else None
+    ordered = made_by is not None and made_by.op_type in ("Cast", "Split")  # else the model's own
+    return bits[_order(index, behind.input[1])] if ordered else bits
 
 
 def _consumer(index: GraphIndex, name: str) -> onnx.NodeProto | None:
