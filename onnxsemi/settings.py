@@ -72,11 +72,13 @@ class RunOptions:
         folder: Folder of the run; None keeps nothing.
         resume: Go on with the run in the folder, if there is one.
         time_budget: Seconds after which the best so far is taken; None for no limit.
+        command: The command line, for the report; empty if there was none.
     """
 
     folder: str | os.PathLike[str] | None = None
     resume: bool = False
     time_budget: float | None = None
+    command: str = ""
 
     def __post_init__(self) -> None:
         if self.resume and self.folder is None:

@@ -15,6 +15,7 @@ from onnxsemi.cli.compress import compress
 from onnxsemi.cli.evaluate import evaluate
 from onnxsemi.cli.inspect import inspect
 from onnxsemi.cli.pareto import pareto
+from onnxsemi.cli.report import report
 
 app = typer.Typer(
     help="Make a trained ONNX classifier much smaller without losing accuracy, and without "
@@ -41,5 +42,5 @@ def _root(
     pass
 
 
-for command in (compress, apply, evaluate, inspect, pareto, bench):
+for command in (compress, apply, evaluate, inspect, pareto, bench, report):
     app.command()(command)

@@ -1,11 +1,16 @@
 """``onnxsemi compress``."""
 
-from onnxsemi import pipeline, report
+import typer
+
+from onnxsemi import pipeline
 from onnxsemi.bitwidth import parse_ladder
 from onnxsemi.cli import options as opt
 from onnxsemi.cli.frame import data_options, one_line_errors, progress_of, show
+from onnxsemi.cli.said import command_line
 from onnxsemi.memory import parse_memory
 from onnxsemi.model.read import ReadOptions
+from onnxsemi.report import compress_document, compress_table
+from onnxsemi.report.page import check_page, write_page
 from onnxsemi.rounding.ranges import Ranges
 from onnxsemi.rounding.settings import Inputs, RoundingMethod, RoundingSettings
 from onnxsemi.search.settings import SearchSettings
@@ -13,6 +18,7 @@ from onnxsemi.settings import Pin, RunOptions, Settings, parse_duration
 
 
 def compress(
+    context: typer.Context,
     model: opt.ModelFile,
     data: opt.DataPath,
     out: opt.OutFile,
@@ -56,6 +62,7 @@ def compress(
     time_budget: opt.TimeBudget = None,
     max_memory: opt.MaxMemory = None,
     threads: opt.Threads = None,
+    report: opt.ReportPage = None,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -76,6 +83,8 @@ def compress(
     """
     folder = run or out.with_suffix(".run")
     with one_line_errors(folder), progress_of(silent=quiet or as_json) as progress:
+        if report is not None:
+            check_page(report, folder, (model, data, out, out.with_suffix(".plan.json")))
         settings = Settings(
             search=SearchSettings(
                 method=method,
@@ -110,12 +119,15 @@ def compress(
                 folder=folder,
                 resume=resume,
                 time_budget=None if time_budget is None else parse_duration(time_budget),
+                command=command_line(context),
             ),
         )
         result = pipeline.compress(
             model, data, output=out, report_data=report_data, settings=settings, progress=progress
         )
-    show(report.compress_table(result), report.compress_document(result), as_json, quiet)
+        if report is not None:
+            write_page(folder, report)
+    show(compress_table(result), compress_document(result), as_json, quiet)
 
 
 def _rounding(

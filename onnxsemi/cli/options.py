@@ -364,3 +364,19 @@ Rounds = Annotated[int, typer.Option(help="Times that everything is measured.")]
 Reference = Annotated[
     Path | None, typer.Option(help="Compare with this model: the float one, say.")
 ]
+RunFolder = Annotated[
+    Path, typer.Argument(help="The folder of a run of 'compress', such as small.run.")
+]
+ReportOut = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="Where to write the page; report.html in the run's folder."),
+]
+ReportPage = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="FILE",
+        help="Write a report too: one HTML page, as 'report' does.",
+        rich_help_panel=_RUN,
+    ),
+]

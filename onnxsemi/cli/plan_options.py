@@ -15,9 +15,6 @@ OptionalModel = Annotated[
     Path | None,
     typer.Argument(help="The float ONNX model that the plan was made for; a run knows it."),
 ]
-RunFolder = Annotated[
-    Path, typer.Argument(metavar="RUN", help="The folder of a run of 'compress', NAME.run.")
-]
 EveryPoint = Annotated[
     bool,
     typer.Option("--all", help="Every stop, and measured points that another one beats too."),

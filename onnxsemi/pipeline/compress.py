@@ -21,6 +21,7 @@ from onnxsemi.measure.paired import Paired
 from onnxsemi.measure.recorded import RecordedChecker, RecordedEvaluator
 from onnxsemi.pipeline.activations import recorded_ranges
 from onnxsemi.pipeline.choice import Chooser
+from onnxsemi.pipeline.evidence import Answers, evidence_of
 from onnxsemi.pipeline.found import Found
 from onnxsemi.pipeline.pareto import keep_points
 from onnxsemi.pipeline.prepare import Prepared, prepare
@@ -33,9 +34,11 @@ from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import DIGEST, PlanFile, RoundingRecord
 from onnxsemi.progress import Progress, Silent
 from onnxsemi.quantizer.rounded import Nearest, rounded
+from onnxsemi.report.document import compress_document
 from onnxsemi.results import CompressResult, Cost
 from onnxsemi.run.folder import RunFolder
 from onnxsemi.run.journal import Reply
+from onnxsemi.run.kept import keep_result
 from onnxsemi.search.run import search
 from onnxsemi.search.semilayers import Split
 from onnxsemi.search.settings import SearchMethod, SearchSettings
@@ -100,31 +103,33 @@ def compress(
             scratch.write_text(document.to_json(), encoding="utf-8")
             final, profile = search.rounder(plan), settings.profile
             after = write_verified(report_bench, final, target, profile, found.ranges)
+        report = compare(before, after, report_bench.labels if prepared.has_labels else None)
+        result = CompressResult(
+            output=target,
+            plan_file=plan_path(target),
+            profile=settings.profile,
+            plan=plan,
+            chosen=found.chosen,
+            trajectory=found.trajectory,
+            sizes=sizes_of(target),
+            search=found.search,
+            report=report,
+            finding=guard.judge(report.answers),
+            sensitivity=sensitivity.summary,
+            has_labels=prepared.has_labels,
+            cost=Cost(folder.journal.seconds, seconds, len(found.trajectory.trials)),
+            skipped=prepared.classifier.skipped,
+            notes=prepared.classifier.notes,
+            kernels=None if found.ranges is None else kernels_of(target, prepared.classifier, plan),
+            pinned=prepared.pinned(),
+            run=folder.path,
+        )
+        search.keep(result, Answers.of(before, after), os.fspath(model))
         if folder.path is not None:
             keep_points(prepared, found, document, (model, data), (folder.path, target))
         if not found.trajectory.out_of_time:
             folder.finish(str(target))
-    report = compare(before, after, report_bench.labels if prepared.has_labels else None)
-    return CompressResult(
-        output=target,
-        plan_file=plan_path(target),
-        profile=settings.profile,
-        plan=plan,
-        chosen=found.chosen,
-        trajectory=found.trajectory,
-        sizes=sizes_of(target),
-        search=found.search,
-        report=report,
-        finding=guard.judge(report.answers),
-        sensitivity=sensitivity.summary,
-        has_labels=prepared.has_labels,
-        cost=Cost(folder.journal.seconds, seconds, len(found.trajectory.trials)),
-        skipped=prepared.classifier.skipped,
-        notes=prepared.classifier.notes,
-        kernels=None if found.ranges is None else kernels_of(target, prepared.classifier, plan),
-        pinned=prepared.pinned(),
-        run=folder.path,
-    )
+    return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,6 +203,24 @@ class Search:
         evaluator = RecordedEvaluator(ModelEvaluator(bench, kl, settings.seed), journal)
         table, free = self.sensitivity.table, prepared.free()
         return search(start, free, table, evaluator, settings.search, watch), evaluator
+
+    def keep(self, result: CompressResult, answers: Answers, model: str) -> None:
+        """Write what the report needs into the run's folder."""
+        prepared, codes = self.prepared, self.codes
+        if self.run.path is None:
+            return
+        made = {
+            "command": prepared.settings.run.command,
+            "model": model,
+            "search_data": prepared.search.name,
+            "report_data": prepared.report.name,
+            "made_from": identity(prepared),
+            "channel_parameters": dict(result.plan.channel_params),
+        }
+        evidence = evidence_of(
+            prepared, codes.rounding, self.sensitivity, result.trajectory, answers
+        )
+        keep_result(self.run, compress_document(result) | made, evidence)
 
     def _out_of_time(self) -> bool:
         if self.run.journal.recalling or not self.clock.ended:

@@ -58,6 +58,10 @@ class Sensitivity:
             result[exact] = exact_kl(self._bench, chosen, progress, journal)
         return result
 
+    def fast_kl(self, semilayer: Semilayer) -> float | None:
+        """KL of a semilayer quantized alone, if it is to be had without a run of the model."""
+        return self._fast.kl(semilayer) if self._fast and self._is_fast(semilayer) else None
+
     def _is_fast(self, semilayer: Semilayer) -> bool:
         fast = self._fast is not None and semilayer.layer in self._fast.moments
         return fast and semilayer.bits not in self.summary.exact_kl

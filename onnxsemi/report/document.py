@@ -242,11 +242,19 @@ def _trial(trial: Trial, *, labels: bool) -> Document:
         "phase": trial.phase,
         **({} if trial.ranked is None else _ranked(trial.ranked)),
         **({} if trial.compression is None else {"compression": trial.compression}),
+        **_counts(trial, labels=labels),
         "bar": trial.bar,
         "decision": trial.decision,
         "reason": trial.reason,
         **_score(trial.score, labels=labels),
     }
+
+
+def _counts(trial: Trial, *, labels: bool) -> Document:
+    if trial.paired is None:
+        return {}
+    lost, won = trial.paired.lost, trial.paired.won
+    return {"lost": lost, "won": won} if labels else {"changed": lost}
 
 
 def _ranked(ranked: Ranked) -> Document:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from onnxsemi.measure.paired import Paired
 from onnxsemi.measure.seam import Score
 from onnxsemi.plan import BitPlan
 from onnxsemi.search.ranking import Ranked
@@ -59,6 +60,7 @@ class Trial:
         reason: Why, in words.
         compression: The paper's ratio of the plan that was tried; None where the semilayer says it.
         plan: The plan that was tried, likewise.
+        paired: Float against the plan, where all images were looked at.
     """
 
     number: int
@@ -70,6 +72,7 @@ class Trial:
     reason: str
     compression: float | None = None
     plan: BitPlan | None = None
+    paired: Paired | None = None
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ Every plan is measured on all search images, as it will be rounded.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from onnxsemi.measure.paired import Paired
 from onnxsemi.measure.seam import Checker, DeltaLossTable, Tested
 from onnxsemi.plan import BitPlan
 from onnxsemi.search.frontier import Frontier, between, frontier, predicted, tidied
@@ -167,7 +168,7 @@ class _Walk:
         said = reason or "nothing speaks against it"
         ratio, score = plan.compression, tested.score
         trial = Trial(number, phase, ranked, score, None, decision, said, ratio, plan)
-        self.trials.append(trial)
+        self.trials.append(replace(trial, paired=Paired.of(before, tested.right)))
         self.watch.progress.step(f"{plan.compression:.2%} smaller: {said}")
         if reason is not None:
             self.rejected.append(plan)

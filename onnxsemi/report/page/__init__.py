@@ -1,0 +1,57 @@
+"""A run as one HTML page that needs no network: figures are SVG, with one small script.
+
+One module a figure; :mod:`onnxsemi.report.page.markup` escapes all that is put into the page.
+"""
+
+from pathlib import Path
+
+from onnxsemi.atomic import check_writable, whole_file
+from onnxsemi.errors import OutputError
+from onnxsemi.report.page.render import render
+from onnxsemi.run.folder import REPORT
+from onnxsemi.run.kept import read_result
+
+__all__ = ["check_page", "render", "write_page"]
+
+
+def check_page(output: Path, run: Path, others: tuple[Path, ...] = ()) -> None:
+    """Refuse a place that the page cannot be written to.
+
+    Args:
+        output: Where to write the page.
+        run: The run's folder; of its files only ``report.html`` may be the page.
+        others: Files that are read or written too.
+
+    Raises:
+        OutputError: With the reason.
+    """
+    place, folder = output.absolute(), run.absolute()
+    if any(place == other.absolute() for other in others):
+        raise OutputError(f"{output}: is an input or another output; choose another name")
+    if folder == place:
+        raise OutputError(f"{output}: is the run's folder; name a file, such as report.html")
+    if place == folder / REPORT and not folder.exists():
+        return  # the run makes its folder
+    if folder in place.parents and place != folder / REPORT:
+        raise OutputError(
+            f"{output}: lies in the run's folder, where a page is called {REPORT}; "
+            "choose another name"
+        )
+    check_writable(output)
+
+
+def write_page(run: Path, output: Path) -> None:
+    """Write the page of a run that has a result.
+
+    Args:
+        run: The run's folder.
+        output: Where to write; it appears whole or not at all.
+
+    Raises:
+        RunError: If the folder holds no result, or a damaged one.
+        OutputError: If the page cannot be written.
+    """
+    page = render(read_result(run))
+    check_page(output, run)
+    with whole_file(output) as scratch:
+        scratch.write_text(page, encoding="utf-8", newline="\n")

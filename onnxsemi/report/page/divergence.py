@@ -1,0 +1,126 @@
+"""KL of semilayers against their Δloss (the paper's figure 4), and the most sensitive of them."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxsemi.report.page.channels import bits_name
+from onnxsemi.report.page.correlation import correlations
+from onnxsemi.report.page.groups import Group, groups_of
+from onnxsemi.report.page.markup import Markup, join, tag
+from onnxsemi.report.page.plot import (
+    BOTTOM,
+    LEFT,
+    RIGHT,
+    TOP,
+    Axis,
+    bits_class,
+    figure,
+    folded,
+    legend,
+    mark,
+    plot,
+    table,
+)
+from onnxsemi.report.page.scale import logarithmic, stretched
+from onnxsemi.run.kept import Kept
+
+MOST = 10
+
+
+def divergence(kept: Kept) -> Markup | None:
+    """The figure and its correlations; None if nothing of it was measured."""
+    groups = [g for g in groups_of(kept) if math.isfinite(g.kl) and math.isfinite(g.delta_loss)]
+    if not groups:
+        return None
+    kl = np.array([group.kl for group in groups])
+    losses = np.array([group.delta_loss for group in groups])
+    x, y = stretched(losses, LEFT, RIGHT), logarithmic(kl, BOTTOM, TOP)
+    marks = [
+        mark("circle", g.tip, bits_class(g.bits), cx=x.at(g.delta_loss), cy=y.at(g.kl), r=4.0)
+        for g in groups
+        if g.kl > 0
+    ]
+    drawn = plot(
+        Axis(x, "Δloss of the semilayer, nats a sample"),
+        Axis(y, "KL of the semilayer quantized alone, nats a sample"),
+        tag("g", *marks, class_="marks small-marks"),
+        label=f"KL against Δloss of {len(groups)} semilayers",
+    )
+    bits = sorted({group.bits for group in groups}, reverse=True)
+    picks = [(bits_name(b), [g.bits == b for g in groups]) for b in bits]
+    rows = [(name, *correlations(losses[of], kl[of])) for name, of in picks]
+    rows.append(("all", *correlations(losses, kl)))
+    rows.append(("all, |Δloss|", *correlations(np.abs(losses), kl)))
+    headings = ("bits", "Pearson", "Spearman", "semilayers")
+    return join(
+        legend([(bits_class(b), bits_name(b)) for b in bits]),
+        figure(
+            drawn,
+            "A dot is a semilayer at a bitwidth; its Δloss is the sum over its channels, on a "
+            "scale stretched around 0. KL ranks semilayers of both signs, which Δloss, "
+            "near 0 where its parts cancel, does not. (Figure 4 of the paper.)",
+        ),
+        table(headings, rows, caption="Correlation of KL with Δloss of semilayers"),
+    )
+
+
+def sensitive(kept: Kept) -> Markup | None:
+    """The most sensitive semilayers at the bitwidth that is nearest to the file's mean."""
+    found = [group for group in groups_of(kept) if math.isfinite(group.sensitivity)]
+    if not found:
+        return None
+    mean = kept.document["plan"]["mean_bits"]
+    bits = min({group.bits for group in found}, key=lambda b: (abs(b - mean), -b))
+    there = sorted((g for g in found if g.bits == bits), key=lambda g: (-g.sensitivity, g.layer))
+    shown = there[:MOST]
+    caption = (
+        f"The {len(shown)} most sensitive of {len(there)} semilayers at {bits_name(bits)}, the "
+        f"bitwidth nearest to the file's mean of {mean:.2f}"
+    )
+    plan = kept.document["plan"]["layers"]
+    return join(
+        tag(
+            "p",
+            "Sensitivity is KL for each million float32 weights that quantizing the semilayer "
+            "would save. Where it is high, bits are worth most.",
+        ),
+        table(
+            ("layer", "semilayer", "channels", "sensitivity", "KL, nats", "bits in the file"),
+            [_row(group, shown, plan[group.layer]) for group in shown],
+            caption=caption,
+        ),
+        folded("All semilayers as a table", _all(found)),
+    )
+
+
+def _row(group: Group, shown: Sequence[Group], bits: Sequence[int]) -> tuple[object, ...]:
+    share = group.sensitivity / (shown[0].sensitivity or 1.0)
+    bar = tag("span", class_="meter", style=f"--share:{share:.3f}")
+    value = join(bar, f"{1e6 * group.sensitivity:.3g}")
+    kl = f"{group.kl:.2e}".replace("-", "−")
+    return group.layer, group.sign_name, group.channels, value, kl, _range(bits)
+
+
+def _range(bits: Sequence[int]) -> str:
+    mean = sum(bits) / len(bits)
+    ends = f"{min(bits)}" if min(bits) == max(bits) else f"{min(bits)} to {max(bits)}"
+    return f"{mean:.2f} ({ends})"
+
+
+def _all(groups: Sequence[Group]) -> Markup:
+    rows = [
+        (
+            g.layer,
+            g.sign_name,
+            g.channels,
+            g.bits,
+            f"{g.kl:.2e}",
+            f"{g.delta_loss:.2e}",
+            f"{1e6 * g.sensitivity:.3g}",
+        )
+        for g in groups
+    ]
+    headings = ("layer", "semilayer", "channels", "bits", "KL, nats", "Δloss, nats", "sensitivity")
+    return table(headings, rows, caption="Semilayers at every bitwidth")

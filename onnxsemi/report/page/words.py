@@ -1,0 +1,89 @@
+"""The words of the page that are claims: with labels *accuracy*, without them *agreement*."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+LABELS = "labels"
+
+
+@dataclass(frozen=True)
+class Words:
+    """How a result is spoken of.
+
+    Attributes:
+        measure: What is measured: "top-1 accuracy", or "agreement with the float model".
+        short: The same in one word.
+        counted: What is counted in a trial: "lost/won", or "answers changed".
+        figures: What it came to on the report images: name, figure, note of each.
+        sentence: What can be said of the result, and defended.
+    """
+
+    measure: str
+    short: str
+    counted: str
+    figures: tuple[tuple[str, str, str], ...]
+    sentence: str
+
+
+def has_labels(document: Mapping[str, Any]) -> bool:
+    """Whether answers were compared with labels, or with the float model's answers."""
+    return bool(document["answers_compared_with"] == LABELS)
+
+
+def right(score: Mapping[str, Any]) -> int:
+    """Answers that count as right: the labels', or without labels the float model's."""
+    return int(score["correct"] if "correct" in score else score["same"])
+
+
+def words_of(document: Mapping[str, Any]) -> Words:
+    """Words for a result."""
+    return _accuracy(document) if has_labels(document) else _agreement(document)
+
+
+def points(share: float) -> str:
+    """A change in percentage points.
+
+    >>> points(-0.0005), points(0.0124)
+    ('−0.05', '+1.24')
+    """
+    return f"{100 * share:+.2f}".replace("-", "−")
+
+
+def _accuracy(document: Mapping[str, Any]) -> Words:
+    paired = document["report"]
+    count, change = f"{paired['images']:,}", points(paired["change"])
+    low, high = (points(end) for end in paired["interval_95"])
+    figures = (
+        ("Change of accuracy", f"{change} points", f"95 % interval {low} to {high}"),
+        (
+            "Answers lost / won",
+            f"{paired['lost']:,} / {paired['won']:,}",
+            f"of {count} report images",
+        ),
+    )
+    sentence = (
+        f"On {count} report images that the search never saw, top-1 accuracy changed by {change} "
+        f"points: {paired['lost']:,} right answers were lost and {paired['won']:,} won. With 95 % "
+        f"confidence the change on other images of that kind lies between {low} and {high} points."
+    )
+    return Words("top-1 accuracy", "accuracy", "lost/won", figures, sentence)
+
+
+def _agreement(document: Mapping[str, Any]) -> Words:
+    paired = document["report"]
+    count, changed = paired["images"], paired["images"] - paired["same"]
+    shares = (paired["agreement"], *paired["agreement_interval_95"])
+    share, low, high = (f"{value:.2%}" for value in shares)
+    figures = (
+        ("Agreement", share, f"95 % interval {low} to {high}"),
+        ("Answers changed", f"{changed:,}", f"of {count:,} report images"),
+    )
+    sentence = (
+        f"On {count:,} report images that the search never saw, the compressed model gives the "
+        f"float model's answer on {share}: {changed:,} answers changed. With 95 % confidence the "
+        f"agreement on other images of that kind lies between {low} and {high}. There were no "
+        "labels: which of two answers is right is not known."
+    )
+    measure = "agreement with the float model"
+    return Words(measure, "agreement", "answers changed", figures, sentence)

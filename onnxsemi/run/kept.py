@@ -1,0 +1,137 @@
+"""What a run came to, kept in its folder: everything that a report of it shows.
+
+result.json     the whole result, and a checksum over it and over the evidence
+evidence.npz    the arrays behind it
+
+Channels are in the order of the plan: of one layer after the other. What was not measured is NaN.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from onnxsemi.arrays import Float64Array, Int64Array, UInt8Array
+from onnxsemi.atomic import whole_file
+from onnxsemi.errors import RunError
+from onnxsemi.run.folder import EVIDENCE, RESULT, RunFolder
+
+_SUM = "sha256"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evidence:
+    """The arrays behind a result.
+
+    Attributes:
+        bits: int64[B], the ladder, widest first.
+        delta_loss: float64[C, B], Δloss of each channel quantized alone, nats per sample.
+        distance: float64[C, B], sum of the absolute changes of its weights.
+        group_layer: int64[S], place of each semilayer's layer in the plan.
+        group_sign: int64[S], -1 where its Δloss is <= 0, 1 where it is > 0, 0 for a whole layer.
+        group_bits: int64[S], its bitwidth.
+        group_channels: int64[S], how many channels it has.
+        group_delta_loss: float64[S], its channels' Δloss, added up, nats per sample.
+        group_kl: float64[S], KL with the semilayer quantized alone, nats per sample.
+        tried: float64[T], the paper's compression ratio of the plan of each trial.
+        labels: int64[N], what counts as right on each report image.
+        before: int64[N], answer of the float model.
+        after: int64[N], answer of the written file.
+        shown: int64[M], report images whose answer changed and that are kept as thumbnails.
+        thumbnails: uint8[M, H, W, 1 or 3], those images; M is 0 if they are no pictures.
+    """
+
+    bits: Int64Array
+    delta_loss: Float64Array
+    distance: Float64Array
+    group_layer: Int64Array
+    group_sign: Int64Array
+    group_bits: Int64Array
+    group_channels: Int64Array
+    group_delta_loss: Float64Array
+    group_kl: Float64Array
+    tried: Float64Array
+    labels: Int64Array
+    before: Int64Array
+    after: Int64Array
+    shown: Int64Array
+    thumbnails: UInt8Array
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """A run's result, read back.
+
+    Attributes:
+        document: The result, as ``compress --json`` gives it, and what it was made from.
+        evidence: The arrays behind it.
+    """
+
+    document: Mapping[str, Any]
+    evidence: Evidence
+
+
+def keep_result(run: RunFolder, document: Mapping[str, Any], evidence: Evidence) -> None:
+    """Write a result into the run's folder; nothing if the run keeps nothing."""
+    arrays, result = run.file(EVIDENCE), run.file(RESULT)
+    if arrays is None or result is None:
+        return
+    packed = io.BytesIO()
+    named = {item.name: getattr(evidence, item.name) for item in fields(Evidence)}
+    np.savez_compressed(packed, allow_pickle=False, **named)
+    with whole_file(arrays) as scratch:
+        scratch.write_bytes(packed.getvalue())
+    whole = {**document, _SUM: _checksum(document, packed.getvalue())}
+    with whole_file(result) as scratch:
+        scratch.write_text(json.dumps(whole, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_result(folder: Path) -> Kept:
+    """Read what :func:`keep_result` wrote.
+
+    Raises:
+        RunError: If the folder holds no result, or not what was written.
+    """
+    _check_result(folder)
+    path = folder / RESULT
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        packed = (folder / EVIDENCE).read_bytes()
+        whole = document.pop(_SUM) == _checksum(document, packed)
+        with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
+            evidence = Evidence(**{item.name: arrays[item.name] for item in fields(Evidence)})
+    except OSError as error:
+        reason = error.strerror or error
+        raise RunError(f"{error.filename or path}: cannot be read: {reason}") from None
+    except (ValueError, AttributeError, KeyError, TypeError, EOFError, BadZipFile):
+        whole = False
+    if not whole:
+        raise RunError(
+            f"{folder}: {RESULT} and {EVIDENCE} are damaged, were changed, or are not of one "
+            "result: the command that made them with --resume writes them again"
+        )
+    return Kept(document, evidence)
+
+
+def _check_result(folder: Path) -> None:
+    if not folder.is_dir():
+        what = "is no folder" if folder.exists() else "there is no such folder"
+        raise RunError(f"{folder}: {what}; name the folder of a run, such as small.run")
+    if not (folder / "run.json").is_file():
+        raise RunError(f"{folder}: holds no run; name the folder of a run, such as small.run")
+    if not (folder / RESULT).is_file():
+        raise RunError(
+            f"{folder}: the run has no result yet; the command that began it, with --resume, "
+            "brings it to an end"
+        )
+
+
+def _checksum(document: Mapping[str, Any], packed: bytes) -> str:
+    text = json.dumps(document, ensure_ascii=False)
+    return hashlib.sha256(text.encode() + packed).hexdigest()

@@ -1,0 +1,158 @@
+"""Results to draw pages from: made up, but of the form that a run keeps."""
+
+import numpy as np
+
+from onnxsemi.measure.comparison import exact_interval
+from onnxsemi.run.kept import Evidence, Kept
+
+BITS = (8, 4, 2)
+SCORE = {"images": 200, "images_measured": 200, "loss_nats": 0.5}
+
+
+def kept(
+    layers=None, *, bits=BITS, labels=True, measured=True, images=100, changes=((3, 1, 2),), seed=0
+):
+    """A result.
+
+    Args:
+        layers: Layer name -> channels.
+        bits: The ladder.
+        labels: Whether the images have labels.
+        measured: Whether there is a Δloss table.
+        images: Report images; all have label 3 and float answer 3, unless changed.
+        changes: (label, before, after) of the first report images.
+        seed: Of everything made up.
+    """
+    layers = layers or {"conv1": 4, "conv2": 8}
+    rng = np.random.default_rng(seed)
+    count = sum(layers.values())
+    sign = rng.choice([-1.0, 1.0], (count, len(bits)))
+    nats = sign * 10.0 ** rng.uniform(-6, -2, (count, len(bits)))
+    answers = np.array([*changes, *[(3, 3, 3)] * (images - len(changes))]).reshape(-1, 3).T
+    shown = np.flatnonzero(answers[1] != answers[2])
+    evidence = Evidence(
+        bits=np.array(bits),
+        delta_loss=nats if measured else np.full_like(nats, np.nan),
+        distance=10.0 ** rng.uniform(-3, 1, nats.shape),
+        **groups(layers, bits, rng, measured=measured),
+        tried=np.array([0.5, 0.75, 0.9]),
+        labels=answers[0],
+        before=answers[1],
+        after=answers[2],
+        shown=shown,
+        thumbnails=rng.integers(0, 256, (len(shown), 6, 5, 3), np.uint8),
+    )
+    made = document(layers, bits, evidence, labels=labels, rng=rng)
+    return Kept(made if labels else without_labels(made), evidence)
+
+
+def groups(layers, bits, rng, *, measured):
+    """Two semilayers a layer and bitwidth, or one where Δloss was not measured."""
+    signs = (-1, 1) if measured else (0,)
+    rows = [(place, s, b) for b in bits for place in range(len(layers)) for s in signs]
+    layer, sign, bit = np.array(rows).T
+    size = 10.0 ** rng.uniform(-5, -2, len(rows))
+    return {
+        "group_layer": layer,
+        "group_sign": sign,
+        "group_bits": bit,
+        "group_channels": -(-np.array(list(layers.values()))[layer] // len(signs)),
+        "group_delta_loss": sign * size if measured else np.full(len(rows), np.nan),
+        "group_kl": size / 2,
+    }
+
+
+def document(layers, bits, evidence, *, labels, rng):
+    """What ``compress --json`` gives, as far as the page shows it."""
+    before, after = evidence.before == evidence.labels, evidence.after == evidence.labels
+    lost, won = int((before & ~after).sum()), int((after & ~before).sum())
+    images = len(evidence.labels)
+    plan = {name: rng.choice([*bits, 32], size).tolist() for name, size in layers.items()}
+    trials = [
+        trial(1, "bisection", "kept", 192),
+        trial(2, "bisection", "rejected", 150),
+        trial(3, "descent", "kept", 191, layer=next(iter(layers)), sign="negative", bits=2),
+    ]
+    return {
+        "tool": "onnxsemi 0.1.0",
+        "output": "out/small.onnx",
+        "profile": "qdq",
+        "answers_compared_with": "labels" if labels else "the float model's own answers",
+        "sizes": {
+            "targets": 0.9,
+            "model": 0.85,
+            "file": 0.8,
+            "bytes_before": 1000,
+            "bytes_after": 200,
+            "payload_bytes": 150,
+            "overhead": 1 / 3,
+            "gzip_bytes": 180,
+        },
+        "check": {"summary": ["asked of the report images: it holds"]},
+        "report": {
+            "summary": ["said of both"],
+            "images": images,
+            "lost": lost,
+            "won": won,
+            "change": (won - lost) / images,
+            "interval_95": [-0.0123, 0.0045],
+        },
+        "sensitivity": {
+            "images": 64,
+            "agreement": [
+                {
+                    "bits": b,
+                    "channels": 8,
+                    "same_sign": 0.9,
+                    "delta_loss_rank": 0.95,
+                    "kl_rank": 0.97,
+                }
+                for b in bits
+            ],
+        },
+        "cost": {"seconds": 75.0, "passes": 33.0, "trials": 3},
+        "plan": {"mean_bits": 3.5, "layers": plan},
+        "chosen": {"compression": 0.9, "correct": 191, **SCORE},
+        "baseline": {"correct": 190, **SCORE},
+        "stop": "the tries were used up",
+        "trials": trials,
+        "skipped": [],
+        "notes": [],
+        "kernels": None,
+        "command": "onnxsemi compress model.onnx --data 'my images.npz'",
+        "model": "model.onnx",
+        "search_data": "search.npz",
+        "report_data": "report.npz",
+        "made_from": {
+            "schema": 1,
+            "--bits": list(bits),
+            "--seed": 0,
+            "model": "ab" * 32,
+            "search data": "cd" * 32,
+            "report data": "ef" * 32,
+            "numpy": "2.0",
+        },
+        "channel_parameters": dict.fromkeys(layers, 9),
+    }
+
+
+def without_labels(made):
+    """The same as it is said without labels: nothing is right, lost or won."""
+    report = made["report"]
+    images, same = report["images"], report["images"] - report["lost"]
+    interval = list(exact_interval(same, images))
+    agreed = {"same": same, "agreement": same / images, "agreement_interval_95": interval}
+    made["report"] = {"summary": report["summary"], "images": images, **agreed}
+    for score in (made["baseline"], made["chosen"], *made["trials"]):
+        score["same"] = score.pop("correct")
+        score.pop("won", None)
+        if "lost" in score:
+            score["changed"] = score.pop("lost")
+    return made
+
+
+def trial(number, phase, decision, correct, **semilayer):
+    """One decision."""
+    reason = f"reason {number}"
+    head = {"number": number, "phase": phase, "decision": decision, "reason": reason}
+    return {**head, "lost": 5, "won": correct - 185, "correct": correct, **SCORE, **semilayer}

@@ -1,0 +1,344 @@
+"""The report page: what is drawn is what was measured, escaped, in every case that there is."""
+
+import dataclasses
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from page_data import kept
+
+from onnxsemi.report.page import render
+from onnxsemi.report.page.answers import answers
+from onnxsemi.report.page.channels import layers_of
+from onnxsemi.report.page.distance import distance
+from onnxsemi.report.page.distribution import counts, distribution
+from onnxsemi.report.page.divergence import divergence, sensitive
+from onnxsemi.report.page.plot import dots
+from onnxsemi.report.page.scale import stretched
+from onnxsemi.report.page.sizes import sizes
+from onnxsemi.report.page.strips import strips
+from onnxsemi.report.page.summary import summary
+from onnxsemi.report.page.trajectory import trajectory
+
+VOID = {"meta", "link", "img", "input"}
+
+
+class Page(HTMLParser):
+    """Elements with their attributes; refuses what is not nested."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.open, self.text = [], [], []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, name, attributes):
+        self.elements.append((name, dict(attributes)))
+        if name not in VOID:
+            self.open.append(name)
+
+    def handle_endtag(self, name):
+        assert self.open.pop() == name
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in {"style", "script"}:
+            self.text.append(data)
+
+    def of(self, name, class_=""):
+        found = [a for n, a in self.elements if n == name]
+        return [a for a in found if not class_ or class_ in (a.get("class") or "").split()]
+
+
+def words(markup):
+    return " ".join("".join(Page(str(markup)).text).split())
+
+
+class TestSummary:
+    def test_figures_and_the_claim(self):
+        text = words(summary(kept(changes=((3, 3, 1), (2, 4, 2), (2, 4, 2)))))
+        assert "80.00%" in text
+        assert "3.50" in text
+        assert "+1.00 points" in text
+        assert "95 % interval −1.23 to +0.45" in text
+        assert "1 / 2" in text
+        assert "said of both" in text
+        assert "asked of the report images" in text
+        assert "On 100 report images that the search never saw, top-1 accuracy changed" in text
+
+    def test_without_labels_nothing_is_called_accuracy(self):
+        page = render(kept(labels=False, changes=((3, 3, 1), (3, 3, 2))))
+        text = words(page)
+        assert "accuracy" not in text.lower()
+        assert "gives the float model's answer on 98.00%" in text
+        assert "agreement on other images of that kind lies between 92.96% and 99.76%" in text
+        assert "not known" in text
+        assert "lost" not in text
+        assert "answers changed 5" in page
+        assert "lost" not in words(answers(kept(labels=False)))
+
+
+class TestTrajectory:
+    def test_a_dot_a_trial_where_it_belongs(self):
+        circles = Page(str(trajectory(kept()))).of("circle", "mark")
+        assert [c["class"] for c in circles] == [
+            "mark p-bisection", "mark p-bisection hollow", "mark p-descent",
+        ]  # fmt: skip
+        x, y = ([float(c[k]) for c in circles] for k in ("cx", "cy"))
+        assert x == sorted(x)
+        assert (x[1] - x[0]) / (x[2] - x[0]) == pytest.approx(0.25 / 0.4, abs=1e-3)
+        assert y[0] < y[2] < y[1]  # 192, 191 and 150 right: up is better
+
+    def test_the_float_line_lies_between_gain_and_loss(self):
+        drawn = Page(str(trajectory(kept())))
+        line = float(re.match(r"M\S+ (\S+)H", drawn.of("path", "float")[0]["d"])[1])
+        y = [float(c["cy"]) for c in drawn.of("circle", "mark")]
+        assert max(y[0], y[2]) < line < y[1]
+
+    def test_the_ring_is_around_what_was_written(self):
+        drawn = Page(str(trajectory(kept())))
+        [ring] = drawn.of("circle", "ring")
+        last = drawn.of("circle", "mark")[2]
+        assert (ring["cx"], ring["cy"]) == (last["cx"], last["cy"])
+
+    def test_what_a_dot_says(self):
+        tips = [c["data-tip"] for c in Page(str(trajectory(kept()))).of("circle", "mark")]
+        assert tips[1].split("\n") == [
+            "Trial 2, bisection phase",
+            "a plan of the frontier",
+            "75.00 % smaller",
+            "accuracy 75.00% (−20.00 points)",
+            "lost/won 5/-35",
+            "rejected: reason 2",
+        ]
+        assert "conv1, negative, to 2 bits" in tips[2]
+
+    def test_a_trial_that_was_broken_off_says_at_most(self):
+        result = kept()
+        for trial in result.document["trials"]:
+            trial["images_measured"] = 64
+        assert "at most" not in trajectory(result)
+        result.document["trials"][1]["decision"] = "postponed"
+        assert "at most 75.00%" in trajectory(result)
+
+    def test_no_trials(self):
+        result = kept()
+        result.document["trials"].clear()
+        result = dataclasses.replace(
+            result, evidence=dataclasses.replace(result.evidence, tried=np.zeros(0))
+        )
+        assert not Page(str(trajectory(result))).of("circle", "mark")
+
+
+class TestStrips:
+    def test_a_strip_a_layer_in_two_orders(self):
+        result = kept()
+        drawn = Page(str(strips(result)))
+        rows, found = drawn.of("div", "strip"), drawn.of("svg", "cells")
+        assert [row["data-layer"] for row in rows] == ["conv1", "conv2"]
+        assert len(found) == 4
+        assert found[3]["data-order"] == "0 1 2 3 4 5 6 7"
+        bits = result.document["plan"]["layers"]["conv2"]
+        assert rows[1]["data-bits"] == " ".join(map(str, bits))
+
+    def test_grouped_by_sign_then_bits(self):
+        result = kept({"conv": 40})
+        [layer] = layers_of(result)
+        grouped = layer.grouped
+        assert sorted(grouped.tolist()) == list(range(40))
+        key = [(layer.signs[c], layer.bits[c], c) for c in grouped]
+        assert key == sorted(key)
+
+    def test_colours_cover_every_channel_once(self):
+        result = kept({"conv": 40})
+        text = str(strips(result))
+        grouped = re.search(r"<svg[^>]*by-place.*?</svg>", text)[0]
+        values = result.document["plan"]["layers"]["conv"]
+        for bits in set(values):
+            path = re.search(rf'<path d="([^"]*)" class="b{bits}"', grouped)[1]
+            width = sum(float(w) for w in re.findall(r"h([\d.]+)v", path))
+            assert width == pytest.approx(10 * values.count(bits))
+
+    def test_sign_is_that_at_the_channels_own_bits(self):
+        result = kept()
+        values = [b for v in result.document["plan"]["layers"].values() for b in v]
+        ladder = result.evidence.bits.tolist()
+        own = [
+            row[ladder.index(b) if b in ladder else 0]
+            for row, b in zip(result.evidence.delta_loss, values, strict=True)
+        ]
+        signs = np.concatenate([layer.signs for layer in layers_of(result)])
+        assert signs.tolist() == np.where(np.array(own) > 0, 1, -1).tolist()
+
+    def test_without_delta_loss(self):
+        text = str(strips(kept(measured=False)))
+        assert not Page(text).of("path", "neg")
+        assert "was not measured" in text
+
+    def test_one_channel(self):
+        assert len(Page(str(strips(kept({"only": 1})))).of("svg", "cells")) == 2
+
+
+class TestDistribution:
+    def test_every_channel_is_in_a_bin_of_its_sign(self):
+        values = kept({"conv": 300}).evidence.delta_loss[:, 1]
+        found = counts(stretched(values, 60, 500), values)
+        assert sum(n for _, s, n in found if s < 0) == (values <= 0).sum()
+        assert sum(n for _, s, n in found if s > 0) == (values > 0).sum()
+
+    def test_zero_belongs_to_the_negative(self):
+        values = np.array([0.0, 0.0, 1e-4])
+        assert [(s, n) for _, s, n in counts(stretched(values, 0, 100), values)] == [
+            (-1, 2),
+            (1, 1),
+        ]
+
+    def test_shares_are_said(self):
+        result = kept({"conv": 200})
+        text = words(distribution(result))
+        for share in (result.evidence.delta_loss <= 0).mean(axis=0):
+            assert f"{share:.1%} ≤ 0" in text
+
+
+class TestScatter:
+    def test_dots_lie_where_they_should(self):
+        path = Page(str(dots(np.array([3.2, 1.0]), np.array([4.0, 2.0]), "b4"))).of("path")[0]
+        assert path["d"] == "M1 2h0M3 4h0"
+
+    def test_thinned_deterministically(self):
+        rng = np.random.default_rng(0)
+        x, y = rng.uniform(0, 9999, (2, 5000))
+        order = rng.permutation(5000)
+        one, other = dots(x, y, "b4", 100), dots(x[order], y[order], "b4", 100)
+        assert one == other
+        assert one.count("h0") == 100
+
+    def test_a_path_a_bitwidth(self):
+        found = Page(str(distance(kept()))).of("path", "dots")
+        assert [p["class"] for p in found] == ["dots b8", "dots b4", "dots b2"]
+        assert all(p["d"].count("h0") == 12 for p in found)
+
+    def test_unchanged_channels_are_not_drawn(self):
+        result = kept()
+        far = result.evidence.distance.copy()
+        far[:5, 0] = 0
+        evidence = dataclasses.replace(result.evidence, distance=far)
+        drawn = Page(str(distance(dataclasses.replace(result, evidence=evidence))))
+        assert drawn.of("path", "dots")[0]["d"].count("h0") == 7
+
+    def test_semilayers(self):
+        circles = Page(str(divergence(kept()))).of("circle", "mark")
+        assert len(circles) == 2 * 2 * 3
+        assert all("KL" in c["data-tip"] and "Δloss" in c["data-tip"] for c in circles)
+        assert all(c["aria-label"] for c in circles)
+
+
+class TestSensitive:
+    def test_most_sensitive_first_at_the_nearest_bitwidth(self):
+        result = kept({f"layer{place:02}": 4 for place in range(12)})
+        text = words(sensitive(result))
+        assert "The 10 most sensitive of 24 semilayers at 4 bits" in text  # mean is 3.5
+        evidence = result.evidence
+        at = np.flatnonzero(evidence.group_bits == 4)
+        most = at[np.argmax(evidence.group_kl[at])]
+        head = Page(str(sensitive(result))).text
+        first = next(t for t in head if t.startswith("layer") and t != "layer")
+        assert first == f"layer{evidence.group_layer[most]:02}"
+
+
+class TestAnswers:
+    def test_counts_and_pictures(self):
+        changes = ((3, 3, 1), (2, 4, 2), (0, 1, 2), (3, 3, 2))
+        text = str(answers(kept(changes=changes)))
+        assert "4 of 100 answers changed (2 lost, 1 won, 1 still wrong)" in text
+        assert "All of them are shown" in text
+        assert len(Page(text).of("img")) == 4
+
+    def test_some_of_many(self):
+        result = kept(changes=((3, 3, 1),) * 60)
+        evidence = dataclasses.replace(
+            result.evidence,
+            shown=result.evidence.shown[:48],
+            thumbnails=result.evidence.thumbnails[:48],
+        )
+        text = str(answers(dataclasses.replace(result, evidence=evidence)))
+        assert "Shown are 48 of them" in text
+        assert len(Page(text).of("img")) == 48
+
+    def test_nothing_changed(self):
+        assert words(answers(kept(changes=()))) == "No answer changed on 100 report images."
+
+    def test_no_pictures(self):
+        result = kept()
+        evidence = dataclasses.replace(
+            result.evidence, shown=np.zeros(0, int), thumbnails=np.zeros((0, 1, 1, 1), np.uint8)
+        )
+        assert "no pictures" in answers(dataclasses.replace(result, evidence=evidence))
+
+
+def test_sizes():
+    text = words(sizes(kept()))
+    assert "1,000" in text
+    assert "200" in text
+    assert "+33.33%" in text
+
+
+class TestPage:
+    @pytest.mark.parametrize(
+        "how",
+        [
+            {}, {"labels": False}, {"measured": False}, {"changes": ()}, {"layers": {"a": 1}},
+            {"bits": (1,)}, {"bits": (8, 7, 6, 5, 4, 3, 2, 1), "layers": {"a": 64, "b": 512}},
+        ],
+        ids=str,
+    )  # fmt: skip
+    def test_nested_and_self_contained(self, how):
+        page = Page(render(kept(**how)))
+        addresses = [a[k] for _, a in page.elements for k in ("src", "href") if k in a]
+        assert all(address.startswith(("#", "data:")) for address in addresses)
+        ids = [a["id"] for _, a in page.elements if "id" in a]
+        assert len(ids) == len(set(ids))
+        assert {a["href"][1:] for a in page.of("a")} <= set(ids)
+
+    def test_nothing_is_loaded(self):
+        text = render(kept())
+        assert not re.search(r"(?<!\w)(url\(|@import|fetch\(|https?://)", text)
+
+    def test_everything_is_escaped(self):
+        evil = "<script>alert(1)</script>\"'&$title"
+        result = kept({evil: 4, "b": 4})
+        for key in ("output", "command", "model", "search_data", "tool", "stop", "profile"):
+            result.document[key] = evil
+        result.document["notes"].append(evil)
+        result.document["skipped"].append({"layer": evil, "reason": evil})
+        result.document["kernels"] = {"integer": {}, "float32": {evil: evil}}
+        result.document["trials"][0]["reason"] = evil
+        result.document["made_from"]["--exclude"] = [evil]
+        page = Page(render(result))
+        assert len(page.of("script")) == 1
+        assert sum(evil in t for t in page.text) >= 8
+        assert any(a.get("data-layer") == evil for a in page.of("div"))
+
+    def test_same_bytes(self):
+        assert render(kept()) == render(kept())
+
+    def test_the_script_is_the_one_that_the_policy_allows(self):
+        page = Page(render(kept()))
+        [policy] = [a["content"] for a in page.of("meta") if "http-equiv" in a]
+        assert "default-src 'none'" in policy
+        assert "script-src 'sha256-" in policy
+
+    def test_a_part_without_a_measurement_is_left_out(self):
+        page = render(kept(measured=False))
+        assert 'id="distance"' not in page
+        assert 'id="delta-loss"' not in page
+        assert 'id="sensitive"' in page
+
+    def test_large_models_stay_small(self):
+        layers = {f"layer{place}": 512 for place in range(10)}
+        assert len(render(kept(layers, bits=(8, 7, 6, 5, 4, 3, 2, 1)))) < 1_000_000
+
+    def test_how_to_make_it_again(self):
+        text = render(kept())
+        assert "onnxsemi compress model.onnx --data &#x27;my images.npz&#x27;" in text
+        assert "ab" * 32 in text
