@@ -11,8 +11,8 @@ from onnxsemi.measure.agreement import Agreement
 from onnxsemi.measure.comparison import Comparison
 from onnxsemi.measure.paired import Paired
 from onnxsemi.model.targets import Skipped
-from onnxsemi.pareto.frontier import KeptFrontier, KeptPoint
 from onnxsemi.plan import BitPlan
+from onnxsemi.points.frontier import KeptFrontier, KeptPoint
 from onnxsemi.search.guard import Finding
 from onnxsemi.search.trajectory import Point, Trajectory
 

@@ -13,11 +13,11 @@ from residual_net import save_noise, save_residual_net
 from onnxsemi.data.load import DataOptions
 from onnxsemi.errors import SettingsError
 from onnxsemi.measure.paired import Paired
-from onnxsemi.pareto.at import At
-from onnxsemi.pareto.file import read_frontier, write_frontier
-from onnxsemi.pareto.frontier import KeptFrontier, KeptPoint, Source, by_size
 from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import PlanFile, read_plan
+from onnxsemi.points.at import At
+from onnxsemi.points.file import read_frontier, write_frontier
+from onnxsemi.points.frontier import KeptFrontier, KeptPoint, Source, by_size
 
 SMALL = ("--rounding-samples", "40", "--max-drop", "1")
 

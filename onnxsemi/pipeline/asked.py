@@ -6,10 +6,10 @@ from pathlib import Path
 
 from onnxsemi.data.load import Data, DataOptions
 from onnxsemi.errors import ModelError, SettingsError
-from onnxsemi.pareto.at import At
-from onnxsemi.pareto.file import read_frontier
-from onnxsemi.pareto.frontier import KeptFrontier, KeptPoint
 from onnxsemi.plan_file import PlanFile, read_plan
+from onnxsemi.points.at import At
+from onnxsemi.points.file import read_frontier
+from onnxsemi.points.frontier import KeptFrontier, KeptPoint
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

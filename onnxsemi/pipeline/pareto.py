@@ -9,12 +9,12 @@ from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.data.load import Data
 from onnxsemi.emit.profile import Profile
 from onnxsemi.measure.paired import Paired
-from onnxsemi.pareto.file import read_frontier, write_frontier
-from onnxsemi.pareto.frontier import KeptFrontier, KeptPoint, Source, by_size
 from onnxsemi.pipeline.found import Found
 from onnxsemi.pipeline.prepare import Prepared
 from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import PlanFile
+from onnxsemi.points.file import read_frontier, write_frontier
+from onnxsemi.points.frontier import KeptFrontier, KeptPoint, Source, by_size
 from onnxsemi.search.frontier import GROUP_BYTES, predicted
 from onnxsemi.search.settings import SearchMethod
 from onnxsemi.search.trajectory import Decision

@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from onnxsemi.measure.paired import Paired
-from onnxsemi.pareto.frontier import KeptFrontier, KeptPoint
+from onnxsemi.points.frontier import KeptFrontier, KeptPoint
 from onnxsemi.report import wording
 from onnxsemi.report.document import Document, _agreed, _header, _labels, _paired
 from onnxsemi.report.tables import _table

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 
 from onnxsemi.errors import SettingsError
-from onnxsemi.pareto.frontier import KeptFrontier, KeptPoint
+from onnxsemi.points.frontier import KeptFrontier, KeptPoint
 
 _SHOWN = 0.005 + 1e-9
 """Compressions are shown with two decimals: what lies nearer looks the same."""

@@ -31,9 +31,9 @@ from onnxsemi.channels import channel_ranges, parse_ranges
 from onnxsemi.data.load import DataOptions
 from onnxsemi.errors import OnnxSemiError, RunError
 from onnxsemi.measure.paired import Paired
-from onnxsemi.pareto.frontier import KeptFrontier, KeptPoint, Source
 from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import plan_of_document
+from onnxsemi.points.frontier import KeptFrontier, KeptPoint, Source
 from onnxsemi.run.folder import FRONTIER
 
 SCHEMA = 1
