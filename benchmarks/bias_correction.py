@@ -43,6 +43,7 @@ from onnxsemi.pipeline.rounding import plan_rounder
 from onnxsemi.plan import BitPlan
 from onnxsemi.progress import Silent
 from onnxsemi.quantizer.rounded import RoundedPlan
+from onnxsemi.rounding.table import RoundingTable
 from onnxsemi.runtime import Session
 
 BITS = (3, 2)
@@ -89,17 +90,18 @@ def _rows(case: Case, images: int) -> Iterable[dict[str, Any]]:
             chosen = RoundingSettings(
                 ranges=ranges, method=method, half_steps=False, inputs="float"
             )
-            table = rounding_table(bench, tapped(bench), [bits], chosen, 0, Silent())
+            free = replace(chosen, bias_correction=False)
             plan = BitPlan.uniform(prepared.classifier.layers, bits)
-            corrected = from_table(bench.classifier, table, plan)
-            plain = _without_biases(corrected)
+            table, plain = _rounded(bench, plan, free)
+            _, corrected = _rounded(bench, plan, chosen)
             aimed = replace(chosen, inputs="quantized")
-            free = replace(aimed, bias_correction=False)
             found = {
                 "none": plain,
                 "float inputs": corrected,
                 "in graph order": _in_graph_order(bench, plain),
-                "aimed, none": plan_rounder(bench, table, free, 0)(plan),
+                "aimed, none": plan_rounder(bench, table, replace(free, inputs="quantized"), 0)(
+                    plan
+                ),
                 "aimed, corrected": plan_rounder(bench, table, aimed, 0)(plan),
             }
             for way, rounded in found.items():
@@ -116,9 +118,13 @@ def _rest(prepared: Prepared, images: int) -> ImageSet:
     return drawn(prepared.search.select(np.array(left)), images)
 
 
-def _without_biases(rounded: RoundedPlan) -> RoundedPlan:
-    layers = {name: replace(layer, bias=None) for name, layer in rounded.layers.items()}
-    return replace(rounded, layers=layers)
+def _rounded(
+    bench: Bench, plan: BitPlan, settings: RoundingSettings
+) -> tuple[RoundingTable, RoundedPlan]:
+    """A table of the plan's bitwidth, and every layer rounded for the float model's inputs."""
+    bits = plan.bits[bench.classifier.layers[0].name][:1]
+    table = rounding_table(bench, tapped(bench), bits, settings, 0, Silent())
+    return table, from_table(bench.classifier, table, plan)
 
 
 def _in_graph_order(bench: Bench, rounded: RoundedPlan) -> RoundedPlan:

@@ -33,3 +33,27 @@ class Silent:
 
     def best(self, compression: float, share: float, measured: str) -> None:
         """Ignore a new best."""
+
+
+class Within:
+    """Shows phases inside a step of another phase as its detail: ``rounding 13 of 22``."""
+
+    def __init__(self, outer: Progress) -> None:
+        """Tell ``outer``, and leave its count of steps as it is."""
+        self._outer = outer
+        self._phase, self._done, self._total = "", 0, 0
+
+    def start(self, phase: str, total: int) -> None:
+        """A phase inside begins."""
+        self._phase, self._done, self._total = phase, 0, total
+        self.step("", 0)
+
+    def step(self, detail: str, amount: int = 1) -> None:
+        """Part of it is done; ``detail`` is left out."""
+        del detail
+        self._done += amount
+        self._outer.step(f"{self._phase} {self._done:,} of {self._total:,}", 0)
+
+    def best(self, compression: float, share: float, measured: str) -> None:
+        """Pass on a new best."""
+        self._outer.best(compression, share, measured)

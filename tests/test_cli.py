@@ -1,6 +1,7 @@
 """The commands as a user types them: what they print and what they write."""
 
 import json
+import re
 
 import onnx
 import pytest
@@ -8,6 +9,7 @@ from command_line import compress_command, run
 from residual_net import residual_net, save_noise
 
 import onnxsemi
+from onnxsemi import terminal
 
 
 class TestHelp:
@@ -16,6 +18,11 @@ class TestHelp:
         result = run(command, "--help")
         assert result.exit_code == 0
         assert f"Example: onnxsemi {command}" in " ".join(result.output.split())
+
+    def test_exit_codes_are_told(self):
+        said = " ".join(run("--help").output.split())
+        assert "Exit codes: 0 done; 1 the model" in said
+        assert "2 wrong command line; 130 interrupted." in said
 
     def test_version(self):
         result = run("--version")
@@ -69,7 +76,8 @@ class TestCompress:
         result = run(*compress_command(folder, "again.onnx", "--quiet"))
         assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
 
-    def test_progress_names_the_phases_on_standard_error(self, folder):
+    def test_progress_names_the_phases_on_standard_error(self, folder, monkeypatch):
+        monkeypatch.setattr(terminal, "MOMENT_SECONDS", 0)
         result = run(*compress_command(folder, "again.onnx"))
         for phase in ("Δloss", "KL", "increasing phase, 8 bits", "postponing phase"):
             assert phase in result.stderr
@@ -119,6 +127,14 @@ class TestCompress:
         assert result.exit_code == 0, result.output
         assert "agreement" in result.stdout
         assert "top-1" not in result.stdout
+
+
+    def test_colour_is_for_terminals_and_can_be_turned_off(self, folder, monkeypatch):
+        colours = re.compile(r"\x1b\[[0-9;]*(3[0-7]|9[0-7])m")
+        assert "\x1b" not in run("inspect", folder / "small.onnx").output
+        for name in ("FORCE_COLOR", "NO_COLOR"):
+            monkeypatch.setenv(name, "1")
+        assert not colours.search(run("inspect", folder / "small.onnx").output)
 
 
 class TestOtherCommands:

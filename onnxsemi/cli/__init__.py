@@ -17,9 +17,19 @@ from onnxsemi.cli.inspect import inspect
 from onnxsemi.cli.pareto import pareto
 from onnxsemi.cli.report import report
 
+_EPILOG = """**Example:** onnxsemi compress model.onnx --data images.npz -o small.onnx
+
+**Exit codes:** 0 done; 1 the model, the data, the plan or a setting cannot be used, or the accuracy
+asked for cannot be held (one line on standard error says why); 2 wrong command line; 130
+interrupted.
+
+Results go to standard output, progress to standard error. NO_COLOR=1 turns colour off.
+"""
+
 app = typer.Typer(
     help="Make a trained ONNX classifier much smaller without losing accuracy, and without "
     "retraining: mixed-precision quantization by semilayers (Matsumoto et al., PMLR 222, 2024).",
+    epilog=_EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",

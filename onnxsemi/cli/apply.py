@@ -5,7 +5,7 @@ import typer
 from onnxsemi import pipeline, report
 from onnxsemi.cli import options as opt
 from onnxsemi.cli import plan_options as plans
-from onnxsemi.cli.frame import data_options, one_line_errors, show
+from onnxsemi.cli.frame import data_options, one_line_errors, progress_of, show
 from onnxsemi.settings import Settings
 
 
@@ -44,7 +44,7 @@ def apply(
     """
     if model is None and not plan.is_dir():
         raise typer.BadParameter("Missing argument 'MODEL': only a run knows its model.")
-    with one_line_errors():
+    with one_line_errors(), progress_of(silent=quiet or as_json) as progress:
         result = pipeline.apply(
             plan,
             model,
@@ -58,5 +58,6 @@ def apply(
             calibration_samples=calibration_samples,
             data_options=data_options(mean, std, resize, crop, preset),
             threads=threads,
+            progress=progress,
         )
     show(report.apply_table(result), report.apply_document(result), as_json, quiet)

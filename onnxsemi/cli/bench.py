@@ -1,15 +1,30 @@
 """``onnxsemi bench``."""
 
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
 from onnxsemi import pipeline, report
 from onnxsemi.cli import options as opt
 from onnxsemi.cli.frame import one_line_errors, progress_of, show
 
+BenchModels = Annotated[
+    list[Path], typer.Argument(help="ONNX files; the others are compared with the first.")
+]
+Batches = Annotated[
+    list[int] | None,
+    typer.Option("--batch", help="Images in a run; repeatable. 1 and 32 unless given."),
+]
+BenchThreads = Annotated[int, typer.Option("--threads", help="Threads of a session.")]
+Rounds = Annotated[int, typer.Option(help="Times that everything is measured.")]
+
 
 def bench(
-    models: opt.BenchModels,
-    batch: opt.Batches = None,
-    threads: opt.BenchThreads = 1,
-    rounds: opt.Rounds = 15,
+    models: BenchModels,
+    batch: Batches = None,
+    threads: BenchThreads = 1,
+    rounds: Rounds = 15,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:

@@ -35,7 +35,7 @@ def compress(
     ranges: opt.RangesName = RoundingSettings.ranges,
     rounding: opt.RoundingName = RoundingSettings.method,
     inputs: opt.InputsName = RoundingSettings.inputs,
-    bias_correction: opt.BiasCorrection = RoundingSettings.bias_correction,
+    no_bias_correction: opt.NoBiasCorrection = not RoundingSettings.bias_correction,
     rounding_samples: opt.RoundingSamples = Settings.rounding_samples,
     order: opt.OrderName = SearchSettings.order,
     split: opt.SplitName = SearchSettings.split,
@@ -80,6 +80,9 @@ def compress(
     with --resume goes on from there and ends in the same file.
 
     **Example:** onnxsemi compress model.onnx --data images.npz -o small.onnx
+
+    **For integer kernels:** onnxsemi compress model.onnx --data images.npz -o small.onnx --profile
+    int8
     """
     folder = run or out.with_suffix(".run")
     with one_line_errors(folder), progress_of(silent=quiet or as_json) as progress:
@@ -96,7 +99,7 @@ def compress(
                 guarantee=guarantee,
                 tries=tries,
             ),
-            rounding=_rounding(ranges, rounding, inputs, bias_correction),
+            rounding=_rounding(ranges, rounding, inputs, not no_bias_correction),
             rounding_samples=rounding_samples,
             model=ReadOptions(targets=targets, exclude=tuple(exclude or ()), output=output),
             data=data_options(mean, std, resize, crop, preset),

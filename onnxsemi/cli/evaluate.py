@@ -2,7 +2,7 @@
 
 from onnxsemi import pipeline, report
 from onnxsemi.cli import options as opt
-from onnxsemi.cli.frame import data_options, one_line_errors, show
+from onnxsemi.cli.frame import data_options, one_line_errors, progress_of, show
 
 
 def evaluate(
@@ -26,7 +26,7 @@ def evaluate(
 
     **Example:** onnxsemi evaluate small.onnx --reference model.onnx --data test.npz
     """
-    with one_line_errors():
+    with one_line_errors(), progress_of(silent=quiet or as_json) as progress:
         result = pipeline.evaluate(
             model,
             data,
@@ -34,5 +34,6 @@ def evaluate(
             output=output,
             data_options=data_options(mean, std, resize, crop, preset),
             threads=threads,
+            progress=progress,
         )
     show(report.evaluate_table(result), report.evaluate_document(result), as_json, quiet)

@@ -35,7 +35,7 @@ def progress_of(*, silent: bool) -> Iterator[Progress]:
     console = Console(stderr=True)
     if silent:
         yield Silent()
-    elif console.is_terminal:
+    elif console.is_interactive:
         with LiveProgress(console) as live:
             yield live
     else:

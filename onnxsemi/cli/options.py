@@ -18,6 +18,8 @@ from onnxsemi.search.semilayers import Split
 from onnxsemi.search.settings import SearchMethod
 from onnxsemi.settings import Method
 
+_FILE = "File"
+_SHOWN = "What is printed"
 _DATA = "Images"
 _SEARCH = "Search"
 _ROUNDING = "Rounding (method frontier)"
@@ -27,16 +29,24 @@ _INT8 = "Activations in uint8 (profile int8)"
 
 ModelFile = Annotated[Path, typer.Argument(help="The float ONNX model, opset 7 or newer.")]
 OutFile = Annotated[
-    Path, typer.Option("--out", "-o", help="Where to write. It appears only once it is verified.")
+    Path,
+    typer.Option(
+        "--out",
+        "-o",
+        help="Where to write. It appears only once it is verified.",
+        rich_help_panel=_FILE,
+    ),
 ]
 ProfileName = Annotated[
     Profile,
     typer.Option(
+        metavar="NAME",
         help="Form of the file. qdq: bit-packed weights behind DequantizeLinear, full speed with "
         "onnxsemi.load_session; fast: behind plain arithmetic, full speed in any session; int8: "
         "activations in uint8 too, for integer kernels, the fastest; native: "
         "ONNX's own types of 2 and 4 bits (opset 25 and 21); nodes: one node a semilayer; fake: "
         "float32 weights on the grid, no smaller, for importers that take nothing else.",
+        rich_help_panel=_FILE,
     ),
 ]
 Align = Annotated[
@@ -45,6 +55,7 @@ Align = Annotated[
         metavar="CHANNELS",
         help="Round bitwidths up, so that the channels of each in a layer are a multiple of this: "
         "16 makes profile nodes faster (kernels compute channels in blocks).",
+        rich_help_panel=_FILE,
     ),
 ]
 DataPath = Annotated[
@@ -73,17 +84,20 @@ Mean = Annotated[
         rich_help_panel=_DATA,
     ),
 ]
-Std = Annotated[Numbers, typer.Option(help="Standard deviation, likewise.", rich_help_panel=_DATA)]
+Std = Annotated[
+    Numbers, typer.Option(help="Standard deviation of the pixels, likewise.", rich_help_panel=_DATA)
+]
 Resize = Annotated[
     int | None,
     typer.Option(
-        help="Image files: length of the shorter side after resizing.", rich_help_panel=_DATA
+        help="Image files: length of the shorter side after resizing, pixels.",
+        rich_help_panel=_DATA,
     ),
 ]
 Crop = Annotated[
     int | None,
     typer.Option(
-        help="Image files: side of the centred square; the model's input size unless given.",
+        help="Image files: side of the centred square, pixels; the model's input size by default.",
         rich_help_panel=_DATA,
     ),
 ]
@@ -120,7 +134,11 @@ Exclude = Annotated[
     ),
 ]
 Threads = Annotated[
-    int | None, typer.Option(help="Work done at once; every core by default. Changes no result.")
+    int | None,
+    typer.Option(
+        help="Shards of images worked on at once; every core by default. Changes no result.",
+        rich_help_panel=_RUN,
+    ),
 ]
 RunPath = Annotated[
     Path | None,
@@ -158,9 +176,16 @@ MaxMemory = Annotated[
     ),
 ]
 AsJson = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document on standard output instead.")
+    bool,
+    typer.Option(
+        "--json",
+        help="One JSON document with all that was measured instead of the table; no progress.",
+        rich_help_panel=_SHOWN,
+    ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Nothing but errors.", rich_help_panel=_SHOWN)
+]
 
 ReportData = Annotated[
     Path | None,
@@ -171,7 +196,11 @@ ReportData = Annotated[
     ),
 ]
 ReportFraction = Annotated[
-    float, typer.Option(help="That share, without --report-data.", rich_help_panel=_DATA)
+    float,
+    typer.Option(
+        help="Share of --data that is kept for the report without --report-data, 0 to 1.",
+        rich_help_panel=_DATA,
+    ),
 ]
 MethodName = Annotated[
     SearchMethod,
@@ -209,6 +238,7 @@ RangesName = Annotated[
     Ranges,
     typer.Option(
         "--ranges",
+        metavar="NAME",
         help="minmax: smallest to largest weight; mse: the clip that changes the weights least; "
         "output: the clip whose rounded weights change the layer's output least.",
         rich_help_panel=_ROUNDING,
@@ -226,15 +256,17 @@ InputsName = Annotated[
     Inputs,
     typer.Option(
         "--inputs",
-        help="Round every layer for the inputs that the quantized layers before it give, or for "
-        "the float model's.",
+        metavar="NAME",
+        help="Inputs that layers are rounded for. quantized: what the quantized layers before them "
+        "give; float: the float model's.",
         rich_help_panel=_ROUNDING,
     ),
 ]
-BiasCorrection = Annotated[
+NoBiasCorrection = Annotated[
     bool,
     typer.Option(
-        help="Let biases take up the mean of what rounding changes.", rich_help_panel=_ROUNDING
+        help="Leave biases as they are; otherwise they take up the mean of what rounding changes.",
+        rich_help_panel=_ROUNDING,
     ),
 ]
 RoundingSamples = Annotated[
@@ -288,6 +320,7 @@ CalibrationName = Annotated[
     Calibration,
     typer.Option(
         "--calibration",
+        metavar="NAME",
         help="Ranges of activations, by ONNX Runtime's calibrators. minmax: all values; entropy: "
         "the least loss of information; percentile: all but the outermost 0.001 %.",
         rich_help_panel=_INT8,
@@ -320,8 +353,8 @@ Kl = Annotated[
 MinAgreement = Annotated[
     float,
     typer.Option(
-        help="A bitwidth at which fast and exact agree less than this on the sample (equal signs "
-        "of Δloss; rank correlation of KL) is measured exactly.",
+        help="0 to 1: a bitwidth at which fast and exact agree less than this on the sample (equal "
+        "signs of Δloss; rank correlation of KL) is measured exactly.",
         rich_help_panel=_SEARCH,
     ),
 ]
@@ -352,15 +385,6 @@ Pins = Annotated[
     ),
 ]
 AnyModel = Annotated[Path, typer.Argument(help="An ONNX classifier, float or compressed.")]
-BenchModels = Annotated[
-    list[Path], typer.Argument(help="ONNX files; the others are compared with the first.")
-]
-Batches = Annotated[
-    list[int] | None,
-    typer.Option("--batch", help="Images in a run; repeatable. 1 and 32 unless given."),
-]
-BenchThreads = Annotated[int, typer.Option("--threads", help="Threads of a session.")]
-Rounds = Annotated[int, typer.Option(help="Times that everything is measured.")]
 Reference = Annotated[
     Path | None, typer.Option(help="Compare with this model: the float one, say.")
 ]

@@ -1,6 +1,6 @@
 """What everything is measured on: a model, images, a quantizer, threads, memory."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -8,11 +8,12 @@ import onnx
 
 from onnxsemi.arrays import Float32Array, Int64Array
 from onnxsemi.data.images import ImageSet
-from onnxsemi.measure.forward import forward
+from onnxsemi.measure.forward import gathered, parts
 from onnxsemi.measure.shards import SHARD_IMAGES
 from onnxsemi.memory import UNBOUNDED, resident
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.rows import row_shapes
+from onnxsemi.progress import Progress, Silent
 from onnxsemi.quantizer.affine import Scheme
 from onnxsemi.quantizer.rounded import Rounding
 
@@ -29,6 +30,7 @@ class Bench:
         rounding: Gives the codes of quantized channels.
         threads: Shards run at once.
         memory: Bytes that the process may take, as far as it depends on the images.
+        progress: Told of every image in a pass.
     """
 
     classifier: Classifier
@@ -36,6 +38,7 @@ class Bench:
     rounding: Rounding
     threads: int
     memory: int = UNBOUNDED
+    progress: Progress = field(default_factory=Silent)
 
     @property
     def scheme(self) -> Scheme:
@@ -74,7 +77,8 @@ class Bench:
     def forward(self, model: onnx.ModelProto, *, integers: bool = False) -> Float32Array:
         """Logits of a model of the same form over all images: float32[N, K]."""
         rows, ends = self.rows(SHARD_IMAGES), self.classifier.ends
-        return forward(model, ends, self.images, self.threads, rows, integers=integers)
+        found = parts(model, ends, self.images, self.threads, rows, integers=integers)
+        return gathered(found, self.images, self.progress)
 
     @cached_property
     def _row_bytes(self) -> int:

@@ -1,5 +1,7 @@
 """The plain way: run the whole model over all images."""
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 import onnx
 
@@ -9,6 +11,7 @@ from onnxsemi.errors import ModelError
 from onnxsemi.measure.shards import SHARD_IMAGES, Shard, padded, shards, workers
 from onnxsemi.model.expose import with_outputs
 from onnxsemi.model.head import Ends
+from onnxsemi.progress import Progress, Silent
 from onnxsemi.runtime import Session
 
 
@@ -34,6 +37,29 @@ def forward(
     Raises:
         ModelError: If ONNX Runtime refuses the model or the images, or a logit is not finite.
     """
+    return gathered(parts(model, ends, images, threads, rows, integers=integers), images, Silent())
+
+
+def gathered(logits: Iterable[Float32Array], images: ImageSet, progress: Progress) -> Float32Array:
+    """All logits of :func:`parts`, as :func:`forward` gives them; ``progress`` sees them come."""
+    progress.start("forward pass", len(images))
+    found = []
+    for part in logits:
+        found.append(part)
+        progress.step("", len(part))
+    return finite_logits(np.concatenate(found), images.name, np.arange(len(images)))
+
+
+def parts(
+    model: onnx.ModelProto,
+    ends: Ends,
+    images: ImageSet,
+    threads: int,
+    rows: int = SHARD_IMAGES,
+    *,
+    integers: bool = False,
+) -> Iterator[Float32Array]:
+    """What :func:`forward` gives, some images at a time and not looked at: float32[M, K] each."""
     serialized = with_outputs(model, [ends.logits]).SerializeToString()
     session = Session(serialized, integers=integers)
     batch = ends.image.batch
@@ -44,8 +70,7 @@ def forward(
         return logit_rows(scores, len(pixels))[: len(shard)]
 
     with workers(threads) as pool:
-        logits = np.concatenate(list(pool.map(run, shards(len(images), batch, rows))))
-    return finite_logits(logits, images.name, np.arange(len(images)))
+        yield from pool.map(run, shards(len(images), batch, rows))
 
 
 def finite_logits(logits: Float32Array, name: str, images: Int64Array) -> Float32Array:

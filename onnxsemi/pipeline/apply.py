@@ -33,7 +33,7 @@ from onnxsemi.pipeline.sizes import sizes_of
 from onnxsemi.pipeline.write import check_output, plan_path, write_verified
 from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import DIGEST, PlanFile
-from onnxsemi.progress import Silent
+from onnxsemi.progress import Progress, Silent
 from onnxsemi.quantizer.affine import Scheme
 from onnxsemi.quantizer.rounded import Nearest, RoundedPlan, rounded
 from onnxsemi.results import ApplyResult
@@ -57,6 +57,7 @@ def apply(  # noqa: PLR0913  a flag each
     calibration_samples: int = Settings.calibration_samples,
     data_options: DataOptions | None = None,
     threads: int | None = None,
+    progress: Progress | None = None,
 ) -> ApplyResult:
     """Write a model with the bitwidths of a plan file, or of a point that a run has kept.
 
@@ -76,6 +77,7 @@ def apply(  # noqa: PLR0913  a flag each
         calibration_samples: How many of them to take at the most.
         data_options: Preprocessing of the images.
         threads: Shards of images worked on at once; None for every core.
+        progress: Told where the work is.
 
     Raises:
         PlanError: If the plan does not fit the model.
@@ -83,6 +85,7 @@ def apply(  # noqa: PLR0913  a flag each
             what the plan says. No file is written then, and an existing one is left as it is.
     """
     workers, profile = worker_threads(threads), choice(Profile, profile)
+    told = progress or Silent()
     for flag, value in (("--calibration-samples", calibration_samples), ("--align", align)):
         if value < 1:
             raise SettingsError(f"{flag}: {value} must be 1 or more")
@@ -92,6 +95,7 @@ def apply(  # noqa: PLR0913  a flag each
     if asked.kept is not None:
         check_writable(plan_path(target))
     _check_images(asked, profile, given=calibration_data is not None)
+    told.start("reading the model and the images", 1)
     fitted = _fit(asked)
     classifier = fitted.classifier
     image, shown, ranges = classifier.ends.image, None, None
@@ -112,9 +116,10 @@ def apply(  # noqa: PLR0913  a flag each
         has_labels, images = loaded.labels is not None, loaded
     rounding = Nearest(fitted.scheme)
     bits = aligned(fitted.plan, classifier.layers, rounding, align)
-    bench = labelled(Bench(classifier, images, rounding, workers))
+    bench = labelled(Bench(classifier, images, rounding, workers, progress=told))
     before = bench.forward(classifier.proto)
     codes = _codes(asked, shown, bits, bench)
+    told.start("writing and verifying", 1)
     with _beside(asked, bits, target) as plan_file:
         after = write_verified(bench, codes, target, profile, ranges)
     report = None
@@ -220,8 +225,8 @@ def _codes(asked: Asked, shown: ImageSet | None, plan: BitPlan, bench: Bench) ->
     calibration, settings = replace(bench, images=shown), record.settings
     if asked.table is not None:
         table = restored(asked.table, calibration, used)
-        return plan_rounder(calibration, table, settings, record.seed)(plan)
-    return calibrated_rounder(calibration, used, settings, record.seed, Silent())(plan)
+        return plan_rounder(calibration, table, settings, record.seed, bench.progress)(plan)
+    return calibrated_rounder(calibration, used, settings, record.seed, bench.progress)(plan)
 
 
 def _check_grids(scheme: Scheme, path: str) -> None:

@@ -32,7 +32,7 @@ from onnxsemi.pipeline.sizes import sizes_of
 from onnxsemi.pipeline.write import check_output, plan_path, write_best, write_verified
 from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import DIGEST, PlanFile, RoundingRecord
-from onnxsemi.progress import Progress, Silent
+from onnxsemi.progress import Progress, Silent, Within
 from onnxsemi.quantizer.rounded import Nearest, rounded
 from onnxsemi.report.document import compress_document
 from onnxsemi.results import CompressResult, Cost
@@ -66,7 +66,7 @@ def compress(
         output: Where to write the compressed model; the plan is written beside it as
             ``<name>.plan.json``.
         report_data: Images that the search never sees; a part of ``data`` unless given.
-        settings: Everything else; the defaults are the paper's method on all images.
+        settings: Everything else; by default the frontier of all layers, on all images.
         progress: Told where the work is.
 
     Returns:
@@ -82,15 +82,16 @@ def compress(
     check_output(target, model, data, report_data)
     check_writable(plan_path(target))
     check_folder(settings.run, target, plan_path(target))
+    told.start("reading the model and the images", 1)
     prepared = prepare(model, data, report_data, settings)
     guard = settings.search.guard(has_labels=prepared.has_labels)
     guard.check_images(len(prepared.search))
     check_profile(prepared)
-    report_bench = prepared.bench(prepared.report)
+    report_bench = replace(prepared.bench(prepared.report), progress=told)
     # first, so that images that the model cannot take are found at once
     before = report_bench.forward(prepared.classifier.proto)
     with opened(settings.run, identity(prepared)) as folder:
-        seconds = pass_seconds(prepared, folder)
+        seconds = pass_seconds(prepared, folder, told)
         limited = Limited(told, clock)
         codes = codes_of(prepared, folder, limited)
         sensitivity = measure_sensitivity(prepared, codes.rounding, folder, limited)
@@ -101,6 +102,7 @@ def compress(
         document = replace(document, evidence=found.evidence())
         with whole_file(plan_path(target)) as scratch:
             scratch.write_text(document.to_json(), encoding="utf-8")
+            told.start("writing and verifying", 1)
             final, profile = search.rounder(plan), settings.profile
             after = write_verified(report_bench, final, target, profile, found.ranges)
         report = compare(before, after, report_bench.labels if prepared.has_labels else None)
@@ -165,6 +167,7 @@ class Search:
         """
         prepared, journal = self.prepared, self.run.journal
         start, settings = prepared.start(), prepared.settings
+        self.progress.start("first plans", 1)
         ranges = recorded_ranges(prepared, journal)
         measured = "top-1" if prepared.has_labels else "agreement"
         keep = partial(self._keep_best, ranges)
@@ -186,7 +189,7 @@ class Search:
         prepared, sensitivity = self.prepared, self.sensitivity
         assert sensitivity.table is not None
         assert sensitivity.harm is not None
-        bench = prepared.bench(prepared.search)
+        bench = replace(prepared.bench(prepared.search), progress=Within(self.progress))
         checker = RecordedChecker(RoundingChecker(bench, self.rounder), self.run.journal)
         predictions = Predictions(
             delta_loss=sensitivity.table, harm=sensitivity.harm, has_labels=prepared.has_labels
@@ -263,9 +266,9 @@ def check_profile(prepared: Prepared) -> None:
     emit(prepared.classifier, codes, settings.profile, ranges)
 
 
-def pass_seconds(prepared: Prepared, run: RunFolder) -> float:
+def pass_seconds(prepared: Prepared, run: RunFolder, progress: Progress) -> float:
     """Time of one float32 forward pass over the search images: the unit of cost."""
-    bench = prepared.bench(prepared.search)
+    bench = replace(prepared.bench(prepared.search), progress=progress)
 
     def measure() -> Reply:
         began = time.perf_counter()

@@ -10,17 +10,18 @@ from onnxsemi.data.images import ImageSet
 from onnxsemi.data.load import Data, DataOptions, load_images
 from onnxsemi.errors import ModelError
 from onnxsemi.measure.comparison import compare
-from onnxsemi.measure.forward import forward
+from onnxsemi.measure.forward import gathered, parts
 from onnxsemi.measure.metrics import cross_entropy, hits
 from onnxsemi.measure.shards import worker_threads
 from onnxsemi.model.head import Ends, find_ends
 from onnxsemi.model.load import load_proto
 from onnxsemi.model.widen import is_float16, widen
+from onnxsemi.progress import Progress, Silent
 from onnxsemi.results import EvaluateResult
 from onnxsemi.runtime import quantizes_activations
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913  a flag each
     model: str | os.PathLike[str],
     data: Data,
     *,
@@ -28,6 +29,7 @@ def evaluate(
     output: str | None = None,
     data_options: DataOptions | None = None,
     threads: int | None = None,
+    progress: Progress | None = None,
 ) -> EvaluateResult:
     """Measure a classifier, float or compressed, on images.
 
@@ -38,19 +40,22 @@ def evaluate(
         output: Name of the output that holds the class scores, if there are several.
         data_options: Preprocessing of the images.
         threads: Shards of images worked on at once; None for every core.
+        progress: Told where the work is.
 
     Raises:
         OnnxSemiError: If a model or the data cannot be used.
     """
-    workers = worker_threads(threads)
+    workers, told = worker_threads(threads), progress or Silent()
+    told.start("reading the model and the images", 1)
     proto, ends = _open(model, output)
     images = load_images(data, ends.image.name, ends.image.shape, data_options)
-    logits = forward(proto, ends, images, workers, integers=quantizes_activations(proto))
+    logits = _logits(proto, ends, images, workers, told)
     images.check_labels(logits.shape[1])
     labels = images.labels
     comparison = None
     if reference is not None:
-        other = _reference_logits(reference, output, images, workers)
+        proto, ends = _open(reference, output)
+        other = _logits(proto, ends, images.fit(ends.image.shape), workers, told)
         if other.shape != logits.shape:
             raise ModelError(
                 f"{reference} has {other.shape[1]} classes, {model} has {logits.shape[1]}"
@@ -73,9 +78,8 @@ def _open(path: str | os.PathLike[str], output: str | None) -> tuple[onnx.ModelP
         raise ModelError(f"{path}: {error}") from error
 
 
-def _reference_logits(
-    path: str | os.PathLike[str], output: str | None, images: ImageSet, threads: int
+def _logits(
+    proto: onnx.ModelProto, ends: Ends, images: ImageSet, threads: int, progress: Progress
 ) -> Float32Array:
-    proto, ends = _open(path, output)
-    fitted, integers = images.fit(ends.image.shape), quantizes_activations(proto)
-    return forward(proto, ends, fitted, threads, integers=integers)
+    found = parts(proto, ends, images, threads, integers=quantizes_activations(proto))
+    return gathered(found, images, progress)

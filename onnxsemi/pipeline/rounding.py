@@ -19,7 +19,7 @@ from onnxsemi.measure.rounding_table import rounding_table
 from onnxsemi.measure.sequential import SequentialRounder, from_table
 from onnxsemi.pipeline.prepare import Prepared
 from onnxsemi.plan import BitPlan
-from onnxsemi.progress import Progress, Silent
+from onnxsemi.progress import Progress, Silent, Within
 from onnxsemi.quantizer.affine import QuantizedChannels
 from onnxsemi.quantizer.rounded import Nearest, RoundedPlan, Rounding, rounded
 from onnxsemi.rounding.settings import Inputs, RoundingSettings
@@ -58,7 +58,9 @@ def codes_of(prepared: Prepared, run: RunFolder, progress: Progress) -> Codes:
     pinned = {pin.bits for pin in prepared.settings.pins} - {FLOAT_BITS}
     bits = sorted({*prepared.settings.search.bits, *pinned}, reverse=True)
     table = _table(bench, bits, settings, prepared.settings.seed, (run, progress))
-    return Codes(table, plan_rounder(bench, table, settings, prepared.settings.seed))
+    return Codes(
+        table, plan_rounder(bench, table, settings, prepared.settings.seed, Within(progress))
+    )
 
 
 def calibrated_rounder(
@@ -74,13 +76,13 @@ def calibrated_rounder(
         progress: Told of every image and layer.
     """
     table = rounding_table(bench, tapped(bench), sorted(bits), settings, seed, progress)
-    return plan_rounder(bench, table, settings, seed)
+    return plan_rounder(bench, table, settings, seed, progress)
 
 
 def plan_rounder(
-    bench: Bench, table: RoundingTable, settings: RoundingSettings, seed: int
+    bench: Bench, table: RoundingTable, settings: RoundingSettings, seed: int, progress: Progress
 ) -> Rounder:
-    """Rounds plans on the grids of a table; remembers the last."""
+    """Rounds plans on the grids of a table; remembers the last. Tells of every layer."""
     one_by_one = SequentialRounder(bench, table, tapped(bench), settings, seed)
     last: list[RoundedPlan] = []
 
@@ -89,7 +91,7 @@ def plan_rounder(
             if plan == plan.all_float() or settings.inputs is Inputs.FLOAT:
                 found = from_table(bench.classifier, table, plan)
             else:
-                found = one_by_one(plan, Silent())
+                found = one_by_one(plan, progress)
             last[:] = [found]
         return last[0]
 

@@ -77,10 +77,10 @@ class Limited:
         """Pass on a step.
 
         Raises:
-            BudgetError: If the time has ended.
+            BudgetError: If the time has ended; not within a step.
         """
         self._progress.step(detail, amount)
-        if self._clock.ended:
+        if amount and self._clock.ended:
             raise BudgetError(
                 f"the time budget of {self._clock.budget:g} seconds ended before the search began: "
                 "go on with --resume, or give more time"

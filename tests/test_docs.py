@@ -1,0 +1,181 @@
+"""Every example of the README and of docs/ runs as it is written; every link leads somewhere.
+
+Each page has a folder of its own, that holds what a reader would have: the bundled model, images
+(fewer than the real ones), and what the README's first command wrote. The blocks of a page run in
+order. A block that cannot run says why, in a comment right before it: ``<!-- not run: ... -->``. A
+python block whose first line is a comment with a file's name is also saved under that name.
+"""
+
+import os
+import re
+import runpy
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+PROJECT = Path(__file__).parents[1]
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+IMAGES = 40
+LANGUAGES = {"sh", "python", "json", ""}  # what has none is output
+NOT_RUN = {"installs packages", "needs PyTorch"}
+TIMEOUT = 300  # seconds; a block that hangs fails
+FENCE = re.compile(
+    r"(?:<!-- not run: (?P<excuse>[^>]*) -->\n)?"
+    r"^```(?P<language>\w*)\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page."""
+
+    page: str
+    line: int
+    language: str
+    text: str
+    excuse: str | None
+
+    @property
+    def file(self) -> str | None:
+        """The name that a python block is saved under."""
+        named = re.match(r"# (\w+\.py)\b", self.text)
+        return named[1] if named and self.language == "python" else None
+
+    def run(self, folder: Path, environment: dict[str, str]) -> None:
+        """Run it in a folder as a user would, and fail if it does."""
+        if self.file:
+            (folder / self.file).write_text(self.text)
+            if f"python {self.file}" in _page(self.page):
+                return  # a command of the page runs it
+        shell = ["bash", "-euo", "pipefail", "-c", self.text]
+        command = shell if self.language == "sh" else [sys.executable, "-c", self.text]
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            said, _ = process.communicate(timeout=TIMEOUT)
+        finally:
+            if process.poll() is None:  # with all that it started
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        assert process.returncode == 0, f"{self.page}:{self.line}\n{self.text}\n{said}"
+
+
+def _page(name: str) -> str:
+    return (PROJECT / name).read_text(encoding="utf-8")
+
+
+def _blocks(page: Path) -> list[Block]:
+    name, text = str(page.relative_to(PROJECT)), page.read_text(encoding="utf-8")
+    return [
+        Block(
+            name,
+            text.count("\n", 0, found.start("text")),
+            found["language"],
+            found["text"],
+            found["excuse"],
+        )
+        for found in FENCE.finditer(text)
+    ]
+
+
+def _first_command() -> str:
+    """The README's command, without what installs it."""
+    start = next(block.text for block in _blocks(PROJECT / "README.md") if "pip" in block.text)
+    command = start.split(" && ")[-1].strip().removeprefix(".venv/bin/")
+    assert command.startswith("onnxsemi compress models/")
+    return command
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """The commands of this project on the path, and a port that is free."""
+    bin_folder = tmp_path_factory.mktemp("bin")
+    for name, arguments in (("onnxsemi", '-m onnxsemi "$@"'), ("python", '"$@"')):
+        (bin_folder / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments}\n')
+        (bin_folder / name).chmod(0o755)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    path = f"{bin_folder}{os.pathsep}{os.environ['PATH']}"
+    return os.environ | {"PATH": path, "PYTHONPATH": str(PROJECT), "PORT": str(port)}
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory, environment):
+    """What a reader has after the README's first command, and files of their own."""
+    folder = tmp_path_factory.mktemp("start")
+    (folder / "models").mkdir()
+    model = folder / "models" / "fashion_resnet20.onnx"
+    model.symlink_to(PROJECT / "models" / model.name)
+    (folder / "model.onnx").symlink_to(model)
+    for name, own in (("search", "images.npz"), ("report", "test.npz")):
+        few = folder / "models" / f"fashion_{name}.npz"
+        with np.load(PROJECT / "models" / few.name) as arrays:
+            np.savez(few, **{k: v[:IMAGES] if k in "xy" else v for k, v in arrays.items()})
+        (folder / own).symlink_to(few)
+    Block("README.md", 0, "sh", _first_command(), None).run(folder, environment)
+    return folder
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+class TestPage:
+    def test_blocks_run(self, page, start, environment, tmp_path):
+        blocks = [b for b in _blocks(page) if b.language in {"sh", "python"} and not b.excuse]
+        if not blocks:
+            pytest.skip("no commands")
+        folder = shutil.copytree(start, tmp_path / "page", symlinks=True)
+        for block in blocks:
+            if block.text.strip() != _first_command():  # that has run
+                block.run(folder, environment)
+
+    def test_no_block_is_left_out_without_a_reason(self, page):
+        for block in _blocks(page):
+            where = f"{block.page}:{block.line}"
+            assert block.language in LANGUAGES, where
+            assert block.excuse is None or block.excuse in NOT_RUN, where
+            assert block.excuse is None or block.language in {"sh", "python"}, where
+        text = page.read_text(encoding="utf-8")
+        assert text.count("```") == 2 * len(_blocks(page)), "a fence that is no block"
+        assert text.count("<!-- not run") == sum(b.excuse is not None for b in _blocks(page))
+
+    def test_links_lead_somewhere(self, page):
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            if "://" in target:
+                continue
+            path, _, anchor = target.partition("#")
+            other = page.parent / path if path else page
+            assert other.exists(), f"{page.name}: {target}"
+            assert not anchor or anchor in _anchors(other), f"{page.name}: {target}"
+
+
+def _anchors(page: Path) -> set[str]:
+    """Names of a page's headings, as links call them."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+def test_api_is_up_to_date():
+    script = runpy.run_path(str(PROJECT / "docs" / "make_api.py"))
+    assert _page("docs/api.md") == script["page"](), "run: python docs/make_api.py"
+
+
+def test_exit_codes_are_in_readme_and_docs():
+    for page in ("README.md", "docs/command-line.md"):
+        for code in ("0", "1", "2", "130"):
+            assert re.search(rf"\b{code}\b", _page(page)), (page, code)
