@@ -27,11 +27,19 @@ from onnxsemi.measure.comparison import Comparison
 from onnxsemi.measure.paired import Paired
 from onnxsemi.model.read import ReadOptions
 from onnxsemi.model.targets import TargetPolicy
-from onnxsemi.pipeline import apply, bench, compress, evaluate, inspect
+from onnxsemi.pipeline import apply, bench, compare, compress, evaluate, inspect, pareto
 from onnxsemi.plan import BitPlan
+from onnxsemi.points.frontier import KeptFrontier, KeptPoint
 from onnxsemi.progress import Progress
 from onnxsemi.quantizer.affine import Scheme
-from onnxsemi.results import ApplyResult, BenchResult, CompressResult, EvaluateResult, InspectResult
+from onnxsemi.results import (
+    ApplyResult,
+    BenchResult,
+    CompareResult,
+    CompressResult,
+    EvaluateResult,
+    InspectResult,
+)
 from onnxsemi.rounding.ranges import Ranges
 from onnxsemi.rounding.settings import Inputs, RoundingMethod, RoundingSettings
 from onnxsemi.runtime import load_session
@@ -50,6 +58,7 @@ __all__ = [
     "BitPlan",
     "BudgetError",
     "Calibration",
+    "CompareResult",
     "Comparison",
     "CompressResult",
     "DataError",
@@ -59,6 +68,8 @@ __all__ = [
     "ImageSet",
     "Inputs",
     "InspectResult",
+    "KeptFrontier",
+    "KeptPoint",
     "Method",
     "ModelError",
     "Normalization",
@@ -88,10 +99,12 @@ __all__ = [
     "__version__",
     "apply",
     "bench",
+    "compare",
     "compress",
     "evaluate",
     "inspect",
     "ladder",
     "load_images",
     "load_session",
+    "pareto",
 ]

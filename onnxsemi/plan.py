@@ -1,5 +1,6 @@
 """The bit plan: the bitwidth of every channel of every target layer."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -90,3 +91,9 @@ class BitPlan:
     def mean_bits(self) -> float:
         """Bits per target weight."""
         return self.weight_bits / self.parameters
+
+    @cached_property
+    def sha256(self) -> str:
+        """Tells plans of a model apart; it stands in a plan file and in what is written from it."""
+        bits = ";".join(f"{name}={list(values)}" for name, values in self.bits.items())
+        return hashlib.sha256(bits.encode()).hexdigest()

@@ -1,14 +1,15 @@
-"""The bit plan as a JSON file that people read, edit and compare.
+"""The bit plan as a JSON file that people read, edit and compare (docs/plan.md, plan.schema.json).
 
     {
-      "schema": 1,
-      "tool": "onnxsemi 0.1.0",
-      "model": "<SHA-256 of the folded model>",
-      "targets": "hidden",  "exclude": [],  "output": null,  "scheme": "symmetric",
-      "activations": {"/layer1/Relu_output_0": [0.0, 2.5]},
-      "layers": {
-        "/layer1/conv1": {"channels": 16, "bits": {"8": "0-3,7", "4": "4-6,8-14", "32": "15"}}
-      }
+     "schema": 2,
+     "tool": "onnxsemi 0.1.0",
+     "model": "<SHA-256 of the folded model>",
+     "targets": "hidden",  "exclude": [],  "output": null,  "scheme": "symmetric",
+     "plan_sha256": "<what the bits below were when the tool wrote them>",
+     "activations": {"/layer1/Relu_output_0": [0.0, 2.5]},
+     "layers": {
+      "/layer1/conv1": {"channels": 16, "bits": {"8": "0-3,7", "4": "4-6,8-14", "32": "15"}}
+     }
     }
 
 ``rounding`` is there if weights were rounded on images: how, and a digest of each of these images
@@ -17,26 +18,40 @@ in their order, so that ``apply`` finds them again and gives the same codes:
       "rounding": {"ranges": "output", "method": "gptq", ..., "seed": 0, "images": "9f0c...
       77ab..."}
 
+``evidence`` says why: for the channels of a layer at each bitwidth and sign of Δloss, what the
+search knew of them. It decides nothing:
+
+      "evidence": {"/layer1/conv1": {"4": {"negative":
+        {"channels": "4-6", "delta_loss": -2.1e-05, "kl": 1.3e-05, "trial": 3}}}}
+
 Every channel of every target layer stands in exactly one range; 32 means float32. ``activations``
 is there if those are quantized: the range of each tensor; one that is left out stays float32.
+Schema 1 is the same without ``plan_sha256`` and ``evidence``, and is read too.
 """
 
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from onnxsemi.bitwidth import FLOAT_BITS, MAX_BITS, MIN_BITS, is_bitwidth
+from onnxsemi.channels import channel_ranges, parse_ranges
 from onnxsemi.errors import PlanError, SettingsError
 from onnxsemi.layers import TargetLayer
 from onnxsemi.plan import BitPlan
+from onnxsemi.plan_evidence import Evidence, evidence_document, read_evidence, refuse_unknown
 from onnxsemi.rounding.settings import RoundingSettings
 
-SCHEMA = 1
+SCHEMA = 2
+_KEYS = {
+    *("schema", "tool", "model", "targets", "exclude", "output", "scheme"),
+    *("rounding", "activations", "layers"),
+}
+_NEW_KEYS = {"plan_sha256", "evidence"}
+_LEVELS = 4  # of objects that are written a line an entry: what is deeper stands on one
 
 
 DIGEST = 12
@@ -72,6 +87,8 @@ class PlanFile:
         tool: Name and version of what wrote it.
         activations: Tensor -> smallest and largest value of its grid; None if none is quantized.
         rounding: How weights were rounded on images; None for the nearest level.
+        plan_sha256: What :attr:`BitPlan.sha256` was when the tool wrote it; None if not known.
+        evidence: Layer name -> what the search knew of its channels; None if it is left out.
     """
 
     model: str
@@ -83,13 +100,11 @@ class PlanFile:
     tool: str
     activations: Mapping[str, tuple[float, float]] | None = None
     rounding: RoundingRecord | None = None
+    plan_sha256: str | None = None
+    evidence: Mapping[str, tuple[Evidence, ...]] | None = None
 
-    def to_json(self) -> str:
-        """The file's text: the same plan gives the same text."""
-        layers = {
-            name: {"channels": len(bits), "bits": _ranges_by_bits(bits)}
-            for name, bits in self.bits.items()
-        }
+    def to_document(self) -> dict[str, Any]:
+        """What stands in the file."""
         document: dict[str, Any] = {
             "schema": SCHEMA,
             "tool": self.tool,
@@ -99,6 +114,8 @@ class PlanFile:
             "output": self.output,
             "scheme": self.scheme,
         }
+        if self.plan_sha256 is not None:
+            document["plan_sha256"] = self.plan_sha256
         if self.rounding is not None:
             document["rounding"] = {
                 **asdict(self.rounding.settings),
@@ -107,8 +124,21 @@ class PlanFile:
             }
         if self.activations is not None:
             document["activations"] = {n: list(ends) for n, ends in self.activations.items()}
-        document["layers"] = layers
-        return json.dumps(document, indent=1) + "\n"
+        document["layers"] = {
+            name: {"channels": len(bits), "bits": _ranges_by_bits(bits)}
+            for name, bits in self.bits.items()
+        }
+        if self.evidence is not None:
+            document["evidence"] = evidence_document(self.evidence)
+        return document
+
+    def to_json(self) -> str:
+        """The file's text: the same plan gives the same text, a line a layer and bitwidth."""
+        return _text(self.to_document(), _LEVELS, "") + "\n"
+
+    def edited(self, plan: BitPlan) -> bool:
+        """Whether its bits, which ``plan`` has, are others than the tool wrote."""
+        return self.plan_sha256 is not None and self.plan_sha256 != plan.sha256
 
     def fit(self, layers: Sequence[TargetLayer]) -> BitPlan:
         """The plan for these target layers.
@@ -140,49 +170,19 @@ def read_plan(path: str | os.PathLike[str]) -> PlanFile:
         PlanError: If it is no plan; the message names the layer and what is wrong with it.
     """
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        document = json.loads(
+            Path(path).read_text(encoding="utf-8"), object_pairs_hook=_without_repeats
+        )
     except OSError as error:
         raise PlanError(f"{path}: cannot be read: {error.strerror or error}") from None
     except ValueError as error:
         raise PlanError(f"{path}: not a JSON file ({error})") from None
-    try:
-        return _from_document(document)
     except PlanError as error:
         raise PlanError(f"{path}: {error}") from None
-
-
-def channel_ranges(channels: Iterable[int]) -> str:
-    """Ascending channel numbers as ranges.
-
-    >>> channel_ranges([0, 1, 2, 3, 5])
-    '0-3,5'
-    """
-    runs = groupby(enumerate(channels), key=lambda pair: pair[1] - pair[0])
-    ends = [(run[0][1], run[-1][1]) for _, group in runs if (run := list(group))]
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ends)
-
-
-def parse_ranges(text: str, count: int) -> list[int]:
-    """Channel numbers from ranges, all below ``count``.
-
-    >>> parse_ranges("0-3, 5", count=6)
-    [0, 1, 2, 3, 5]
-
-    Raises:
-        PlanError: If the text is no list of ranges, or names a channel that is not there.
-    """
-    channels: list[int] = []
-    for part in (part.strip() for part in text.split(",")):
-        first, dash, last = part.partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise PlanError(f"{part!r} is no channel range such as 0-3")
-        begin, end = int(first), int(last or first)
-        if end < begin:
-            raise PlanError(f"{part!r} is no channel range such as 0-3")
-        if end >= count:
-            raise PlanError(f"channel {max(begin, count)} is none of its {count} channels")
-        channels.extend(range(begin, end + 1))
-    return channels
+    try:
+        return plan_of_document(document)
+    except PlanError as error:
+        raise PlanError(f"{path}: {error}") from None
 
 
 def _ranges_by_bits(bits: Sequence[int]) -> dict[str, str]:
@@ -192,10 +192,18 @@ def _ranges_by_bits(bits: Sequence[int]) -> dict[str, str]:
     }
 
 
-def _from_document(document: object) -> PlanFile:
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        found = document.get("schema") if isinstance(document, dict) else None
-        raise PlanError(f"schema {found!r} is not supported; this version reads schema {SCHEMA}")
+def plan_of_document(document: object) -> PlanFile:
+    """A plan from what stands in its file.
+
+    Raises:
+        PlanError: If it is no plan, or says something that would be passed over.
+    """
+    found = document.get("schema") if isinstance(document, dict) else None
+    if not isinstance(document, dict) or type(found) is not int or not 1 <= found <= SCHEMA:
+        raise PlanError(
+            f"schema {found!r} is not supported; this version reads schema 1 to {SCHEMA}"
+        )
+    refuse_unknown(document, _KEYS | _NEW_KEYS if found > 1 else _KEYS, "the plan")
     for key, kind in (("model", str), ("targets", str), ("scheme", str), ("layers", dict)):
         if not isinstance(document.get(key), kind):
             raise PlanError(f"{key!r} is missing or not a {kind.__name__}")
@@ -205,17 +213,48 @@ def _from_document(document: object) -> PlanFile:
     if output is not None and not isinstance(output, str):
         raise PlanError("'output' is not the name of an output")
     layers: dict[str, Any] = document["layers"]
+    bits = {name: _layer_bits(name, entry) for name, entry in layers.items()}
+    channels = {name: len(values) for name, values in bits.items()}
     return PlanFile(
         model=document["model"],
         targets=document["targets"],
         exclude=tuple(exclude),
         output=output,
         scheme=document["scheme"],
-        bits={name: _layer_bits(name, entry) for name, entry in layers.items()},
+        bits=bits,
         tool=str(document.get("tool", "")),
         activations=_ranges(document.get("activations")),
         rounding=_rounding(document.get("rounding")),
+        plan_sha256=_sha256(document.get("plan_sha256")),
+        evidence=read_evidence(document.get("evidence"), channels),
     )
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys stand once: of two, JSON readers drop the first without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise PlanError(f"the key {repeated!r} stands twice")
+    return found
+
+
+def _text(value: Any, levels: int, indent: str) -> str:
+    """JSON with a line an entry down to some level, and objects below it on one line each."""
+    if not levels or not isinstance(value, dict) or not value:
+        return json.dumps(value)
+    inner = indent + " "
+    entries = (f"{inner}{json.dumps(k)}: {_text(v, levels - 1, inner)}" for k, v in value.items())
+    return "{\n" + ",\n".join(entries) + f"\n{indent}}}"
+
+
+def _sha256(entry: Any) -> str | None:
+    if entry is None:
+        return None
+    if not isinstance(entry, str) or len(entry) != 64 or set(entry) - set("0123456789abcdef"):
+        raise PlanError(f"'plan_sha256' is {entry!r}, no SHA-256; leave it away if it is not known")
+    return entry
 
 
 def _rounding(entry: Any) -> RoundingRecord | None:
@@ -246,6 +285,8 @@ def _ranges(entry: Any) -> dict[str, tuple[float, float]] | None:
 
 
 def _layer_bits(name: str, entry: Any) -> tuple[int, ...]:
+    if isinstance(entry, dict):
+        refuse_unknown(entry, ("channels", "bits"), f"layer {name!r}")
     try:
         count, ranges = int(entry["channels"]), dict(entry["bits"])
         listed = {int(bits): parse_ranges(str(text), count) for bits, text in ranges.items()}

@@ -1,7 +1,7 @@
 """What the commands give back: typed, immutable, and all that the reports show."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from onnxsemi.emit.profile import Profile
@@ -12,6 +12,7 @@ from onnxsemi.measure.comparison import Comparison
 from onnxsemi.measure.paired import Paired
 from onnxsemi.model.targets import Skipped
 from onnxsemi.plan import BitPlan
+from onnxsemi.points.frontier import KeptFrontier, KeptPoint
 from onnxsemi.search.guard import Finding
 from onnxsemi.search.trajectory import Point, Trajectory
 
@@ -110,6 +111,8 @@ class CompressResult:
         skipped: Weighted layers that are no targets, with reasons.
         notes: What reading the model changed.
         kernels: How the targets run, if activations are quantized: all accuracy was measured so.
+        pinned: Layer -> bitwidth that was given, not searched.
+        run: Folder that keeps the other points; None if nothing was kept.
     """
 
     output: Path
@@ -128,6 +131,8 @@ class CompressResult:
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
     kernels: Kernels | None = None
+    pinned: Mapping[str, int] = field(default_factory=dict)
+    run: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -142,6 +147,10 @@ class ApplyResult:
         report: Float against compressed, or None if no data were given.
         has_labels: Whether answers were compared with labels, or with the float model's answers.
         kernels: How the targets run, if activations are quantized.
+        edited: Whether the plan's bits are others than the tool wrote; as far as it is known.
+        kept: The run that the plan is a point of; None for a plan file.
+        point: That point.
+        plan_file: The point's plan, written beside the output; None for a plan file.
     """
 
     output: Path
@@ -151,6 +160,10 @@ class ApplyResult:
     report: Comparison | None
     has_labels: bool
     kernels: Kernels | None = None
+    edited: bool = False
+    kept: KeptFrontier | None = None
+    point: KeptPoint | None = None
+    plan_file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -250,3 +263,42 @@ class InspectResult:
     float_bytes: int
     shared_bytes: int
     sizes: Sizes | None
+
+
+@dataclass(frozen=True)
+class LayerDifference:
+    """Channels of a layer that two files give different bits.
+
+    Attributes:
+        layer: Its name.
+        channels: Channel ranges; empty if the files differ in the layer as a whole.
+        before: Their bitwidth in the first file, or what the layer is there.
+        after: The same in the second.
+    """
+
+    layer: str
+    channels: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class CompareResult:
+    """What differs between two plans or compressed files.
+
+    Attributes:
+        first: One file.
+        second: The other.
+        settings: What each says of itself, where that differs.
+        layers: Channels whose bits differ.
+    """
+
+    first: Path
+    second: Path
+    settings: dict[str, tuple[str, str]]
+    layers: tuple[LayerDifference, ...]
+
+    @property
+    def same(self) -> bool:
+        """Whether nothing differs."""
+        return not self.settings and not self.layers

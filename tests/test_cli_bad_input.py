@@ -162,7 +162,7 @@ class TestBadInput:
             (lambda p: p["layers"]["c1"].update(bits={"8": "0-6"}), "channel 7 is missing"),
             (lambda p: p["layers"]["c1"].update(bits={"9": "0-7"}), "9 bits"),
             (lambda p: p["layers"]["c1"].update(channels=9, bits={"8": "0-8"}), "8 channels"),
-            (lambda p: p.update(schema=2), "schema 2"),
+            (lambda p: p.update(schema=3), "schema 3"),
             (lambda p: p.update(scheme="magic"), "magic"),
             (lambda p: p.update(targets="most"), "most"),
         ],

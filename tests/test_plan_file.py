@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnxsemi.atomic import check_writable, whole_file
+from onnxsemi.channels import channel_ranges, parse_ranges
 from onnxsemi.errors import OutputError, PlanError
 from onnxsemi.layers import Semilayer, Sign, TargetLayer
 from onnxsemi.plan import BitPlan
-from onnxsemi.plan_file import PlanFile, channel_ranges, parse_ranges, read_plan
+from onnxsemi.plan_file import PlanFile, read_plan
 
 LAYERS = [
     TargetLayer("a", np.zeros((4, 2, 3, 3), np.float32)),
@@ -133,7 +134,7 @@ class TestFile:
             ("", "not a JSON"),
             ("{", "not a JSON"),
             ("[]", "schema None"),
-            ('{"schema": 2}', "schema 2"),
+            ('{"schema": 3}', "schema 3"),
             ('{"schema": 1}', "'model' is missing"),
             ('{"schema": 1, "model": 3}', "'model' is missing or not a str"),
         ],

@@ -220,7 +220,7 @@ class TestSame:
             run.finish("small.onnx")
         assert content(finished) == before
 
-    @pytest.mark.parametrize("place", range(12))
+    @pytest.mark.parametrize("place", range(13))
     def test_killed_while_it_is_cleared(
         self, finished: Path, monkeypatch: pytest.MonkeyPatch, place: int
     ) -> None:
@@ -235,10 +235,10 @@ class TestSame:
             run.journal.ask("pass", 3, lambda: {"seconds": 1.0})
         monkeypatch.undo()
         begun = json.loads((finished / "run.json").read_text())["--bits"] == [4]
-        assert begun == (place > 8)  # eight files, and what takes the place of run.json
+        assert begun == (place > 9)  # nine files, and what takes the place of run.json
         with open_run(finished, other, resume=begun) as run:
             assert run.journal.ask("pass", 3, lambda: {"seconds": 2.0})["seconds"] == (
-                1.0 if place > 10 else 2.0
+                1.0 if place > 11 else 2.0
             )
 
     @pytest.mark.parametrize("text", ["[]", "3", "null", '"run"'])

@@ -14,6 +14,7 @@ from onnxsemi.cli.bench import bench
 from onnxsemi.cli.compress import compress
 from onnxsemi.cli.evaluate import evaluate
 from onnxsemi.cli.inspect import inspect
+from onnxsemi.cli.pareto import pareto
 from onnxsemi.cli.report import report
 
 _EPILOG = """**Example:** onnxsemi compress model.onnx --data images.npz -o small.onnx
@@ -51,5 +52,5 @@ def _root(
     pass
 
 
-for command in (compress, apply, evaluate, inspect, bench, report):
+for command in (compress, apply, evaluate, inspect, pareto, bench, report):
     app.command()(command)

@@ -1,22 +1,19 @@
 """``onnxsemi apply``."""
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
 from onnxsemi import pipeline, report
 from onnxsemi.cli import options as opt
+from onnxsemi.cli import plan_options as plans
 from onnxsemi.cli.frame import data_options, one_line_errors, progress_of, show
 from onnxsemi.settings import Settings
 
-PlanPath = Annotated[Path, typer.Argument(help="A plan written by 'compress', edited or not.")]
-
 
 def apply(
-    plan: PlanPath,
-    model: opt.ModelFile,
+    plan: plans.PlanPath,
     out: opt.OutFile,
+    model: plans.OptionalModel = None,
+    at: plans.At = None,
     profile: opt.ProfileName = Settings.profile,
     align: opt.Align = Settings.align,
     data: opt.OptionalData = None,
@@ -32,18 +29,27 @@ def apply(
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Write a model with the bitwidths of a plan, without searching.
+    """Write a model with the bitwidths of a plan, or of another point of a run, without searching.
 
     A plan is a JSON file that can be edited: it lists each layer's channels by bitwidth, 1 to 8 or
     32 for float32. It must name every channel of every target layer of the model it was made for.
 
+    A run's folder stands for every point that 'pareto' lists: --at says which. The run knows its
+    model, and the images that weights are rounded on, if they are still where they were. The plan
+    is written beside the output, as NAME.plan.json.
+
     **Example:** onnxsemi apply small.plan.json model.onnx -o small.onnx
+
+    **Example:** onnxsemi apply small.run --at 85% -o larger.onnx
     """
+    if model is None and not plan.is_dir():
+        raise typer.BadParameter("Missing argument 'MODEL': only a run knows its model.")
     with one_line_errors(), progress_of(silent=quiet or as_json) as progress:
         result = pipeline.apply(
             plan,
             model,
             output=out,
+            at=at,
             profile=profile,
             align=align,
             data=data,

@@ -1,6 +1,5 @@
 """Rounded plan + classifier -> the compressed ONNX model, at the lowest opset and IR version."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 
 import onnx
@@ -99,7 +98,6 @@ def put_together(
 
 def metadata(rounded: RoundedPlan, profile: Profile, opset: int) -> dict[str, str]:
     """What the file says of itself, kept in the model's ``metadata_props``."""
-    bits = ";".join(f"{name}={list(values)}" for name, values in rounded.plan.bits.items())
     native = FORMS[profile].storage is NativeTypes
     own_types = {q.bits for q in _quantized(rounded) if native and has_type(q)}
     runtime = lowest_runtime(opset, own_types)
@@ -107,7 +105,7 @@ def metadata(rounded: RoundedPlan, profile: Profile, opset: int) -> dict[str, st
         "onnxsemi.version": __about__.VERSION,
         "onnxsemi.profile": profile,
         "onnxsemi.scheme": rounded.scheme,
-        "onnxsemi.plan_sha256": hashlib.sha256(bits.encode()).hexdigest(),
+        "onnxsemi.plan_sha256": rounded.plan.sha256,
         **({} if runtime is None else {"onnxsemi.lowest_onnxruntime": runtime}),
     }
 

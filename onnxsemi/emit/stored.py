@@ -136,7 +136,7 @@ def stored(model: onnx.ModelProto) -> Stored:
         ModelError: If the file was changed since it was written.
     """
     index = GraphIndex.of(model.graph)
-    nodes = _layers(model, index)
+    nodes = layer_nodes(model, index)
     found = {name: _pieces(index, members) for name, members in nodes.items()}
     traced = {n: ps for n, ps in found.items() if any(p.bits != FLOAT_BITS for p in ps)}
     pieces = [piece for members in traced.values() for piece in members]
@@ -190,7 +190,7 @@ class _Codes:
     root: str
 
 
-def _layers(model: onnx.ModelProto, index: GraphIndex) -> dict[str, list[onnx.NodeProto]]:
+def layer_nodes(model: onnx.ModelProto, index: GraphIndex) -> dict[str, list[onnx.NodeProto]]:
     """Weighted layers with their nodes; a shared weight once, semilayers of a layer together."""
     apart = emitted_properties(model).get("onnxsemi.profile") == Profile.NODES
     layers: dict[str, list[onnx.NodeProto]] = {}
@@ -207,11 +207,11 @@ def _layers(model: onnx.ModelProto, index: GraphIndex) -> dict[str, list[onnx.No
 
 def _shared(index: GraphIndex, weight: str) -> str:
     """What nodes with the same weight share: the weight, or the codes that each has a tail for."""
-    node = _producer(index, weight)
+    node = producer(index, weight)
     if node is None or node.op_type in (*_REARRANGING, "Concat"):
         return weight
     try:
-        return _tail(index, node)[0]
+        return tail_of(index, node)[0]
     except (KeyError, ValueError):
         return weight  # changed since it was written, which is said where it is read
 
@@ -231,7 +231,7 @@ def _pieces(index: GraphIndex, nodes: Sequence[onnx.NodeProto]) -> list[_Piece]:
 
 def _weight(index: GraphIndex, name: str) -> Iterator[_Piece]:
     """The groups that a float32 tensor is put together from."""
-    node = _producer(index, name)
+    node = producer(index, name)
     if node is None:
         tensor = index.constants[name]
         yield _Piece(FLOAT_BITS, tensor.dims[0], 4 * prod(tensor.dims), 0, name, (name,))
@@ -241,8 +241,8 @@ def _weight(index: GraphIndex, name: str) -> Iterator[_Piece]:
     elif node.op_type in _REARRANGING:
         yield from _weight(index, node.input[0])
     else:
-        codes, scales = _tail(index, node)
-        parts = list(_codes(index, codes))
+        codes, scales = tail_of(index, node)
+        parts = list(codes_in(index, codes))
         channels = sum(part.channels for part in parts)
         for part in parts:
             size = sum(_bytes(index, scale) for scale in scales) * part.channels // channels
@@ -252,38 +252,38 @@ def _weight(index: GraphIndex, name: str) -> Iterator[_Piece]:
             yield _Piece(part.bits, part.channels, code_bytes, size, whole, held)
 
 
-def _tail(index: GraphIndex, node: onnx.NodeProto) -> tuple[str, list[str]]:
+def tail_of(index: GraphIndex, node: onnx.NodeProto) -> tuple[str, list[str]]:
     """The codes that a tail begins with, and its scales and zero points."""
     if node.op_type == "DequantizeLinear":
         return node.input[0], list(node.input[1:])
     if node.op_type != "Mul":
         raise ValueError(node.op_type)
-    scales, inner = [node.input[1]], _producer(index, node.input[0])
+    scales, inner = [node.input[1]], producer(index, node.input[0])
     if inner is not None and inner.op_type == "Sub":
-        zero = _producer(index, inner.input[1])
+        zero = producer(index, inner.input[1])
         scales.append(zero.input[0] if zero is not None else inner.input[1])
-        inner = _producer(index, inner.input[0])
+        inner = producer(index, inner.input[0])
     if inner is None or inner.op_type != "Cast":
         raise ValueError(node.op_type)
     return inner.input[0], scales
 
 
-def _codes(index: GraphIndex, name: str) -> Iterator[_Codes]:
+def codes_in(index: GraphIndex, name: str) -> Iterator[_Codes]:
     """The groups that a tensor of integers is put together from."""
-    node = _producer(index, name)
+    node = producer(index, name)
     if node is None:
         dims = index.constants[name].dims
         yield _Codes(_bits(name), dims[0], prod(dims), name, name)
     elif node.op_type == "Concat":
         for part in node.input:
-            yield from _codes(index, part)
+            yield from codes_in(index, part)
     elif node.op_type in ("Gather", "Transpose"):
-        yield from _codes(index, node.input[0])
+        yield from codes_in(index, node.input[0])
     else:  # Reshape of what is unpacked
         each = prod(numpy_helper.to_array(index.constants[node.input[1]])[1:].tolist())
         root = _root(index, name)
         bits, count = _bits(root), _bytes(index, root) * 8 // _bits(root)
-        split = _producer(index, node.input[0])
+        split = producer(index, node.input[0])
         if split is not None and split.op_type == "Split":
             sizes = numpy_helper.to_array(index.constants[split.input[1]])
             count = int(sizes[list(split.output).index(node.input[0])])
@@ -292,7 +292,7 @@ def _codes(index: GraphIndex, name: str) -> Iterator[_Codes]:
 
 def _root(index: GraphIndex, name: str) -> str:
     """The initializer that a chain of first inputs begins with."""
-    while (node := _producer(index, name)) is not None:
+    while (node := producer(index, name)) is not None:
         name = node.input[0]
     return name
 
@@ -302,7 +302,8 @@ def _bits(name: str) -> int:
     return int(name.rpartition("_")[2])
 
 
-def _producer(index: GraphIndex, name: str) -> onnx.NodeProto | None:
+def producer(index: GraphIndex, name: str) -> onnx.NodeProto | None:
+    """The node that makes a tensor; None for an initializer or an input."""
     position = index.producer.get(name)
     return None if position is None else index.graph.node[position]
 

@@ -18,6 +18,10 @@ class RecordedChecker:
         self._journal = journal
         self._checks: dict[tuple[object, ...], Tested] = {}
 
+    def known(self, plan: BitPlan) -> Tested | None:
+        """What was measured of a plan; None if it never was on all images."""
+        return self._checks.get(_asked(plan))
+
     def check(self, plan: BitPlan) -> Tested:
         """Measure a plan on all images; once, however often it is asked for."""
         asked, measure = _asked(plan), self._checker.check

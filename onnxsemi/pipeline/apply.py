@@ -1,11 +1,14 @@
-"""``apply``: emit a plan without searching."""
+"""``apply``: emit a plan, or a point that a run has kept, without searching."""
 
 import os
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from onnxsemi.atomic import check_writable, whole_file
 from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.calibration import Calibration
 from onnxsemi.choices import choice
@@ -23,12 +26,13 @@ from onnxsemi.model.head import ImageInput
 from onnxsemi.model.read import ReadOptions, read_model
 from onnxsemi.model.targets import TargetPolicy
 from onnxsemi.pipeline.activations import calibrate
+from onnxsemi.pipeline.asked import Asked, asked_for
 from onnxsemi.pipeline.prepare import drawn, labelled
-from onnxsemi.pipeline.rounding import calibrated_rounder
+from onnxsemi.pipeline.rounding import calibrated_rounder, plan_rounder, restored
 from onnxsemi.pipeline.sizes import sizes_of
-from onnxsemi.pipeline.write import check_output, write_verified
+from onnxsemi.pipeline.write import check_output, plan_path, write_verified
 from onnxsemi.plan import BitPlan
-from onnxsemi.plan_file import DIGEST, PlanFile, RoundingRecord, read_plan
+from onnxsemi.plan_file import DIGEST, PlanFile
 from onnxsemi.progress import Progress, Silent
 from onnxsemi.quantizer.affine import Scheme
 from onnxsemi.quantizer.rounded import Nearest, RoundedPlan, rounded
@@ -41,9 +45,10 @@ _FREE_AXIS = 32  # size of an axis that the model leaves open, for the random im
 
 def apply(  # noqa: PLR0913  a flag each
     plan: str | os.PathLike[str],
-    model: str | os.PathLike[str],
+    model: str | os.PathLike[str] | None = None,
     *,
     output: str | os.PathLike[str],
+    at: str | None = None,
     profile: Profile = Profile.QDQ,
     align: int = Settings.align,
     data: Data | None = None,
@@ -54,18 +59,20 @@ def apply(  # noqa: PLR0913  a flag each
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> ApplyResult:
-    """Write a model with the bitwidths of a plan file.
+    """Write a model with the bitwidths of a plan file, or of a point that a run has kept.
 
     Args:
-        plan: A plan written by :func:`compress`, edited or not.
-        model: The float model that the plan was made for.
-        output: Where to write the compressed model.
+        plan: A plan written by :func:`compress`, edited or not; or the folder of a run.
+        model: The float model that the plan was made for; a run knows it.
+        output: Where to write the compressed model; a run's point gets its plan beside it.
+        at: Which point of a run: ``"85%"`` of compression, or ``"-0.1"`` points of accuracy on the
+            search images; the chosen one unless given.
         profile: Form of the written file; any plan can be written in any of them, but int8 needs
             one made with the symmetric scheme.
         align: Channels of each bitwidth in a layer are rounded up to a multiple of this.
         data: Images to measure accuracy on; without them the file is verified on random images.
-        calibration_data: Images to calibrate the activations of profile int8 on; a plan that was
-            made for it holds their ranges already.
+        calibration_data: Images that weights are rounded on, which a run knows; and to calibrate
+            the activations of profile int8 on: a plan made for it holds their ranges already.
         calibration: How ranges follow from the values on these images.
         calibration_samples: How many of them to take at the most.
         data_options: Preprocessing of the images.
@@ -74,67 +81,105 @@ def apply(  # noqa: PLR0913  a flag each
 
     Raises:
         PlanError: If the plan does not fit the model.
-        OnnxSemiError: If the model or the data cannot be used, or the written file is not what the
-            plan says. No file is written then, and an existing one is left as it is.
+        OnnxSemiError: If the model, the data or the run cannot be used, or the written file is not
+            what the plan says. No file is written then, and an existing one is left as it is.
     """
     workers, profile = worker_threads(threads), choice(Profile, profile)
     told = progress or Silent()
     for flag, value in (("--calibration-samples", calibration_samples), ("--align", align)):
         if value < 1:
             raise SettingsError(f"{flag}: {value} must be 1 or more")
-    check_output(Path(output), model, plan, data, calibration_data)
-    document = read_plan(plan)
+    target = Path(output)
+    asked = asked_for(plan, model, at, calibration_data, data_options)
+    check_output(target, asked.model, plan, data, asked.images)
+    if asked.kept is not None:
+        check_writable(plan_path(target))
+    _check_images(asked, profile, given=calibration_data is not None)
     told.start("reading the model and the images", 1)
-    needs_images = profile.quantizes_activations or document.rounding is not None
-    if calibration_data is not None and not needs_images:
-        raise SettingsError(
-            f"--calibration-data: profile {profile} leaves activations float32, and the plan's "
-            "weights are rounded without images"
-        )
-    policy, scheme = _named(document, str(plan))
-    classifier = read_model(
-        model, ReadOptions(targets=policy, exclude=document.exclude, output=document.output)
-    )
-    rounding, layers = Nearest(scheme), classifier.layers
-    bits = aligned(_fitted(document, classifier, str(plan)), layers, rounding, align)
-    image, ranges = classifier.ends.image, None
-    shown = None
-    if calibration_data is not None:
-        shown = load_images(calibration_data, image.name, image.shape, data_options)
+    fitted = _fit(asked)
+    classifier = fitted.classifier
+    image, shown, ranges = classifier.ends.image, None, None
+    if asked.images is not None:
+        shown = load_images(asked.images, image.name, image.shape, asked.options)
     if profile.quantizes_activations:
-        _check_grids(scheme, str(plan))
-        kept = document.rounding is not None and document.activations is not None
-        if shown is None or kept:
-            ranges = _known_ranges(document, classifier, str(plan))
+        _check_grids(fitted.scheme, asked.name)
+        kept = asked.document.rounding is not None and asked.document.activations is not None
+        if shown is None or calibration_data is None or kept:
+            ranges = _known_ranges(asked.document, classifier, asked.name)
         else:
             sample = drawn(shown, calibration_samples)
             ranges = calibrate(classifier, sample, choice(Calibration, calibration))
     if data is None:
         has_labels, images = False, random_images(image)
     else:
-        loaded = load_images(data, image.name, image.shape, data_options)
+        loaded = load_images(data, image.name, image.shape, asked.options)
         has_labels, images = loaded.labels is not None, loaded
+    rounding = Nearest(fitted.scheme)
+    bits = aligned(fitted.plan, classifier.layers, rounding, align)
     bench = labelled(Bench(classifier, images, rounding, workers, progress=told))
     before = bench.forward(classifier.proto)
-    target = Path(output)
-    if document.rounding is None:
-        codes = rounded(layers, bits, rounding)
-    else:
-        codes = _rounded_on(shown, document.rounding, bits, bench, str(plan))
+    codes = _codes(asked, shown, bits, bench)
     told.start("writing and verifying", 1)
-    after = write_verified(bench, codes, target, profile, ranges)
+    with _beside(asked, bits, target) as plan_file:
+        after = write_verified(bench, codes, target, profile, ranges)
     report = None
     if data is not None:
         report = compare(before, after, bench.labels if has_labels else None)
     return ApplyResult(
-        target,
-        profile,
-        bits,
-        sizes_of(target),
-        report,
-        has_labels,
-        None if ranges is None else kernels_of(target, classifier, bits),
+        output=target,
+        profile=profile,
+        plan=bits,
+        sizes=sizes_of(target),
+        report=report,
+        has_labels=has_labels,
+        kernels=None if ranges is None else kernels_of(target, classifier, bits),
+        edited=fitted.edited,
+        kept=asked.kept,
+        point=asked.point,
+        plan_file=plan_file,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    """A plan on its model.
+
+    Attributes:
+        classifier: The model; it says that the plan was edited.
+        plan: Bits of every target channel.
+        scheme: Of the grids.
+        edited: Whether the bits are others than the tool wrote.
+    """
+
+    classifier: Classifier
+    plan: BitPlan
+    scheme: Scheme
+    edited: bool
+
+
+def _fit(asked: Asked) -> _Fitted:
+    document = asked.document
+    policy, scheme = _named(document, asked.name)
+    options = ReadOptions(targets=policy, exclude=document.exclude, output=document.output)
+    classifier = read_model(asked.model, options)
+    plan = _fitted(document, classifier, asked.name)
+    edited = document.edited(plan)
+    if edited:
+        properties = {**classifier.properties, "onnxsemi.plan_edited": "true"}
+        classifier = replace(classifier, properties=properties)
+    return _Fitted(classifier, plan, scheme, edited)
+
+
+@contextmanager
+def _beside(asked: Asked, plan: BitPlan, output: Path) -> Iterator[Path | None]:
+    """The plan of a run's point, written beside the output if that succeeds."""
+    if asked.kept is None:
+        yield None
+        return
+    document = replace(asked.document, bits=plan.bits, plan_sha256=plan.sha256)
+    with whole_file(plan_path(output)) as scratch:
+        scratch.write_text(document.to_json(), encoding="utf-8")
+        yield plan_path(output)
 
 
 def random_images(image: ImageInput) -> ImageSet:
@@ -146,10 +191,21 @@ def random_images(image: ImageInput) -> ImageSet:
     return ImageSet("random images", noise)
 
 
-def _rounded_on(
-    shown: ImageSet | None, record: RoundingRecord, plan: BitPlan, bench: Bench, path: str
-) -> RoundedPlan:
+def _check_images(asked: Asked, profile: Profile, *, given: bool) -> None:
+    """Refuse images that would be looked at for nothing."""
+    needed = profile.quantizes_activations or asked.document.rounding is not None
+    if given and not needed:
+        raise SettingsError(
+            f"--calibration-data: profile {profile} leaves activations float32, and the plan's "
+            "weights are rounded without images"
+        )
+
+
+def _codes(asked: Asked, shown: ImageSet | None, plan: BitPlan, bench: Bench) -> RoundedPlan:
     """The plan's codes, rounded on the images that it names."""
+    record, path = asked.document.rounding, asked.name
+    if record is None:
+        return rounded(bench.classifier.layers, plan, bench.rounding)
     if shown is None:
         raise PlanError(
             f"{path}: its weights were rounded on {len(record.images) or 'calibration'} images: "
@@ -166,8 +222,11 @@ def _rounded_on(
             )
         shown = shown.select(np.array([places[digest] for digest in record.images]))
     used = {b for bits in plan.bits.values() for b in bits} - {FLOAT_BITS}
-    calibration = replace(bench, images=shown)
-    return calibrated_rounder(calibration, used, record.settings, record.seed, bench.progress)(plan)
+    calibration, settings = replace(bench, images=shown), record.settings
+    if asked.table is not None:
+        table = restored(asked.table, calibration, used)
+        return plan_rounder(calibration, table, settings, record.seed, bench.progress)(plan)
+    return calibrated_rounder(calibration, used, settings, record.seed, bench.progress)(plan)
 
 
 def _check_grids(scheme: Scheme, path: str) -> None:

@@ -22,12 +22,14 @@ from onnxsemi.measure.recorded import RecordedChecker, RecordedEvaluator
 from onnxsemi.pipeline.activations import recorded_ranges
 from onnxsemi.pipeline.choice import Chooser
 from onnxsemi.pipeline.evidence import Answers, evidence_of
+from onnxsemi.pipeline.found import Found
+from onnxsemi.pipeline.pareto import keep_points
 from onnxsemi.pipeline.prepare import Prepared, prepare
 from onnxsemi.pipeline.rounding import Codes, codes_of
 from onnxsemi.pipeline.runs import Clock, Limited, check_folder, identity, opened
 from onnxsemi.pipeline.sensitivity import Sensitivity, measure_sensitivity
 from onnxsemi.pipeline.sizes import sizes_of
-from onnxsemi.pipeline.write import check_output, write_best, write_verified
+from onnxsemi.pipeline.write import check_output, plan_path, write_best, write_verified
 from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import DIGEST, PlanFile, RoundingRecord
 from onnxsemi.progress import Progress, Silent, Within
@@ -44,23 +46,6 @@ from onnxsemi.search.trajectory import Point, Trajectory
 from onnxsemi.search.walk import Predictions, walk_frontier
 from onnxsemi.search.watch import Watch
 from onnxsemi.settings import Settings
-
-
-@dataclass(frozen=True, eq=False)
-class Found:
-    """What the search came to.
-
-    Attributes:
-        trajectory: Everything that it did.
-        chosen: The most compressed point that holds the accuracy.
-        search: Float against chosen on the search images, as the file is to run.
-        ranges: Ranges of the activations, if those are quantized.
-    """
-
-    trajectory: Trajectory
-    chosen: Point
-    search: Paired
-    ranges: Ranges | None
 
 
 def compress(
@@ -113,8 +98,9 @@ def compress(
         search = Search(prepared, codes, sensitivity, folder, clock, told)
         found = search.find()
         plan = found.chosen.plan
+        document = plan_file(prepared, plan, found.ranges)
+        document = replace(document, evidence=found.evidence())
         with whole_file(plan_path(target)) as scratch:
-            document = plan_file(prepared, plan, found.ranges)
             scratch.write_text(document.to_json(), encoding="utf-8")
             told.start("writing and verifying", 1)
             final, profile = search.rounder(plan), settings.profile
@@ -137,8 +123,12 @@ def compress(
             skipped=prepared.classifier.skipped,
             notes=prepared.classifier.notes,
             kernels=None if found.ranges is None else kernels_of(target, prepared.classifier, plan),
+            pinned=prepared.pinned(),
+            run=folder.path,
         )
         search.keep(result, Answers.of(before, after), os.fspath(model))
+        if folder.path is not None:
+            keep_points(prepared, found, document, (model, data), (folder.path, target))
         if not found.trajectory.out_of_time:
             folder.finish(str(target))
     return result
@@ -190,7 +180,9 @@ class Search:
         before = checker.check(start.all_float()).right
         chooser = Chooser(prepared, self.codes, ranges, checker, journal)
         chosen = chooser.choose(trajectory, before, self.progress)
-        return Found(trajectory, chosen.point, Paired.of(before, chosen.right), ranges)
+        paired = Paired.of(before, chosen.right)
+        point, sensitivity = chosen.point, self.sensitivity
+        return Found(trajectory, point, paired, ranges, checker, before, sensitivity)
 
     def frontier(self, start: BitPlan, watch: Watch) -> tuple[Trajectory, RecordedChecker]:
         """The search along the frontier, and what measured its plans."""
@@ -286,11 +278,6 @@ def pass_seconds(prepared: Prepared, run: RunFolder, progress: Progress) -> floa
     return float(run.journal.ask("pass", len(bench.images), measure)["seconds"])
 
 
-def plan_path(output: Path) -> Path:
-    """Where the plan is written: ``small.onnx`` -> ``small.plan.json``."""
-    return output.with_suffix(".plan.json")
-
-
 def plan_file(prepared: Prepared, plan: BitPlan, ranges: Ranges | None) -> PlanFile:
     """The plan with what is needed to apply it."""
     settings = prepared.settings
@@ -304,6 +291,7 @@ def plan_file(prepared: Prepared, plan: BitPlan, ranges: Ranges | None) -> PlanF
         activations=ranges,
         rounding=_rounding_record(prepared),
         tool=f"onnxsemi {__about__.VERSION}",
+        plan_sha256=plan.sha256,
     )
 
 

@@ -49,20 +49,23 @@ class Prepared:
         rounding, threads = Nearest(self.settings.grids), self.settings.worker_threads
         return Bench(self.classifier, images, rounding, threads, self.memory)
 
+    def pinned(self) -> dict[str, int]:
+        """Layer -> bitwidth that a pin gives it; the last matching pin wins."""
+        names = [layer.name for layer in self.classifier.layers]
+        return {name: pin.bits for name in names for pin in self.settings.pins if pin.matches(name)}
+
     def start(self) -> BitPlan:
-        """The plan to start from: float32 but for pinned layers; the last matching pin wins."""
+        """The plan to start from: float32 but for pinned layers."""
         plan = BitPlan.uniform(self.classifier.layers)
-        for pin in self.settings.pins:
-            for layer in self.classifier.layers:
-                if pin.matches(layer.name):
-                    plan = plan.with_bits(layer.name, range(layer.channels), pin.bits)
+        for name, bits in self.pinned().items():
+            plan = plan.with_bits(name, range(len(plan.bits[name])), bits)
         return plan
 
     def free(self) -> list[str]:
         """Names of the layers that no pin speaks of, in graph order."""
-        pins = self.settings.pins
+        pinned = self.pinned()
         names = [layer.name for layer in self.classifier.layers]
-        return [name for name in names if not any(pin.matches(name) for pin in pins)]
+        return [name for name in names if name not in pinned]
 
 
 def prepare(

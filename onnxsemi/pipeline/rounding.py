@@ -123,7 +123,7 @@ def _table(
     if built:
         return built[0]
     if path is not None and path.exists():
-        return _restored(path, bench, bits)
+        return restored(path, bench, bits)
     return build(Silent())  # the run was kept, but not the file
 
 
@@ -143,7 +143,12 @@ def _save(path: Path, table: RoundingTable) -> None:
         np.savez(file, allow_pickle=False, **arrays)
 
 
-def _restored(path: Path, bench: Bench, bits: list[int]) -> RoundingTable:
+def restored(path: Path, bench: Bench, bits: Collection[int]) -> RoundingTable:
+    """A table that a run has kept, for some of its bitwidths.
+
+    Raises:
+        RunError: If the file cannot be read, or does not hold them.
+    """
     names = [site.layer.name for site in bench.classifier.sites]
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -163,10 +168,10 @@ def _restored(path: Path, bench: Bench, bits: list[int]) -> RoundingTable:
             shifts = {
                 name: {b: arrays[f"shift_{place}_{b}"] for b in bits}
                 for place, name in enumerate(names)
-                if f"shift_{place}_{bits[0]}" in arrays
+                if all(f"shift_{place}_{b}" in arrays for b in bits)
             }
     except (OSError, EOFError, ValueError, KeyError, BadZipFile):
         raise RunError(
-            f"{path}: is damaged; delete it, and --resume rounds the weights again"
+            f"{path}: is damaged; delete it, and the weights are rounded again"
         ) from None
     return RoundingTable(bench.scheme, entries, shifts)

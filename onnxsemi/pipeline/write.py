@@ -50,6 +50,11 @@ def _same_file(one: Path, other: Path) -> bool:
     return one.exists() and other.exists() and one.samefile(other)
 
 
+def plan_path(output: Path) -> Path:
+    """Where the plan is written: ``small.onnx`` -> ``small.plan.json``."""
+    return output.with_suffix(".plan.json")
+
+
 def write_verified(
     bench: Bench, rounded: RoundedPlan, output: Path, profile: Profile, ranges: Ranges | None = None
 ) -> Float32Array:

@@ -1,5 +1,6 @@
 """Results as tables for people and as JSON documents for machines."""
 
+from onnxsemi.report.compare import compare_document, compare_table
 from onnxsemi.report.document import (
     apply_document,
     bench_document,
@@ -7,6 +8,7 @@ from onnxsemi.report.document import (
     evaluate_document,
     inspect_document,
 )
+from onnxsemi.report.pareto import pareto_document, pareto_table
 from onnxsemi.report.tables import (
     apply_table,
     bench_table,
@@ -20,10 +22,14 @@ __all__ = [
     "apply_table",
     "bench_document",
     "bench_table",
+    "compare_document",
+    "compare_table",
     "compress_document",
     "compress_table",
     "evaluate_document",
     "evaluate_table",
     "inspect_document",
     "inspect_table",
+    "pareto_document",
+    "pareto_table",
 ]

@@ -4,13 +4,13 @@ from dataclasses import asdict
 from typing import Any
 
 from onnxsemi import __about__
+from onnxsemi.channels import channel_ranges
 from onnxsemi.emit.stored import InspectedLayer
 from onnxsemi.kernels import Kernels
 from onnxsemi.measure.comparison import Comparison, exact_interval
 from onnxsemi.measure.paired import Paired
 from onnxsemi.measure.seam import Score
 from onnxsemi.plan import BitPlan
-from onnxsemi.plan_file import channel_ranges
 from onnxsemi.report import wording
 from onnxsemi.results import (
     ApplyResult,
@@ -55,6 +55,8 @@ def compress_document(result: CompressResult) -> Document:
         "stop": trajectory.stop,
         "trajectory": [_point(point, labels=labels) for point in trajectory.points],
         "trials": [_trial(trial, labels=labels) for trial in trajectory.trials],
+        "pinned": dict(result.pinned),
+        "run": None if result.run is None else str(result.run),
         "skipped": [{"layer": skip.name, "reason": skip.reason} for skip in result.skipped],
         "notes": list(result.notes),
         "kernels": None if result.kernels is None else _kernels(result.kernels),
@@ -70,6 +72,8 @@ def apply_document(result: ApplyResult) -> Document:
         "sizes": _sizes(result.sizes),
         "report": None if result.report is None else _comparison(result.report),
         "plan": _plan(result.plan),
+        "plan_edited": result.edited,
+        "plan_file": None if result.plan_file is None else str(result.plan_file),
         "kernels": None if result.kernels is None else _kernels(result.kernels),
     }
 

@@ -15,6 +15,7 @@ from onnxsemi.measure.agreement import Agreement
 from onnxsemi.measure.comparison import Comparison
 from onnxsemi.measure.paired import Paired
 from onnxsemi.report import wording
+from onnxsemi.report.plans import given_lines, others_line, plan_lines
 from onnxsemi.results import (
     ApplyResult,
     BenchResult,
@@ -46,8 +47,10 @@ def compress_table(result: CompressResult) -> RenderableType:
         *(["The time budget ended: --resume goes on with the search."] if stopped else []),
         *_kernel_lines(result.kernels),
         *_float_activations_line(result),
+        *given_lines(result),
         f"Wrote {result.output} and {result.plan_file}; {_verified(result.profile)}.",
         _load_hint(result.profile, result.output),
+        *others_line(result),
     ]
     notes = [f"Note: {note}." for note in result.notes]
     agreement = result.sensitivity.agreement
@@ -63,6 +66,7 @@ def apply_table(result: ApplyResult) -> RenderableType:
         parts.append(Text(_sentence(wording.agreed(result.report))))
     lines = (
         *_kernel_lines(result.kernels),
+        *plan_lines(result),
         f"Wrote {result.output}; {_verified(result.profile)}.",
         _load_hint(result.profile, result.output),
     )

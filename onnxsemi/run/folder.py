@@ -7,6 +7,7 @@ moments.npz     sums of the backward passes so far
 best.onnx, best.plan.json   the best found so far, verified
 result.json, evidence.npz   what the run came to, for its report (:mod:`onnxsemi.run.kept`)
 report.html     the report, where it is asked for
+frontier.json   every point that could be written instead of the one that was chosen
 finished.json   written last: what the run gave
 """
 
@@ -24,9 +25,10 @@ from onnxsemi.run.journal import Journal
 
 SCHEMA = 1
 _HEAD, _END = "run.json", "finished.json"
+FRONTIER = "frontier.json"
 RESULT, EVIDENCE, REPORT = "result.json", "evidence.npz", "report.html"
 _MEASURED = ("journal.jsonl", "rounding.npz", "moments.npz")
-_FOUND = (*_MEASURED, "best.onnx", "best.plan.json", RESULT, EVIDENCE, REPORT)
+_FOUND = (*_MEASURED, "best.onnx", "best.plan.json", RESULT, EVIDENCE, REPORT, FRONTIER)
 Identity = Mapping[str, Any]
 """Name of a part (``model``, ``--bits``, ``numpy``) -> its fingerprint or value, as JSON has it."""
 

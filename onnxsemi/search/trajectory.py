@@ -59,6 +59,7 @@ class Trial:
         decision: What became of it.
         reason: Why, in words.
         compression: The paper's ratio of the plan that was tried; None where the semilayer says it.
+        plan: The plan that was tried, likewise.
         paired: Float against the plan, where all images were looked at.
     """
 
@@ -70,6 +71,7 @@ class Trial:
     decision: Decision
     reason: str
     compression: float | None = None
+    plan: BitPlan | None = None
     paired: Paired | None = None
 
 

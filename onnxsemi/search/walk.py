@@ -86,6 +86,18 @@ def walk_frontier(
     return Trajectory(baseline.score, tuple(walk.points), tuple(walk.trials), stop)
 
 
+def every_stop(start: BitPlan, free: Sequence[str], harm: DeltaLossTable) -> list[BitPlan]:
+    """The plans that the bisection looks among, widest first: as they would be measured.
+
+    Args:
+        start: All float32, but for pinned layers.
+        free: Names of the layers whose bitwidths are searched, in graph order.
+        harm: KL of every free channel quantized alone.
+    """
+    path = frontier(start, harm, free)
+    return [tidied(path.plan(stop), free) for stop in path.stops(STOPS)]
+
+
 @dataclass
 class _Walk:
     predictions: Predictions
@@ -154,7 +166,8 @@ class _Walk:
         reason = reason or self._balanced.objection(before, tested.right)
         number, decision = len(self.trials) + 1, Decision.REJECTED if reason else Decision.KEPT
         said = reason or "nothing speaks against it"
-        trial = Trial(number, phase, ranked, tested.score, None, decision, said, plan.compression)
+        ratio, score = plan.compression, tested.score
+        trial = Trial(number, phase, ranked, score, None, decision, said, ratio, plan)
         self.trials.append(replace(trial, paired=Paired.of(before, tested.right)))
         self.watch.progress.step(f"{plan.compression:.2%} smaller: {said}")
         if reason is not None:

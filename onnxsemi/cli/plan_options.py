@@ -1,0 +1,37 @@
+"""The arguments and options of commands about plans and runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+PlanPath = Annotated[
+    Path,
+    typer.Argument(
+        help="A plan written by 'compress', edited or not; or the folder of a run, NAME.run."
+    ),
+]
+OptionalModel = Annotated[
+    Path | None,
+    typer.Argument(help="The float ONNX model that the plan was made for; a run knows it."),
+]
+EveryPoint = Annotated[
+    bool,
+    typer.Option("--all", help="Every stop, and measured points that another one beats too."),
+]
+At = Annotated[
+    str | None,
+    typer.Option(
+        "--at",
+        metavar="POINT",
+        help="Which point of a run: 85% is the least harm at that compression of the target "
+        "weights (the paper's ratio, not the file's size) or more; -0.1 the smallest measured one "
+        "whose accuracy on the search images changes by no less than that many points.",
+    ),
+]
+AnyFile = Annotated[
+    Path, typer.Argument(help="An ONNX classifier, float or compressed; or a plan, to compare.")
+]
+OtherFile = Annotated[
+    Path | None, typer.Argument(help="A plan or a compressed model: show what differs.")
+]

@@ -1,0 +1,87 @@
+"""What ``apply`` is asked to write: a plan file, or a point of a run."""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from onnxsemi.data.load import Data, DataOptions
+from onnxsemi.errors import ModelError, SettingsError
+from onnxsemi.plan_file import PlanFile, read_plan
+from onnxsemi.points.at import At
+from onnxsemi.points.file import read_frontier
+from onnxsemi.points.frontier import KeptFrontier, KeptPoint
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Asked:
+    """What is to be written, and what that takes.
+
+    Attributes:
+        document: The plan.
+        name: Where it came from.
+        model: The float model.
+        images: Images that weights are rounded on; None if it is not known which.
+        options: Preprocessing of images.
+        table: The run's rounding table, if it is there.
+        kept: The run that the plan is a point of; None for a plan file.
+        point: That point.
+    """
+
+    document: PlanFile
+    name: str
+    model: Path
+    images: Data | None
+    options: DataOptions | None
+    table: Path | None = None
+    kept: KeptFrontier | None = None
+    point: KeptPoint | None = None
+
+
+def asked_for(
+    plan: str | os.PathLike[str],
+    model: str | os.PathLike[str] | None,
+    at: str | None,
+    images: Data | None,
+    options: DataOptions | None,
+) -> Asked:
+    """Read what is asked for.
+
+    Args:
+        plan: A plan file, or the folder of a run.
+        model: The float model; None for the run's own.
+        at: Which point of a run; None for the chosen one.
+        images: Images that weights are rounded on; None for the run's own.
+        options: Their preprocessing; for a run its own unless one is given.
+
+    Raises:
+        OnnxSemiError: If plan, run or model cannot be read, or no point is meant.
+    """
+    path = Path(plan)
+    if not path.is_dir():
+        if at is not None:
+            raise SettingsError(f"--at: is for the folder of a run, NAME.run; {path} is none")
+        if model is None:
+            raise SettingsError(f"{path}: name the float model that the plan was made for too")
+        document = read_plan(path)
+        return Asked(
+            document=document, name=str(path), model=Path(model), images=images, options=options
+        )
+    kept = read_frontier(path)
+    point = kept.chosen if at is None else At.parse(at).pick(kept)
+    source, table = kept.source, path / "rounding.npz"
+    if model is None and not source.model.exists():
+        raise ModelError(f"{source.model}: the run's model is not there any more: name it")
+    rounded = kept.document.rounding is not None
+    own = source.data if rounded and source.data is not None and source.data.exists() else None
+    return Asked(
+        document=replace(
+            kept.document, bits=point.plan.bits, plan_sha256=point.plan.sha256, evidence=None
+        ),
+        name=str(path),
+        model=source.model if model is None else Path(model),
+        images=own if images is None else images,
+        options=source.options if options in (None, DataOptions()) else options,
+        table=table if table.exists() else None,
+        kept=kept,
+        point=point,
+    )

@@ -1,0 +1,100 @@
+"""What a search came to, and the evidence for it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxsemi.arrays import BoolArray
+from onnxsemi.emit.activations import Ranges
+from onnxsemi.layers import Semilayer, Sign
+from onnxsemi.measure.paired import Paired
+from onnxsemi.measure.recorded import RecordedChecker
+from onnxsemi.pipeline.sensitivity import Sensitivity
+from onnxsemi.plan import BitPlan
+from onnxsemi.plan_evidence import Evidence
+from onnxsemi.search.semilayers import by_sign
+from onnxsemi.search.trajectory import Decision, Point, Trajectory
+
+_TOOK = (Decision.KEPT, Decision.QUANTIZED)
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What the search came to.
+
+    Attributes:
+        trajectory: Everything that it did.
+        chosen: The most compressed point that holds the accuracy.
+        search: Float against chosen on the search images, as the file is to run.
+        ranges: Ranges of the activations, if those are quantized.
+        checker: Knows the answers of the plans that were measured.
+        before: bool[N], which search images the float model answers rightly.
+        sensitivity: What the search went by.
+    """
+
+    trajectory: Trajectory
+    chosen: Point
+    search: Paired
+    ranges: Ranges | None
+    checker: RecordedChecker
+    before: BoolArray
+    sensitivity: Sensitivity
+
+    def evidence(self) -> dict[str, tuple[Evidence, ...]] | None:
+        """What was known of the chosen plan's channels; None if Δloss was not measured.
+
+        Layer -> its channels at each bitwidth that was measured, split by the sign of Δloss there.
+        """
+        table, plan = self.sensitivity.table, self.chosen.plan
+        if table is None:
+            return None
+        known = {
+            layer: tuple(self._of_layer(layer, plan, table.bits))
+            for layer in plan.bits
+            if layer in table.nats
+        }
+        return {layer: entries for layer, entries in known.items() if entries}
+
+    def _of_layer(self, layer: str, plan: BitPlan, bits: tuple[int, ...]) -> Iterator[Evidence]:
+        table, harm = self.sensitivity.table, self.sensitivity.harm
+        assert table is not None
+        assert harm is not None
+        for b in bits:
+            there = [c for c, value in enumerate(plan.bits[layer]) if value == b]
+            for semilayer in by_sign({layer: there}, table, b):
+                channels = np.array(semilayer.channels)
+                yield Evidence(
+                    bits=b,
+                    sign=semilayer.sign,
+                    channels=semilayer.channels,
+                    delta_loss=_short(table.column(layer, b)[channels].sum()),
+                    kl=_short(harm.column(layer, b)[channels].sum()),
+                    trial=self._trial(semilayer),
+                )
+
+    def _trial(self, semilayer: Semilayer) -> int | None:
+        """The last trial that took these channels there."""
+        numbers = [
+            trial.number
+            for trial in self.trajectory.trials
+            if trial.ranked is not None
+            and trial.decision in _TOOK
+            and trial.number <= self.chosen.trial
+            and _covers(trial.ranked.semilayer, semilayer)
+        ]
+        return numbers[-1] if numbers else None
+
+
+def _covers(tried: Semilayer, semilayer: Semilayer) -> bool:
+    same = (tried.layer, tried.bits) == (semilayer.layer, semilayer.bits)
+    return same and tried.sign in (semilayer.sign, Sign.BOTH) and _meet(tried, semilayer)
+
+
+def _meet(tried: Semilayer, semilayer: Semilayer) -> bool:
+    return not set(tried.channels).isdisjoint(semilayer.channels)
+
+
+def _short(nats: float) -> float:
+    """Six digits, which people can compare."""
+    return float(f"{nats:.6g}")

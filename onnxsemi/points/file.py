@@ -1,0 +1,168 @@
+"""The kept frontier as a JSON file, ``frontier.json`` in the run's folder.
+
+    {
+      "schema": 1,  "tool": "onnxsemi 0.1.0",
+      "method": "frontier",  "profile": "qdq",  "has_labels": true,
+      "images": 2000,  "correct": 1881,  "as_written": null,
+      "source": {"model": "/models/net.onnx", "data": "/data/search.npz", "options": {...}},
+      "document": {...},
+      "weights": {"/layer1/conv1": 144},
+      "points": [
+        {"phase": "stop", ..., "bits": {"/layer1/conv1": {"8": "0-15"}}},
+        {"phase": "bisection", ..., "bits": {"/layer1/conv1": {"4": "4-6"}}}
+      ]
+    }
+
+``document`` is the chosen plan as its own file has it, ``weights`` the number of weights in one
+channel of each layer. Every point says which channels have other bits than in the point before it;
+the first is compared with float32. So many plans that are near one another take little room.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from onnxsemi import __about__
+from onnxsemi.atomic import whole_file
+from onnxsemi.bitwidth import FLOAT_BITS
+from onnxsemi.channels import channel_ranges, parse_ranges
+from onnxsemi.data.load import DataOptions
+from onnxsemi.errors import OnnxSemiError, RunError
+from onnxsemi.measure.paired import Paired
+from onnxsemi.plan import BitPlan
+from onnxsemi.plan_file import plan_of_document
+from onnxsemi.points.frontier import KeptFrontier, KeptPoint, Source
+from onnxsemi.run.folder import FRONTIER
+
+SCHEMA = 1
+_PLAIN = ("phase", "trial", "rejected", "correct", "predicted", "file_bytes", "chosen")
+Bits = Mapping[str, tuple[int, ...]]
+
+
+def write_frontier(kept: KeptFrontier, folder: Path) -> None:
+    """Write the kept frontier into a run's folder, whole or not at all.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    with whole_file(folder / FRONTIER) as scratch:
+        scratch.write_text(json.dumps(_document(kept), indent=1) + "\n", encoding="utf-8")
+
+
+def read_frontier(folder: Path) -> KeptFrontier:
+    """Read the frontier that a run has kept.
+
+    Raises:
+        RunError: If the folder holds none, or it cannot be read.
+    """
+    path = folder / FRONTIER
+    if not folder.is_dir():
+        raise RunError(f"{folder}: is no folder of a run; 'compress' keeps one beside its output")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(
+            f"{folder}: holds no {FRONTIER}, which 'compress' writes when it is done: go on with "
+            "--resume if the run was interrupted"
+        ) from None
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise RunError(f"{path}: not a JSON file ({error})") from None
+    found = document.get("schema") if isinstance(document, dict) else None
+    if found != SCHEMA:
+        raise RunError(f"{path}: schema {found!r} is not supported; this version reads {SCHEMA}")
+    try:
+        return _kept(document)
+    except (KeyError, TypeError, ValueError, AttributeError, OnnxSemiError) as error:
+        raise RunError(f"{path}: is damaged ({error!r}); compress anew") from None
+
+
+def _document(kept: KeptFrontier) -> dict[str, Any]:
+    layers = kept.document.bits
+    params = kept.points[0].plan.channel_params if kept.points else {}
+    before: Bits = {name: (FLOAT_BITS,) * len(bits) for name, bits in layers.items()}
+    points = []
+    for point in kept.points:
+        plain = {name: getattr(point, name) for name in _PLAIN}
+        paired = None if point.paired is None else asdict(point.paired)
+        points.append(plain | {"paired": paired, "bits": _moves(before, point.plan.bits)})
+        before = point.plan.bits
+    source = kept.source
+    return {
+        "schema": SCHEMA,
+        "tool": f"onnxsemi {__about__.VERSION}",
+        "method": kept.method,
+        "profile": kept.profile,
+        "has_labels": kept.has_labels,
+        "images": kept.images,
+        "correct": kept.correct,
+        "as_written": None if kept.as_written is None else asdict(kept.as_written),
+        "source": {
+            "model": str(source.model),
+            "data": None if source.data is None else str(source.data),
+            "options": asdict(source.options),
+        },
+        "document": kept.document.to_document(),
+        "weights": dict(params),
+        "points": points,
+    }
+
+
+def _moves(before: Bits, after: Bits) -> dict[str, dict[str, str]]:
+    """Layer -> bitwidth -> the channels that go there."""
+    moves = {}
+    for layer, bits in after.items():
+        moved = [c for c, value in enumerate(bits) if value != before[layer][c]]
+        if moved:
+            reached = sorted({bits[c] for c in moved}, reverse=True)
+            moves[layer] = {
+                str(b): channel_ranges(c for c in moved if bits[c] == b) for b in reached
+            }
+    return moves
+
+
+def _kept(document: dict[str, Any]) -> KeptFrontier:
+    plan, source, written = document["document"], document["source"], document["as_written"]
+    data, options = source["data"], dict(source["options"])
+    for name in ("mean", "std"):
+        options[name] = None if options[name] is None else tuple(options[name])
+    chosen = plan_of_document(plan)
+    weights = {layer: int(document["weights"][layer]) for layer in chosen.bits}
+    points = tuple(_points(document["points"], chosen.bits, weights))
+    if [point.plan.sha256 for point in points if point.chosen] != [chosen.plan_sha256]:
+        raise ValueError("not one point is the chosen plan")
+    return KeptFrontier(
+        document=chosen,
+        source=Source(
+            model=Path(source["model"]),
+            data=None if data is None else Path(data),
+            options=DataOptions(**options),
+        ),
+        method=document["method"],
+        profile=document["profile"],
+        has_labels=document["has_labels"],
+        images=document["images"],
+        correct=document["correct"],
+        as_written=None if written is None else Paired(**written),
+        points=points,
+    )
+
+
+def _points(
+    entries: list[dict[str, Any]], layers: Bits, weights: Mapping[str, int]
+) -> Iterator[KeptPoint]:
+    now = {layer: [FLOAT_BITS] * len(bits) for layer, bits in layers.items()}
+    known = {item.name for item in fields(KeptPoint)} - {"plan"} | {"bits"}
+    for entry in entries:
+        if unknown := entry.keys() - known:
+            raise ValueError(f"unknown {sorted(unknown)[0]!r}")
+        for layer, reached in entry["bits"].items():
+            for bits, channels in reached.items():
+                for channel in parse_ranges(channels, len(now[layer])):
+                    now[layer][channel] = int(bits)
+        plan = BitPlan({layer: tuple(bits) for layer, bits in now.items()}, weights)
+        paired = None if entry["paired"] is None else Paired(**entry["paired"])
+        yield KeptPoint(plan=plan, paired=paired, **{name: entry[name] for name in _PLAIN})

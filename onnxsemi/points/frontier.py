@@ -1,0 +1,115 @@
+"""The points that a search measured, and those of the frontier that it passed by.
+
+*Measured* points have answers on all search images: whatever the search kept or rejected. *Stops*
+are the other plans of the frontier: of them only the predicted harm is known, the sum of the KL of
+their channels quantized one by one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from onnxsemi.data.load import DataOptions
+from onnxsemi.measure.paired import Paired
+from onnxsemi.plan import BitPlan
+from onnxsemi.plan_file import PlanFile
+
+STOP = "stop"
+"""Phase of a point that no part of the search has measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptPoint:
+    """A plan that can be written.
+
+    Attributes:
+        plan: Bits of every target channel.
+        phase: Part of the search that measured it, or ``STOP``.
+        trial: Number of the trial; None if there was none.
+        rejected: Why the search did not take it; None if it did, or did not try.
+        correct: Right answers on the search images; None if it was not measured.
+        paired: Float against the plan on all search images, activations in float32; None if it was
+            not measured on all of them.
+        predicted: Predicted harm, nats per sample; None where channels were not measured.
+        file_bytes: Size of the file, estimated but for the chosen point's.
+        chosen: Whether it is the one that the search wrote.
+    """
+
+    plan: BitPlan
+    phase: str = STOP
+    trial: int | None = None
+    rejected: str | None = None
+    correct: int | None = None
+    paired: Paired | None = None
+    predicted: float | None = None
+    file_bytes: int
+    chosen: bool = False
+
+    @property
+    def measured(self) -> bool:
+        """Whether the search measured it."""
+        return self.correct is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where the model and the images of a run were.
+
+    Attributes:
+        model: The float model.
+        data: Images that were searched on; None if they came from no file.
+        options: Their preprocessing.
+    """
+
+    model: Path
+    data: Path | None
+    options: DataOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptFrontier:
+    """Everything that a run keeps of its frontier.
+
+    Attributes:
+        document: The chosen plan with what is needed to apply it; any other point takes its place.
+        source: Where model and images were.
+        method: How bitwidths were found.
+        profile: Form of the file that sizes are of.
+        has_labels: Whether answers were compared with labels, or with the float model's answers.
+        images: Search images.
+        correct: Right answers of the float model.
+        as_written: Float against the chosen file as it runs, if it runs on integer kernels.
+        points: Least compressed first; a plan once.
+    """
+
+    document: PlanFile
+    source: Source
+    method: str
+    profile: str
+    has_labels: bool
+    images: int
+    correct: int
+    as_written: Paired | None
+    points: tuple[KeptPoint, ...]
+
+    @property
+    def chosen(self) -> KeptPoint:
+        """The point that the search wrote."""
+        return next(point for point in self.points if point.chosen)
+
+    def change(self, point: KeptPoint) -> float | None:
+        """Change of accuracy on the search images, -1 to 1; None if it was not measured."""
+        return None if point.correct is None else (point.correct - self.correct) / self.images
+
+    def dominated(self, point: KeptPoint) -> bool:
+        """Whether another measured point is smaller and no worse, or as small and better."""
+        if point.correct is None:
+            return False
+        mine = (point.plan.compression, point.correct)
+        others = ((p.plan.compression, p.correct) for p in self.points if p.correct is not None)
+        return any(o != mine and o[0] >= mine[0] and o[1] >= mine[1] for o in others)
+
+
+def by_size(points: Sequence[KeptPoint]) -> tuple[KeptPoint, ...]:
+    """Least compressed first; of equals, the one with more right answers last."""
+    return tuple(sorted(points, key=lambda p: (p.plan.compression, p.correct or 0, p.trial or 0)))

@@ -1,0 +1,44 @@
+"""What differs between two files: as tables of 80 columns, and as a JSON document."""
+
+from dataclasses import asdict
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from onnxsemi.report.document import Document, _header
+from onnxsemi.report.tables import _table
+from onnxsemi.results import CompareResult
+
+
+def compare_table(result: CompareResult) -> RenderableType:
+    """Channels whose bits differ, then everything else that does."""
+    head = Text(f"{result.first} -> {result.second}")
+    if result.same:
+        return Group(head, Text("no difference"))
+    parts: list[RenderableType] = [head]
+    if result.layers:
+        table = _table("layer", "bits", "to")
+        table.add_column("channels", overflow="fold")
+        before = ""
+        for found in result.layers:
+            name = "" if found.layer == before else found.layer
+            table.add_row(Text(name), found.before, found.after, found.channels)
+            before = found.layer
+        parts.append(table)
+    if result.settings:
+        table = _table("", "first", "second")
+        for what, (first, second) in result.settings.items():
+            table.add_row(what, Text(first), Text(second))
+        parts.append(table)
+    return Group(*parts)
+
+
+def compare_document(result: CompareResult) -> Document:
+    """The same for machines."""
+    return _header() | {
+        "first": str(result.first),
+        "second": str(result.second),
+        "same": result.same,
+        "layers": [asdict(found) for found in result.layers],
+        "settings": {name: list(pair) for name, pair in result.settings.items()},
+    }

@@ -1,0 +1,127 @@
+"""The points of a run: as a table of 80 columns, and as a JSON document."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from onnxsemi.measure.paired import Paired
+from onnxsemi.points.frontier import KeptFrontier, KeptPoint
+from onnxsemi.report import wording
+from onnxsemi.report.document import Document, _agreed, _header, _labels, _paired
+from onnxsemi.report.tables import _table
+
+
+def pareto_table(kept: KeptFrontier, run: Path, *, every: bool) -> RenderableType:
+    """Sizes against accuracy, least compressed first.
+
+    Args:
+        kept: What the run has kept.
+        run: Its folder.
+        every: Whether to show points that another one beats, and every stop; else one stop a
+            percent of compression.
+    """
+    seen = ("change, 95 % interval", "lost/won") if kept.has_labels else ("same, 95 % interval",)
+    table = _table("smaller", "bits", "file bytes", *seen, "KL", "from")
+    shown = list(kept.points) if every else list(_worth_showing(kept))
+    for point in shown:
+        table.add_row(*_row(kept, point))
+    what = "Same answers as the float model"
+    if kept.has_labels:
+        what = f"Change of top-1 ({wording.share(kept.correct, kept.images)} float)"
+    lines = [
+        f"{what} on {kept.images:,} search images, which the search has seen. * chosen; ~ "
+        "estimated; KL: harm predicted, in nats.",
+        *_integers_line(kept),
+        *_hidden_line(len(kept.points) - len(shown)),
+        f"To write one: onnxsemi apply {run} --at 85% -o FILE (or --at -0.1, points of "
+        f"{'accuracy' if kept.has_labels else 'agreement'})",
+    ]
+    return Group(table, *map(Text, lines))
+
+
+def pareto_document(kept: KeptFrontier, run: Path) -> Document:
+    """Every point that a run has kept."""
+    return _header() | {
+        "run": str(run),
+        "method": kept.method,
+        "profile": kept.profile,
+        "answers_compared_with": _labels(kept.has_labels),
+        "search_images": kept.images,
+        "float_correct": kept.correct if kept.has_labels else None,
+        "chosen_as_written": None if kept.as_written is None else _seen(kept, kept.as_written),
+        "points": [point_document(kept, point) for point in kept.points],
+    }
+
+
+def point_document(kept: KeptFrontier, point: KeptPoint) -> Document:
+    """One point of them."""
+    return {
+        "chosen": point.chosen,
+        "dominated": kept.dominated(point),
+        "compression": point.plan.compression,
+        "mean_bits": point.plan.mean_bits,
+        "file_bytes": point.file_bytes,
+        "file_bytes_are": "measured" if point.chosen else "estimated",
+        "phase": point.phase,
+        "trial": point.trial,
+        "rejected": point.rejected,
+        "predicted_kl_nats": point.predicted,
+        ("correct" if kept.has_labels else "same"): point.correct,
+        "change": kept.change(point),
+        "search": None if point.paired is None else _seen(kept, point.paired),
+        "plan_sha256": point.plan.sha256,
+    }
+
+
+def _seen(kept: KeptFrontier, paired: Paired) -> Document:
+    return _paired(paired) if kept.has_labels else _agreed(paired.total, paired.after)
+
+
+def _worth_showing(kept: KeptFrontier) -> Iterable[KeptPoint]:
+    """Measured points that no other one beats, and the first stop of each percent."""
+    percents = set()
+    for point in kept.points:
+        percent = int(100 * point.plan.compression)
+        if point.measured:
+            if point.chosen or not kept.dominated(point):
+                yield point
+        elif percent not in percents:
+            percents.add(percent)
+            yield point
+
+
+def _row(kept: KeptFrontier, point: KeptPoint) -> tuple[str, ...]:
+    return (
+        f"{'* ' if point.chosen else ''}{point.plan.compression:.2%}",
+        f"{point.plan.mean_bits:.2f}",
+        f"{'' if point.chosen else '~'}{point.file_bytes:,}",
+        *_measured(kept, point),
+        "" if point.predicted is None else f"{point.predicted:.2g}",
+        point.phase.removeprefix("accuracy-"),
+    )
+
+
+def _measured(kept: KeptFrontier, point: KeptPoint) -> tuple[str, ...]:
+    """Cells of what the search measured."""
+    changed, paired = kept.change(point), point.paired
+    if not kept.has_labels:
+        return ("" if paired is None else wording.share_interval(paired.after, paired.total),)
+    if paired is None:
+        return "" if changed is None else f"{100 * changed:+.2f}", ""
+    return wording.change(paired), f"{paired.lost}/{paired.won}"
+
+
+def _integers_line(kept: KeptFrontier) -> list[str]:
+    if kept.as_written is None:
+        return []
+    written = kept.as_written
+    seen = f"the change is {wording.change(written)}"
+    if not kept.has_labels:
+        seen = f"{wording.share_interval(written.after, written.total)} are the same"
+    return [f"Measured with float32 activations; with the uint8 ones of the chosen file {seen}."]
+
+
+def _hidden_line(count: int) -> list[str]:
+    return [f"{count} more with --all."] if count else []

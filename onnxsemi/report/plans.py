@@ -1,0 +1,41 @@
+"""Where a plan came from, in words: what was given, which point it is, whether it was edited."""
+
+from onnxsemi.results import ApplyResult, CompressResult
+
+
+def given_lines(result: CompressResult) -> list[str]:
+    """Layers that were not searched because the user said so."""
+    pinned = ", ".join(f"{layer} ({bits} bits)" for layer, bits in result.pinned.items())
+    excluded = ", ".join(s.name for s in result.skipped if s.reason.startswith("--exclude"))
+    return [
+        *([f"Pinned, not searched: {pinned}."] if pinned else []),
+        *([f"Excluded, left float32: {excluded}."] if excluded else []),
+    ]
+
+
+def others_line(result: CompressResult) -> list[str]:
+    """Where other sizes are."""
+    return [] if result.run is None else [f"Other sizes: onnxsemi pareto {result.run}"]
+
+
+def plan_lines(result: ApplyResult) -> list[str]:
+    """Which point of a run was written, or that the plan is no longer the tool's."""
+    edited = "The plan was edited: its bits are others than onnxsemi wrote; the file says so too."
+    return [*([edited] if result.edited else []), *_point_lines(result)]
+
+
+def _point_lines(result: ApplyResult) -> list[str]:
+    point, kept = result.point, result.kept
+    if point is None or kept is None:
+        return []
+    where = "the chosen point" if point.chosen else f"{point.phase} phase"
+    if not point.measured:
+        harm = "" if point.predicted is None else f" ({point.predicted:.2g} nats of KL)"
+        said = f"not measured by the search, its harm only predicted{harm}"
+        return [f"A stop of the frontier, {said}: --data measures it."]
+    seen = f"{point.correct:,} of {kept.images:,} search images answered as the float model does"
+    if kept.has_labels:
+        change = 100 * (kept.change(point) or 0.0)
+        seen = f"top-1 {change:+.2f} points on {kept.images:,} search images"
+    rejected = "" if point.rejected is None else f"; the search rejected it: {point.rejected}"
+    return [f"Measured by the search ({where}): {seen}{rejected}."]

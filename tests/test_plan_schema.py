@@ -1,0 +1,133 @@
+"""The JSON schema of plans, which others check theirs with: it takes what we write and read."""
+
+import json
+from importlib.resources import files
+
+import pytest
+from command_line import compress_command, frontier_command, run
+from jsonschema import Draft202012Validator
+from residual_net import save_noise, save_residual_net
+
+from onnxsemi.errors import PlanError
+from onnxsemi.plan_file import SCHEMA, plan_of_document, read_plan
+
+SCHEMA_FILE = json.loads(files("onnxsemi").joinpath("plan.schema.json").read_text("utf-8"))
+VALIDATOR = Draft202012Validator(SCHEMA_FILE)
+
+
+@pytest.fixture(scope="module")
+def plans(tmp_path_factory):
+    """Plans as compress writes them."""
+    folder = tmp_path_factory.mktemp("schema")
+    save_residual_net(folder / "model.onnx")
+    save_noise(folder / "search.npz", count=60, seed=1)
+    save_noise(folder / "report.npz", count=40, seed=2)
+    small = ("--rounding-samples", "40", "--max-drop", "3", "-q")
+    for command in (
+        frontier_command(folder, "frontier.onnx", *small),
+        frontier_command(folder, "int8.onnx", *small, "--profile", "int8"),
+        compress_command(folder, "paper.onnx", "--max-drop", "3", "-q"),
+        compress_command(folder, "layers.onnx", "--max-drop", "3", "--split", "none", "-q"),
+    ):
+        result = run(*command)
+        assert result.exit_code == 0, result.output
+    return {path.name.split(".")[0]: path for path in folder.glob("*.plan.json")}
+
+
+@pytest.fixture
+def plan(plans):
+    return json.loads(plans["int8"].read_text())
+
+
+def test_the_schema_is_one():
+    Draft202012Validator.check_schema(SCHEMA_FILE)
+
+
+def test_real_plans(plans):
+    assert plans.keys() == {"frontier", "int8", "paper", "layers"}
+    for path in plans.values():
+        document = json.loads(path.read_text())
+        assert list(VALIDATOR.iter_errors(document)) == []
+        assert document["schema"] == SCHEMA
+
+
+def test_schema_1_is_read(plan):
+    document = plan | {"schema": 1}
+    for key in ("evidence", "plan_sha256"):
+        assert not VALIDATOR.is_valid(document)
+        del document[key]
+    assert VALIDATOR.is_valid(document)
+    found = plan_of_document(document)
+    assert found.evidence is None
+    assert found.plan_sha256 is None
+    assert found.bits == plan_of_document(plan).bits
+
+
+WRONG = {
+    "schema": lambda p: p.update(schema=3),
+    "schema as text": lambda p: p.update(schema="2"),
+    "unknown key": lambda p: p.update(pins={}),
+    "unknown key of a layer": lambda p: p["layers"]["c1"].update(weights=54),
+    "new key in schema 1": lambda p: p.update(schema=1),
+    "no layers": lambda p: p.pop("layers"),
+    "no model": lambda p: p.pop("model"),
+    "channels": lambda p: p["layers"]["c1"].pop("channels"),
+    "bitwidth": lambda p: p["layers"]["c1"].update(bits={"9": "0-7"}),
+    "ranges": lambda p: p["layers"]["c1"].update(bits={"8": "all"}),
+    "hash": lambda p: p.update(plan_sha256="abc"),
+    "rounding": lambda p: p["rounding"].update(method="up"),
+    "unknown rounding": lambda p: p["rounding"].update(randomly=True),
+    "activation": lambda p: p.update(activations={"image": [0.0]}),
+    "evidence": lambda p: p.update(evidence={"c1": {"8": {"up": {}}}}),
+    "unknown evidence": lambda p: p["evidence"].update(
+        c1={"8": {"both": {"channels": "0", "delta_loss": 0.0, "kl": 0.0, "why": "so"}}}
+    ),
+}
+
+
+@pytest.mark.parametrize("change", WRONG.values(), ids=WRONG)
+def test_what_is_refused_is_no_plan_by_the_schema_either(plan, change):
+    change(plan)
+    assert not VALIDATOR.is_valid(plan)
+    with pytest.raises(PlanError):
+        plan_of_document(plan)
+
+
+def test_a_key_that_stands_twice_is_refused(plans, tmp_path):
+    text = plans["paper"].read_text()
+    path = tmp_path / "twice.plan.json"
+    path.write_text(
+        text.replace('"c1": {', '"c1": {"channels": 8, "bits": {"4": "0-7"}},\n"c1": {', 1)
+    )
+    with pytest.raises(PlanError, match="'c1' stands twice"):
+        read_plan(path)
+
+
+def test_a_layer_and_bitwidth_is_a_line(plans):
+    """So that a diff shows what was changed, and no more."""
+    text = plans["frontier"].read_text()
+    document = json.loads(text)
+    lines = text.splitlines()
+    for layer, entry in document["layers"].items():
+        for bits, channels in entry["bits"].items():
+            assert sum(line.strip(" ,") == f'"{bits}": "{channels}"' for line in lines) >= 1, layer
+    for by_bits in document["evidence"].values():
+        for signs in by_bits.values():
+            for sign in signs:
+                assert any(line.strip().startswith(f'"{sign}": {{"channels"') for line in lines)
+
+
+def test_evidence_is_of_the_plans_channels(plans):
+    for name in ("frontier", "paper"):
+        plan = read_plan(plans[name])
+        assert plan.evidence
+        for layer, entries in plan.evidence.items():
+            told = [(c, entry.bits) for entry in entries for c in entry.channels]
+            quantized = [(c, b) for c, b in enumerate(plan.bits[layer]) if b != 32]
+            assert sorted(told) == quantized
+            for entry in entries:
+                assert (entry.delta_loss > 0) == (entry.sign == "positive")
+                assert entry.kl >= 0
+    paper = read_plan(plans["paper"])
+    assert any(entry.trial for entries in paper.evidence.values() for entry in entries)
+    assert read_plan(plans["layers"]).evidence is None
