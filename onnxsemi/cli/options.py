@@ -388,13 +388,6 @@ AnyModel = Annotated[Path, typer.Argument(help="An ONNX classifier, float or com
 Reference = Annotated[
     Path | None, typer.Option(help="Compare with this model: the float one, say.")
 ]
-RunFolder = Annotated[
-    Path, typer.Argument(help="The folder of a run of 'compress', such as small.run.")
-]
-ReportOut = Annotated[
-    Path | None,
-    typer.Option("--out", "-o", help="Where to write the page; report.html in the run's folder."),
-]
 ReportPage = Annotated[
     Path | None,
     typer.Option(

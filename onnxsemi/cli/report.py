@@ -3,12 +3,13 @@
 import typer
 
 from onnxsemi.cli import options as opt
+from onnxsemi.cli import plan_options as plans
 from onnxsemi.cli.frame import one_line_errors
 from onnxsemi.report.page import write_page
 from onnxsemi.run.folder import REPORT
 
 
-def report(run: opt.RunFolder, out: opt.ReportOut = None, quiet: opt.Quiet = False) -> None:
+def report(run: plans.RunFolder, out: plans.ReportOut = None, quiet: opt.Quiet = False) -> None:
     """Show a run as one HTML page, which opens in any browser and needs no network.
 
     What became smaller and what it cost, with the interval; every trial of the search; the bits of
