@@ -7,7 +7,7 @@ from onnxsemi.cli.frame import one_line_errors, show
 
 
 def pareto(
-    run: opt.RunFolder,
+    run: plans.RunFolder,
     every: plans.EveryPoint = False,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,

@@ -35,3 +35,10 @@ AnyFile = Annotated[
 OtherFile = Annotated[
     Path | None, typer.Argument(help="A plan or a compressed model: show what differs.")
 ]
+RunFolder = Annotated[
+    Path, typer.Argument(help="The folder of a run of 'compress', such as small.run.")
+]
+ReportOut = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="Where to write the page; report.html in the run's folder."),
+]

@@ -1,25 +1,15 @@
 """``onnxsemi report``."""
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
 from onnxsemi.cli import options as opt
+from onnxsemi.cli import plan_options as plans
 from onnxsemi.cli.frame import one_line_errors
 from onnxsemi.report.page import write_page
 from onnxsemi.run.folder import REPORT
 
-RunFolder = Annotated[
-    Path, typer.Argument(help="The folder of a run of 'compress', such as small.run.")
-]
-ReportOut = Annotated[
-    Path | None,
-    typer.Option("--out", "-o", help="Where to write the page; report.html in the run's folder."),
-]
 
-
-def report(run: RunFolder, out: ReportOut = None, quiet: opt.Quiet = False) -> None:
+def report(run: plans.RunFolder, out: plans.ReportOut = None, quiet: opt.Quiet = False) -> None:
     """Show a run as one HTML page, which opens in any browser and needs no network.
 
     What became smaller and what it cost, with the interval; every trial of the search; the bits of
