@@ -1,0 +1,356 @@
+"""What channels without any weights, 0 bits, would give the frontier: an experiment.
+
+    python benchmarks/zero_bits.py resnet20 --shared ../shared --kilobytes 107 83
+
+A channel at 0 bits is constant: its weights are zero, its bias takes up the mean of its output.
+Where one convolution alone reads it, through a ReLU, as inside a residual block, it can leave the
+model, and that convolution's weights for it with it; its mean then goes into that layer's bias.
+The package knows no such bitwidth. Here the harm of 0 bits is measured as that of any other, plans
+of one size are made in three ways, rounded layer after layer, and compared with the float model on
+the report images:
+
+*without*: 8 to 1 bits, the frontier as it is;
+*rows*: 0 bits too, of which a channel's own weights are counted;
+*columns*: what reads it is counted, too.
+
+Sizes are counted, not written: codes, 40 bits of scale and zero point a channel, ``GROUP_BYTES`` a
+group. First comes a table of sizes at equal predicted harm, then one of what was measured. With
+``--work``, what ``compress`` measures is kept there for the next time.
+"""
+
+import argparse
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from cases import trained
+
+from onnxsemi import ReadOptions, SearchSettings, Settings
+from onnxsemi.arrays import Float32Array, Float64Array, Int64Array
+from onnxsemi.layers import TargetLayer
+from onnxsemi.measure import sequential
+from onnxsemi.measure.bench import Bench
+from onnxsemi.measure.evaluator import simulate
+from onnxsemi.measure.fast import FastMeasurement
+from onnxsemi.measure.input_moments import Tapped, blocks, images_of, tapped
+from onnxsemi.measure.metrics import hits, kl_divergence
+from onnxsemi.measure.paired import Paired
+from onnxsemi.model.bias import correctable_bias
+from onnxsemi.model.classifier import Classifier
+from onnxsemi.model.expose import with_outputs
+from onnxsemi.model.index import GraphIndex
+from onnxsemi.model.targets import TargetPolicy
+from onnxsemi.pipeline.prepare import Prepared, prepare
+from onnxsemi.pipeline.rounding import codes_of
+from onnxsemi.pipeline.sensitivity import measure_sensitivity
+from onnxsemi.plan import BitPlan
+from onnxsemi.progress import Silent
+from onnxsemi.quantizer.affine import QuantizedChannels, Scheme
+from onnxsemi.quantizer.rounded import RoundedLayer
+from onnxsemi.rounding.moments import Moments
+from onnxsemi.rounding.settings import RoundingSettings
+from onnxsemi.rounding.table import RoundingTable
+from onnxsemi.run.folder import RunFolder, nowhere
+from onnxsemi.run.journal import Journal
+from onnxsemi.runtime import Session
+from onnxsemi.search.frontier import GROUP_BYTES, monotone
+
+SIDE_BITS = 40
+BIAS_BITS = 32
+WAYS = ("without", "rows", "columns")
+PREDICTED = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+Bits = Mapping[str, Int64Array]
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """Every channel at 0 bits: a rounding with one bitwidth, said to be 1.
+
+    Attributes:
+        means: Layer name -> float32[O], mean of what its weights give.
+        scheme: Of the grids.
+    """
+
+    means: Mapping[str, Float32Array]
+    scheme: Scheme = Scheme.ASYMMETRIC
+
+    def at(self, layer: TargetLayer, bits: int) -> QuantizedChannels:
+        """Zeros."""
+        count = layer.channels
+        ones, none = np.ones(count, np.float32), np.zeros(count, np.uint8)
+        return QuantizedChannels(np.zeros(layer.weight.shape, np.uint8), ones, none, bits)
+
+    def bias_shift(self, layer: TargetLayer, bits: int) -> Float32Array | None:
+        """The mean that is lost."""
+        del bits
+        return self.means[layer.name]
+
+
+def output_means(bench: Bench, layers: list[Tapped]) -> dict[str, Float32Array]:
+    """Layer -> float32[O], mean of ``W x`` over images and positions."""
+    names = [layer.outputs[0] for layer in layers]
+    session = Session(with_outputs(bench.classifier.proto, names).SerializeToString())
+    sums: dict[str, Any] = dict.fromkeys(names, 0.0)
+    for block in blocks(bench):
+        found = session.run(images_of(bench, block))
+        for name in names:
+            each = found[name].reshape(*found[name].shape[:2], -1).mean(axis=2, dtype=np.float64)
+            sums[name] = sums[name] + each.sum(axis=0)
+    means = {}
+    for layer in layers:
+        bias = correctable_bias(bench.classifier, layer.site)
+        assert bias is not None
+        means[layer.name] = (sums[layer.outputs[0]] / len(bench.images) - bias).astype(np.float32)
+    return means
+
+
+def readers(classifier: Classifier) -> dict[str, str]:
+    """Layer -> the only convolution that reads its channels, through a ReLU."""
+    index, found = GraphIndex.of(classifier.proto.graph), {}
+    by_node = {site.nodes[0]: site.layer.name for site in classifier.sites}
+    nodes = index.graph.node
+    for _, node in index.nodes("Conv"):
+        users = index.consumers.get(node.output[0], [])
+        if len(users) != 1 or nodes[users[0]].op_type != "Relu":
+            continue
+        users = index.consumers.get(nodes[users[0]].output[0], [])
+        if len(users) == 1 and nodes[users[0]].op_type == "Conv":
+            reader = nodes[users[0]]
+            if node.name in by_node and reader.name in by_node:
+                found[by_node[node.name]] = by_node[reader.name]
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Allocation:
+    """Finds plans: the least of harm + price * size.
+
+    Attributes:
+        harm: Layer -> float64[O, 9], KL of every channel at 8 to 0 bits.
+        weights: Layer -> weights of a channel.
+        cells: Layer -> cells of its kernel.
+        reader: Layer whose channels at 0 bits leave the model -> the layer that reads them.
+        zeros: Whether there are 0 bits.
+    """
+
+    harm: Mapping[str, Float64Array]
+    weights: Mapping[str, int]
+    cells: Mapping[str, int]
+    reader: Mapping[str, str]
+    zeros: bool
+
+    def plan(self, price: float) -> dict[str, Int64Array]:
+        """The plan at a price, nats a bit."""
+        bits: dict[str, Int64Array] = {n: np.ones(len(h), np.int64) for n, h in self.harm.items()}
+        ladder = np.arange(8, -1 if self.zeros else 0, -1)
+        for _ in range(30):
+            before = dict(bits)
+            for name, harm in self.harm.items():
+                each = ladder * self.widths(bits)[name] + SIDE_BITS * (ladder > 0)
+                if name in self.reader:
+                    behind = self.reader[name]
+                    read = self.cells[behind] * int(bits[behind].sum())
+                    each = each + (BIAS_BITS + read) * (ladder > 0)
+                cost = harm[:, : len(ladder)] + price * each
+                bits[name] = ladder[cost.argmin(axis=1)]
+            if all((before[n] == bits[n]).all() for n in bits):
+                break
+        return self._tidied(bits)
+
+    def widths(self, bits: Bits) -> dict[str, int]:
+        """Layer -> weights of a channel that are left."""
+        left = dict(self.weights)
+        for name, behind in self.reader.items():
+            left[behind] -= self.cells[behind] * int((bits[name] == 0).sum())
+        return left
+
+    def size(self, bits: Bits) -> int:
+        """Bits that a plan takes."""
+        widths, total = self.widths(bits), 0
+        for name, each in bits.items():
+            gone = name in self.reader
+            total += int(each.sum()) * widths[name] + SIDE_BITS * int((each > 0).sum())
+            total -= BIAS_BITS * int((each == 0).sum()) if gone else 0
+            total += 8 * GROUP_BYTES * len(set(each.tolist()) - ({0} if gone else set()))
+        return total
+
+    def predicted(self, bits: Bits) -> float:
+        """Sum of the harm of all channels."""
+        return sum(float(self.harm[n][np.arange(len(b)), 8 - b].sum()) for n, b in bits.items())
+
+    def of(self, measure: Callable[[Bits], float], wanted: float, *, rising: bool) -> Bits:
+        """The plan at which a measure of it, monotone in the price, reaches a value."""
+        low, high = -30.0, 0.0
+        for _ in range(50):
+            middle = (low + high) / 2
+            if (measure(self.plan(10**middle)) > wanted) == rising:
+                high = middle
+            else:
+                low = middle
+        return self.plan(10**high)
+
+    def _tidied(self, bits: dict[str, Int64Array]) -> dict[str, Int64Array]:
+        """Without groups that cost more than wider codes: as ``frontier.tidied``."""
+        for name, each in bits.items():
+            width = self.widths(bits)[name]
+            least = 1 if name in self.reader else 0
+            while len(ladder := sorted(set(each[each >= least].tolist()))) > 1:
+                added = [
+                    int((each == b).sum()) * (width * (wider - b) + SIDE_BITS * (b == 0))
+                    for b, wider in pairwise(ladder)
+                ]
+                if min(added) > 8 * GROUP_BYTES:
+                    break
+                place = added.index(min(added))
+                each[each == ladder[place]] = ladder[place + 1]
+        return bits
+
+
+class ZeroWalk(sequential._Walk):
+    """Rounds a plan; some channels are constant."""
+
+    zero: ClassVar[Mapping[str, Int64Array]] = {}
+    leaving: ClassVar[Collection[str]] = ()
+
+    def _rounded(
+        self, aim: sequential.Aim, bits: tuple[int, ...], moments: Moments
+    ) -> RoundedLayer:
+        found = super()._rounded(aim, bits, moments)
+        rows = self.zero.get(aim.layer.name)
+        if rows is None or not len(rows):
+            return found
+        weight = found.weight.copy()
+        weight[rows] = 0
+        change = moments.mean_output(weight - aim.layer.site.layer.weight)
+        assert aim.bias is not None
+        assert moments.offset is not None
+        bias = (aim.bias + moments.offset - change).astype(np.float32)
+        if aim.layer.name in self.leaving:
+            bias[rows] = 0  # nothing after the ReLU: what reads it makes up for the mean
+        return RoundedLayer(found.bits, found.quantized, weight, bias)
+
+
+class Judge:
+    """Rounds plans and measures them on the report images."""
+
+    def __init__(self, prepared: Prepared, table: RoundingTable) -> None:
+        """Run the float model.
+
+        Args:
+            prepared: Model and images.
+            table: Grids of every channel at 8 to 1 bits.
+        """
+        sequential._Walk = ZeroWalk  # type: ignore[misc]  # what the rounder walks with
+        rounding, self._classifier = prepared.bench(prepared.rounding), prepared.classifier
+        self._rounder = sequential.SequentialRounder(
+            rounding, table, tapped(rounding), RoundingSettings(), prepared.settings.seed
+        )
+        self._bench = prepared.bench(prepared.report)
+        self._before = self._bench.forward(prepared.classifier.proto)
+
+    def __call__(self, bits: Bits, leaving: Collection[str]) -> tuple[Float64Array, Paired]:
+        """KL of every report image, nats; answers lost and won.
+
+        Args:
+            bits: The plan.
+            leaving: Layers whose channels at 0 bits leave the model.
+        """
+        ZeroWalk.zero = {name: np.flatnonzero(each == 0) for name, each in bits.items()}
+        ZeroWalk.leaving = leaving
+        params = BitPlan.uniform(self._classifier.layers).channel_params
+        plan = BitPlan({n: tuple(np.maximum(bits[n], 1).tolist()) for n in params}, params)
+        after = self._bench.forward(simulate(self._classifier, self._rounder(plan, Silent())))
+        right = [hits(logits, self._bench.labels) for logits in (self._before, after)]
+        return kl_divergence(self._before, after), Paired.of(*right)
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", help="fashion, resnet20 or resnet18")
+    parser.add_argument("--shared", type=Path, required=True, help="folder with models/ and data/")
+    parser.add_argument("--kilobytes", nargs="*", type=float, default=[], help="sizes to measure")
+    parser.add_argument("--work", type=Path, help="folder for what was measured")
+    arguments = parser.parse_args()
+    case = trained(arguments.shared)[arguments.model]
+    settings = Settings(
+        search=SearchSettings(), model=ReadOptions(targets=TargetPolicy.ALL), data=case.data
+    )
+    prepared = prepare(case.model, case.search, case.report, settings)
+    run = nowhere()
+    if arguments.work:
+        arguments.work.mkdir(parents=True, exist_ok=True)
+        run = RunFolder(arguments.work, Journal(arguments.work / "journal.jsonl"))
+    table = codes_of(prepared, run, Silent()).rounding
+    assert isinstance(table, RoundingTable)
+    known = measure_sensitivity(prepared, table, run, Silent()).harm
+    assert known is not None
+    ways = allocations(prepared, known.nats, dropped_harm(prepared))
+    predict(ways)
+    if arguments.kilobytes:
+        judge = Judge(prepared, table)
+        for kilobytes in arguments.kilobytes:
+            compare(ways, judge, kilobytes)
+
+
+def dropped_harm(prepared: Prepared) -> Mapping[str, Float64Array]:
+    """Layer -> float64[O, 1], KL of every channel at 0 bits alone."""
+    bench = prepared.bench(prepared.rounding)
+    dropped = Dropped(output_means(bench, tapped(bench)))
+    bench = replace(prepared.bench(prepared.delta_loss), rounding=dropped)
+    measurement = FastMeasurement(bench, prepared.free(), (1,), prepared.settings.seed)
+    return measurement.measure(Silent(), lambda: None).harm().nats
+
+
+def allocations(
+    prepared: Prepared, known: Mapping[str, Float64Array], dropped: Mapping[str, Float64Array]
+) -> dict[str, Allocation]:
+    """The three ways of making plans."""
+    layers = prepared.classifier.layers
+    both = {layer.name: np.hstack([known[layer.name], dropped[layer.name]]) for layer in layers}
+    harm, reader = monotone(both), readers(prepared.classifier)
+    weights = {layer.name: layer.channel_params for layer in layers}
+    cells = {layer.name: int(np.prod(layer.weight.shape[2:])) for layer in layers}
+    return {
+        way: Allocation(harm, weights, cells, {} if way != "columns" else reader, way != "without")
+        for way in WAYS
+    }
+
+
+def predict(ways: Mapping[str, Allocation]) -> None:
+    """Print sizes at equal predicted harm."""
+    print("predicted harm, nats | kB and channels at 0 bits: " + ", ".join(ways))
+    for harm in PREDICTED:
+        plans = {way: each.of(each.predicted, harm, rising=True) for way, each in ways.items()}
+        row = [
+            f"{each.size(plans[way]) / 8e3:.1f} {_zeros(plans[way])}" for way, each in ways.items()
+        ]
+        print(f"{harm:.5f} | " + " | ".join(row), flush=True)
+
+
+def compare(ways: Mapping[str, Allocation], judge: Judge, kilobytes: float) -> None:
+    """Measure plans of one size; the KL of each with the paired 95 % interval of its change."""
+    print(f"{kilobytes:g} kB | kB | channels at 0 bits | KL | change of KL | lost | won")
+    first: Float64Array | None = None
+    for way, each in ways.items():
+        bits = each.of(each.size, 8000 * kilobytes, rising=False)
+        kl, paired = judge(bits, each.reader)
+        first = kl if first is None else first
+        change = (kl - first).mean()
+        half = 1.96 * (kl - first).std() / len(kl) ** 0.5
+        print(
+            f"{way} | {each.size(bits) / 8e3:.1f} | {_zeros(bits)} | {kl.mean():.5f} "
+            f"| {change:+.5f} ± {half:.5f} | {paired.lost} | {paired.won}",
+            flush=True,
+        )
+
+
+def _zeros(bits: Bits) -> int:
+    return sum(int((each == 0).sum()) for each in bits.values())
+
+
+if __name__ == "__main__":
+    main()
