@@ -79,7 +79,7 @@ class TestCompress:
     def test_progress_names_the_phases_on_standard_error(self, folder, monkeypatch):
         monkeypatch.setattr(terminal, "MOMENT_SECONDS", 0)
         result = run(*compress_command(folder, "again.onnx"))
-        for phase in ("Δloss", "KL", "increasing phase, 8 bits", "postponing phase"):
+        for phase in ("Δloss", "KL", "fast against exact", "increasing phase, 8 bits"):
             assert phase in result.stderr
 
     @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ import pytest
 from command_line import assert_one_line, run
 from residual_net import save_noise, save_residual_net
 
+from onnxsemi import terminal
+
 NOT_SAID = re.compile(r"accura|top-?[15]|\bcorrect\b|correct_|\bright\b|mcnemar", re.IGNORECASE)
 SMALL = ("--rounding-samples", "40", "--max-drop", "4")
 
@@ -50,7 +52,8 @@ class TestCompress:
         ],
         ids=" ".join,
     )
-    def test_speaks_of_agreement(self, made, how, options):
+    def test_speaks_of_agreement(self, made, how, options, monkeypatch):
+        monkeypatch.setattr(terminal, "MOMENT_SECONDS", 0)
         name = re.sub(r"\W", "", "".join((*how, *options))) or "plain"
         found = compress(made, name, *options, *how)
         assert found.exit_code == 0, found.output
