@@ -1,20 +1,23 @@
-"""What a bitwidth is: 1 to 8 bits a weight, or 32 for a weight left as float32."""
+"""What a bitwidth is: 1 to 8 bits a weight, 32 for a weight left as float32, 0 for none.
+
+A channel at 0 bits has no weights: they are zero, and its output is the constant that its bias is.
+"""
 
 from collections.abc import Iterable
 
 from onnxsemi.errors import SettingsError
 
-MIN_BITS = 1
+MIN_BITS = 0
 MAX_BITS = 8
 FLOAT_BITS = 32
 DEFAULT_LADDER = (8, 6, 4)
 
 
 def is_bitwidth(bits: int) -> bool:
-    """Whether ``bits`` can be given to a channel: 1 to 8, or 32.
+    """Whether ``bits`` can be given to a channel: 0 to 8, or 32.
 
     >>> [bits for bits in range(40) if is_bitwidth(bits)]
-    [1, 2, 3, 4, 5, 6, 7, 8, 32]
+    [0, 1, 2, 3, 4, 5, 6, 7, 8, 32]
     """
     return bits == FLOAT_BITS or MIN_BITS <= bits <= MAX_BITS
 
@@ -26,7 +29,7 @@ def ladder(bitwidths: Iterable[int]) -> tuple[int, ...]:
     (8, 6, 4)
 
     Raises:
-        SettingsError: If there is none, or one is outside 1 to 8.
+        SettingsError: If there is none but 0, or one is outside 0 to 8.
     """
     steps = tuple(sorted(set(bitwidths), reverse=True))
     if not steps:
@@ -34,6 +37,8 @@ def ladder(bitwidths: Iterable[int]) -> tuple[int, ...]:
     for bits in steps:
         if not MIN_BITS <= bits <= MAX_BITS:
             raise SettingsError(f"--bits: {bits} is outside {MIN_BITS} to {MAX_BITS}")
+    if steps == (0,):
+        raise SettingsError("--bits: 0 alone leaves no weights: give wider ones too, such as 8,4,0")
     return steps
 
 

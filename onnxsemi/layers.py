@@ -55,7 +55,7 @@ class Semilayer:
         layer: Name of the target layer.
         sign: Sign of Δloss that the channels share at ``bits``.
         channels: Channel indices, ascending, at least one.
-        bits: Bitwidth of the split, 1 to 8.
+        bits: Bitwidth of the split, 0 to 8.
     """
 
     layer: str

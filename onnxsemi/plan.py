@@ -15,7 +15,7 @@ class BitPlan:
     """Bits of every target channel: total and immutable; changes give a new plan.
 
     Attributes:
-        bits: Layer name -> bitwidth of each channel (1 to 8, or 32 for float32), graph order.
+        bits: Layer name -> bitwidth of each channel (0 to 8, or 32 for float32), graph order.
         channel_params: Layer name -> weights in one of its channels.
     """
 

@@ -46,7 +46,7 @@ class Pin:
         pattern, _, bits = text.rpartition("=")
         if not pattern or not bits.isdecimal():
             raise SettingsError(f"--pin: {text!r} is not PATTERN=BITS, such as 'layer3.*=8'")
-        if not is_bitwidth(int(bits)):
+        if not is_bitwidth(int(bits)) or not int(bits):
             raise SettingsError(f"--pin: {bits} bits; allowed are 1 to 8, or 32 for float32")
         return cls(pattern, int(bits))
 

@@ -30,6 +30,10 @@ MIXES = {
     "every-bitwidth": (3, 5, 1, 7, 2, 6, 4, 8),
     "with-float": (32, 4),
     "float-and-8": (8, 32),
+    "0-bits": (0,),
+    "with-0": (6, 0, 4),
+    "float-and-0": (0, 32),
+    "0-and-halves": (0, 0, 3, 1, 8),
 }
 
 # weight shape, attributes; the input has 4 channels of 6x6 (or 6, or 6x6x6)
@@ -109,7 +113,7 @@ class HalfSteps(Nearest):
 
     def at(self, layer, bits):
         plain = quantize(layer.weight, bits, self.scheme)
-        if bits in (1, 8) or layer.name in self.WHOLE:
+        if bits in (0, 1, 8) or layer.name in self.WHOLE:
             return plain
         zero = 2 * plain.zero_point.astype(int) + np.arange(layer.channels) % 3 - 1
         if self.scheme is Scheme.SYMMETRIC:

@@ -61,8 +61,8 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("options", "words"),
         [
-            (("--bits", "9"), "9 is outside 1 to 8"),
-            (("--bits", "0"), "0 is outside 1 to 8"),
+            (("--bits", "9"), "9 is outside 0 to 8"),
+            (("--bits", "8,0"), "0 bits are for --method frontier"),
             (("--bits", ""), "--bits is empty"),
             (("--bits", "eight"), "'eight'"),
             (("--max-drop", "-1"), "--max-drop"),

@@ -88,6 +88,9 @@ class TestCompress:
             ("--align", "4"),
             ("--pin", "c1=6", "--exclude", "short"),
             ("--bits", "6,3"),
+            ("--bits", "8,4,2,1,0"),
+            ("--bits", "8,1,0", "--no-bias-correction"),
+            ("--bits", "8,1,0", "--inputs", "float", "--scheme", "symmetric"),
             ("--delta-loss", "exact", "--delta-loss-samples", "20"),
         ],
         ids=" ".join,
@@ -116,7 +119,10 @@ class TestCompress:
             (("--tolerance", "0"), "--tolerance: 0.0 is outside"),
             (("--tries", "-1"), "--tries: -1 must be 0 or more"),
             (("--rounding-samples", "0"), "--rounding-samples: 0 must be 1 or more"),
-            (("--bits", "0"), "--bits: 0 is outside 1 to 8"),
+            (("--bits", "0"), "--bits: 0 alone leaves no weights"),
+            (("--bits", "8,-1"), "--bits: -1 is outside 0 to 8"),
+            (("--bits", "8,0", "--pin", "c1=0"), "--pin: 0 bits; allowed are 1 to 8"),
+            (("--method", "semilayer", "--bits", "4,0"), "0 bits are for --method frontier"),
             (("--split", "none"), "--split none: is for --method semilayer"),
             (("--method", "semilayer", "--ranges", "mse"), "are for --method frontier"),
             (("--method", "semilayer", "--no-bias-correction"), "are for --method frontier"),
@@ -176,6 +182,32 @@ class TestApply:
         found = json.loads(run("inspect", folder / "edited.onnx", "--json").stdout)["layers"]
         groups = next(layer["groups"] for layer in found if layer["name"] == "c1")
         assert [(g["bits"], g["channels"]) for g in groups] == [(8, 4), (1, 4)]
+
+    @pytest.mark.parametrize("profile", Profile)
+    def test_a_plan_with_channels_and_a_layer_at_0_bits(self, folder, profile):
+        plan = json.loads((folder / "small.plan.json").read_text())
+        for name, layer in plan["layers"].items():
+            last = layer["channels"] - 1
+            layer["bits"] = {"3": f"0-{last - 2}", "0": f"{last - 1}-{last}"}
+            if name in ("short", "dw"):
+                layer["bits"] = {"0": f"0-{last}"}
+        if profile is Profile.INT8:
+            plan["scheme"] = "symmetric"
+        (folder / "zero.plan.json").write_text(json.dumps(plan))
+        result = apply(folder, "zero.onnx", "--profile", profile, plan="zero.plan.json")
+        assert result.exit_code == 0, result.output  # verified
+        if profile is Profile.FAKE:
+            return
+        found = json.loads(run("inspect", folder / "zero.onnx", "--json").stdout)["layers"]
+        groups = {layer["name"]: layer["groups"] for layer in found}
+        assert [(g["bits"], g["channels"]) for g in groups["c1"]] == [(3, 6), (0, 2)]
+        assert [(g["bits"], g["channels"]) for g in groups["dw"]] == [(0, 8)]
+        zeros = [g for layer in groups.values() for g in layer if g["bits"] == 0]
+        assert {g["code_bytes"] for g in zeros} == {0}
+        if profile is not Profile.INT8:
+            assert {g["scale_bytes"] for g in zeros} == {0}
+        compared = run("inspect", folder / "zero.onnx", folder / "zero.plan.json", "--json")
+        assert json.loads(compared.stdout)["layers"] == []
 
     def test_without_the_images(self, folder):
         assert_one_line(apply(folder, "no.onnx", images=None), "40 images", "--calibration-data")

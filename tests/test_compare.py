@@ -22,6 +22,8 @@ MIXES = {
     "no float": lambda c: (2, 5, 8)[c % 3],
     "in order": lambda c: 8 if c < 3 else 2,
     "float": lambda _: 32,
+    "zeros": lambda c: (0, 8, 0, 3, 32)[c % 5],
+    "no weights": lambda _: 0,
 }
 STORING = [p for p in Profile if p not in (Profile.FAKE, Profile.INT8)]
 

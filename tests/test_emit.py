@@ -24,7 +24,8 @@ from onnx import helper, parser
 from residual_net import residual_net
 
 import onnxsemi
-from onnxsemi.emit.layout.merged import merged
+from onnxsemi.emit.bits_of import bits_of
+from onnxsemi.emit.layout.merged import merged, merged_for_kernels
 from onnxsemi.emit.layout.nodes import nodes_apart
 from onnxsemi.emit.layout.semilayers import semilayers
 from onnxsemi.emit.model import emit, put_together
@@ -49,11 +50,12 @@ PACKED_PROFILES = [Profile.QDQ, Profile.FAST, Profile.NATIVE, Profile.NODES]
 
 @pytest.mark.parametrize("profile", FLOAT_PROFILES)
 @pytest.mark.parametrize("biased", [True, False], ids=["biased", "unbiased"])
+@pytest.mark.parametrize("mix", [(6, 3, 32, 4), (6, 0, 4, 0)], ids=["float", "zero"])
 @pytest.mark.parametrize("operator", OPERATORS)
-def test_every_operator(operator, biased, profile, tmp_path):
+def test_every_operator(operator, mix, biased, profile, tmp_path):
     classifier = read(conv_model(operator, biased), tmp_path)
     assert {site.nodes[0] for site in classifier.sites} == {"first", "second", "third", "fourth"}
-    plan = plan_of(classifier, (6, 3, 32, 4))
+    plan = plan_of(classifier, mix)
     if profile is Profile.NODES and "group" in OPERATORS[operator][2]:
         with pytest.raises(PlanError, match="'first' is a grouped convolution"):
             emit(classifier, nearest(classifier, plan, Scheme.ASYMMETRIC), profile)
@@ -84,13 +86,14 @@ def test_every_mix_of_bitwidths_on_a_residual_net(mix, rounding, profile, tmp_pa
 
 @pytest.mark.parametrize("rounding", ROUNDINGS)
 @pytest.mark.parametrize("tail", [dequantize, arithmetic])
-@pytest.mark.parametrize("arrange", [semilayers, merged, nodes_apart])
+@pytest.mark.parametrize("arrange", [semilayers, merged, merged_for_kernels, nodes_apart])
 @pytest.mark.parametrize("storage", [BitPlanes, NativeTypes, Containers])
-def test_every_combination_of_parts(storage, arrange, tail, rounding, tmp_path):
+@pytest.mark.parametrize("mix", [(6, 4, 32, 8), (0, 8, 4, 0)], ids=["float", "zero"])
+def test_every_combination_of_parts(storage, arrange, tail, rounding, mix, tmp_path):
     classifier = read(residual_net(), tmp_path)
-    if (storage, arrange) == (NativeTypes, merged):
+    if storage is NativeTypes and arrange in (merged, merged_for_kernels):
         return  # codes of several types cannot be merged
-    plan = plan_of(classifier, (6, 4, 32, 8)).with_bits("dw", range(8), 5)
+    plan = plan_of(classifier, mix).with_bits("dw", range(8), 5)
     codes = rounded(classifier.layers, plan, ROUNDINGS[rounding])
     model = put_together(classifier, codes, Form(storage, arrange, tail))
     model.ir_version = helper.find_min_ir_version_for(list(model.opset_import))
@@ -128,6 +131,10 @@ COUNTS = {
         UNPACK_ONE_PLANE | {"DequantizeLinear": 2, "Concat": 1, "Gather": 1, "Cast": 1},
     ),
     "float-first": Count((32,) * 2 + (8,) * 6, {"DequantizeLinear": 1, "Concat": 1}),
+    "zeros": Count((0,) * 8, {"ConstantOfShape": 1}),
+    "zeros-last": Count(
+        (8,) * 6 + (0,) * 2, {"DequantizeLinear": 1, "ConstantOfShape": 1, "Concat": 1}
+    ),
     "all-float": Count((32,) * 8, {}),
 }
 
@@ -152,6 +159,8 @@ def test_expected_node_counts(case, tmp_path):
         (11, 8, (13, 7)),
         (13, 6, (18, 8)),
         (17, 8, (17, 8)),
+        (9, 0, (13, 7)),
+        (17, 0, (17, 8)),
         (17, 3, (18, 8)),
         (18, 4, (18, 8)),
         (20, 4, (20, 9)),
@@ -291,11 +300,12 @@ def test_the_users_own_metadata_stays(tmp_path):
     assert {e.key: e.value for e in emitted.metadata_props}["names"] == "cat,dog"
 
 
+@pytest.mark.parametrize("mix", [(8, 32, 5, 4, 1), (0, 8, 4, 0), (0,)], ids=str)
 @pytest.mark.parametrize("rounding", ROUNDINGS)
 @pytest.mark.parametrize("profile", PACKED_PROFILES)
-def test_stored_layers_are_the_plan(profile, rounding, tmp_path):
+def test_stored_layers_are_the_plan(profile, rounding, mix, tmp_path):
     classifier = read(residual_net(), tmp_path)
-    plan = plan_of(classifier, (8, 32, 5, 4, 1)).with_bits("dw", range(8), 5)
+    plan = plan_of(classifier, mix).with_bits("dw", range(8), 5)
     codes = rounded(classifier.layers, plan, ROUNDINGS[rounding])
     model = emit(classifier, codes, profile)
     found = stored(model)
@@ -314,9 +324,11 @@ def test_stored_layers_are_the_plan(profile, rounding, tmp_path):
                 assert group.scale_bytes == scale_bytes
                 continue
             assert group.code_bytes == -(-weights * group.bits // 8)
-            assert group.scale_bytes == (0 if group.bits == 32 else each * group.channels)
+            assert group.scale_bytes == (0 if group.bits in (0, 32) else each * group.channels)
             assert group.structure_bytes > 0
     parts = [part for layer in found.layers for part in (layer, *layer.groups)]
+    everywhere = {name: tuple(found or ()) for name, found in bits_of(model).items()}
+    assert everywhere == dict(plan.bits)
     payload = [g.code_bytes + g.scale_bytes for layer in found.layers for g in layer.groups]
     structure = sum(part.structure_bytes for part in parts)
     everything = sum(payload) + structure + found.float_bytes + found.shared_bytes

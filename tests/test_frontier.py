@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnxsemi.layers import Sign
+from onnxsemi.layers import Semilayer, Sign
 from onnxsemi.measure.seam import DeltaLossTable
 from onnxsemi.plan import BitPlan
 from onnxsemi.search.frontier import (
     GROUP_BYTES,
+    SCALE_BITS,
     Step,
     between,
     frontier,
@@ -124,6 +125,20 @@ class TestFrontier:
             *(Step(1.75, "z", 0, 1), Step(1.75, "z", 1, 1), Step(1.75, "a", 0, 1)),
         )
 
+    def test_no_bits_save_the_scale_too(self):
+        channels = {"few": 1, "many": 1}
+        params = {"few": 9, "many": 900}
+        harm = table([[0.0, 1.0, 2.0]] * 2, (2, 1, 0), channels)
+        path = frontier(start(channels, params), harm, list(channels))
+        saved = [2 * 900 + SCALE_BITS, 2 * 9 + SCALE_BITS]
+        steps = [(s.layer, s.bits, s.price) for s in path.steps]
+        assert steps == [
+            ("many", 0, pytest.approx(2 / saved[0])),
+            ("few", 0, pytest.approx(2 / saved[1])),
+        ]
+        moved = Semilayer("few", Sign.NEGATIVE, (0,), 0)
+        assert price(moved, path.plan(0), harm) == pytest.approx(2 / saved[1])
+
     def test_pinned_layers_stay(self):
         pinned = start().with_bits("b", [0], 4)
         harm = table([[0, 1, 2, 3]] * 3, channels={"a": 2, "c": 1})
@@ -212,13 +227,14 @@ class TestBetween:
         assert {price for price, _ in found} == {0}
 
 
-BITS = st.lists(st.sampled_from((1, 2, 3, 4, 6, 8, 32)), min_size=1, max_size=12)
+BITS = st.lists(st.sampled_from((0, 1, 2, 3, 4, 6, 8, 32)), min_size=1, max_size=12)
 
 
 def size(plan):
-    """Bits in the file: codes, and what groups of channels take."""
+    """Bits in the file: codes, scales, and what groups of channels take."""
+    scales = SCALE_BITS * sum(bit > 0 for bits in plan.bits.values() for bit in bits)
     groups = sum(len(set(bits)) for bits in plan.bits.values())
-    return plan.weight_bits + 8 * GROUP_BYTES * groups
+    return plan.weight_bits + scales + 8 * GROUP_BYTES * groups
 
 
 class TestTidied:
@@ -234,7 +250,8 @@ class TestTidied:
         assert tidied(found, ["a"]) == found
         ladder = sorted(set(found.bits["a"]))
         for narrow, wide in itertools.pairwise(ladder):
-            added = found.bits["a"].count(narrow) * params * (wide - narrow)
+            each = params * (wide - narrow) + SCALE_BITS * (narrow == 0)
+            added = found.bits["a"].count(narrow) * each
             assert added > 8 * GROUP_BYTES  # nothing is left to gain
 
     def test_small_groups_join_large_ones_stay(self):

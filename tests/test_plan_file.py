@@ -52,7 +52,7 @@ class TestBitPlan:
         with pytest.raises(TypeError):
             changed.bits["a"] = ()
 
-    @pytest.mark.parametrize("bits", [0, 9, 16, 33])
+    @pytest.mark.parametrize("bits", [-1, 9, 16, 33])
     def test_bits_that_are_none(self, bits):
         with pytest.raises(ValueError, match=f"channel 0: {bits} bits"):
             BitPlan({"a": (bits,)}, {"a": 1})
@@ -101,7 +101,7 @@ class TestFile:
             ({"channels": 4, "bits": {"8": "0-3", "4": "2"}}, "channel 2 stands twice"),
             ({"channels": 4, "bits": {"8": "0-4"}}, "channel 4 is none of its 4"),
             ({"channels": 4, "bits": {"9": "0-3"}}, "9 bits"),
-            ({"channels": 4, "bits": {"0": "0-3"}}, "0 bits"),
+            ({"channels": 4, "bits": {"-1": "0-3"}}, "-1 bits; allowed are 0 to 8 or 32"),
             ({"channels": 4, "bits": {"eight": "0-3"}}, "eight"),
             ({"channels": 4, "bits": {"8": "a-b"}}, "'a-b' is no channel range"),
             ({"channels": 4, "bits": {"8": "3-0"}}, "'3-0' is no channel range"),

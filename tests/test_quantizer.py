@@ -188,13 +188,21 @@ CHANNELS = {
         ({"scale": np.ones(3, np.float32)}, "not one of each"),
         ({"zero_point": np.full(2, 4, np.uint8)}, "zero point 4 is beyond"),
         ({"zero_point": np.full(2, 7, np.uint8), "doubled": True}, "zero point 7 is beyond"),
-        ({"bits": 0}, "0 bits is outside 1 to 8"),
-        ({"bits": 8, "doubled": True}, "8 bits on a doubled grid is outside 1 to 7"),
+        ({"bits": -1}, "-1 bits is outside 0 to 8"),
+        ({"bits": 0, "codes": np.ones((2, 3), np.uint8)}, "code 1 has more than 0 bits"),
+        ({"bits": 8, "doubled": True}, "8 bits on a doubled grid is outside 0 to 7"),
     ],
 )
 def test_channels_that_cannot_be(changed, message):
     with pytest.raises(ValueError, match=message):
         QuantizedChannels(**{**CHANNELS, **changed})
+
+
+@pytest.mark.parametrize("scheme", Scheme)
+def test_no_bits_are_zeros(scheme):
+    quantized = quantize(np.full((2, 3), -1.5, np.float32), 0, scheme)
+    assert quantized.dequantize().tobytes() == np.zeros((2, 3), np.float32).tobytes()
+    assert (quantized.zero_point == quantized.centre).all()
 
 
 def test_some_of_the_channels():
@@ -238,9 +246,9 @@ def test_eight_bit_codes_are_the_operators(scheme):
     assert (ReferenceEvaluator(QUANTIZE).run(None, feeds)[0] == quantized.codes).all()
 
 
-@pytest.mark.parametrize("bits", [0, 9, 32])
+@pytest.mark.parametrize("bits", [-1, 9, 32])
 def test_bits_out_of_range(bits):
-    with pytest.raises(ValueError, match="outside 1 to 8"):
+    with pytest.raises(ValueError, match="outside 0 to 8"):
         quantize(np.ones((1, 1), np.float32), bits)
 
 

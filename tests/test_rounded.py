@@ -19,7 +19,7 @@ from onnxsemi.quantizer.rounded import (
     rounded,
 )
 
-BITWIDTHS = [1, 2, 3, 4, 5, 6, 7, 8, 32]
+BITWIDTHS = [0, 1, 2, 3, 4, 5, 6, 7, 8, 32]
 
 
 def layer_of(channels, seed=0, name="conv"):

@@ -313,7 +313,7 @@ def test_settings_take_names_and_refuse_others():
     assert (settings.order, settings.split, settings.bits) == (Order.DESCENDING, Split.NONE, (8, 4))
     with pytest.raises(SettingsError, match="'sideways' is none of 'descending', 'ascending'"):
         SearchSettings(method="semilayer", order="sideways")
-    with pytest.raises(SettingsError, match="9 is outside 1 to 8"):
+    with pytest.raises(SettingsError, match="9 is outside 0 to 8"):
         SearchSettings(method="semilayer", bits=(9,))
 
 

@@ -24,7 +24,7 @@ from onnxsemi.quantizer.rounded import Nearest
 from onnxsemi.rounding.settings import RoundingSettings
 from onnxsemi.runtime import Session
 
-BITS = (8, 3, 1)
+BITS = (8, 3, 1, 0)
 HOW = RoundingSettings()
 
 
@@ -90,6 +90,13 @@ class TestTable:
         shift = table.bias_shift(stem.layer, 1)
         scale = np.abs(before).max() + np.abs(after).max()
         np.testing.assert_allclose(after + shift, before, atol=1e-5 * scale)
+
+    def test_no_bits_leave_the_mean_of_the_output(self, bench, table):
+        stem = bench.classifier.site("stem")
+        assert not table.at(stem.layer, 0).dequantize().any()
+        before = means(bench, bench.classifier.proto, "stem")
+        found = from_table(bench.classifier, table, uniform(bench, 0)).layers["stem"]
+        np.testing.assert_allclose(found.bias, before, atol=1e-5 * np.abs(before).max())
 
     def test_without_bias_correction_there_is_no_shift(self, bench):
         how = RoundingSettings(bias_correction=False)

@@ -215,7 +215,8 @@ MethodName = Annotated[
 Bits = Annotated[
     str | None,
     typer.Option(
-        help="Bitwidths to use, 1 to 8: all of them unless given, 8,6,4 for --method semilayer.",
+        help="Bitwidths to use: 1 to 8 unless given, 8,6,4 for --method semilayer. With 0 among "
+        "them (frontier), channels may lose all weights: their output is constant then.",
         rich_help_panel=_SEARCH,
     ),
 ]

@@ -14,7 +14,14 @@ from onnx import numpy_helper
 from onnxsemi.arrays import Int64Array
 from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.emit.profile import Profile
-from onnxsemi.emit.stored import codes_in, emitted_properties, layer_nodes, producer, tail_of
+from onnxsemi.emit.stored import (
+    codes_in,
+    emitted_properties,
+    layer_nodes,
+    producer,
+    tail_of,
+    zeros_shape,
+)
 from onnxsemi.errors import ModelError
 from onnxsemi.model.index import GraphIndex
 
@@ -60,6 +67,8 @@ def _weight(index: GraphIndex, name: str) -> Int64Array | None:
         return _part(index, node.input[0])[_order(index, node.input[1])]
     if node.op_type in ("Reshape", "Transpose"):
         return _weight(index, node.input[0])
+    if node.op_type == "ConstantOfShape":
+        return np.zeros(zeros_shape(index, node)[0], np.int64)
     return _codes(index, tail_of(index, node)[0])
 
 

@@ -1,6 +1,6 @@
 """Adding nodes to a graph, with short names and constants that are stored once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,11 @@ class Builder:
         made = [self.variable(dtype) for _ in range(outputs)]
         self.append(op, inputs, made, **attributes)
         return made
+
+    def zeros(self, shape: Sequence[int], dtype: Any) -> gs.Variable:
+        """A tensor of zeros that the file does not hold (ConstantOfShape, opset 9)."""
+        value = {} if dtype is np.float32 else {"value": gs.Constant("", np.zeros(1, dtype))}
+        return self.node("ConstantOfShape", self.integers(*shape), dtype=dtype, **value)
 
     def cast(self, tensor: gs.Tensor, dtype: Any) -> gs.Variable:
         """The tensor as another type."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from onnxsemi.emit.layout import Arrange
-from onnxsemi.emit.layout.merged import merged
+from onnxsemi.emit.layout.merged import merged, merged_for_kernels
 from onnxsemi.emit.layout.nodes import nodes_apart
 from onnxsemi.emit.layout.semilayers import semilayers
 from onnxsemi.emit.layout.values import values
@@ -57,7 +57,7 @@ class Form:
 FORMS = {
     Profile.QDQ: Form(BitPlanes, semilayers, dequantize),
     Profile.FAST: Form(BitPlanes, merged, arithmetic),
-    Profile.INT8: Form(BitPlanes, merged, dequantize_for_kernels),
+    Profile.INT8: Form(BitPlanes, merged_for_kernels, dequantize_for_kernels),
     Profile.NATIVE: Form(NativeTypes, semilayers, dequantize),
     Profile.NODES: Form(BitPlanes, nodes_apart, dequantize),
     Profile.FAKE: Form(Containers, values, dequantize),

@@ -32,7 +32,7 @@ class StoredGroup:
     """Channels of one layer that a file stores at one bitwidth.
 
     Attributes:
-        bits: 1 to 8, or 32.
+        bits: 0 to 8, or 32.
         channels: Number of channels.
         code_bytes: Bytes of the codes, or of the float32 weights; a begun byte counts.
         scale_bytes: Bytes of scales and zero points.
@@ -235,6 +235,8 @@ def _weight(index: GraphIndex, name: str) -> Iterator[_Piece]:
     if node is None:
         tensor = index.constants[name]
         yield _Piece(FLOAT_BITS, tensor.dims[0], 4 * prod(tensor.dims), 0, name, (name,))
+    elif node.op_type == "ConstantOfShape":
+        yield _Piece(0, zeros_shape(index, node)[0], 0, 0, name, ())
     elif node.op_type == "Concat":
         for part in node.input:
             yield from _weight(index, part)
@@ -274,6 +276,9 @@ def codes_in(index: GraphIndex, name: str) -> Iterator[_Codes]:
     if node is None:
         dims = index.constants[name].dims
         yield _Codes(_bits(name), dims[0], prod(dims), name, name)
+    elif node.op_type == "ConstantOfShape":
+        shape = zeros_shape(index, node)
+        yield _Codes(0, shape[0], prod(shape), name, name)
     elif node.op_type == "Concat":
         for part in node.input:
             yield from codes_in(index, part)
@@ -288,6 +293,12 @@ def codes_in(index: GraphIndex, name: str) -> Iterator[_Codes]:
             sizes = numpy_helper.to_array(index.constants[split.input[1]])
             count = int(sizes[list(split.output).index(node.input[0])])
         yield _Codes(bits, count // each, count, name, root)
+
+
+def zeros_shape(index: GraphIndex, node: onnx.NodeProto) -> list[int]:
+    """Shape of a tensor of zeros that the file does not hold: channels at 0 bits."""
+    shape: list[int] = numpy_helper.to_array(index.constants[node.input[0]]).tolist()
+    return shape
 
 
 def _root(index: GraphIndex, name: str) -> str:

@@ -125,6 +125,6 @@ def _longer(plan: BitPlan, other: BitPlan, profile: Profile) -> int:
 
 def _bytes(plan: BitPlan) -> int:
     """What codes, scales and groups of channels take."""
-    quantized = sum(bit != FLOAT_BITS for bits in plan.bits.values() for bit in bits)
+    scaled = sum(bit not in (0, FLOAT_BITS) for bits in plan.bits.values() for bit in bits)
     groups = sum(len(set(bits)) for bits in plan.bits.values())
-    return plan.weight_bits // 8 + CHANNEL_BYTES * quantized + GROUP_BYTES * groups
+    return plan.weight_bits // 8 + CHANNEL_BYTES * scaled + GROUP_BYTES * groups

@@ -36,6 +36,9 @@ halfway between them, and a weight keeps its sign:
 
     s = max(|min|, |max|)               zero_point = 1               code = 1 if w >= 0 else 0
 
+*zero bits*, in either scheme: the one level is zero, code 0 on a grid of scale 1. Nothing of it is
+stored.
+
 A channel of one value ``v`` survives exactly in either scheme: its scale is ``|v|`` and its code is
 one unit of it from the zero point. A channel of zeros has scale 1 and all codes at the zero point;
 only at one bit in the symmetric scheme, which leaves no choice of the zero point, it becomes the
@@ -71,7 +74,7 @@ class QuantizedChannels:
         codes: uint8[C, ...], each 0 to 2^bits - 1, shape of the weights.
         scale: float32[C], > 0: a step of the grid, half a step of a doubled one.
         zero_point: uint8[C], each 0 to 2^bits - 1; to 2 * (2^bits - 1) on a doubled grid.
-        bits: 1 to 8.
+        bits: 0 to 8.
         doubled: Whether zero points count half steps; up to 7 bits.
     """
 
@@ -142,14 +145,14 @@ def quantize(
 
     Args:
         weight: float32[C, ...], channels on axis 0, finite.
-        bits: 1 to 8.
+        bits: 0 to 8.
         scheme: How the grid follows from the channel's range.
 
     Returns:
-        Codes, scales and zero points; the error of a weight is at most half a step.
+        Codes, scales and zero points; the error of a weight is at most half a step, but for 0 bits.
 
     Raises:
-        ValueError: If ``bits`` is outside 1 to 8, or a weight is not finite.
+        ValueError: If ``bits`` is outside 0 to 8, or a weight is not finite.
 
     Source: Matsumoto et al., ACML 2023, section 3.1; ONNX QuantizeLinear, opset 13.
     """
@@ -158,6 +161,9 @@ def quantize(
     if not np.isfinite(weight).all():
         raise ValueError("a weight is not finite")
     flat = weight.reshape(len(weight), -1)  # [C, ...] -> [C, P]
+    if bits == 0:
+        none, zeros = np.zeros(weight.shape, np.uint8), np.zeros(len(weight), np.uint8)
+        return QuantizedChannels(none, np.ones(len(weight), np.float32), zeros, bits)
     if bits == 1:
         return _signs(weight, flat, Scheme(scheme))
     low = np.minimum(flat.min(axis=1), 0).astype(np.float64)
@@ -178,7 +184,7 @@ def fake_quantize(
 
     Args:
         weight: float32[C, ...], the float model's weights.
-        channel_bits: Bitwidth of each channel, 1 to 8; 32 keeps the channel's float32 bits.
+        channel_bits: Bitwidth of each channel, 0 to 8; 32 keeps the channel's float32 bits.
         scheme: How the grid follows from the channel's range.
 
     Returns:

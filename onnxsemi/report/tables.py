@@ -34,7 +34,7 @@ def compress_table(result: CompressResult) -> RenderableType:
     answers = _answers_table([("search", result.search), *_rows("report", report)], report)
     said = [wording.agreed(report), *wording.found(result.finding, report.images)]
     point = result.chosen
-    where = f"{point.phase} phase" + (f", {point.bits} bits" if point.bits else "")
+    where = f"{point.phase} phase" + (f", {point.bits} bits" if point.bits is not None else "")
     stopped = result.trajectory.out_of_time
     lines = [
         *map(_sentence, said),

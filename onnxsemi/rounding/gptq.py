@@ -23,6 +23,7 @@ from onnxsemi.rounding.grid import Grid, values
 
 BLOCK = 32
 DAMPING = 0.01
+_RAISED = tuple(10.0**power for power in range(7))  # inputs that hardly vary need more damping
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +49,8 @@ class Factor:
 
         Args:
             second: float32[K, K], symmetric, no negative eigenvalue but for rounding.
-            damping: Added to the diagonal, as a share of its mean.
+            damping: Added to the diagonal, as a share of its mean; ten times that, and so on, if
+                float32 noise is larger.
 
         Raises:
             ValueError: If it is not positive definite, damping included.
@@ -59,8 +61,11 @@ class Factor:
         order = np.argsort(-energy, kind="stable")
         matrix = second[np.ix_(order[::-1], order[::-1])].astype(np.float64)
         level = max(damping * float(energy.mean()), float(np.finfo(np.float32).tiny))
-        matrix[np.diag_indices_from(matrix)] += level
-        lower, failed = lapack.dpotrf(matrix, lower=1, overwrite_a=1)
+        for raised in _RAISED:
+            matrix[np.diag_indices_from(matrix)] = energy[order[::-1]] + raised * level
+            lower, failed = lapack.dpotrf(matrix, lower=1)
+            if not failed:
+                break
         upper, failed_too = lapack.dtrtri(lower, lower=1, overwrite_c=1)
         if failed or failed_too:
             raise ValueError("second moments are not positive definite, damping included")

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 
 from onnxsemi.arrays import Float32Array, Float64Array, Int64Array
-from onnxsemi.quantizer.affine import QuantizedChannels, Scheme
+from onnxsemi.quantizer.affine import QuantizedChannels, Scheme, quantize
 from onnxsemi.rounding.gptq import Factor, compensated, output_error, refined
 from onnxsemi.rounding.grid import Grid, nearest, stored
 from onnxsemi.rounding.moments import Moments
@@ -55,6 +55,8 @@ class LayerRounder:
 
     def at(self, weight: Float32Array, bits: int) -> QuantizedChannels:
         """All channels of a weight, float32[O, ...], at one bitwidth, on grids that are chosen."""
+        if bits == 0:
+            return quantize(weight, bits, self._scheme)
         rows, settings = weight.reshape(len(weight), -1), self._settings
         clipped = settings.ranges is not Ranges.MINMAX
         halves = on_halves(bits, halves=settings.half_steps and clipped)

@@ -14,6 +14,9 @@ import numpy as np
 
 from onnxsemi.arrays import Float32Array, Float64Array
 
+CONSTANT = 1e-5
+"""Share of its mean square below which a column's variance is but the noise of float32 sums."""
+
 
 @dataclass(frozen=True, eq=False)
 class Moments:
@@ -89,7 +92,11 @@ class MomentSums:
         count, mean = self.samples, self._first / self.samples
         second = self._second / np.float32(count)
         if centred:
+            raw = np.einsum("gkk->gk", second).copy()
             second -= (mean[:, :, None] * mean[:, None, :]).astype(np.float32)
+            constant = np.einsum("gkk->gk", second) < CONSTANT * raw
+            for group, columns in zip(second, constant, strict=True):
+                group[columns], group[:, columns] = 0, 0
         if not len(self._distance):
             return Moments(second, mean)
         offset = self._distance / count
@@ -97,4 +104,5 @@ class MomentSums:
         if centred:
             each = len(offset) // self._groups
             cross -= offset[:, None] * np.repeat(mean, each, axis=0)
+            cross[np.repeat(constant, each, axis=0)] = 0
         return Moments(second, mean, cross, offset)

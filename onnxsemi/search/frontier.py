@@ -10,6 +10,9 @@ All steps of all channels in the order of their price, cheapest first (ties by l
 bitwidth), lead from the widest bitwidth to the narrowest: each beginning of that walk is a plan,
 and no plan of its size has less predicted harm in sum (Lagrange's multiplier is the price of the
 next step).
+
+At 0 bits a channel saves its scale and zero point, too: to a channel of n weights that is worth
+``SCALE_BITS / n`` bits a weight more.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,6 +29,9 @@ from onnxsemi.plan import BitPlan
 
 GROUP_BYTES = 120
 """What a group of channels takes in a file beyond codes and scales (measured: ``inspect``, qdq)."""
+
+SCALE_BITS = 40
+"""A channel's scale and zero point, which are not stored at 0 bits."""
 
 
 @dataclass(frozen=True)
@@ -95,11 +101,11 @@ def frontier(start: BitPlan, harm: DeltaLossTable, free: Sequence[str]) -> Front
     plan = start
     for layer in free:
         weights = start.channel_params[layer]
+        taken = [_taken(bits, weights) for bits in harm.bits]
         plan = plan.with_bits(layer, range(len(start.bits[layer])), harm.bits[0])
         for channel, row in enumerate(harm.nats[layer]):
-            kept = hull(row, harm.bits)
-            for wider, narrower in pairwise(kept):
-                saved = weights * (harm.bits[wider] - harm.bits[narrower])
+            for wider, narrower in pairwise(hull(row, taken)):
+                saved = weights * (taken[wider] - taken[narrower])
                 price = max(0.0, float(row[narrower] - row[wider])) / saved
                 steps.append(Step(price, layer, channel, harm.bits[narrower]))
     order = {layer: place for place, layer in enumerate(free)}
@@ -107,7 +113,12 @@ def frontier(start: BitPlan, harm: DeltaLossTable, free: Sequence[str]) -> Front
     return Frontier(plan, tuple(steps))
 
 
-def hull(harm: Float64Array, bits: Sequence[int]) -> list[int]:
+def _taken(bits: int, weights: int) -> float:
+    """Bits that a weight takes in a file, less its share of the scale that 0 bits do not need."""
+    return bits or -SCALE_BITS / weights
+
+
+def hull(harm: Float64Array, bits: Sequence[float]) -> list[int]:
     """Places of the bitwidths on the lower convex hull of harm over bits saved, widest first.
 
     >>> hull(np.array([0.0, 0.1, 0.2, 1.0, 1.2]), (8, 6, 5, 4, 2))
@@ -121,7 +132,7 @@ def hull(harm: Float64Array, bits: Sequence[int]) -> list[int]:
     return kept
 
 
-def _bends(harm: Float64Array, bits: Sequence[int], places: tuple[int, int, int]) -> bool:
+def _bends(harm: Float64Array, bits: Sequence[float], places: tuple[int, int, int]) -> bool:
     """Whether the middle one lies below the line between the others."""
     first, middle, last = places
     before = (harm[middle] - harm[first]) * (bits[middle] - bits[last])
@@ -160,12 +171,12 @@ def between(
 def price(semilayer: Semilayer, plan: BitPlan, harm: DeltaLossTable) -> float:
     """Predicted harm for each bit that lowering a semilayer saves, nats."""
     layer, target = semilayer.layer, harm.bits.index(semilayer.bits)
-    added, saved = 0.0, 0
+    added, saved, weights = 0.0, 0.0, plan.channel_params[layer]
     for channel in semilayer.channels:
         bits = plan.bits[layer][channel]
         row = harm.nats[layer][channel]
         added += float(row[target] - row[harm.bits.index(bits)])
-        saved += (bits - semilayer.bits) * plan.channel_params[layer]
+        saved += (_taken(bits, weights) - _taken(semilayer.bits, weights)) * weights
     return max(0.0, added) / saved
 
 
@@ -185,7 +196,7 @@ def tidied(plan: BitPlan, free: Sequence[str]) -> BitPlan:
         while len(ladder := sorted(set(plan.bits[layer]))) > 1:
             counts = [plan.bits[layer].count(bits) for bits in ladder]
             added = [
-                count * weights * (wider - bits)
+                count * weights * (_taken(wider, weights) - _taken(bits, weights))
                 for count, (bits, wider) in zip(counts, pairwise(ladder), strict=False)
             ]
             least = min(added)

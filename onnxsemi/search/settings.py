@@ -3,14 +3,14 @@
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from onnxsemi.bitwidth import DEFAULT_LADDER, MAX_BITS, MIN_BITS, ladder
+from onnxsemi.bitwidth import DEFAULT_LADDER, MAX_BITS, ladder
 from onnxsemi.choices import choice
 from onnxsemi.errors import SettingsError
 from onnxsemi.search.guard import Guarantee, Guard
 from onnxsemi.search.ranking import Order
 from onnxsemi.search.semilayers import Split
 
-FRONTIER_LADDER = tuple(range(MAX_BITS, MIN_BITS - 1, -1))
+FRONTIER_LADDER = tuple(range(MAX_BITS, 0, -1))
 
 
 class SearchMethod(StrEnum):
@@ -29,7 +29,7 @@ class SearchSettings:
     Attributes:
         method: How bitwidths are found.
         bits: The ladder, widest first; empty for the method's own: all from 8 to 1 for the
-            frontier, 8, 6, 4 for the paper's.
+            frontier, which takes 0 bits too, 8, 6, 4 for the paper's.
         order: Descending or ascending sensitivity; for the paper's method.
         split: By the sign of Δloss, or not at all; for the paper's method.
         max_drop: Percentage points of top-1 accuracy on the search images that the choice may lose;
@@ -54,6 +54,8 @@ class SearchSettings:
         object.__setattr__(self, "method", choice(SearchMethod, self.method))
         own = DEFAULT_LADDER if self.method is SearchMethod.SEMILAYER else FRONTIER_LADDER
         object.__setattr__(self, "bits", ladder(self.bits or own))
+        if self.method is SearchMethod.SEMILAYER and 0 in self.bits:
+            raise SettingsError("--bits: 0 bits are for --method frontier, which corrects biases")
         object.__setattr__(self, "order", choice(Order, self.order))
         object.__setattr__(self, "split", choice(Split, self.split))
         if self.guarantee is not None:

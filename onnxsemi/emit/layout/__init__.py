@@ -23,7 +23,7 @@ class Group:
     """Channels of one layer that have one bitwidth.
 
     Attributes:
-        bits: 1 to 8, or 32.
+        bits: 0 to 8, or 32.
         channels: int64[C], ascending.
         weight: float32[C, ...], what the codes stand for, or the float model's.
         quantized: Codes and scales; None for 32 bits.
@@ -57,10 +57,14 @@ class Parts:
         """Codes [C, ...] of one quantized group."""
         if group.quantized is None:
             raise ValueError(f"{label}: float32 channels have no codes")
+        if group.bits == 0:
+            return self.build.zeros(group.weight.shape, np.int8 if self.signed else np.uint8)
         return self.storage.codes(f"{label}_{group.bits}", group.quantized)
 
     def weight(self, label: str, group: Group) -> gs.Tensor:
         """float32[C, ...] of one group, computed from what is stored."""
+        if group.bits == 0:
+            return self.build.zeros(group.weight.shape, np.float32)
         own, quantized = f"{label}_{group.bits}", group.quantized
         if quantized is None:
             return self.build.stored(own, group.weight)

@@ -4,7 +4,9 @@
 
 One tail a layer instead of one a semilayer; with signed codes and DequantizeLinear it is the form
 that ONNX Runtime's integer kernels take, if each node has a tail of its own. Float32 channels join
-behind the tail, before the Gather. The storage must give codes of all bitwidths in one type.
+behind the tail, before the Gather, and so do channels at 0 bits, which need no scales then; unless
+that would keep the layer from integer kernels: there they are codes as all others. The storage must
+give codes of all bitwidths in one type.
 """
 
 from collections.abc import Sequence
@@ -15,6 +17,7 @@ import onnx_graphsurgeon as gs
 from onnxsemi.arrays import Int64Array
 from onnxsemi.bitwidth import MAX_BITS
 from onnxsemi.emit.layout import Group, Parts, in_order, joined, to_stored
+from onnxsemi.emit.layout.semilayers import semilayers
 from onnxsemi.emit.tail import Integers
 from onnxsemi.model.targets import Site
 
@@ -22,21 +25,47 @@ from onnxsemi.model.targets import Site
 def merged(
     parts: Parts, label: str, site: Site, groups: Sequence[Group], nodes: Sequence[gs.Node]
 ) -> None:
-    """Give the nodes a weight of merged integers."""
-    build, dtype = parts.build, np.int8 if parts.signed else np.uint8
-    whole = [group for group in groups if group.quantized is None]
+    """Give the nodes a weight of merged integers and of zeros."""
+    packed = [group for group in groups if group.quantized is not None and group.bits]
+    if packed:
+        _merge(parts, label, site, (_others(groups, packed), packed), nodes)
+    else:
+        semilayers(parts, label, site, groups, nodes)
+
+
+def merged_for_kernels(
+    parts: Parts, label: str, site: Site, groups: Sequence[Group], nodes: Sequence[gs.Node]
+) -> None:
+    """Give the nodes a weight of merged integers, those of channels at 0 bits among them."""
     packed = [group for group in groups if group.quantized is not None]
+    _merge(parts, label, site, (_others(groups, packed), packed), nodes)
+
+
+def _others(groups: Sequence[Group], packed: Sequence[Group]) -> list[Group]:
+    return [group for group in groups if group not in packed]
+
+
+def _merge(
+    parts: Parts,
+    label: str,
+    site: Site,
+    groups: tuple[Sequence[Group], Sequence[Group]],
+    nodes: Sequence[gs.Node],
+) -> None:
+    """Give the nodes a weight of two kinds of groups: float32 tensors, and integers."""
+    build, dtype = parts.build, np.int8 if parts.signed else np.uint8
+    apart, packed = groups
     codes = joined(build, [parts.codes(label, group) for group in packed], 0, dtype)
-    if whole or site.layout.stored_axis is None:
+    if apart or site.layout.stored_axis is None:
         unordered = np.arange(sum(len(group.channels) for group in packed))
         integers = _integers(parts, codes, 0, packed, unordered)
         values = parts.tail(build, parts.storage, label, integers)
-        every = [*(parts.weight(label, group) for group in whole), values]
-        weight = in_order(parts, joined(build, every, 0, np.float32), groups, 0, np.float32)
+        every = joined(build, [*(parts.weight(label, g) for g in apart), values], 0, np.float32)
+        weight = in_order(parts, every, [*apart, *packed], 0, np.float32)
         for node in nodes:
             node.inputs[1] = to_stored(build, weight, site.layout)
         return
-    codes = in_order(parts, codes, groups, 0, dtype)
+    codes = in_order(parts, codes, packed, 0, dtype)
     codes = to_stored(build, codes, site.layout, dtype)
     order = np.argsort(np.concatenate([group.channels for group in packed]))
     integers = _integers(parts, codes, site.layout.stored_axis, packed, order)

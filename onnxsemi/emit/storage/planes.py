@@ -70,8 +70,8 @@ class BitPlanes:
 
     @staticmethod
     def opset(quantized: QuantizedChannels) -> int:
-        """8 bits need no unpacking."""
-        return BYTE_OPSET if quantized.bits == MAX_BITS else OPSET
+        """8 bits need no unpacking, 0 bits not even codes."""
+        return BYTE_OPSET if quantized.bits in (0, MAX_BITS) else OPSET
 
     def _unpack(self, waiting: list[_Waiting]) -> None:
         build, kind = self._build, waiting[0].quantized

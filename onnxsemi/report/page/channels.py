@@ -58,10 +58,10 @@ def bits_in(kept: Kept) -> list[int]:
 
 
 def bits_name(bits: int) -> str:
-    """``1 bit``, ``2 bits``, ``float32``."""
+    """``0 bits``, ``1 bit``, ``float32``."""
     if bits == FLOAT_BITS:
         return "float32"
-    return f"{bits} bit{'s' * (bits > 1)}"
+    return f"{bits} bit{'s' * (bits != 1)}"
 
 
 def _column(ladder: Int64Array, bits: int) -> int:

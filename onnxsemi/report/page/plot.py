@@ -141,7 +141,7 @@ def figure(drawing: Markup, caption: object) -> Markup:
 
 
 def bits_class(bits: int) -> str:
-    """Class of a bitwidth's colour: ``b1`` to ``b8``, ``b32``."""
+    """Class of a bitwidth's colour: ``b0`` to ``b8``, ``b32``."""
     return f"b{bits}"
 
 
