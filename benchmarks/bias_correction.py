@@ -61,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shared", type=Path, required=True, help="folder with models/ and data/")
     parser.add_argument("--work", type=Path, default=Path("bias"), help="results so far")
-    parser.add_argument("--models", nargs="*", default=["fashion", "resnet20", "resnet18"])
+    parser.add_argument("--models", nargs="*", default=["resnet20"])
     parser.add_argument("--images", type=int, default=512, help="to round on, and to measure on")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
