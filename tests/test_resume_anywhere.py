@@ -37,15 +37,18 @@ Whole = tuple[Outcome, int]
 IMAGES = 40  # two blocks of backward passes
 
 
+BACKWARD = "Δloss and KL, backward passes"
+
+
 class Killed(BaseException):
     """Not an error: nothing may catch it."""
 
 
 class Counting(Silent):
-    """Counts what a run reports, and breaks it off when there are so many reports."""
+    """Counts what a run reports, of one phase or of all, and breaks it off at so many reports."""
 
-    def __init__(self, most: int | None = None) -> None:
-        self.most, self.calls = most, 0
+    def __init__(self, most: int | None = None, phase: str | None = None) -> None:
+        self.most, self.calls, self._counted = most, 0, phase
         self.resumed_at: dict[str, int] = {}
         self._phase = ""
 
@@ -61,7 +64,7 @@ class Counting(Silent):
         self._count()
 
     def _count(self) -> None:
-        self.calls += 1
+        self.calls += self._counted in (None, self._phase)
         if self.most is not None and self.calls > self.most:
             raise Killed
 
@@ -91,9 +94,9 @@ def outcome(folder: Path) -> Outcome:
     )
 
 
-def kill_at(inputs: Path, folder: Path, way: str, calls: int) -> None:
+def kill_at(inputs: Path, folder: Path, way: str, calls: int, phase: str | None = None) -> None:
     with pytest.raises(Killed):
-        compress(inputs, folder, way, Counting(calls))
+        compress(inputs, folder, way, Counting(calls, phase))
     assert not list(folder.glob("out.*on*"))  # neither model nor plan
     assert not list(folder.rglob("*.part"))
 
@@ -157,12 +160,12 @@ def test_broken_off_again_and_again(
 def test_blocks_of_backward_passes_are_not_run_again(
     inputs: Path, whole: dict[str, Whole], tmp_path: Path
 ) -> None:
-    kill_at(inputs, tmp_path, "fast", 3)  # in the second block
+    kill_at(inputs, tmp_path, "fast", 3, BACKWARD)  # in the second block
     with np.load(tmp_path / "out.run/moments.npz") as arrays:
         assert arrays["done"] == 32
     progress = Counting()
     compress(inputs, tmp_path, "fast", progress)
-    assert progress.resumed_at["Δloss and KL, backward passes"] == 32
+    assert progress.resumed_at[BACKWARD] == 32
     assert outcome(tmp_path) == whole["fast"][0]
 
 
@@ -196,11 +199,12 @@ def test_killed_while_weights_are_rounded(
     """Within the table, and again with the table kept: taken up with hardly any memory."""
     expected, _ = whole["frontier"]
     table = tmp_path / "out.run/rounding.npz"
-    kill_at(inputs, tmp_path, "frontier", 5)
+    kill_at(inputs, tmp_path, "frontier", 2, "rounding")
     assert not table.exists()
     monkeypatch.setattr(prepare, "resident", lambda: 0)
+    progress = Counting(0, BACKWARD)
     with pytest.raises(Killed):
-        compress(*(inputs, tmp_path, "frontier", Counting(20)), threads=threads, max_memory=1)
+        compress(inputs, tmp_path, "frontier", progress, threads=threads, max_memory=1)
     assert table.exists()
     compress(inputs, tmp_path, "frontier", Counting(), threads=threads, max_memory=1)
     assert outcome(tmp_path) == expected

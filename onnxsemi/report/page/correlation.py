@@ -3,7 +3,6 @@
 import warnings
 
 import numpy as np
-from scipy import stats
 
 from onnxsemi.arrays import BoolArray, Float64Array
 
@@ -17,6 +16,8 @@ def correlations(one: Float64Array, other: Float64Array) -> tuple[str, str, str]
     >>> correlations(np.array([1.0, 2.0, 3.0]), np.array([1.0, 4.0, 9.0]))
     ('0.99', '1.00', '3')
     """
+    from scipy import stats  # noqa: PLC0415  slow to import, and takes 40 MB
+
     both: BoolArray = np.isfinite(one) & np.isfinite(other)
     x, y = one[both], other[both]
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
