@@ -199,3 +199,30 @@ class TestBadInput:
 
     def test_nothing_is_left_behind_by_all_these_failures(self, folder):
         assert not list(folder.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "where"),
+    [
+        (["--no-such"], "--no-such", " --help"),
+        (["no-such"], "no-such", " --help"),
+        (["compress", "--no-such"], "--no-such", " compress --help"),
+        (["compress"], "model", " compress --help"),
+        (["compress", "m", "-d", "x", "-o", "y", "--profile", "tiny"], "tiny", "compress --help"),
+        (["bench", "a.onnx", "--rounds", "few"], "--rounds", " bench --help"),
+    ],
+)
+def test_a_wrong_command_line_gets_one_line(words, said, where):
+    result = run(*words)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert said in line
+    assert line.endswith(f"{where}'")
+
+
+def test_no_command_shows_the_help():
+    result = run()
+    assert result.exit_code == 2
+    assert "compress" in result.output

@@ -13,6 +13,7 @@ from onnxsemi.cli.apply import apply
 from onnxsemi.cli.bench import bench
 from onnxsemi.cli.compress import compress
 from onnxsemi.cli.evaluate import evaluate
+from onnxsemi.cli.frame import OneLineGroup
 from onnxsemi.cli.inspect import inspect
 from onnxsemi.cli.pareto import pareto
 from onnxsemi.cli.report import report
@@ -27,6 +28,7 @@ Results go to standard output, progress to standard error. NO_COLOR=1 turns colo
 """
 
 app = typer.Typer(
+    cls=OneLineGroup,
     help="Make a trained ONNX classifier much smaller without losing accuracy, and without "
     "retraining: mixed-precision quantization by semilayers (Matsumoto et al., PMLR 222, 2024).",
     epilog=_EPILOG,

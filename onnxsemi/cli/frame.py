@@ -8,11 +8,14 @@ from typing import Any
 
 import typer
 from rich.console import Console, RenderableType
+from typer.core import TyperGroup
 
 from onnxsemi.data.load import DataOptions, Preset
 from onnxsemi.errors import OnnxSemiError, SettingsError
 from onnxsemi.progress import Progress, Silent
 from onnxsemi.terminal import LineProgress, LiveProgress
+
+_USAGE_ERROR: Any = typer.BadParameter.__base__  # UsageError, of click or of typer's own copy
 
 
 @contextmanager
@@ -27,6 +30,34 @@ def one_line_errors(run: Path | None = None) -> Iterator[None]:
     except OnnxSemiError as error:
         typer.echo(f"error: {' '.join(str(error).split())}", err=True)
         raise typer.Exit(1) from None
+
+
+class OneLineGroup(TyperGroup):
+    """Commands that answer a wrong command line with one line too: what is wrong, where to look."""
+
+    def make_context(self, *args: Any, **more: Any) -> Any:
+        """Read what stands before the command."""
+        with _one_line_usage():
+            return super().make_context(*args, **more)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Read what stands behind the command, and run it."""
+        with _one_line_usage():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _one_line_usage() -> Iterator[None]:
+    try:
+        yield
+    except _USAGE_ERROR as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # no error: the help is shown
+            raise
+        said = " ".join(error.format_message().split()).rstrip(".")
+        context = error.ctx
+        where = "" if context is None else f"; see '{context.command_path} --help'"
+        typer.echo(f"error: {said}{where}", err=True)
+        raise typer.Exit(2) from None
 
 
 @contextmanager
