@@ -11,7 +11,7 @@ layers. Accuracy on the report images, which no search saw. Passes are ratios of
 *curve*: file size against accuracy on the report images: uniform bitwidths, the paper's method at
 growing drops, plans of the frontier.
 
-At the end the tables in ``benchmarks/README.md`` and the figure ``docs/frontier.svg`` are written
+At the end the tables in ``benchmarks/README.md`` and the figure ``frontier.png`` are written
 anew.
 """
 
