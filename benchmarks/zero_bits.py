@@ -5,9 +5,9 @@
 A channel at 0 bits is constant: its weights are zero, its bias takes up the mean of its output.
 Where one convolution alone reads it, through a ReLU, as inside a residual block, it can leave the
 model, and that convolution's weights for it with it; its mean then goes into that layer's bias.
-The package does so only if asked, and never takes a channel out. Here the harm of 0 bits is measured
-as that of any other, plans of one size are made in three ways, rounded layer after layer, and
-compared with the float model on the report images:
+The package does so only if asked, and never takes a channel out. Here the harm of 0 bits is
+measured as that of any other, plans of one size are made in three ways, rounded layer after layer,
+and compared with the float model on the report images:
 
 *without*: 8 to 1 bits, the frontier as it is;
 *rows*: 0 bits too, of which a channel's own weights are counted;
