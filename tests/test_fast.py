@@ -20,7 +20,7 @@ from onnxsemi.layers import Semilayer, Sign, TargetLayer
 from onnxsemi.measure import fast as fast_module
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.divergence import exact_kl
-from onnxsemi.measure.fast import FastMeasurement, FastTables
+from onnxsemi.measure.fast import FOLDS, FastMeasurement, FastTables
 from onnxsemi.measure.variants import Variant, measure_variants
 from onnxsemi.model.bias import correctable_bias, give_bias
 from onnxsemi.model.classifier import Classifier
@@ -54,11 +54,12 @@ def bench_of(classifier: Classifier, count: int, threads: int = 2, classes: int 
 
 def tables(bench: Bench, layers: list[str] | None = None, seed: int = 0) -> FastTables:
     names = layers or [layer.name for layer in bench.classifier.layers]
-    return FastMeasurement(bench, names, BITS, seed).measure(Silent(), lambda: None)
+    measurement = FastMeasurement(bench, names, BITS, seed, products=True)
+    return measurement.measure(Silent(), lambda: None)
 
 
 def content(found: FastTables) -> list[bytes]:
-    return [part.tobytes() for m in found.moments.values() for part in (m.first, m.second)]
+    return [a.tobytes() for moments in found.moments.values() for a in moments.arrays.values()]
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +237,7 @@ class TestSameBytes:
     def test_saved_and_taken_up_again(self, bench, expected, tmp_path):
         path = tmp_path / "moments.npz"
         names = [layer.name for layer in bench.classifier.layers]
-        first = FastMeasurement(bench, names, BITS, 0)
+        first = FastMeasurement(bench, names, BITS, 0, products=True)
 
         def stop_after_two() -> None:
             if first.done == 64:
@@ -245,7 +246,7 @@ class TestSameBytes:
 
         with pytest.raises(KeyboardInterrupt):
             first.measure(Silent(), stop_after_two)
-        second = FastMeasurement(bench, names, BITS, 0)
+        second = FastMeasurement(bench, names, BITS, 0, products=True)
         second.restore(path)
         assert second.done == 64
         assert content(second.measure(Silent(), lambda: None)) == expected
@@ -254,8 +255,46 @@ class TestSameBytes:
         found = tables(bench, ["c2"])
         assert list(found.moments) == ["c2"]
         everything = tables(bench)
-        assert found.moments["c2"].first.tobytes() == everything.moments["c2"].first.tobytes()
-        assert found.moments["c2"].second.tobytes() == everything.moments["c2"].second.tobytes()
+        for name, array in found.moments["c2"].arrays.items():
+            assert array.tobytes() == everything.moments["c2"].arrays[name].tobytes()
+
+
+class TestFolds:
+    """Image n is in fold n % 8."""
+
+    def test_a_fold_is_what_its_images_alone_give(self, bench):
+        found = tables(bench).harm_folds()
+        for fold in (0, 7):
+            own = np.arange(fold, len(bench.images), FOLDS)
+            alone = tables(replace(bench, images=bench.images.select(own))).harm()
+            for layer, values in found.items():
+                assert values.shape == (FOLDS, *alone.nats[layer].shape)
+                assert values[fold] == pytest.approx(alone.nats[layer], rel=1e-5, abs=1e-12)
+
+    def test_their_mean_by_images_is_the_harm(self, bench):
+        found = tables(bench)
+        counts = [len(range(fold, 75, FOLDS)) for fold in range(FOLDS)]
+        for layer, values in found.harm_folds().items():
+            mean = np.average(values, axis=0, weights=counts)
+            assert mean == pytest.approx(found.harm().nats[layer], rel=1e-12)
+
+    def test_fewer_images_than_folds(self, bench):
+        found = tables(bench.first(3))
+        assert {len(values) for values in found.harm_folds().values()} == {3}
+
+    def test_products_only_where_they_are_asked_for(self, bench):
+        """Without them the rest is the same, and the KL of a semilayer is that of its channels."""
+        whole, names = tables(bench), [layer.name for layer in bench.classifier.layers]
+        lean = FastMeasurement(bench, names, BITS, 0).measure(Silent(), lambda: None)
+        for layer in bench.classifier.layers:
+            own, other = lean.moments[layer.name], whole.moments[layer.name]
+            assert own.products is None
+            assert own.squares.tobytes() == other.squares.tobytes()
+            diagonal = np.einsum("bcc->cb", other.products)
+            assert own.squares.sum(axis=0) == pytest.approx(diagonal, rel=1e-5)
+            everything = Semilayer(layer.name, Sign.BOTH, tuple(range(layer.channels)), 4)
+            alone = lean.harm().column(layer.name, 4)
+            assert lean.kl(everything) == pytest.approx(alone.sum(), rel=1e-12)
 
 
 class TestForms:
@@ -277,7 +316,7 @@ class TestForms:
         assert content(one) == content(again)
         for layer in one.moments:
             assert one.moments[layer].first.tobytes() == other.moments[layer].first.tobytes()
-            assert one.moments[layer].second.tobytes() != other.moments[layer].second.tobytes()
+            assert (one.moments[layer].squares != other.moments[layer].squares).any()
 
     def test_drawn_labels_estimate_the_fisher_matrix(self, classifiers):
         """Over many images the drawn second moments come close to the exact KL."""
@@ -294,7 +333,12 @@ class TestForms:
         fixed, free = (tables(bench_of(classifiers[n], 10)) for n in ("fixed-batch", "identity"))
         for layer, moments in free.moments.items():
             assert fixed.moments[layer].first == pytest.approx(moments.first, rel=1e-3, abs=1e-6)
-            assert fixed.moments[layer].second == pytest.approx(moments.second, rel=1e-3, abs=1e-6)
+            assert fixed.moments[layer].squares == pytest.approx(
+                moments.squares, rel=1e-3, abs=1e-6
+            )
+            assert fixed.moments[layer].products == pytest.approx(
+                moments.products, rel=1e-3, abs=1e-6
+            )
 
 
 def by_differences(

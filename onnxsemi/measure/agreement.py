@@ -67,7 +67,8 @@ def measure_agreement(
     few = bench.first(IMAGES)
     places = np.unique(np.linspace(0, len(layers) - 1, LAYERS).round().astype(int))
     chosen = [layers[place] for place in places]
-    fast = FastMeasurement(few, chosen, bits, seed).measure(Silent(), lambda: None)
+    measurement = FastMeasurement(few, chosen, bits, seed, products=True)
+    fast = measurement.measure(Silent(), lambda: None)
     table = fast.delta_loss()
     generator = np.random.default_rng(seed)
     samples = [

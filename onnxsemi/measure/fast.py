@@ -5,18 +5,22 @@
 
 g is the gradient of the loss with the true label at the layer's output, f_s the gradients that give
 the Fisher matrix (:mod:`onnxsemi.measure.seeds`), delta the change of the output. Kept are the
-first term and the second moments between the channels of a layer, from which the KL of any
-semilayer follows, cross terms included: the memory does not grow with the number of images.
+first term and the squares of each channel, by folds of images: what one part of the images says can
+be checked on another. Where they are asked for, the products between the channels of a layer are
+kept too: with them the KL of a semilayer has its cross terms, without them its channels count as
+independent. The memory does not grow with the number of images.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from onnxsemi.arrays import Float32Array, Float64Array
@@ -33,6 +37,9 @@ from onnxsemi.runtime import Session
 
 BLOCK_IMAGES = 32  # images whose moments are summed in float32; blocks are summed in their order
 RUN_IMAGES = 8  # images in one run: larger runs leave the cache
+FOLDS = 8
+"""Parts of the images, image n in part n % FOLDS: enough for a standard error of a mean over them,
+few enough for each to hold some images of the smallest samples."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,11 +48,30 @@ class LayerMoments:
 
     Attributes:
         first: float64[O, B], sum of the label's gradient times the change, nats.
-        second: float32[B, O, O], sum of the products of two channels' Fisher effects, nats.
+        squares: float64[F, O, B], sum of each channel's squared Fisher effects over the images of
+            a fold, nats.
+        products: float32[B, O, O], sum of the products of two channels' Fisher effects, nats; None
+            if they were not asked for.
     """
 
     first: Float64Array
-    second: Float32Array
+    squares: Float64Array
+    products: Float32Array | None = None
+
+    @classmethod
+    def zeros(cls, channels: int, bits: int, *, products: bool) -> "LayerMoments":
+        """Nothing summed yet."""
+        return cls(
+            np.zeros((channels, bits)),
+            np.zeros((FOLDS, channels, bits)),
+            np.zeros((bits, channels, channels), np.float32) if products else None,
+        )
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All sums by name."""
+        named = {"first": self.first, "squares": self.squares, "products": self.products}
+        return {name: array for name, array in named.items() if array is not None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,33 +92,58 @@ class FastTables:
 
     def delta_loss(self) -> DeltaLossTable:
         """Δloss of every channel of the layers that have a gradient."""
-        nats = {}
-        for layer, moments in self.moments.items():
-            squares = np.einsum("bcc->cb", moments.second.astype(np.float64))
-            nats[layer] = (moments.first + squares / 2) / self.samples
+        nats = {
+            layer: (moments.first + moments.squares.sum(axis=0) / 2) / self.samples
+            for layer, moments in self.moments.items()
+        }
         return DeltaLossTable(self.bits, nats, self.samples)
 
     def harm(self) -> DeltaLossTable:
         """KL of every channel quantized alone, of the layers that have a gradient."""
         nats = {
-            layer: np.einsum("bcc->cb", moments.second.astype(np.float64)) / 2 / self.samples
+            layer: moments.squares.sum(axis=0) / 2 / self.samples
             for layer, moments in self.moments.items()
         }
         return DeltaLossTable(self.bits, nats, self.samples)
 
+    def harm_folds(self) -> Mapping[str, Float64Array]:
+        """The same on each fold of the images alone: layer -> float64[F, O, B], nats per sample.
+
+        With fewer images than folds, F is the number of images.
+        """
+        counts = np.bincount(np.arange(self.samples) % FOLDS)  # images of each fold
+        return {
+            layer: moments.squares[: len(counts)] / 2 / counts[:, None, None]
+            for layer, moments in self.moments.items()
+        }
+
     def kl(self, semilayer: Semilayer) -> float:
-        """KL of a semilayer quantized alone, nats per sample."""
+        """KL of a semilayer quantized alone, nats per sample.
+
+        With the cross terms of its channels if the products between channels were summed; else the
+        sum of the channels' own, as if their effects were independent.
+        """
         moments = self.moments[semilayer.layer]
-        channels = np.array(semilayer.channels)
-        second = moments.second[self.bits.index(semilayer.bits)][np.ix_(channels, channels)]
-        return float(second.sum(dtype=np.float64)) / 2 / self.samples
+        channels, place = np.array(semilayer.channels), self.bits.index(semilayer.bits)
+        if moments.products is None:
+            total = moments.squares[:, channels, place].sum()
+        else:
+            products = moments.products[place][np.ix_(channels, channels)]
+            total = products.sum(dtype=np.float64)
+        return float(total) / 2 / self.samples
 
 
 class FastMeasurement:
     """Sums the moments block by block; what is summed so far can be stored and taken up again."""
 
     def __init__(
-        self, bench: Bench, layers: Sequence[str], bits: tuple[int, ...], seed: int
+        self,
+        bench: Bench,
+        layers: Sequence[str],
+        bits: tuple[int, ...],
+        seed: int,
+        *,
+        products: bool = False,
     ) -> None:
         """Build the graph.
 
@@ -101,6 +152,8 @@ class FastMeasurement:
             layers: Names of the target layers to measure.
             bits: The ladder, widest first.
             seed: Seed of the drawn labels.
+            products: Whether to sum the products between channels. They are O / F times as large as
+                all the rest, and only the KL of semilayers with cross terms needs them.
         """
         self._bench, self._seed, self._bits = bench, seed, bits
         classifier = bench.classifier
@@ -118,10 +171,7 @@ class FastMeasurement:
         self._products = Session(_products_model())
         channels = {site.layer.name: site.layer.channels for site in classifier.sites}
         self.moments = {
-            layer: LayerMoments(
-                np.zeros((channels[layer], len(bits))),
-                np.zeros((len(bits), channels[layer], channels[layer]), np.float32),
-            )
+            layer: LayerMoments.zeros(channels[layer], len(bits), products=products)
             for layer in layers
             if layer in self._probe.effects
         }
@@ -129,7 +179,10 @@ class FastMeasurement:
 
     def _fitting_images(self) -> int:
         """Images in one run, as the memory allows. Changes no result."""
-        sizes = [moments.second.nbytes for moments in self.moments.values()]
+        sizes = [
+            sum(array.nbytes for array in moments.arrays.values())
+            for moments in self.moments.values()
+        ]
         free = self._bench.free - sum(sizes) - 2 * self._bench.threads * max(sizes, default=0)
         return max(1, min(RUN_IMAGES, free // (2 * self._bench.threads * self._probe.row_bytes)))
 
@@ -155,9 +208,9 @@ class FastMeasurement:
 
     def save(self, path: Path) -> None:
         """Write what is summed so far; the file appears whole."""
-        arrays = {"done": np.array(self.done)}
+        arrays: dict[str, NDArray[Any]] = {"done": np.array(self.done)}
         for place, moments in enumerate(self.moments.values()):
-            arrays |= {f"first_{place}": moments.first, f"second_{place}": moments.second}
+            arrays |= {f"{name}_{place}": array for name, array in moments.arrays.items()}
         with whole_file(path) as scratch, scratch.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
 
@@ -170,8 +223,8 @@ class FastMeasurement:
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 for place, moments in enumerate(self.moments.values()):
-                    moments.first[:] = arrays[f"first_{place}"]
-                    moments.second[:] = arrays[f"second_{place}"]
+                    for name, array in moments.arrays.items():
+                        array[:] = arrays[f"{name}_{place}"]
                 self.done = int(arrays["done"])
         except (OSError, EOFError, ValueError, KeyError, BadZipFile):
             raise RunError(
@@ -185,7 +238,11 @@ class FastMeasurement:
         starts = range(block.start, block.stop, size)
         runs = [Shard(start, min(start + size, block.stop)) for start in starts]
         parts = list(pool.map(lambda run: self._run(run, seeds[_within(run, block)]), runs))
-        list(pool.map(lambda name: self._add(name, [part[name] for part in parts]), self.moments))
+
+        def add(layer: str) -> None:
+            self._add(layer, np.concatenate([part[layer] for part in parts]), block.start)
+
+        list(pool.map(add, self.moments))
 
     def _run(self, run: Shard, seeds: Float32Array) -> dict[str, Float32Array]:
         """Effects of one run's images: layer -> float32[N, O, B, S]."""
@@ -196,12 +253,16 @@ class FastMeasurement:
         found = self._session.run({self._bench.classifier.ends.image.name: rows, SEEDS: seeds})
         return {layer: found[name][: len(run)] for layer, name in self._probe.effects.items()}
 
-    def _add(self, layer: str, parts: list[Float32Array]) -> None:
-        moments, effects = self.moments[layer], np.concatenate(parts)  # [N, O, B, S]
+    def _add(self, layer: str, effects: Float32Array, start: int) -> None:
+        """Add the effects of a block, float32[N, O, B, S], to the sums, image by image."""
+        moments, factors = self.moments[layer], effects[..., 1:]
         moments.first[:] += effects[..., 0].sum(axis=0, dtype=np.float64)
-        factors = effects[..., 1:].transpose(2, 0, 3, 1)  # [B, N, S - 1, O]
-        rows = np.ascontiguousarray(factors).reshape(len(factors), -1, effects.shape[1])
-        moments.second[:] += self._products.run({"rows": rows})["products"]
+        for image, own in enumerate(factors.astype(np.float64), start):
+            moments.squares[image % FOLDS] += np.square(own).sum(axis=2)
+        if moments.products is not None:
+            turned = np.ascontiguousarray(factors.transpose(2, 0, 3, 1))  # [B, N, S - 1, O]
+            rows = turned.reshape(len(turned), -1, effects.shape[1])
+            moments.products[:] += self._products.run({"rows": rows})["products"]
 
 
 def _within(run: Shard, block: Shard) -> slice:

@@ -59,7 +59,11 @@ class Sensitivity:
         return result
 
     def fast_kl(self, semilayer: Semilayer) -> float | None:
-        """KL of a semilayer quantized alone, if it is to be had without a run of the model."""
+        """KL of a semilayer quantized alone, if it is to be had without a run of the model.
+
+        Only the paper's method has the cross terms of its channels; to the frontier their effects
+        are independent, and the KL is the sum of the channels'.
+        """
         return self._fast.kl(semilayer) if self._fast and self._is_fast(semilayer) else None
 
     def _is_fast(self, semilayer: Semilayer) -> bool:
@@ -89,7 +93,7 @@ def measure_sensitivity(
     fast: FastTables | None = None
     agreement: tuple[Agreement, ...] = ()
     if not exact_kl_bits or (split and not exact_nats):
-        fast = stage.fast()
+        fast = stage.fast(products=not frontier)
         agreement = stage.agreement(list(fast.moments))
         least = 0.0 if frontier else settings.min_agreement
         exact_nats = exact_nats or tuple(a.bits for a in agreement if a.same_sign < least)
@@ -123,9 +127,11 @@ class _Stage:
         self._run = run
         self._progress = progress
 
-    def fast(self) -> FastTables:
+    def fast(self, *, products: bool) -> FastTables:
         """Tables of the fast way; what was summed before a run was killed is not summed again."""
-        measurement = FastMeasurement(self.bench, self._free, self.bits, self._seed)
+        measurement = FastMeasurement(
+            self.bench, self._free, self.bits, self._seed, products=products
+        )
         path = self._run.file("moments.npz")
         if path is not None and path.exists():
             measurement.restore(path)
