@@ -7,8 +7,9 @@ from residual_net import save_noise, save_residual_net
 from onnxsemi.data.load import load_images
 from onnxsemi.measure import evaluator as evaluator_module
 from onnxsemi.measure.bench import Bench
+from onnxsemi.measure.checker import RoundingChecker
 from onnxsemi.measure.evaluator import ModelEvaluator, simulate
-from onnxsemi.measure.metrics import hits
+from onnxsemi.measure.metrics import hits, kl_divergence
 from onnxsemi.measure.recorded import RecordedEvaluator
 from onnxsemi.measure.risk import SAFE, Margins, label_margins
 from onnxsemi.measure.seam import Score
@@ -52,6 +53,29 @@ def truth(bench, plan):
     )
 
 
+def plain_kl(bench, plan):
+    """Mean KL against the float model by the plain way, nats."""
+    model = simulate(bench.classifier, rounded(bench.classifier.layers, plan, bench.rounding))
+    reference = bench.forward(bench.classifier.proto)
+    return kl_divergence(reference, bench.forward(model)).mean()
+
+
+@pytest.mark.parametrize("first", [32, 4])
+def test_the_checker_measures_the_same_whatever_comes_first(bench, first):
+    """A run that is taken up again asks for the float model's logits behind another plan."""
+
+    def rounder(plan):
+        return rounded(bench.classifier.layers, plan, bench.rounding)
+
+    checker = RoundingChecker(bench, rounder)
+    checker.check(BitPlan.uniform(bench.classifier.layers, first))
+    for bits in (32, 8, 2):
+        plan = BitPlan.uniform(bench.classifier.layers, bits)
+        tested = checker.check(plan)
+        assert tested.right.tolist() == truth(bench, plan).tolist()
+        assert tested.kl == plain_kl(bench, plan)
+
+
 def begin(evaluator, bench):
     plan = BitPlan.uniform(bench.classifier.layers)
     evaluator.keep(plan, evaluator.check(plan))
@@ -65,6 +89,10 @@ def test_check_is_the_plain_way(bench, evaluator):
         assert tested.right.tolist() == truth(bench, plan).tolist()
         assert tested.score == Score(tested.right.sum(), COUNT, COUNT, tested.score.loss)
         assert ((tested.margins > 0) <= tested.right).all()
+        # a cut model's float32 sums differ in the last bits: ten of its logits' steps
+        step = float(np.spacing(np.abs(evaluator.logits(plan)).max()))
+        assert tested.kl == pytest.approx(plain_kl(bench, plan), rel=0, abs=10 * step)
+        assert (tested.kl == 0) == (bits == 32)
 
 
 @pytest.mark.parametrize("bits", [8, 6, 4])
@@ -135,6 +163,8 @@ def test_recorded_measures_once_and_recalls_the_same(bench, evaluator, tmp_path)
     for one, other in zip(measured, recalled, strict=True):
         assert one.score == other.score
         assert one.change == other.change
+        assert one.kl == other.kl
+        assert (one.kl is None) == (not one.score.in_full)
         for name in ("images", "margins", "right"):
             assert getattr(one, name).tobytes() == getattr(other, name).tobytes()
 

@@ -88,7 +88,7 @@ class TestBegin:
             assert run.path == path
             assert run.file("best.onnx") == path / "best.onnx"
             assert not run.journal.recalling
-            assert json.loads((path / "run.json").read_text()) == {"schema": 1, **MADE_OF}
+            assert json.loads((path / "run.json").read_text()) == {"schema": 2, **MADE_OF}
         assert not (path / "finished.json").exists()
 
     def test_unfinished_is_not_lost(self, unfinished: Path) -> None:
@@ -299,7 +299,7 @@ class TestSame:
     def test_head_of_another_schema(self, unfinished: Path) -> None:
         (unfinished / "run.json").write_text(json.dumps({**MADE_OF, "schema": 0}))
         with (
-            pytest.raises(RunError, match="schema was 0, now 1"),
+            pytest.raises(RunError, match="schema was 0, now 2"),
             open_run(unfinished, MADE_OF, resume=True),
         ):
             pass

@@ -1,14 +1,12 @@
 """The checker of plans that are rounded as a whole: every plan is rounded, run, and compared."""
 
 from collections.abc import Callable
+from functools import cached_property
 
-import numpy as np
-
+from onnxsemi.arrays import Float32Array
 from onnxsemi.measure.bench import Bench
-from onnxsemi.measure.evaluator import simulate
-from onnxsemi.measure.metrics import cross_entropy, hits
-from onnxsemi.measure.risk import label_margins
-from onnxsemi.measure.seam import Score, Tested
+from onnxsemi.measure.evaluator import in_full, simulate
+from onnxsemi.measure.seam import Tested
 from onnxsemi.plan import BitPlan
 from onnxsemi.quantizer.rounded import RoundedPlan
 
@@ -26,9 +24,12 @@ class RoundingChecker:
 
     def check(self, plan: BitPlan) -> Tested:
         """Measure a plan on all images."""
-        labels = self._bench.labels
+        if plan == plan.all_float():
+            return in_full(self._reference, self._bench.labels, self._reference)
         logits = self._bench.forward(simulate(self._bench.classifier, self._rounder(plan)))
-        right, count = hits(logits, labels), len(labels)
-        loss = float(np.mean(cross_entropy(logits, labels)))
-        score = Score(int(right.sum()), count, count, loss)
-        return Tested(score, np.arange(count), label_margins(logits, labels), right, 0.0)
+        return in_full(logits, self._bench.labels, self._reference)
+
+    @cached_property
+    def _reference(self) -> Float32Array:
+        """float32[N, K], logits of the float model."""
+        return self._bench.forward(self._bench.classifier.proto)

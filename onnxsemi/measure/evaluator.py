@@ -6,6 +6,7 @@ the order of their risk, and no further than is needed to decide.
 """
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import numpy as np
 import onnx
@@ -14,7 +15,7 @@ from onnxsemi.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from onnxsemi.layers import Semilayer
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.chain import Chain
-from onnxsemi.measure.metrics import cross_entropy, hits
+from onnxsemi.measure.metrics import cross_entropy, hits, kl_divergence
 from onnxsemi.measure.risk import Margins, label_margins
 from onnxsemi.measure.seam import Score, Tested
 from onnxsemi.model.classifier import Classifier
@@ -52,12 +53,14 @@ class ModelEvaluator:
 
     def check(self, plan: BitPlan) -> Tested:
         """Measure a plan on all images."""
-        labels, logits = self._bench.labels, self.logits(plan)
-        right = hits(logits, labels)
-        loss = float(np.mean(cross_entropy(logits, labels)))
-        count = len(labels)
-        score = Score(int(right.sum()), count, count, loss)
-        return Tested(score, np.arange(count), label_margins(logits, labels), right, 0.0)
+        if plan == plan.all_float():
+            return in_full(self._reference, self._bench.labels, self._reference)
+        return in_full(self.logits(plan), self._bench.labels, self._reference)
+
+    @cached_property
+    def _reference(self) -> Float32Array:
+        """float32[N, K], logits of the float model."""
+        return self.logits(BitPlan.uniform(self._bench.classifier.layers))
 
     def trial(self, plan: BitPlan, bar: int | None) -> Tested:
         """Measure a plan on the images whose answer may change against the current plan."""
@@ -120,6 +123,21 @@ class _Look:
         score = Score(correct, len(self._known.right), len(images), None)
         margins, right = np.concatenate(self._margins), np.concatenate(self._right)
         return Tested(score, images, margins, right, change)
+
+
+def in_full(logits: Float32Array, labels: Int64Array, reference: Float32Array) -> Tested:
+    """What is seen of a plan whose answers to all images are known.
+
+    Args:
+        logits: float32[N, K] of the plan.
+        labels: int64[N].
+        reference: float32[N, K], logits of the float model.
+    """
+    right, count = hits(logits, labels), len(labels)
+    loss = float(np.mean(cross_entropy(logits, labels)))
+    score, margins = Score(int(right.sum()), count, count, loss), label_margins(logits, labels)
+    kl = float(np.mean(kl_divergence(reference, logits)))
+    return Tested(score, np.arange(count), margins, right, 0.0, kl)
 
 
 def simulate(classifier: Classifier, rounded: RoundedPlan) -> onnx.ModelProto:

@@ -65,6 +65,7 @@ def _reply(tested: Tested) -> Reply:
         "measured": score.measured,
         "loss": score.loss,
         "change": tested.change,
+        "kl": tested.kl,
         "images": packed(tested.images),
         "margins": packed(tested.margins),
         "right": packed(tested.right),
@@ -74,4 +75,4 @@ def _reply(tested: Tested) -> Reply:
 def _tested(reply: Reply) -> Tested:
     score = Score(reply["correct"], reply["total"], reply["measured"], reply["loss"])
     images, margins, right = (unpacked(reply[name]) for name in ("images", "margins", "right"))
-    return Tested(score, images, margins, right, reply["change"])
+    return Tested(score, images, margins, right, reply["change"], reply["kl"])

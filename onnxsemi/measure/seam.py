@@ -47,6 +47,8 @@ class Tested:
         margins: float64[M], logit of the label minus the largest other.
         right: bool[M], whether the answer is the label.
         change: Root mean square change of margins against the plan that was current.
+        kl: Mean KL(float model || plan) of the softmax outputs, nats per sample; None if not all
+            images were looked at.
     """
 
     score: Score
@@ -54,6 +56,7 @@ class Tested:
     margins: Float64Array
     right: BoolArray
     change: float
+    kl: float | None = None
 
 
 class Checker(Protocol):

@@ -23,7 +23,7 @@ from onnxsemi.atomic import sweep, whole_file
 from onnxsemi.errors import RunError
 from onnxsemi.run.journal import Journal
 
-SCHEMA = 1
+SCHEMA = 2
 _HEAD, _END = "run.json", "finished.json"
 FRONTIER = "frontier.json"
 RESULT, EVIDENCE, REPORT = "result.json", "evidence.npz", "report.html"
