@@ -118,14 +118,15 @@ class Settings:
         calibration_samples: Images for that, taken from the search images.
         rounding: How weights become codes; None for the method's own way: compensated for the
             frontier, to the nearest level for the paper's.
-        rounding_samples: Images for that, taken from the search images.
+        rounding_samples: Images for that, taken from the search images: at most half of them, as
+            the others tell what rounding does to images that it has not seen.
         pins: Layers whose bitwidths are given.
         delta_loss: How Δloss is measured.
         kl: How the KL of semilayers is measured.
         min_agreement: Where the fast way agrees less with the exact way on a sample (share of equal
             signs of Δloss, rank correlation of KL), a bitwidth is measured exactly.
-        delta_loss_samples: Images for Δloss and the fast KL, taken from the search images; None for
-            512, or 128 for exact Δloss.
+        delta_loss_samples: Images for Δloss and the fast KL, taken from the search images that
+            weights are not rounded on; None for 512, or 128 for exact Δloss.
         search_samples: Images for KL and accuracy during the search; None for all there are.
         report_fraction: Share of the images kept for the report if no report data are given.
         seed: Seed of every sample that is drawn.

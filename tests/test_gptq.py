@@ -8,12 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnxsemi.quantizer.affine import Scheme
-from onnxsemi.rounding.gptq import DAMPING, Factor, compensated, output_error, refined
+from onnxsemi.rounding.gptq import Factor, compensated, output_error, refined
 from onnxsemi.rounding.grid import Grid, nearest, values
 from onnxsemi.rounding.layer import LayerRounder
 from onnxsemi.rounding.moments import Moments, MomentSums
 from onnxsemi.rounding.ranges import HALF_STEP_BITS, candidates, minmax_grid
 from onnxsemi.rounding.settings import RoundingSettings
+
+
+def tenth(second):
+    """Damping: a tenth of the mean of the diagonal."""
+    return 0.1 * float(np.diag(second).mean())
 
 
 def correlated(size, seed, samples=400):
@@ -31,7 +36,7 @@ def problem(rows, size, bits, seed):
 
 def plainly(weight, second, grid, order):
     """Optimal Brain Surgeon, weight by weight, with the inverse of what is left each time."""
-    damped = second.astype(np.float64) + DAMPING * np.diag(second).mean() * np.eye(len(second))
+    damped = second.astype(np.float64) + tenth(second) * np.eye(len(second))
     left, codes, total = weight.astype(np.float64).copy(), np.zeros(weight.shape), 0
     for place, j in enumerate(order):
         rest = order[place:]
@@ -49,7 +54,7 @@ class TestCompensated:
     @pytest.mark.parametrize("size", [1, 7, 32, 75])
     def test_against_brain_surgeon_weight_by_weight(self, size, bits):
         weight, second, grid = problem(5, size, bits, seed=size)
-        factor = Factor.of(second)
+        factor = Factor.of(second, tenth(second))
         codes, total = compensated(weight, factor, grid)
         expected, error = plainly(weight, second, grid, factor.order)
         # float32 sums may tip a weight that lies between two levels, and all behind it in its row
@@ -59,20 +64,20 @@ class TestCompensated:
 
     def test_error_is_that_of_the_damped_moments(self):
         weight, second, grid = problem(6, 40, 3, seed=0)
-        codes, total = compensated(weight, Factor.of(second), grid)
-        damped = second + DAMPING * np.diag(second).mean() * np.eye(40, dtype=np.float32)
+        codes, total = compensated(weight, Factor.of(second, tenth(second)), grid)
+        damped = second + tenth(second) * np.eye(40, dtype=np.float32)
         np.testing.assert_allclose(total, output_error(weight, codes, damped, grid), rtol=1e-3)
 
     def test_of_independent_inputs_it_is_the_nearest_level(self):
         weight, _, grid = problem(6, 40, 3, seed=0)
         second = np.diag(np.random.default_rng(0).uniform(0.5, 2, 40)).astype(np.float32)
-        codes, _ = compensated(weight, Factor.of(second), grid)
+        codes, _ = compensated(weight, Factor.of(second, tenth(second)), grid)
         assert (codes == nearest(weight, grid)).all()
 
     @pytest.mark.parametrize("bits", [2, 3, 4, 6])
     def test_changes_the_output_less_than_the_nearest_level(self, bits):
         weight, second, grid = problem(64, 60, bits, seed=bits)
-        codes, _ = compensated(weight, Factor.of(second), grid)
+        codes, _ = compensated(weight, Factor.of(second, tenth(second)), grid)
         mine = output_error(weight, codes, second, grid).sum()
         assert mine < 0.6 * output_error(weight, nearest(weight, grid), second, grid).sum()
 
@@ -80,26 +85,26 @@ class TestCompensated:
         """A dead input has no second moment: its weight is rounded, the others stay right."""
         weight, second, grid = problem(4, 20, 4, seed=3)
         second[5], second[:, 5] = 0, 0
-        codes, _ = compensated(weight, Factor.of(second), grid)
+        codes, _ = compensated(weight, Factor.of(second, tenth(second)), grid)
         assert np.isfinite(codes).all()
         assert (codes >= 0).all()
         assert (codes <= grid.top[:, None]).all()
 
     def test_all_inputs_dead(self):
         weight, _, grid = problem(4, 20, 4, seed=3)
-        codes, _ = compensated(weight, Factor.of(np.zeros((20, 20), np.float32)), grid)
+        codes, _ = compensated(weight, Factor.of(np.zeros((20, 20), np.float32), 0.0), grid)
         assert (codes == nearest(weight, grid)).all()
 
     def test_solved(self):
         second = correlated(30, seed=1)
         rows = np.random.default_rng(0).normal(size=(3, 30))
-        damped = second + DAMPING * np.diag(second).mean() * np.eye(30)
-        found = Factor.of(second).solved(rows)
+        damped = second + tenth(second) * np.eye(30)
+        found = Factor.of(second, tenth(second)).solved(rows)
         np.testing.assert_allclose(found @ damped, rows, atol=1e-3 * np.abs(rows).max())
 
     def test_refuses_what_is_no_second_moment(self):
         with pytest.raises(ValueError, match="positive definite"):
-            Factor.of(-np.eye(4, dtype=np.float32))
+            Factor.of(-np.eye(4, dtype=np.float32), 0.0)
 
 
 class TestRefined:
@@ -164,10 +169,13 @@ class TestLayers:
     def test_output_ranges_are_never_worse_than_one_of_the_candidates(self, bits, scheme):
         weight = np.random.default_rng(0).normal(size=(8, 30)).astype(np.float32)
         second = correlated(30, seed=0)
-        factor = Factor.of(second)
+        factor = Factor.of(second, tenth(second))
         with ThreadPoolExecutor(1) as pool:
             chosen = LayerRounder(
-                Moments(second[None], np.zeros((1, 30))), RoundingSettings(), scheme, pool
+                Moments(second[None], np.zeros((1, 30)), np.array([tenth(second)])),
+                RoundingSettings(),
+                scheme,
+                pool,
             ).at(weight, bits)
         grid = Grid.of(chosen)
         least = compensated(weight, factor, grid)[1]
@@ -198,7 +206,8 @@ class TestLayers:
         weight = np.random.default_rng(0).normal(size=(4, 9)).astype(np.float32)
         weight[2] = np.float32(value)
         with ThreadPoolExecutor(1) as pool:
-            moments = Moments(correlated(9, seed=0)[None], np.zeros((1, 9)))
+            second = correlated(9, seed=0)
+            moments = Moments(second[None], np.zeros((1, 9)), np.array([tenth(second)]))
             quantized = LayerRounder(moments, RoundingSettings(), scheme, pool).at(weight, bits)
         found = quantized.dequantize()[2]
         tiny = value == 0 and scheme is Scheme.SYMMETRIC and bits <= HALF_STEP_BITS
@@ -206,8 +215,8 @@ class TestLayers:
 
 
 def rounder(second, how, pool):
-    mean = np.zeros(second.shape[:2])
-    return LayerRounder(Moments(second, mean), how, Scheme.ASYMMETRIC, pool)
+    mean, damping = np.zeros(second.shape[:2]), np.array([tenth(group) for group in second])
+    return LayerRounder(Moments(second, mean, damping), how, Scheme.ASYMMETRIC, pool)
 
 
 class TestMoments:
@@ -223,7 +232,7 @@ class TestMoments:
             sums.add(columns[..., rows], distance[:, rows])
             part.add(columns[..., rows], distance[:, rows])
         apart[0].merge(apart[1])
-        found = sums.moments(centred=centred)
+        found = sums.moments(centred=centred, damping=np.zeros(groups))
         for group in range(groups):
             x, d = columns[group].astype(float), np.split(distance.astype(float), groups)[group]
             if centred:
@@ -233,7 +242,10 @@ class TestMoments:
             np.testing.assert_allclose(found.cross[rows], d @ x.T / 500, atol=1e-4)
         np.testing.assert_allclose(found.mean, columns.mean(axis=2), atol=1e-5)
         np.testing.assert_allclose(found.offset, distance.mean(axis=1), atol=1e-5)
-        assert apart[0].moments(centred=centred).second.tobytes() == found.second.tobytes()
+        assert (
+            apart[0].moments(centred=centred, damping=np.zeros(groups)).second.tobytes()
+            == found.second.tobytes()
+        )
 
     def test_what_the_mean_of_a_change_is(self):
         rng = np.random.default_rng(0)

@@ -100,17 +100,17 @@ def test_inputs_that_never_change_can_be_rounded_for():
         block = np.full((1, 6, 999), np.float32(0.3)) * np.arange(1, 7, dtype=np.float32)[:, None]
         block[0, 5] = rng.normal(size=999)
         sums.add(block, rng.normal(size=(2, 999)).astype(np.float32))
-    moments = sums.moments(centred=True)
+    moments = sums.moments(centred=True, damping=np.zeros(1))
     assert not moments.second[0, :5].any()
     assert not moments.second[0, :, :5].any()
     assert moments.second[0, 5, 5] == pytest.approx(1, abs=0.05)
     assert moments.cross is not None
     assert not moments.cross[:, :5].any()
-    Factor.of(moments.second[0])
+    Factor.of(moments.second[0], 0.01)
 
 
 def test_noise_that_is_larger_than_the_damping():
     second = np.eye(20, dtype=np.float32) - np.float32(0.1)  # one eigenvalue is -1
-    upper = Factor.of(second).upper
+    upper = Factor.of(second, 0.01).upper
     assert np.isfinite(upper).all()
     assert (np.diag(upper) > 0).all()

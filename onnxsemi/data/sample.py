@@ -1,12 +1,13 @@
 """Seeded, stratified samples: every class keeps its share.
 
 Within a class the images are shuffled by numpy's PCG64 generator; places that do not divide evenly
-go to the classes with the largest remainders, lowest class first.
+go to the classes with the largest remainders; of equal ones the seed decides, or of one image a
+class a half would be the lower half of the classes.
 """
 
 import numpy as np
 
-from onnxsemi.arrays import Float64Array, Int64Array
+from onnxsemi.arrays import Int64Array
 from onnxsemi.data.images import ImageSet
 from onnxsemi.errors import DataError
 
@@ -28,7 +29,7 @@ def stratified(classes: Int64Array, count: int, seed: int) -> Int64Array:
     values, sizes = np.unique(classes, return_counts=True)
     chosen = [
         generator.permutation(np.flatnonzero(classes == value))[:quota]
-        for value, quota in zip(values, _quotas(sizes * count / len(classes), count), strict=True)
+        for value, quota in zip(values, _quotas(sizes, count, seed), strict=True)
     ]
     return np.sort(np.concatenate(chosen)).astype(np.int64)
 
@@ -69,8 +70,11 @@ def refuse_overlap(search: ImageSet, report: ImageSet) -> None:
         )
 
 
-def _quotas(shares: Float64Array, count: int) -> Int64Array:
+def _quotas(sizes: Int64Array, count: int, seed: int) -> Int64Array:
+    """Places of each class: int64[K], ``count`` in sum."""
+    shares = sizes * count / sizes.sum()
     quotas = np.floor(shares).astype(np.int64)
-    order = np.lexsort((np.arange(len(shares)), -(shares - quotas)))
+    ties = np.random.default_rng([seed, len(sizes)]).permutation(len(sizes))
+    order = np.lexsort((ties, -(shares - quotas)))
     quotas[order[: count - int(quotas.sum())]] += 1
     return quotas

@@ -1,11 +1,15 @@
 """The checker of plans that are rounded as a whole: every plan is rounded, run, and compared."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 
-from onnxsemi.arrays import Float32Array
+import numpy as np
+
+from onnxsemi.arrays import Float32Array, Int64Array
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.evaluator import in_full, simulate
+from onnxsemi.measure.metrics import kl_divergence
 from onnxsemi.measure.seam import Tested
 from onnxsemi.plan import BitPlan
 from onnxsemi.quantizer.rounded import RoundedPlan
@@ -17,17 +21,25 @@ Rounder = Callable[[BitPlan], RoundedPlan]
 class RoundingChecker:
     """Measures plans on all images, with the codes that a rounder gives them."""
 
-    def __init__(self, bench: Bench, rounder: Rounder) -> None:
-        """Measure on the images of ``bench``."""
-        self._bench = bench
-        self._rounder = rounder
+    def __init__(self, bench: Bench, rounder: Rounder, held_out: Int64Array) -> None:
+        """Measure on the images of ``bench``.
+
+        Args:
+            bench: Model and images.
+            rounder: Gives plans their codes.
+            held_out: int64[H], images that it does not round on: the KL is their mean.
+        """
+        self._bench, self._rounder, self._held_out = bench, rounder, held_out
 
     def check(self, plan: BitPlan) -> Tested:
         """Measure a plan on all images."""
         if plan == plan.all_float():
-            return in_full(self._reference, self._bench.labels, self._reference)
-        logits = self._bench.forward(simulate(self._bench.classifier, self._rounder(plan)))
-        return in_full(logits, self._bench.labels, self._reference)
+            logits = self._reference
+        else:
+            logits = self._bench.forward(simulate(self._bench.classifier, self._rounder(plan)))
+        tested = in_full(logits, self._bench.labels, self._reference)
+        own = kl_divergence(self._reference[self._held_out], logits[self._held_out])
+        return replace(tested, kl=float(np.mean(own)))
 
     @cached_property
     def _reference(self) -> Float32Array:

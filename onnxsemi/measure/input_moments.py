@@ -19,6 +19,8 @@ from onnxsemi.progress import Progress
 from onnxsemi.rounding.moments import MomentSums
 from onnxsemi.runtime import Session
 
+FEWEST_BLOCKS = 8
+
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -96,8 +98,13 @@ def input_moments(
 
 
 def blocks(bench: Bench) -> list[Shard]:
-    """Blocks of images whose moments are summed together; they depend on no setting."""
-    return shards(len(bench.images), bench.classifier.ends.image.batch, SHARD_IMAGES)
+    """Blocks of images whose moments are summed together; they depend on no setting.
+
+    Of few images the blocks are smaller: how much they differ says how far to trust their sum.
+    """
+    count = len(bench.images)
+    rows = max(1, min(SHARD_IMAGES, count // FEWEST_BLOCKS))
+    return shards(count, bench.classifier.ends.image.batch, rows)
 
 
 def images_of(bench: Bench, block: Shard) -> dict[str, Float32Array]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnxsemi.arrays import Float32Array
+from onnxsemi.arrays import Float32Array, Float64Array
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.blas import one_thread
 from onnxsemi.measure.input_moments import Tapped, input_moments
@@ -41,6 +41,7 @@ def rounding_table(
     scheme, sites = bench.scheme, bench.classifier.sites
     entries: dict[str, dict[int, QuantizedChannels]] = {}
     shifts: dict[str, dict[int, Float32Array]] = {}
+    damping: dict[str, Float64Array] = {}
     with one_thread(), workers(bench.threads) as pool:
         sums = input_moments(bench, layers, seed, progress)
         progress.start("rounding", len(sites))
@@ -53,6 +54,7 @@ def rounding_table(
                 settings.bias_correction and correctable_bias(bench.classifier, site) is not None
             )
             moments = sums.pop(name).moments(centred=corrects)
+            damping[name] = moments.damping
             rounder = LayerRounder(moments, settings, scheme, pool)
             entries[name] = {b: rounder.at(layer.weight, b) for b in bits}
             if corrects:
@@ -60,4 +62,4 @@ def rounding_table(
                 means = {b: moments.mean_output(change) for b, change in changes.items()}
                 shifts[name] = {b: (-mean).astype(np.float32) for b, mean in means.items()}
             progress.step(name)
-    return RoundingTable(scheme, entries, shifts)
+    return RoundingTable(scheme, entries, shifts, damping)

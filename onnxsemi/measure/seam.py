@@ -47,8 +47,8 @@ class Tested:
         margins: float64[M], logit of the label minus the largest other.
         right: bool[M], whether the answer is the label.
         change: Root mean square change of margins against the plan that was current.
-        kl: Mean KL(float model || plan) of the softmax outputs, nats per sample; None if not all
-            images were looked at.
+        kl: Mean KL(float model || plan) of the softmax outputs, nats per sample, over the images
+            that weights were not rounded on; None if not all images were looked at.
     """
 
     score: Score

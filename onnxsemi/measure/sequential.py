@@ -210,7 +210,8 @@ class _Walk:
         total = MomentSums(patches.groups, patches.size, outputs)
         for part in in_waves(self.pool, self.bench.threads, look, self._blocks):
             total.merge(part)
-        return total.moments(centred=self.settings.bias_correction and aim.bias is not None)
+        centred = self.settings.bias_correction and aim.bias is not None
+        return total.moments(centred=centred, damping=self.table.damping[aim.layer.name])
 
     def _rounded(self, aim: Aim, bits: tuple[int, ...], moments: Moments) -> RoundedLayer:
         layer, settings, table = aim.layer.site.layer, self.settings, self.table

@@ -190,7 +190,8 @@ class Search:
         assert sensitivity.table is not None
         assert sensitivity.harm is not None
         bench = replace(prepared.bench(prepared.search), progress=Within(self.progress))
-        checker = RecordedChecker(RoundingChecker(bench, self.rounder), self.run.journal)
+        plain = RoundingChecker(bench, self.rounder, prepared.held_out)
+        checker = RecordedChecker(plain, self.run.journal)
         predictions = Predictions(
             delta_loss=sensitivity.table, harm=sensitivity.harm, has_labels=prepared.has_labels
         )

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onnxsemi.arrays import Int64Array
 from onnxsemi.data.images import ImageSet
 from onnxsemi.data.load import Data, load_images
 from onnxsemi.data.sample import refuse_overlap, split, stratified
@@ -25,9 +26,11 @@ class Prepared:
     Attributes:
         classifier: The float model.
         search: Images for KL and accuracy during the search, labelled.
-        delta_loss: Those of them that Δloss is measured on.
+        delta_loss: Those of them that Δloss is measured on: none that weights are rounded on, as
+            rounding makes small what it does to its own images.
         calibration: Those of them that activations are calibrated on.
         rounding: Those of them that weights are rounded on; their labels are not used.
+        held_out: int64[H], indices in ``search`` of those that weights are not rounded on.
         report: Images that the search never sees, labelled.
         has_labels: Whether the labels came with the data, or are the float model's answers.
         settings: What the user set.
@@ -39,6 +42,7 @@ class Prepared:
     delta_loss: ImageSet
     calibration: ImageSet
     rounding: ImageSet
+    held_out: Int64Array
     report: ImageSet
     has_labels: bool
     settings: Settings
@@ -104,14 +108,15 @@ def prepare(
         refuse_overlap(searched, report)
     if settings.search_samples is not None:
         searched = drawn(searched, settings.search_samples, settings.seed)
-    delta_loss = drawn(searched, settings.delta_loss_images, settings.seed)
-    calibration = drawn(searched, settings.calibration_samples, settings.seed)
+    rounded, held_out = halves(searched, settings)
+    others = searched.select(held_out)
     return Prepared(
         classifier=classifier,
         search=searched,
-        delta_loss=delta_loss,
-        calibration=calibration,
-        rounding=drawn(searched, settings.rounding_samples, settings.seed),
+        delta_loss=drawn(others, settings.delta_loss_images, settings.seed),
+        calibration=drawn(searched, settings.calibration_samples, settings.seed),
+        rounding=searched.select(rounded),
+        held_out=held_out,
         report=report,
         has_labels=has_labels,
         settings=settings,
@@ -136,8 +141,24 @@ def labelled(bench: Bench) -> Bench:
 
 def drawn(images: ImageSet, count: int, seed: int = 0) -> ImageSet:
     """A seeded sample with the shares of the classes, in order; all if there are no more."""
-    labels = np.zeros(len(images), np.int64) if images.labels is None else images.labels
-    return images.select(stratified(labels, count, seed))
+    return images.select(stratified(_classes(images), count, seed))
+
+
+def halves(images: ImageSet, settings: Settings) -> tuple[Int64Array, Int64Array]:
+    """Indices of the images that weights are rounded on, and of the others, at least as many.
+
+    A single image is in both, and so is every image if nothing is rounded on images.
+    """
+    every = np.arange(len(images))
+    if settings.rounds is None or len(images) < 2:  # noqa: PLR2004
+        return every, every
+    count = min(settings.rounding_samples, len(images) // 2)
+    rounded = stratified(_classes(images), count, settings.seed)
+    return rounded, np.setdiff1d(every, rounded)
+
+
+def _classes(images: ImageSet) -> Int64Array:
+    return np.zeros(len(images), np.int64) if images.labels is None else images.labels
 
 
 def _memory(settings: Settings) -> int:

@@ -139,6 +139,8 @@ def _save(path: Path, table: RoundingTable) -> None:
             }
             if name in table.shifts:
                 arrays[f"shift_{key}"] = table.shifts[name][bits]
+        if name in table.damping:
+            arrays[f"damping_{place}"] = table.damping[name]
     with whole_file(path) as scratch, scratch.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
 
@@ -170,8 +172,13 @@ def restored(path: Path, bench: Bench, bits: Collection[int]) -> RoundingTable:
                 for place, name in enumerate(names)
                 if all(f"shift_{place}_{b}" in arrays for b in bits)
             }
+            damping = {
+                name: arrays[f"damping_{place}"]
+                for place, name in enumerate(names)
+                if f"damping_{place}" in arrays
+            }
     except (OSError, EOFError, ValueError, KeyError, BadZipFile):
         raise RunError(
             f"{path}: is damaged; delete it, and the weights are rounded again"
         ) from None
-    return RoundingTable(bench.scheme, entries, shifts)
+    return RoundingTable(bench.scheme, entries, shifts, damping)

@@ -22,7 +22,6 @@ from onnxsemi.arrays import Float32Array, Float64Array, Int64Array
 from onnxsemi.rounding.grid import Grid, values
 
 BLOCK = 32
-DAMPING = 0.01
 _RAISED = tuple(10.0**power for power in range(7))  # inputs that hardly vary need more damping
 
 
@@ -31,7 +30,7 @@ class Factor:
     """The second moments of one group of a layer, prepared for rounding.
 
     Attributes:
-        second: float32[K, K].
+        second: float32[K, K], damping included.
         order: int64[K], columns in the order of rounding.
         upper: float32[K, K], U of the columns in that order.
     """
@@ -41,7 +40,7 @@ class Factor:
     upper: Float32Array
 
     @classmethod
-    def of(cls, second: Float32Array, damping: float = DAMPING) -> "Factor":
+    def of(cls, second: Float32Array, damping: float) -> "Factor":
         """Factorize, in float64.
 
         With the order reversed, ``C + damping = L L^T``; put back, L is upper triangular, and U its
@@ -49,8 +48,7 @@ class Factor:
 
         Args:
             second: float32[K, K], symmetric, no negative eigenvalue but for rounding.
-            damping: Added to the diagonal, as a share of its mean; ten times that, and so on, if
-                float32 noise is larger.
+            damping: Added to the diagonal; ten times that, and so on, if float32 noise is larger.
 
         Raises:
             ValueError: If it is not positive definite, damping included.
@@ -60,7 +58,7 @@ class Factor:
         energy = np.diag(second).astype(np.float64)
         order = np.argsort(-energy, kind="stable")
         matrix = second[np.ix_(order[::-1], order[::-1])].astype(np.float64)
-        level = max(damping * float(energy.mean()), float(np.finfo(np.float32).tiny))
+        level = max(damping, float(np.finfo(np.float32).tiny))
         for raised in _RAISED:
             matrix[np.diag_indices_from(matrix)] = energy[order[::-1]] + raised * level
             lower, failed = lapack.dpotrf(matrix, lower=1)
@@ -69,7 +67,9 @@ class Factor:
         upper, failed_too = lapack.dtrtri(lower, lower=1, overwrite_c=1)
         if failed or failed_too:
             raise ValueError("second moments are not positive definite, damping included")
-        return cls(second, order, np.triu(upper[::-1, ::-1]).astype(np.float32))
+        damped = second.copy()
+        damped[np.diag_indices_from(damped)] += np.float32(raised * damping)
+        return cls(damped, order, np.triu(upper[::-1, ::-1]).astype(np.float32))
 
     def solved(self, rows: Float64Array) -> Float64Array:
         """``rows (C + damping)^-1`` for float64[R, K]."""

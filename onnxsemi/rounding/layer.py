@@ -51,7 +51,9 @@ class LayerRounder:
         self._settings, self._scheme, self._pool = settings, scheme, pool
         self._second = moments.second
         compensates = settings.method is RoundingMethod.GPTQ
-        self._factors = list(pool.map(Factor.of, moments.second)) if compensates else []
+        self._factors: list[Factor] = []
+        if compensates:
+            self._factors = list(pool.map(Factor.of, moments.second, moments.damping))
 
     def at(self, weight: Float32Array, bits: int) -> QuantizedChannels:
         """All channels of a weight, float32[O, ...], at one bitwidth, on grids that are chosen."""
@@ -111,7 +113,7 @@ class LayerRounder:
         codes = self._rounded(rows, group, grid)
         if not self._factors:
             return codes
-        return refined(rows, codes, self._second[group], grid, self._settings.sweeps)
+        return refined(rows, codes, self._factors[group].second, grid, self._settings.sweeps)
 
     def _in_blocks(
         self,

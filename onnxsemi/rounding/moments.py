@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxsemi.arrays import Float32Array, Float64Array
+from onnxsemi.rounding.shrinkage import Spread
 
 CONSTANT = 1e-5
 """Share of its mean square below which a column's variance is but the noise of float32 sums."""
@@ -26,6 +27,7 @@ class Moments:
         second: float32[G, K, K], what a change of weights is measured by: covariance of the
             columns of each group if the bias takes up the mean, else their raw second moments.
         mean: float64[G, K], mean of the columns.
+        damping: float64[G], what to add to the diagonal of ``second``: the fewer images, the more.
         cross: float64[O, K], what the layer's output is short of the float model's, times the
             columns: covariance or raw, as ``second``; None if that was not summed.
         offset: float64[O], mean of what the output is short of.
@@ -33,6 +35,7 @@ class Moments:
 
     second: Float32Array
     mean: Float64Array
+    damping: Float64Array
     cross: Float64Array | None = None
     offset: Float64Array | None = None
 
@@ -53,13 +56,15 @@ class MomentSums:
         Args:
             groups: Groups of the layer, G.
             size: Weights of one output channel, K.
-            outputs: Output channels whose distance from the float model is summed too; 0 for none.
+            outputs: Output channels whose distance from the float model is summed too; 0 for none,
+                where how much the blocks differ is followed instead.
         """
         self._second = np.zeros((groups, size, size), np.float32)
         self._first = np.zeros((groups, size))
         self._cross = np.zeros((outputs, size))
         self._distance = np.zeros(outputs)
         self._groups = groups
+        self._spreads = [] if outputs else [Spread() for _ in range(groups)]
         self.samples = 0
 
     def add(self, columns: Float32Array, distance: Float32Array | None = None) -> None:
@@ -69,10 +74,14 @@ class MomentSums:
             columns: float32[G, K, S].
             distance: float32[O, S], float model's output minus this one's.
         """
+        first, count = columns.sum(axis=2, dtype=np.float64), columns.shape[2]
         for group, rows in enumerate(columns):
-            self._second[group] += rows @ rows.T
-        self._first += columns.sum(axis=2, dtype=np.float64)
-        self.samples += columns.shape[2]
+            products = rows @ rows.T
+            self._second[group] += products
+            if self._spreads:
+                self._spreads[group].add(products, first[group], count)
+        self._first += first
+        self.samples += count
         if distance is not None:
             split = distance.reshape(self._groups, -1, distance.shape[1])
             products = [part @ rows.T for part, rows in zip(split, columns, strict=True)]
@@ -87,10 +96,17 @@ class MomentSums:
         self._distance += other._distance
         self.samples += other.samples
 
-    def moments(self, *, centred: bool) -> Moments:
-        """What was summed, as means; ``centred`` if the bias takes up the mean of every change."""
+    def moments(self, *, centred: bool, damping: Float64Array | None = None) -> Moments:
+        """What was summed, as means.
+
+        Args:
+            centred: If the bias takes up the mean of every change.
+            damping: float64[G], where it is known; else it follows from how much blocks differ.
+        """
         count, mean = self.samples, self._first / self.samples
         second = self._second / np.float32(count)
+        if damping is None:
+            damping = self._damping(second, mean)
         if centred:
             raw = np.einsum("gkk->gk", second).copy()
             second -= (mean[:, :, None] * mean[:, None, :]).astype(np.float32)
@@ -98,11 +114,19 @@ class MomentSums:
             for group, columns in zip(second, constant, strict=True):
                 group[columns], group[:, columns] = 0, 0
         if not len(self._distance):
-            return Moments(second, mean)
+            return Moments(second, mean, damping)
         offset = self._distance / count
         cross = self._cross / count
         if centred:
             each = len(offset) // self._groups
             cross -= offset[:, None] * np.repeat(mean, each, axis=0)
             cross[np.repeat(constant, each, axis=0)] = 0
-        return Moments(second, mean, cross, offset)
+        return Moments(second, mean, damping, cross, offset)
+
+    def _damping(self, second: Float32Array, mean: Float64Array) -> Float64Array:
+        """float64[G], from raw second moments."""
+        found = [
+            spread.damping(raw - np.outer(m, m).astype(np.float32), m)
+            for spread, raw, m in zip(self._spreads, second, mean, strict=True)
+        ]
+        return np.array(found)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxsemi.arrays import Float32Array
+from onnxsemi.arrays import Float32Array, Float64Array
 from onnxsemi.layers import TargetLayer
 from onnxsemi.quantizer.affine import QuantizedChannels, Scheme
 from onnxsemi.rounding.grid import Grid
@@ -20,11 +20,13 @@ class RoundingTable:
         entries: Layer name -> bitwidth -> all its channels.
         shifts: Layer name -> bitwidth -> float32[O], what the biases take up; a layer whose bias is
             left alone is missing.
+        damping: Layer name -> float64[G], what its second moments were damped by.
     """
 
     scheme: Scheme
     entries: Mapping[str, Mapping[int, QuantizedChannels]]
     shifts: Mapping[str, Mapping[int, Float32Array]]
+    damping: Mapping[str, Float64Array]
 
     def at(self, layer: TargetLayer, bits: int) -> QuantizedChannels:
         """Every channel of a layer at one bitwidth."""
