@@ -8,7 +8,7 @@ import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx_models import ERF
+from onnx_models import ATAN
 from residual_net import save_noise, save_residual_net
 
 from onnxsemi import ReadOptions, SearchSettings, Settings
@@ -211,13 +211,13 @@ class TestDistrusted:
 
 
 def test_layers_without_a_backward_pass_are_measured_exactly(tmp_path: Path) -> None:
-    onnx.save(ERF.model(), tmp_path / "erf.onnx")
+    onnx.save(ATAN.model(), tmp_path / "atan.onnx")
     search = save_noise(tmp_path / "search.npz", count=40, seed=1)
     report = save_noise(tmp_path / "report.npz", count=10, seed=2)
     settings = Settings(
         search=SearchSettings(method="semilayer", bits=BITS), model=ReadOptions(targets="all")
     )
-    prepared = prepare(tmp_path / "erf.onnx", search, report, settings)
+    prepared = prepare(tmp_path / "atan.onnx", search, report, settings)
     rounding = Nearest(settings.grids)
     found = measure_sensitivity(prepared, rounding, nowhere(), Silent())
     assert set(found.summary.missing) == {"stem", "c1"}

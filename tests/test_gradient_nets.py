@@ -22,6 +22,7 @@ from gradient_cases import (
     reference,
     row_shapes,
     runtime,
+    tensor_shapes,
     text_model,
 )
 from onnx import numpy_helper, version_converter
@@ -237,7 +238,14 @@ def shapes_of(net: Net):
 
 def whole(net: Net, seeds: int, dtype=np.float32):
     """The joined model of all inner tensors and the input."""
-    both = joined(net.model(dtype), shapes_of(net), ("x", *net.inner), seeds=seeds, dtype=dtype)
+    both = joined(
+        net.model(dtype),
+        shapes_of(net),
+        ("x", *net.inner),
+        seeds=seeds,
+        dtype=dtype,
+        others=tensor_shapes(net.model(), {"x": net.x}),
+    )
     assert not both.reverse.missing
     return both.model
 

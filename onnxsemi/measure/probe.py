@@ -27,7 +27,7 @@ from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.index import GraphIndex
 from onnxsemi.model.layout import layout_of
 from onnxsemi.model.opset import raised
-from onnxsemi.model.rows import row_shapes
+from onnxsemi.model.rows import Extent, extents
 from onnxsemi.model.targets import Site
 from onnxsemi.quantizer.rounded import Rounding
 
@@ -75,22 +75,24 @@ class ProbeRequest:
 
 def build_probe(classifier: Classifier, request: ProbeRequest) -> Probe:
     """Build the graph of a model's target layers."""
-    shapes = row_shapes(classifier, request.image)
     model = onnx.ModelProto()
     model.CopyFrom(raised(classifier.proto, OPSET))
     _hoist_constants(model.graph)
+    shapes = extents(model, classifier.ends.image, request.image)
     logits = classifier.ends.logits
     nodes = {node.name: node for node in model.graph.node}
     sites = [site for site in classifier.sites if site.layer.name in request.layers]
     users = {site.layer.name: [nodes[name] for name in site.nodes] for site in sites}
     outputs = [str(node.output[0]) for used in users.values() for node in used]
     seeds = Seeds(tensor=logits, name=SEEDS, count=request.seeds)
-    reverse = backward(model.graph, shapes, seeds, outputs)
+    reverse = backward(
+        model.graph, {name: extent.shape for name, extent in shapes.items()}, seeds, outputs
+    )
     missing = {
-        layer: reverse.missing[str(node.output[0])]
+        layer: reason
         for layer, used in users.items()
         for node in used
-        if str(node.output[0]) in reverse.missing
+        if (reason := _missing(str(node.output[0]), reverse, shapes)) is not None
     }
     graph = _Writer(model.graph, shapes, request, reverse)
     effects = {
@@ -100,7 +102,14 @@ def build_probe(classifier: Classifier, request: ProbeRequest) -> Probe:
     }
     graph.finish(logits, effects)
     row_bytes = 4 * _live_values(classifier, shapes, request, outputs)
-    return Probe(bytes(model.SerializeToString()), effects, missing, shapes[logits], row_bytes)
+    return Probe(bytes(model.SerializeToString()), effects, missing, shapes[logits].sizes[1:], row_bytes)
+
+
+def _missing(output: str, reverse: Backward, shapes: Mapping[str, Extent]) -> str | None:
+    """Why the effect on one output cannot be told image by image."""
+    if output in reverse.gradients and shapes[output].batch != 0:
+        return f"the first axis of {output!r} is not the batch"
+    return reverse.missing.get(output)
 
 
 class _Writer:
@@ -109,7 +118,7 @@ class _Writer:
     def __init__(
         self,
         graph: onnx.GraphProto,
-        shapes: Mapping[str, Shape],
+        shapes: Mapping[str, Extent],
         request: ProbeRequest,
         reverse: Backward,
     ) -> None:
@@ -127,7 +136,7 @@ class _Writer:
 
     def finish(self, logits: str, effects: Mapping[str, str]) -> None:
         """Declare inputs and outputs."""
-        row = self._shapes[logits]
+        row = self._shapes[logits].sizes[1:]
         self._graph.input.append(
             helper.make_tensor_value_info(SEEDS, TensorProto.FLOAT, ["rows", *row])
         )
@@ -142,21 +151,26 @@ class _Writer:
         name, seeds = f"probe/{node.name}", self._request.seeds
         channels, bitwidths = site.layer.channels, len(self._request.bits)
         change, gradient = self._change(site, node), self._reverse.gradients[node.output[0]]
-        row = self._shapes[node.output[0]]
+        rows, *row = self._shapes[node.output[0]].sizes  # rows of one image: 1, or windows
         if site.layout.output_axis == 1:
             places = int(np.prod(row[1:]))
-            # [N, O * B, ...] -> [N, O, B, P] and [N * S, O, ...] -> [N, O, P, S]
-            change_row, change_order = (channels, bitwidths, places), (0, 1, 2, 3)
-            gradient_row, gradient_order = (seeds, channels, places), (0, 2, 3, 1)
+            # [N * R, O * B, ...] -> [N, O, B, R, P] and [S, N * R, O, ...] -> [N, O, R, P, S]
+            change_row, change_order = (-1, rows, channels, bitwidths, places), (0, 2, 3, 1, 4)
+            gradient_row, gradient_order = (seeds, -1, rows, channels, places), (1, 3, 2, 4, 0)
         else:
             places = int(np.prod(row[:-1]))
-            # [N, ..., O * B] -> [N, O, B, P] and [N * S, ..., O] -> [N, O, P, S]
-            change_row, change_order = (places, channels, bitwidths), (0, 2, 3, 1)
-            gradient_row, gradient_order = (seeds, places, channels), (0, 3, 2, 1)
+            # [N * R, ..., O * B] -> [N, O, B, R, P] and [S, N * R, ..., O] -> [N, O, R, P, S]
+            change_row, change_order = (-1, rows, places, channels, bitwidths), (0, 3, 4, 1, 2)
+            gradient_row, gradient_order = (seeds, -1, rows, places, channels), (1, 4, 2, 3, 0)
         change = self._arranged(f"{name}/change", change, change_row, change_order)
         # a sum hands the same gradient to all it adds: named after this node, not after the tensor
         gradient = self._arranged(f"{name}/gradient", gradient, gradient_row, gradient_order)
-        return self._add("MatMul", f"{name}/effects", [change, gradient])
+        shapes = (-1, channels, bitwidths, rows * places), (-1, channels, rows * places, seeds)
+        pair = [
+            self._reshaped(f"{tensor}/joined", tensor, shape)
+            for tensor, shape in zip((change, gradient), shapes, strict=True)
+        ]
+        return self._add("MatMul", f"{name}/effects", pair)
 
     def _change(self, site: Site, node: onnx.NodeProto) -> str:
         """Name of the change of a node's output at every bitwidth, B filters a channel."""
@@ -184,13 +198,18 @@ class _Writer:
         self._graph.node.append(twin)  # MatMul: channels are the last axis
         return self._add("Add", f"{twin.name}/shifted", [twin.name, shift])
 
-    def _arranged(self, name: str, tensor: str, row: Shape, order: tuple[int, ...]) -> str:
-        """A tensor as [-1, *row], then with its axes in another order."""
-        target = self._constant(f"probe/{row}", np.array([-1, *row], np.int64))
-        split = self._add("Reshape", f"{name}/split", [tensor, target])
+    def _arranged(self, name: str, tensor: str, shape: Shape, order: tuple[int, ...]) -> str:
+        """A tensor in a shape, then with its axes in another order; without the axes of size 1."""
+        kept = [axis for axis, size in enumerate(shape) if size != 1]
+        order = tuple(kept.index(axis) for axis in order if axis in kept)
+        split = self._reshaped(f"{name}/split", tensor, tuple(shape[axis] for axis in kept))
         if order == tuple(sorted(order)):
             return split
         return self._add("Transpose", f"{name}/turned", [split], perm=order)
+
+    def _reshaped(self, name: str, tensor: str, shape: Shape) -> str:
+        target = self._constant(f"probe/{shape}", np.array(shape, np.int64))
+        return self._add("Reshape", name, [tensor, target])
 
     def _constant(self, name: str, values: NDArray[Any]) -> str:
         if all(tensor.name != name for tensor in self._graph.initializer):
@@ -251,7 +270,7 @@ def _hoist_constants(graph: onnx.GraphProto) -> None:
 
 def _live_values(
     classifier: Classifier,
-    shapes: Mapping[str, Shape],
+    shapes: Mapping[str, Extent],
     request: ProbeRequest,
     outputs: Sequence[str],
 ) -> int:
@@ -260,7 +279,7 @@ def _live_values(
     The forward pass is kept whole; of the backward pass a few tensors live at a time; of the
     changes one layer's.
     """
-    sizes = {name: int(np.prod(row)) for name, row in shapes.items()}
+    sizes = {name: int(np.prod(extent.sizes)) for name, extent in shapes.items()}
     index = GraphIndex.of(classifier.proto.graph)
     later = index.downstream(outputs)
     behind = [sizes.get(name, 0) for i in later for name in index.graph.node[i].output]

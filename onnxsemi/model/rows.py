@@ -1,20 +1,45 @@
-"""Shape of one image's part of every tensor, found by running the model.
+"""Shape of every tensor, and of one image's part of it, found by running the model.
 
 Running it is surer than inferring: shapes that the graph computes (Shape, Gather, Reshape) are
-followed too. The model is run on one image and on two; a tensor whose first axis grows with them
-has the batch there.
+followed too. The model is run on one image and on two; the axis that grows with them holds the
+batch, perhaps with more: the first axis of [N * windows, tokens, channels].
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, shape_inference
 
 from onnxsemi.model.classifier import Classifier
+from onnxsemi.model.head import ImageInput
 from onnxsemi.runtime import Session
 
 Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Size of a tensor.
+
+    Attributes:
+        sizes: Its shape for one image.
+        batch: The axis that grows with the number of images; None if there is none.
+    """
+
+    sizes: Shape
+    batch: int | None
+
+    @property
+    def shape(self) -> Shape:
+        """The shape for any number of images, -1 for the axis that grows with it."""
+        return tuple(-1 if axis == self.batch else size for axis, size in enumerate(self.sizes))
+
+    @property
+    def row(self) -> Shape | None:
+        """Shape of an image's row if the first axis is the batch and nothing else, or None."""
+        return self.sizes[1:] if self.batch == 0 and self.sizes[0] == 1 else None
 
 
 def row_shapes(classifier: Classifier, image: Shape) -> Mapping[str, Shape]:
@@ -27,23 +52,54 @@ def row_shapes(classifier: Classifier, image: Shape) -> Mapping[str, Shape]:
     Returns:
         Tensor name -> shape without the batch axis; the image included.
     """
-    types = classifier.element_types
-    graph = classifier.proto.graph
-    names = [name for node in graph.node for name in node.output if types.get(name) == np.float32]
-    session = Session(_with_shapes(classifier.proto, names), optimize=False)
-    fixed = classifier.ends.image.batch
-    batches = (fixed,) if fixed else (1, 2)
+    found = extents(classifier.proto, classifier.ends.image, image)
+    return {name: extent.row for name, extent in found.items() if extent.row is not None}
+
+
+def extents(model: onnx.ModelProto, source: ImageInput, image: Shape) -> Mapping[str, Extent]:
+    """Size of each float32 tensor of which at most one axis grows with the images.
+
+    Args:
+        model: The model.
+        source: Its input.
+        image: Shape of one image in the model's layout.
+    """
+    names = _float_tensors(model)
+    session = Session(_with_shapes(model, names), optimize=False)
+    batches = (source.batch,) if source.batch else (1, 2)
     runs = [
-        session.run({classifier.ends.image.name: np.zeros((batch, *image), np.float32)})
-        for batch in batches
+        session.run({source.name: np.zeros((batch, *image), np.float32)}) for batch in batches
     ]
-    found = {classifier.ends.image.name: image}
+    found = {source.name: Extent((1, *image), 0)}
     for name in names:
         shapes = [tuple(run[_shape_name(name)].tolist()) for run in runs]
-        rows = {shape[1:] for shape in shapes}
-        if len(rows) == 1 and [shape[:1] for shape in shapes] == [(b,) for b in batches]:
-            found[name] = rows.pop()
+        extent = _of_fixed(shapes[0], source.batch) if source.batch else _of_two(*shapes)
+        if extent is not None:
+            found[name] = extent
     return found
+
+
+def _float_tensors(model: onnx.ModelProto) -> list[str]:
+    inferred = shape_inference.infer_shapes(model).graph
+    values = (*inferred.value_info, *inferred.output)
+    floats = {v.name for v in values if v.type.tensor_type.elem_type == TensorProto.FLOAT}
+    return [name for node in model.graph.node for name in node.output if name in floats]
+
+
+def _of_fixed(shape: Shape, batch: int) -> Extent:
+    """A model of a fixed batch says no more than that the first axis has its size."""
+    return Extent((1, *shape[1:]), 0) if shape[:1] == (batch,) else Extent(shape, None)
+
+
+def _of_two(one: Shape, two: Shape) -> Extent | None:
+    """From the shapes for one image and for two."""
+    if len(one) != len(two):
+        return None
+    grown = [axis for axis, (a, b) in enumerate(zip(one, two, strict=True)) if a != b]
+    if not grown:
+        return Extent(one, None)
+    whole = len(grown) == 1 and two[grown[0]] == 2 * one[grown[0]]
+    return Extent(one, grown[0]) if whole else None
 
 
 def _with_shapes(model: onnx.ModelProto, names: list[str]) -> bytes:
