@@ -2,7 +2,8 @@
 
 Values of inputs are the odd multiples of 1/32, each once, in random order: they are exact in
 float32, differ by 1/16 from each other, and every kink of an operator (0, Clip's bounds, 2.5, 3, a
-change of the largest cell) is at least 1/32 away, far more than the step of the differences.
+change of the largest cell) is at least 1/32 away, far more than the step of the differences. Those
+of a second input are 1/64 beside them.
 """
 
 import math
@@ -78,7 +79,7 @@ class Case:
             generator = np.random.default_rng(3)
             return {n: generator.integers(0, 3, (IMAGES, *r)) * 1.0 for n, r in self.rows.items()}
         named = enumerate(self.rows.items())
-        return {n: distinct((IMAGES, *r), seed) + self.above for seed, (n, r) in named}
+        return {n: distinct((IMAGES, *r), seed) + self.above + seed / 64 for seed, (n, r) in named}
 
     def model(self, dtype=np.float32) -> onnx.ModelProto:
         return text_model(f"y = {self.call}", self.rows, self.constants(), dtype, self.opset)

@@ -160,8 +160,20 @@ def matmul(call: Call) -> Terms:
     """A vector counts as a row on the left, as a column on the right."""
     left, right = (v.ndim == 1 for v in call.inputs)
     other = call.inputs[1 - call.place]
-    other = other[None] if call.place and left else other[:, None] if right and not call.place else other
-    mine = call.x[None] if left and not call.place else call.x[:, None] if right and call.place else call.x
+    other = (
+        other[None]
+        if call.place and left
+        else other[:, None]
+        if right and not call.place
+        else other
+    )
+    mine = (
+        call.x[None]
+        if left and not call.place
+        else call.x[:, None]
+        if right and call.place
+        else call.x
+    )
     for o in np.ndindex(*call.output):
         cells = list(o)
         column = 0 if right else cells.pop()

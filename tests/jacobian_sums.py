@@ -67,7 +67,9 @@ def _reduce(factors: Callable[[Array], list[Array]]) -> Callable[[Call], Terms]:
         for group in _groups(call, axes):
             summands = factors(np.array([call.x[i] for i in group]))
             for k, i in enumerate(group):
-                marked = tuple(0 if a in axes else p for a, p in enumerate(i) if kept or a not in axes)
+                marked = tuple(
+                    0 if a in axes else p for a, p in enumerate(i) if kept or a not in axes
+                )
                 for summand in summands:
                     yield marked, i, float(summand[k])
 
@@ -94,7 +96,11 @@ def einsum(call: Call) -> Terms:
     for at in np.ndindex(*sizes.values()):
         place = dict(zip(sizes, at, strict=True))
         where = [tuple(place[c] for c in term) for term in (*terms, output)]
-        others = [v[w] for i, (v, w) in enumerate(zip(call.inputs, where, strict=False)) if i != call.place]
+        others = [
+            v[w]
+            for i, (v, w) in enumerate(zip(call.inputs, where, strict=False))
+            if i != call.place
+        ]
         yield where[-1], where[call.place], float(math.prod(others))
 
 

@@ -58,10 +58,15 @@ def _gelu(x: float, call: Call) -> list[float]:
     return [0.5, t / 2, inner, -inner * t * t]
 
 
+def _softplus(x: float, _call: Call) -> list[float]:
+    """ONNX Runtime's sigmoid is off by an absolute error: as 1 - sigmoid(-x)."""
+    return [1.0, -_logistic(-x)]
+
+
 def _swish(x: float, call: Call) -> list[float]:
     alpha = call.attribute("alpha", 1.0)
-    s = _logistic(alpha * x)
-    return [s, alpha * x * s, -alpha * x * s * s]
+    s, rest = _logistic(alpha * x), _logistic(-alpha * x)
+    return [1.0, -rest, alpha * x * s, -alpha * x * s * s]
 
 
 def _mish(x: float, _call: Call) -> list[float]:
@@ -133,7 +138,7 @@ VALUES: dict[str, Callable[[Call], Terms]] = {
     "Selu": values(_selu),
     "Sigmoid": values(_sigmoid),
     "Sin": values(lambda x, _call: [math.cos(x)]),
-    "Softplus": values(lambda x, _call: [_logistic(x)]),
+    "Softplus": values(_softplus),
     "Softsign": values(lambda x, _call: [1 / (1 + abs(x)) ** 2]),
     "Sqrt": values(lambda x, _call: [0.5 / math.sqrt(x)]),
     "Sub": broadcast(lambda call, _o: (1.0, -1.0)[call.place]),

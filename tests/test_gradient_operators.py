@@ -1,23 +1,62 @@
 """Reverse rules of activations, normalizations, reductions and of what attention is made of."""
 
+import numpy as np
 import pytest
-from gradient_cases import Case, check_differences, check_oracle, ids, parametrized
+from gradient_cases import (
+    IMAGES,
+    SEEDS,
+    Case,
+    check_differences,
+    check_oracle,
+    distinct,
+    draw_seeds,
+    gradient_of,
+    ids,
+    in_type,
+    joined,
+    parametrized,
+    runtime,
+    text_model,
+)
 
 ROW, IMAGE = (3, 4, 5), (4, 3, 2)
 
 
-def case(op, name, call="(x)", x=ROW, *, third=0.0, opset=18, above=0.0, z=None, weights=(), **given):
+# Where the reference evaluator is no oracle of differences in float64:
+NOT_REFERENCE = {
+    "Celu-alpha": "ONNX's Celu takes float32 only",
+    "Erf-": "it rounds Erf to float32",
+    "Gelu-": "it rounds Erf to float32",
+    "GroupNormalization-": "it normalizes in float32, as stash_type says",
+    "LRN-odd": "it mixes up the axes where they differ",
+    "LpNormalization-1": "it sums without taking sizes",
+}
+
+
+def case(
+    op, name, call="(x)", x=ROW, *, third=0.0, opset=18, above=0.0, z=None, weights=(), **given
+):
     """``third``: bound on the third derivative; a generous one costs the differences 1e-8."""
+    not_reference = NOT_REFERENCE.get(f"{op}-{name}", "")
     return Case(
-        f"{op}-{name}", f"{op} {call}", x, z, dict(weights), given, third, opset=opset, above=above
+        f"{op}-{name}",
+        f"{op} {call}",
+        x,
+        z,
+        dict(weights),
+        given,
+        third,
+        not_reference,
+        opset=opset,
+        above=above,
     )
 
 
 ACTIVATIONS = [
     case("Abs", ""),
     case("Neg", ""),
-    case("Erf", "", third=4.0),
-    case("Gelu", "", opset=20, third=2.0),
+    case("Erf", ""),
+    case("Gelu", "", opset=20),
     case("Gelu", "tanh", '<approximate = "tanh"> (x)', opset=20, third=3.0),
     case("Sqrt", "", above=5.0, third=1.0),
     case("Reciprocal", "", above=5.0, third=5.0),
@@ -29,7 +68,7 @@ ACTIVATIONS = [
     case("Softsign", "", third=6.0),
     case("Elu", "", third=1.0),
     case("Elu", "alpha", "<alpha = 0.5> (x)", third=1.0),
-    case("Celu", "alpha", "<alpha = 2.0> (x)", third=1.0),
+    case("Celu", "alpha", "<alpha = 2.0> (x)"),
     case("Selu", "", third=2.0),
     case("Selu", "alpha-gamma", "<alpha = 0.5, gamma = 2.0> (x)", third=2.0),
     case("ThresholdedRelu", "", "<alpha = 0.5> (x)"),
@@ -79,25 +118,15 @@ NORMALIZATIONS = [
     ),
     case(
         "GroupNormalization",
-        "opset-18",
-        "<num_groups = 2> (x, w, b)",
-        IMAGE,
-        weights={"w": (2,), "b": (2,)},
-        third=500.0,
-    ),
-    case(
-        "GroupNormalization",
-        "opset-21",
+        "",
         "<num_groups = 2> (x, w, b)",
         IMAGE,
         weights={"w": (4,), "b": (4,)},
         opset=21,
-        third=500.0,
     ),
     case("LpNormalization", "", "<axis = 2> (x)", third=500.0),
-    case("LpNormalization", "1", "<axis = 1, p = 1> (x)", third=500.0),
-    case("LRN", "odd", "<size = 3, alpha = 0.5, beta = 0.6, bias = 2.0> (x)", (5, 2, 3), third=50.0),
-    case("LRN", "even", "<size = 2, alpha = 0.5> (x)", (5, 2, 3), third=50.0),
+    case("LpNormalization", "1", "<axis = 1, p = 1> (x)"),
+    case("LRN", "odd", "<size = 3, alpha = 0.5, beta = 0.6, bias = 2.0> (x)", (5, 2, 3)),
     case("LogSoftmax", "", third=1.0),
     case("LogSoftmax", "axis", "<axis = 1> (x)", third=1.0),
 ]
@@ -125,7 +154,7 @@ MATRICES = [
     case("MatMul", "column-1-axis", "(x, w)", (6,), weights={"w": (6,)}),
     case("MatMul", "row", "(w, x)", (6, 4), weights={"w": (6,)}),
     case("Einsum", "attention", '<equation = "nhid,nhjd->nhij"> (x, z)', (2, 4, 3), z=(2, 5, 3)),
-    case("Einsum", "implicit", '<equation = "nik, nkj"> (x, z)', (4, 3), z=(3, 5)),
+    case("Einsum", "implicit", '<equation = "a cdb"> (x)'),
     case("Einsum", "weight", '<equation = "nhwc,dc->ndhw"> (x, w)', weights={"w": (6, 5)}),
     case("Einsum", "weight-before", '<equation = "dc,nc->nd"> (w, x)', (5,), weights={"w": (6, 5)}),
     case("Einsum", "summed-alone", '<equation = "nabc,nb->nc"> (x, z)', z=(4,)),
@@ -144,10 +173,11 @@ MOVEMENT = [
     case(
         "Resize",
         "asymmetric",
-        '<coordinate_transformation_mode = "asymmetric", nearest_mode = "floor"> (x, , scales)',
-        scales=[1.0, 1.0, 2.0, 3.0],
+        '<axes = [2,3], coordinate_transformation_mode = "asymmetric", nearest_mode = "floor">'
+        " (x, , , sizes)",
+        sizes=[8, 15],
     ),
-    case("Resize", "half-pixel", "(x, , scales)", scales=[1.0, 1.0, 2.0, 3.0]),
+    case("Resize", "half-pixel", "<axes = [3,2]> (x, , , sizes)", sizes=[15, 8]),
 ]
 CASES = parametrized(
     [*ACTIVATIONS, *ARITHMETIC, *NORMALIZATIONS, *REDUCTIONS, *MATRICES, *MOVEMENT]
@@ -155,7 +185,7 @@ CASES = parametrized(
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
-@pytest.mark.parametrize("case", CASES, ids=ids)
+@pytest.mark.parametrize("case", [c for c in CASES if not c.not_reference], ids=ids)
 def test_differences(case, seeds):
     check_differences(case, seeds)
 
@@ -164,3 +194,16 @@ def test_differences(case, seeds):
 @pytest.mark.parametrize("case", CASES, ids=ids)
 def test_oracle(case, seeds):
     check_oracle(case, seeds)
+
+
+def test_scale_of_a_group_is_that_of_its_channels():
+    # Below opset 21 a scale belongs to a group; onnx's checker refuses it as deprecated.
+    found = []
+    for opset, scale in ((18, np.array([0.5, 2.0])), (21, np.array([0.5, 0.5, 2.0, 2.0]))):
+        constants = {"w": scale, "b": np.zeros(len(scale))}
+        call = "y = GroupNormalization <num_groups = 2> (x, w, b)"
+        model = text_model(call, {"x": IMAGE}, constants, opset=opset)
+        both = joined(model, {"x": IMAGE, "y": IMAGE}, ("x",))
+        feeds = {"x": distinct((IMAGES, *IMAGE)), SEEDS: draw_seeds(1, IMAGE)}
+        found.append(runtime(both.model)(in_type(feeds, np.float32))[gradient_of("x")])
+    np.testing.assert_array_equal(*found)

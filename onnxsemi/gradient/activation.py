@@ -196,9 +196,7 @@ def _above(tape: Tape, node: onnx.NodeProto, below: str) -> str:
     return tape.add("Where", above, tape.floats(1.0), below)
 
 
-def _exponential(
-    tape: Tape, node: onnx.NodeProto, alpha: float = 1.0, divisor: float = 1.0
-) -> str:
+def _exponential(tape: Tape, node: onnx.NodeProto, alpha: float = 1.0, divisor: float = 1.0) -> str:
     """1 where the input is above 0, else alpha * e^(x / divisor), which never overflows."""
     low = tape.add("Min", tape.add("Div", node.input[0], tape.floats(divisor)), tape.floats(0.0))
     return _above(tape, node, tape.add("Mul", tape.add("Exp", low), tape.floats(alpha)))

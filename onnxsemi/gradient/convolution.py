@@ -24,9 +24,7 @@ def conv(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) -> str:
     window = Window.of(node, weight.shape[2:], spatial(inputs[1:]), spatial(outputs[1:]))
     pads, folded = window.as_convolution(), tape.folded(gradient, outputs)
     if pads is None:
-        found = tape.add(
-            "ConvTranspose", folded, node.input[1], group=group, **window.transposed()
-        )
+        found = tape.add("ConvTranspose", folded, node.input[1], group=group, **window.transposed())
     else:
         flipped = tape.constant(_exchanged(weight, group))
         found = tape.add(

@@ -95,7 +95,9 @@ def pad(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) -> str:
 def tile(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) -> str:
     """The sum of the repetitions (ONNX Tile)."""
     only(place)
-    return _blocks_summed(tape, gradient, tape.shape(node.input[0]), tape.value(node.input[1]), 0)
+    return _blocks_summed(
+        tape, gradient, tape.shape(node.input[0]), tape.value(node.input[1]).tolist(), 0
+    )
 
 
 def resize(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) -> str:
@@ -112,7 +114,7 @@ def resize(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) -> str:
     )
     if how not in _COPIES or any(b % a for a, b in zip(shape, larger, strict=True)):
         raise NoRule("more than copying each value a whole number of times")
-    factors = np.array(larger) // np.array(shape)
+    factors = [b // a for a, b in zip(shape, larger, strict=True)]
     return _blocks_summed(tape, gradient, shape, factors, 1)
 
 
@@ -181,9 +183,7 @@ def _blocks_summed(
     """
     if any(size < 0 and factor != 1 for size, factor in zip(shape, factors, strict=True)):
         raise NoRule("it works across the batch")
-    pairs = [
-        (size, int(f)) if behind else (int(f), size) for size, f in zip(shape, factors, strict=True)
-    ]
+    pairs = [(size, f) if behind else (f, size) for size, f in zip(shape, factors, strict=True)]
     flat = tuple(size for pair in pairs for size in pair)
     copies = [2 * axis + behind for axis, factor in enumerate(factors) if factor != 1]
     summed = tape.sum_gradient(tape.restored(gradient, flat), flat, copies)
@@ -198,7 +198,7 @@ def _zeros(tape: Tape, name: str) -> str:
     return tape.add("Expand", tape.floats(0.0), shape)
 
 
-def _slices(tape: Tape, node: onnx.NodeProto, shape: Shape) -> list[tuple[int, Sequence[int]]]:
+def _slices(tape: Tape, node: onnx.NodeProto, shape: Shape) -> list[tuple[int, Shape]]:
     """Axes with the places that are taken from them."""
     starts, ends = (tape.value(given(node, i)).tolist() for i in (1, 2))
     axes = tape.value(given(node, 3)).tolist() if given(node, 3) else range(len(starts))

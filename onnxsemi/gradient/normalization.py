@@ -116,9 +116,9 @@ def lp_normalization(tape: Tape, node: onnx.NodeProto, gradient: str, place: int
 
 
 def lrn(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) -> str:
-    """For y = x d^-b, d = k + a/n * W x^2: dX = dY d^-b - 2ab/n * x * W^T(dY x d^(-b-1)) (ONNX LRN).
+    """dX = dY d^-b - 2ab/n * x * W^T(dY x d^(-b - 1)) (ONNX LRN).
 
-    W sums over n neighbouring channels.
+    For y = x d^-b, d = k + a/n * W x^2; W sums over n neighbouring channels.
     """
     only(place)
     source, shape = node.input[0], tape.shape(node.input[0])

@@ -79,9 +79,7 @@ def of_exponential(tape: Tape, node: onnx.NodeProto, sizes: Shape) -> str:
     return tape.add("Exp", tape.add("Sub", node.input[0], _kept_output(tape, node, sizes)))
 
 
-def _pulled(
-    tape: Tape, node: onnx.NodeProto, gradient: str, axes: set[int], factor: Factor
-) -> str:
+def _pulled(tape: Tape, node: onnx.NodeProto, gradient: str, axes: set[int], factor: Factor) -> str:
     shape = tape.shape(node.input[0])
     if any(shape[axis] < 0 for axis in axes):
         raise NoRule("it works across the batch")

@@ -102,7 +102,9 @@ def build_probe(classifier: Classifier, request: ProbeRequest) -> Probe:
     }
     graph.finish(logits, effects)
     row_bytes = 4 * _live_values(classifier, shapes, request, outputs)
-    return Probe(bytes(model.SerializeToString()), effects, missing, shapes[logits].sizes[1:], row_bytes)
+    return Probe(
+        bytes(model.SerializeToString()), effects, missing, shapes[logits].sizes[1:], row_bytes
+    )
 
 
 def _missing(output: str, reverse: Backward, shapes: Mapping[str, Extent]) -> str | None:

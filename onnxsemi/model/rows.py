@@ -67,9 +67,7 @@ def extents(model: onnx.ModelProto, source: ImageInput, image: Shape) -> Mapping
     names = _float_tensors(model)
     session = Session(_with_shapes(model, names), optimize=False)
     batches = (source.batch,) if source.batch else (1, 2)
-    runs = [
-        session.run({source.name: np.zeros((batch, *image), np.float32)}) for batch in batches
-    ]
+    runs = [session.run({source.name: np.zeros((batch, *image), np.float32)}) for batch in batches]
     found = {source.name: Extent((1, *image), 0)}
     for name in names:
         shapes = [tuple(run[_shape_name(name)].tolist()) for run in runs]
