@@ -9,6 +9,7 @@ from one convolution with B filters a channel, the gradients from the backward g
 to u happens inside one ONNX Runtime session.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -109,9 +110,23 @@ def build_probe(classifier: Classifier, request: ProbeRequest) -> Probe:
 
 def _missing(output: str, reverse: Backward, shapes: Mapping[str, Extent]) -> str | None:
     """Why the effect on one output cannot be told image by image."""
-    if output in reverse.gradients and shapes[output].batch != 0:
-        return f"the first axis of {output!r} is not the batch"
+    if output in reverse.gradients and shapes[output].batch is None:
+        return f"no axis of {output!r} is the batch"
     return reverse.missing.get(output)
+
+
+def _around(extent: Extent, site: Site) -> tuple[int, Shape, int, int]:
+    """Sizes along the output of a layer: before the images, images, before and behind the channels.
+
+    -1 stands for the number of images, which share their axis with the rows of each.
+    """
+    sizes, batch = extent.sizes, extent.batch
+    assert batch is not None
+    channel = site.layout.output_axis % len(sizes)
+    images = (sizes[batch], -1) if extent.turns else (-1, sizes[batch])
+    parts = sizes[:batch], sizes[batch + 1 : channel], sizes[channel + 1 :]
+    before, after, places = (math.prod(part) for part in parts)
+    return before, images, after, places
 
 
 class _Writer:
@@ -153,21 +168,19 @@ class _Writer:
         name, seeds = f"probe/{node.name}", self._request.seeds
         channels, bitwidths = site.layer.channels, len(self._request.bits)
         change, gradient = self._change(site, node), self._reverse.gradients[node.output[0]]
-        rows, *row = self._shapes[node.output[0]].sizes  # rows of one image: 1, or windows
-        if site.layout.output_axis == 1:
-            places = int(np.prod(row[1:]))
-            # [N * R, O * B, ...] -> [N, O, B, R, P] and [S, N * R, O, ...] -> [N, O, R, P, S]
-            change_row, change_order = (-1, rows, channels, bitwidths, places), (0, 2, 3, 1, 4)
-            gradient_row, gradient_order = (seeds, -1, rows, channels, places), (1, 3, 2, 4, 0)
-        else:
-            places = int(np.prod(row[:-1]))
-            # [N * R, ..., O * B] -> [N, O, B, R, P] and [S, N * R, ..., O] -> [N, O, R, P, S]
-            change_row, change_order = (-1, rows, places, channels, bitwidths), (0, 3, 4, 1, 2)
-            gradient_row, gradient_order = (seeds, -1, rows, places, channels), (1, 4, 2, 3, 0)
+        before, images, after, places = _around(self._shapes[node.output[0]], site)
+        # [A, N, R, Z, O * B, P] -> [N, O, B, A, R, Z, P]; N and R change places where images do
+        n, r = (1 + images.index(-1), 2 - images.index(-1))
+        change_row = (before, *images, after, channels, bitwidths, places)
+        change_order = (n, 4, 5, 0, r, 3, 6)
+        # [S, A, N, R, Z, O, P] -> [N, O, A, R, Z, P, S]
+        gradient_row = (seeds, before, *images, after, channels, places)
+        gradient_order = (n + 1, 5, 1, r + 1, 4, 6, 0)
+        summed = before * -math.prod(images) * after * places
         change = self._arranged(f"{name}/change", change, change_row, change_order)
         # a sum hands the same gradient to all it adds: named after this node, not after the tensor
         gradient = self._arranged(f"{name}/gradient", gradient, gradient_row, gradient_order)
-        shapes = (-1, channels, bitwidths, rows * places), (-1, channels, rows * places, seeds)
+        shapes = (-1, channels, bitwidths, summed), (-1, channels, summed, seeds)
         pair = [
             self._reshaped(f"{tensor}/joined", tensor, shape)
             for tensor, shape in zip((change, gradient), shapes, strict=True)

@@ -2,17 +2,21 @@
 
 Running it is surer than inferring: shapes that the graph computes (Shape, Gather, Reshape) are
 followed too. The model is run on one image and on two; the axis that grows with them holds the
-batch, perhaps with more: the first axis of [N * windows, tokens, channels].
+batch, perhaps with more: [N * windows, tokens, channels], where the rows of an image stand side by
+side, or [tokens * N, channels], where the images take turns. Which of the two it is, the values
+tell.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, shape_inference
 
+from onnxsemi.arrays import Float32Array
 from onnxsemi.model.classifier import Classifier
+from onnxsemi.model.expose import with_outputs
 from onnxsemi.model.head import ImageInput
 from onnxsemi.runtime import Session
 
@@ -26,10 +30,12 @@ class Extent:
     Attributes:
         sizes: Its shape for one image.
         batch: The axis that grows with the number of images; None if there is none.
+        turns: Whether the images take turns along it, instead of standing side by side.
     """
 
     sizes: Shape
     batch: int | None
+    turns: bool = False
 
     @property
     def shape(self) -> Shape:
@@ -67,13 +73,21 @@ def extents(model: onnx.ModelProto, source: ImageInput, image: Shape) -> Mapping
     names = _float_tensors(model)
     session = Session(_with_shapes(model, names), optimize=False)
     batches = (source.batch,) if source.batch else (1, 2)
-    runs = [session.run({source.name: np.zeros((batch, *image), np.float32)}) for batch in batches]
+    pixels = np.random.default_rng(0).normal(size=(batches[-1], *image)).astype(np.float32)
+    feeds = [{source.name: pixels[:batch]} for batch in batches]
+    runs = [session.run(feed) for feed in feeds]
     found = {source.name: Extent((1, *image), 0)}
     for name in names:
         shapes = [tuple(run[_shape_name(name)].tolist()) for run in runs]
         extent = _of_fixed(shapes[0], source.batch) if source.batch else _of_two(*shapes)
         if extent is not None:
             found[name] = extent
+    several = [n for n, e in found.items() if e.batch is not None and e.sizes[e.batch] > 1]
+    if several:
+        session = Session(with_outputs(model, several).SerializeToString(), optimize=False)
+        one, two = (session.run(feed) for feed in feeds)
+        for name in several:
+            found[name] = _in_order(found[name], one[name], two[name])
     return found
 
 
@@ -98,6 +112,16 @@ def _of_two(one: Shape, two: Shape) -> Extent | None:
         return Extent(one, None)
     whole = len(grown) == 1 and two[grown[0]] == 2 * one[grown[0]]
     return Extent(one, grown[0]) if whole else None
+
+
+def _in_order(extent: Extent, one: Float32Array, two: Float32Array) -> Extent:
+    """How the rows of the first of two images stand among those of both."""
+    assert extent.batch is not None
+    rows, moved = np.moveaxis(one, extent.batch, 0), np.moveaxis(two, extent.batch, 0)
+    side_by_side, turns = (
+        np.abs(rows - part).max(initial=0) for part in (moved[: len(rows)], moved[::2])
+    )
+    return replace(extent, turns=bool(turns < side_by_side))
 
 
 def _with_shapes(model: onnx.ModelProto, names: list[str]) -> bytes:
