@@ -1,12 +1,16 @@
 """Transformers and ConvNeXt: every layer has a gradient, and fast agrees with exact."""
 
+import json
+
 import numpy as np
 import onnx
 import pytest
+from command_line import run
 from onnx_models import images
 from transformer_nets import TRANSFORMERS
 
 from onnxsemi.data.images import ImageSet
+from onnxsemi.emit.profile import Profile
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.fast import FastMeasurement
 from onnxsemi.measure.variants import Variant, measure_plainly, measure_variants
@@ -86,3 +90,19 @@ def test_splicing_is_running_the_whole_model(named_bench):
         plain = measure_plainly(bench, site, variants, lambda _: None)
         assert spliced.delta_loss == pytest.approx(plain.delta_loss, abs=2e-6)
         assert spliced.kl == pytest.approx(plain.kl, rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("profile", list(Profile))
+def test_attention_is_compressed_in_every_profile(profile, shared, tmp_path):
+    case, out = shared / "cases/c23_attention", tmp_path / "small.onnx"
+    data = ("--data", case / "search.npz", "--report-data", case / "report.npz")
+    asked = ("--targets", "all", "--max-drop", "20", "--profile", profile)
+    result = run("compress", case / "model.onnx", *data, "-o", out, *asked)
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "small.run" / "result.json").read_text())
+    assert {skip["layer"]: skip["reason"] for skip in report["skipped"]} == dict.fromkeys(
+        ("/attn/qk/MatMul", "/attn/av/MatMul"), "its weight is computed at run time"
+    )
+    assert report["sensitivity"]["layers_without_backward_pass"] == {}
+    assert run("inspect", out).exit_code == 0

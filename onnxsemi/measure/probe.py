@@ -17,16 +17,13 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
-from onnxsemi.arrays import Float32Array
 from onnxsemi.gradient.backward import Backward, Seeds, backward
 from onnxsemi.gradient.tape import Shape
-from onnxsemi.layers import TargetLayer
-from onnxsemi.model.bias import TAKES_BIAS
+from onnxsemi.measure.changes import Changes, around, hoist_constants, put_constant
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.index import GraphIndex
-from onnxsemi.model.layout import layout_of
 from onnxsemi.model.opset import raised
 from onnxsemi.model.rows import Extent, extents
 from onnxsemi.model.targets import Site
@@ -78,7 +75,7 @@ def build_probe(classifier: Classifier, request: ProbeRequest) -> Probe:
     """Build the graph of a model's target layers."""
     model = onnx.ModelProto()
     model.CopyFrom(raised(classifier.proto, OPSET))
-    _hoist_constants(model.graph)
+    hoist_constants(model.graph)
     shapes = extents(model, classifier.ends.image, request.image)
     logits = classifier.ends.logits
     nodes = {node.name: node for node in model.graph.node}
@@ -115,20 +112,6 @@ def _missing(output: str, reverse: Backward, shapes: Mapping[str, Extent]) -> st
     return reverse.missing.get(output)
 
 
-def _around(extent: Extent, site: Site) -> tuple[int, Shape, int, int]:
-    """Sizes along the output of a layer: before the images, images, before and behind the channels.
-
-    -1 stands for the number of images, which share their axis with the rows of each.
-    """
-    sizes, batch = extent.sizes, extent.batch
-    assert batch is not None
-    channel = site.layout.output_axis % len(sizes)
-    images = (sizes[batch], -1) if extent.turns else (-1, sizes[batch])
-    parts = sizes[:batch], sizes[batch + 1 : channel], sizes[channel + 1 :]
-    before, after, places = (math.prod(part) for part in parts)
-    return before, images, after, places
-
-
 class _Writer:
     """Appends the backward part and the products to the forward graph."""
 
@@ -143,6 +126,7 @@ class _Writer:
         self._shapes = shapes
         self._request = request
         self._reverse = reverse
+        self._changes = Changes(graph, request.bits, request.rounding)
         graph.node.extend(reverse.nodes)
         graph.initializer.extend(reverse.initializers)
 
@@ -167,8 +151,9 @@ class _Writer:
         """The product of one node's change and gradient: float32[N, O, B, S]."""
         name, seeds = f"probe/{node.name}", self._request.seeds
         channels, bitwidths = site.layer.channels, len(self._request.bits)
-        change, gradient = self._change(site, node), self._reverse.gradients[node.output[0]]
-        before, images, after, places = _around(self._shapes[node.output[0]], site)
+        change = self._changes.output(site, node)
+        gradient = self._reverse.gradients[node.output[0]]
+        before, images, after, places = around(self._shapes[node.output[0]], site)
         # [A, N, R, Z, O * B, P] -> [N, O, B, A, R, Z, P]; N and R change places where images do
         n, r = (1 + images.index(-1), 2 - images.index(-1))
         change_row = (before, *images, after, channels, bitwidths, places)
@@ -187,32 +172,6 @@ class _Writer:
         ]
         return self._add("MatMul", f"{name}/effects", pair)
 
-    def _change(self, site: Site, node: onnx.NodeProto) -> str:
-        """Name of the change of a node's output at every bitwidth, B filters a channel."""
-        bits, rounding = self._request.bits, self._request.rounding
-        stacked = weight_changes(site.layer, bits, rounding)
-        stored = site.layout.to_stored(site.layer.weight).shape
-        layout = layout_of(node, _widened(stored, node, len(bits)))
-        weight = self._constant(f"probe/{site.initializer}", layout.to_stored(stacked))
-        twin = onnx.NodeProto()
-        twin.CopyFrom(node)
-        twin.name = f"probe/{node.name}/change"
-        del twin.input[:], twin.output[:]
-        twin.input.extend([node.input[0], weight])
-        twin.output.append(twin.name)
-        shifts = bias_shifts(site.layer, bits, rounding)
-        if shifts is None:
-            self._graph.node.append(twin)
-            return str(twin.name)
-        shift = self._constant(f"probe/{site.layer.name}/shifts", shifts)
-        if twin.op_type in TAKES_BIAS:
-            twin.input.append(shift)
-            _drop_attribute(twin, "beta")
-            self._graph.node.append(twin)
-            return str(twin.name)
-        self._graph.node.append(twin)  # MatMul: channels are the last axis
-        return self._add("Add", f"{twin.name}/shifted", [twin.name, shift])
-
     def _arranged(self, name: str, tensor: str, shape: Shape, order: tuple[int, ...]) -> str:
         """A tensor in a shape, then with its axes in another order; without the axes of size 1."""
         kept = [axis for axis, size in enumerate(shape) if size != 1]
@@ -227,60 +186,13 @@ class _Writer:
         return self._add("Reshape", name, [tensor, target])
 
     def _constant(self, name: str, values: NDArray[Any]) -> str:
-        if all(tensor.name != name for tensor in self._graph.initializer):
-            self._graph.initializer.append(numpy_helper.from_array(values, name))
-        return name
+        return put_constant(self._graph, name, values)
 
     def _add(self, op_type: str, output: str, inputs: Sequence[str], **attributes: Any) -> str:
         self._graph.node.append(
             helper.make_node(op_type, list(inputs), [output], output, **attributes)
         )
         return output
-
-
-def weight_changes(layer: TargetLayer, bits: Sequence[int], rounding: Rounding) -> Float32Array:
-    """W@b - W at every bitwidth: float32[O * B, ...], the bitwidths of a channel side by side."""
-    changes = [rounding.at(layer, b).dequantize() - layer.weight for b in bits]
-    stacked = np.stack(changes, axis=1)  # [O, B, ...]
-    return stacked.reshape(-1, *layer.weight.shape[1:])
-
-
-def bias_shifts(layer: TargetLayer, bits: Sequence[int], rounding: Rounding) -> Float32Array | None:
-    """Shifts of the biases, float32[O * B] in the same order; None if no bitwidth has one."""
-    shifts = [rounding.bias_shift(layer, b) for b in bits]
-    if all(shift is None for shift in shifts):
-        return None
-    still = np.zeros(layer.channels, np.float32)
-    return np.stack([still if s is None else s for s in shifts], axis=1).reshape(-1)
-
-
-def _drop_attribute(node: onnx.NodeProto, name: str) -> None:
-    kept = [attribute for attribute in node.attribute if attribute.name != name]
-    del node.attribute[:]
-    node.attribute.extend(kept)
-
-
-def _widened(stored: Shape, node: onnx.NodeProto, times: int) -> Shape:
-    """Shape of an operator's weight with more filters a channel."""
-    first = node.op_type == "Conv" or layout_of(node, stored).is_identity
-    axis = 0 if first else 1
-    return tuple(size * times if place == axis else size for place, size in enumerate(stored))
-
-
-def _hoist_constants(graph: onnx.GraphProto) -> None:
-    """Constant nodes, which raising the opset brings in, become initializers."""
-    kept = []
-    for node in graph.node:
-        value = next((a.t for a in node.attribute if a.name == "value"), None)
-        if node.op_type == "Constant" and value is not None:
-            tensor = onnx.TensorProto()
-            tensor.CopyFrom(value)
-            tensor.name = node.output[0]
-            graph.initializer.append(tensor)
-        else:
-            kept.append(node)
-    del graph.node[:]
-    graph.node.extend(kept)
 
 
 def _live_values(
