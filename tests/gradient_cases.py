@@ -148,15 +148,17 @@ def tensor_shapes(model: onnx.ModelProto, rows: Mapping[str, Shape]) -> dict[str
     found = {name: (-1, *row) for name, row in rows.items()}
     for name in names:
         two, three = (r[name] for r in runs)
-        pairs = list(zip(two.shape, three.shape, strict=False))
-        if two.dtype == np.float32 and two.ndim == three.ndim and sum(a != b for a, b in pairs) < 2:
+        if two.dtype == np.float32:
+            pairs = zip(two.shape, three.shape, strict=True)
             found[name] = tuple(a if a == b else -1 for a, b in pairs)
     return found
 
 
 def row_shapes(model: onnx.ModelProto, rows: Mapping[str, Shape]) -> dict[str, Shape]:
     """Rows of the float tensors whose first axis follows the batch."""
-    return {name: s[1:] for name, s in tensor_shapes(model, rows).items() if s[:1] == (-1,)}
+    return {
+        name: s[1:] for name, s in tensor_shapes(model, rows).items() if s[:1] == (-1,) != s[1:2]
+    }
 
 
 @dataclass(frozen=True, eq=False)

@@ -332,3 +332,15 @@ def test_concat_with_a_constant(seeds):
     seed = draw_seeds(seeds, (6, 4))
     found = runtime(both.model)(in_type({"x": distinct((2, 2, 4)), SEEDS: seed}, np.float32))
     np.testing.assert_array_equal(found[gradient_of("x")], seed[:, 3:5])
+
+
+def test_a_condition_has_no_gradient():
+    # x * (x > 0) as exporters write it is Relu.
+    body = "c = Greater (x, zero)\n m = Cast <to = 1> (c)\n y = Mul (x, m)"
+    found = []
+    for text in (body, "y = Relu (x)"):
+        model = named(text_model(text, {"x": (4, 4)}, {"zero": np.array(0.0)}))
+        both = joined(model, row_shapes(model, {"x": (4, 4)}), ("x",))
+        feeds = in_type({"x": distinct((2, 4, 4)), SEEDS: draw_seeds(1, (4, 4))}, np.float32)
+        found.append(runtime(both.model)(feeds)[gradient_of("x")])
+    np.testing.assert_array_equal(*found)

@@ -60,8 +60,7 @@ def backward(
 
     Args:
         graph: The forward graph, opset 18 or newer, nodes in topological order.
-        shapes: Shape of every float tensor in which at most one axis grows with the images; that
-            axis is -1.
+        shapes: Shape of every float tensor; an axis that grows with the images is -1.
         seeds: Where to begin.
         wanted: Tensors whose gradients are asked for.
         dtype: Float type of the graph.

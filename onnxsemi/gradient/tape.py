@@ -44,8 +44,7 @@ class Tape:
 
         Args:
             constants: Constants of the forward graph by name.
-            shapes: Shape of every float tensor of the forward graph in which at most one axis grows
-                with the images.
+            shapes: Shape of every float tensor of the forward graph.
             seeds: Gradients carried for each image.
             dtype: Float type of the graph.
         """
@@ -65,12 +64,15 @@ class Tape:
         """
         if name in self._constants:
             return tuple(self._constants[name].dims)
-        if name not in self._shapes:
-            raise NoRule(f"several axes of {name!r} follow the batch, or it is no float tensor")
-        return self._shapes[name]
+        shape = self._shapes.get(name)
+        if shape is None:
+            raise NoRule(f"{name!r} is no float tensor")
+        if shape.count(-1) > 1:
+            raise NoRule(f"several axes of {name!r} follow the batch")
+        return shape
 
     def is_float(self, name: str) -> bool:
-        """Whether a forward tensor is known to hold floats."""
+        """Whether a forward tensor that is no constant holds floats."""
         return name in self._shapes
 
     def is_constant(self, name: str) -> bool:

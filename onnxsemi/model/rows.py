@@ -31,15 +31,19 @@ class Extent:
         sizes: Its shape for one image.
         batch: The axis that grows with the number of images; None if there is none.
         turns: Whether the images take turns along it, instead of standing side by side.
+        mixed: Whether the size depends on the number of images in another way.
     """
 
     sizes: Shape
     batch: int | None
     turns: bool = False
+    mixed: bool = False
 
     @property
     def shape(self) -> Shape:
-        """The shape for any number of images, -1 for the axis that grows with it."""
+        """The shape for any number of images, -1 for the axis that grows; several if it is mixed."""
+        if self.mixed:
+            return (-1,) * max(2, len(self.sizes))
         return tuple(-1 if axis == self.batch else size for axis, size in enumerate(self.sizes))
 
     @property
@@ -63,7 +67,7 @@ def row_shapes(classifier: Classifier, image: Shape) -> Mapping[str, Shape]:
 
 
 def extents(model: onnx.ModelProto, source: ImageInput, image: Shape) -> Mapping[str, Extent]:
-    """Size of each float32 tensor of which at most one axis grows with the images.
+    """Size of each float32 tensor.
 
     Args:
         model: The model.
@@ -79,9 +83,7 @@ def extents(model: onnx.ModelProto, source: ImageInput, image: Shape) -> Mapping
     found = {source.name: Extent((1, *image), 0)}
     for name in names:
         shapes = [tuple(run[_shape_name(name)].tolist()) for run in runs]
-        extent = _of_fixed(shapes[0], source.batch) if source.batch else _of_two(*shapes)
-        if extent is not None:
-            found[name] = extent
+        found[name] = _of_fixed(shapes[0], source.batch) if source.batch else _of_two(*shapes)
     several = [n for n, e in found.items() if e.batch is not None and e.sizes[e.batch] > 1]
     if several:
         session = Session(with_outputs(model, several).SerializeToString(), optimize=False)
@@ -103,15 +105,14 @@ def _of_fixed(shape: Shape, batch: int) -> Extent:
     return Extent((1, *shape[1:]), 0) if shape[:1] == (batch,) else Extent(shape, None)
 
 
-def _of_two(one: Shape, two: Shape) -> Extent | None:
+def _of_two(one: Shape, two: Shape) -> Extent:
     """From the shapes for one image and for two."""
-    if len(one) != len(two):
-        return None
-    grown = [axis for axis, (a, b) in enumerate(zip(one, two, strict=True)) if a != b]
-    if not grown:
+    if one == two:
         return Extent(one, None)
-    whole = len(grown) == 1 and two[grown[0]] == 2 * one[grown[0]]
-    return Extent(one, grown[0]) if whole else None
+    grown = [axis for axis, (a, b) in enumerate(zip(one, two, strict=False)) if a != b]
+    if len(one) == len(two) and len(grown) == 1 and two[grown[0]] == 2 * one[grown[0]]:
+        return Extent(one, grown[0])
+    return Extent(one, None, mixed=True)
 
 
 def _in_order(extent: Extent, one: Float32Array, two: Float32Array) -> Extent:
