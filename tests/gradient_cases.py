@@ -156,9 +156,8 @@ def tensor_shapes(model: onnx.ModelProto, rows: Mapping[str, Shape]) -> dict[str
 
 def row_shapes(model: onnx.ModelProto, rows: Mapping[str, Shape]) -> dict[str, Shape]:
     """Rows of the float tensors whose first axis follows the batch."""
-    return {
-        name: s[1:] for name, s in tensor_shapes(model, rows).items() if s[:1] == (-1,) != s[1:2]
-    }
+    shapes = tensor_shapes(model, rows)
+    return {n: s[1:] for n, s in shapes.items() if s[:1] == (-1,) and s.count(-1) == 1}
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,7 +41,7 @@ class Extent:
 
     @property
     def shape(self) -> Shape:
-        """The shape for any number of images, -1 for the axis that grows; several if it is mixed."""
+        """The shape for any number of images, -1 for the axis that grows; several -1 if mixed."""
         if self.mixed:
             return (-1,) * max(2, len(self.sizes))
         return tuple(-1 if axis == self.batch else size for axis, size in enumerate(self.sizes))
