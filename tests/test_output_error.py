@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from command_line import frontier_command, run
 from emitting import Shifted
 from onnx_models import ATAN, NETS, TIED, images
 from residual_net import save_noise
@@ -193,3 +194,21 @@ def test_nothing_but_outputs_is_asked_for(tmp_path: Path, monkeypatch) -> None:
 def test_kl_of_outputs_is_refused() -> None:
     with pytest.raises(SettingsError, match="--kl output: the KL follows from --delta-loss output"):
         Settings(kl="output")
+
+
+@pytest.mark.parametrize("way", ["fast", "output"])
+def test_the_command_says_what_is_estimated(way, tmp_path):
+    onnx.save(ATAN.model(), tmp_path / "model.onnx")
+    save_noise(tmp_path / "search.npz", count=40, seed=1)
+    save_noise(tmp_path / "report.npz", count=20, seed=2)
+    more = ("--max-drop", "40", "--bits", "8,4,2", "--delta-loss", way)
+    result = run(*frontier_command(tmp_path, "small.onnx", *more))
+    assert result.exit_code == 0, result.output
+    text = " ".join(result.output.split())
+    lacking = "2 layers above Atan 'e': no reverse rule."
+    assert (
+        f"Estimated from the errors of outputs, for lack of a backward pass: {lacking}" in text
+    ) is (way == "fast")
+    layers = 2 if way == "fast" else 4
+    assert f"Δloss and KL of {layers} layers are estimates from the errors of their outputs" in text
+    assert "passes over 40 images (--delta-loss exact)" in text
