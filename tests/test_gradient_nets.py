@@ -308,6 +308,19 @@ NETS = [
             "zero": 0,
         },
     ),
+    Net(
+        "batch-behind",
+        """
+        flat = Flatten (x)
+        a = Gemm (flat, a_w)
+        turned = Transpose <perm = [1,0]> (a)
+        bent = Tanh (turned)
+        b = Gemm <transA = 1, transB = 1, alpha = 0.5> (bent, b_w)
+        y = Sigmoid (b)
+        """,
+        {"a_w": (192, 6), "b_w": (4, 6)},
+        ("a", "b"),
+    ),
     Net(  # what exporters write below opset 17; Tanh for Erf, which the reference rounds
         "written-out",
         """

@@ -13,9 +13,16 @@ def gemm(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) -> str:
         return tape.sum_to(scaled, tape.shape(node.output[0]), tape.shape(node.input[2]))
     if place == 1:
         raise NoRule("a weight that is computed at run time")
-    matrix = tape.value(node.input[1]) * attribute(node, "alpha", 1.0)
-    turned = tape.floats(matrix if attribute(node, "transB", 0) else matrix.T)
-    product = tape.add("MatMul", gradient, turned)
+    matrix, turned = tape.value(node.input[1]), int(attribute(node, "transB", 0))
+    rows, columns = tape.shape(node.output[0])
+    product = tape.add(
+        "Gemm",
+        tape.reshape(gradient, (-1, columns)),  # [S, N, M] -> [S * N, M]
+        node.input[1],
+        alpha=attribute(node, "alpha", 1.0),
+        transB=1 - turned,
+    )
+    product = tape.restored(product, (rows, matrix.shape[turned]))
     return _turned(tape, product, 3) if attribute(node, "transA", 0) else product
 
 
