@@ -1,5 +1,7 @@
 """Reverse rules of Gemm, MatMul and Einsum."""
 
+from typing import Any
+
 import numpy as np
 import onnx
 
@@ -15,13 +17,8 @@ def gemm(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) -> str:
         raise NoRule("a weight that is computed at run time")
     matrix, turned = tape.value(node.input[1]), int(attribute(node, "transB", 0))
     rows, columns = tape.shape(node.output[0])
-    product = tape.add(
-        "Gemm",
-        tape.reshape(gradient, (-1, columns)),  # [S, N, M] -> [S * N, M]
-        node.input[1],
-        alpha=attribute(node, "alpha", 1.0),
-        transB=1 - turned,
-    )
+    alpha = attribute(node, "alpha", 1.0)
+    product = _by_stored(tape, gradient, node.input[1], columns, alpha=alpha, transB=1 - turned)
     product = tape.restored(product, (rows, matrix.shape[turned]))
     return _turned(tape, product, 3) if attribute(node, "transA", 0) else product
 
@@ -32,6 +29,9 @@ def matmul(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) -> str:
     A vector is a row as the left operand, a column as the right one.
     """
     left, right = (tape.shape(name) for name in node.input[:2])
+    if place == 0 and len(right) == 2 and tape.is_constant(node.input[1]):
+        product = _by_stored(tape, gradient, node.input[1], right[1], transB=1)
+        return tape.restored(product, left)
     shape = tape.shape(node.output[0])
     rows, columns = left[-2:-1] or (1,), right[-1:] if len(right) > 1 else (1,)
     stack = shape[: len(shape) - (len(left) > 1) - (len(right) > 1)]
@@ -68,6 +68,19 @@ def einsum(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) -> str:
         raise NoRule("it works across the batch")
     ones = np.ones([1 if letter in kept else size for letter, size in sizes.items()])
     return tape.add("Mul", thin, tape.floats(ones))
+
+
+def _by_stored(tape: Tape, gradient: str, weight: str, columns: int, **attributes: Any) -> str:
+    """Every row of a gradient times the stored weight: no second copy, transposed, of a large one.
+
+    Args:
+        tape: The tape.
+        gradient: [..., columns].
+        weight: Name of the weight.
+        columns: Size of the gradient's last axis.
+        **attributes: Of the Gemm.
+    """
+    return tape.add("Gemm", tape.reshape(gradient, (-1, columns)), weight, **attributes)
 
 
 def _equation(node: onnx.NodeProto) -> tuple[list[str], str]:
