@@ -78,7 +78,9 @@ class SensitivitySummary:
         agreement: Fast against exact on a sample, widest bitwidth first; empty if all is exact.
         exact_delta_loss: Bitwidths whose Δloss was measured exactly; all columns otherwise fast.
         exact_kl: Bitwidths whose KL was measured exactly.
-        missing: Layer -> why it has no backward pass and was measured exactly.
+        missing: Layer -> why it has no backward pass and was measured exactly, or estimated.
+        estimated: Layers whose Δloss and KL are no more than the errors of their outputs, scaled.
+        exact_passes: Forward passes over the images that these would take to be measured exactly.
     """
 
     samples: int
@@ -86,6 +88,8 @@ class SensitivitySummary:
     exact_delta_loss: tuple[int, ...]
     exact_kl: tuple[int, ...]
     missing: Mapping[str, str]
+    estimated: tuple[str, ...] = ()
+    exact_passes: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)

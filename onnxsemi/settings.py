@@ -62,6 +62,8 @@ class Method(StrEnum):
     """A few backward passes for all channels and bitwidths; a sample is compared with exact."""
     EXACT = "exact"
     """One run of the rest of the model for each channel or semilayer, bitwidth and image."""
+    OUTPUT = "output"
+    """No backward pass: the change of the layer's output against what the output varies."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +167,10 @@ class Settings:
         object.__setattr__(self, "calibration", choice(Calibration, self.calibration))
         object.__setattr__(self, "delta_loss", choice(Method, self.delta_loss))
         object.__setattr__(self, "kl", choice(Method, self.kl))
+        if self.kl is Method.OUTPUT:
+            raise SettingsError(
+                "--kl output: the KL follows from --delta-loss output; leave --kl away"
+            )
         worker_threads(self.threads)
         for flag, value in (
             ("--delta-loss-samples", self.delta_loss_samples),
@@ -215,7 +221,7 @@ class Settings:
     @property
     def delta_loss_images(self) -> int:
         """Images for Δloss."""
-        return self.delta_loss_samples or (512 if self.delta_loss is Method.FAST else 128)
+        return self.delta_loss_samples or (128 if self.delta_loss is Method.EXACT else 512)
 
     @property
     def worker_threads(self) -> int:

@@ -2,7 +2,8 @@
 
 Values of inputs are the odd multiples of 1/32, each once, in random order: they are exact in
 float32, differ by 1/16 from each other, and every kink of an operator (0, Clip's bounds, 2.5, 3, a
-change of the largest cell) is at least 1/32 away, far more than the step of the differences.
+change of the largest cell) is at least 1/32 away, far more than the step of the differences. Those
+of a second input are 1/64 beside them.
 """
 
 import math
@@ -47,6 +48,7 @@ class Case:
         step32: Step of the differences in float32, where there are no third derivatives.
         ties: Values are small integers instead; there is no derivative to take differences for.
         opset: Of the model.
+        above: Added to all values of the inputs.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Case:
     step32: float = 1.0
     ties: bool = False
     opset: int = 18
+    above: float = 0.0
 
     @property
     def rows(self) -> dict[str, Shape]:
@@ -75,7 +78,8 @@ class Case:
         if self.ties:
             generator = np.random.default_rng(3)
             return {n: generator.integers(0, 3, (IMAGES, *r)) * 1.0 for n, r in self.rows.items()}
-        return {n: distinct((IMAGES, *r), seed) for seed, (n, r) in enumerate(self.rows.items())}
+        named = enumerate(self.rows.items())
+        return {n: distinct((IMAGES, *r), seed) + self.above + seed / 64 for seed, (n, r) in named}
 
     def model(self, dtype=np.float32) -> onnx.ModelProto:
         return text_model(f"y = {self.call}", self.rows, self.constants(), dtype, self.opset)
@@ -129,8 +133,8 @@ def in_type(feeds, dtype):
     return {name: values.astype(dtype) for name, values in feeds.items()}
 
 
-def row_shapes(model: onnx.ModelProto, rows: Mapping[str, Shape]) -> dict[str, Shape]:
-    """Rows of the float tensors whose first axis follows the batch, by running a float32 model."""
+def tensor_shapes(model: onnx.ModelProto, rows: Mapping[str, Shape]) -> dict[str, Shape]:
+    """Shapes of the float tensors, -1 for the axis that follows the batch, by running a model."""
     exposed = onnx.ModelProto()
     exposed.CopyFrom(model)
     del exposed.graph.output[:]
@@ -141,12 +145,19 @@ def row_shapes(model: onnx.ModelProto, rows: Mapping[str, Shape]) -> dict[str, S
         run({name: distinct((count, *row)).astype(np.float32) for name, row in rows.items()})
         for count in (2, 3)
     ]
-    found = dict(rows)
+    found = {name: (-1, *row) for name, row in rows.items()}
     for name in names:
-        values = [r[name] for r in runs]
-        if values[0].dtype == np.float32 and [v.shape[:1] for v in values] == [(2,), (3,)]:
-            found[name] = values[0].shape[1:]
+        two, three = (r[name] for r in runs)
+        if two.dtype == np.float32:
+            pairs = zip(two.shape, three.shape, strict=True)
+            found[name] = tuple(a if a == b else -1 for a, b in pairs)
     return found
+
+
+def row_shapes(model: onnx.ModelProto, rows: Mapping[str, Shape]) -> dict[str, Shape]:
+    """Rows of the float tensors whose first axis follows the batch."""
+    shapes = tensor_shapes(model, rows)
+    return {n: s[1:] for n, s in shapes.items() if s[:1] == (-1,) and s.count(-1) == 1}
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,10 +178,14 @@ def gradient_of(name: str) -> str:
     return f"gradient/{name}"
 
 
-def joined(model, shapes, wanted, *, seeds=1, dtype=np.float32, tensor="y") -> Joined:
-    """Append the backward part of ``tensor`` to a model, whose outputs are then the gradients."""
+def joined(model, shapes, wanted, *, seeds=1, dtype=np.float32, tensor="y", others=None) -> Joined:
+    """Append the backward part of ``tensor`` to a model, whose outputs are then the gradients.
+
+    ``shapes`` are rows, ``others`` the shapes of tensors whose first axis is not the batch.
+    """
+    whole = {**(others or {}), **{name: (-1, *row) for name, row in shapes.items()}}
     reverse = backward(
-        model.graph, shapes, Seeds(tensor=tensor, name=SEEDS, count=seeds), wanted, dtype
+        model.graph, whole, Seeds(tensor=tensor, name=SEEDS, count=seeds), wanted, dtype
     )
     both = onnx.ModelProto()
     both.CopyFrom(model)
@@ -179,9 +194,14 @@ def joined(model, shapes, wanted, *, seeds=1, dtype=np.float32, tensor="y") -> J
     element = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     both.graph.input.append(helper.make_tensor_value_info(SEEDS, element, ["R", *shapes[tensor]]))
     del both.graph.output[:]
-    for name, gradient in reverse.gradients.items():  # one may be the seeds themselves
-        output = gradient_of(name)
-        both.graph.node.append(helper.make_node("Identity", [gradient], [output]))
+    for name, gradient in reverse.gradients.items():
+        output, axes = gradient_of(name), len(shapes[name])
+        order = [1, 0, *range(2, axes + 2)]  # [S, N, *row] -> [N * S, *row]
+        turned = helper.make_node("Transpose", [gradient], [f"{output}/turned"], perm=order)
+        shape = numpy_helper.from_array(np.array([-1, *shapes[name]]), f"{output}/shape")
+        both.graph.initializer.append(shape)
+        grouped = helper.make_node("Reshape", [f"{output}/turned", f"{output}/shape"], [output])
+        both.graph.node.extend([turned, grouped])
         both.graph.output.append(
             helper.make_tensor_value_info(output, element, ["Q", *shapes[name]])
         )

@@ -11,55 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
+from jacobian_call import Array, Call, Jacobian, Place, Terms, met
+from jacobian_sums import SUMS
+from jacobian_values import VALUES
 from onnx import helper
-
-Array = NDArray[np.float64]
-Place = tuple[int, ...]
-Terms = Iterator[tuple[Place, Place, float]]
-
-
-@dataclass(frozen=True, eq=False)
-class Call:
-    """One operator at one image; every varying array has a batch axis of size 1.
-
-    Attributes:
-        attributes: The node's attributes.
-        inputs: Its inputs; None where one is left out.
-        place: The input to differentiate by.
-        output: Shape of its output.
-    """
-
-    attributes: dict[str, object]
-    inputs: list[NDArray[np.generic] | None]
-    place: int
-    output: Place
-
-    @property
-    def x(self) -> Array:
-        return self.inputs[self.place]
-
-    def attribute(self, name, default):
-        return self.attributes.get(name, default)
-
-    def integers(self, place, default):
-        given = len(self.inputs) > place and self.inputs[place] is not None
-        return self.inputs[place].tolist() if given else default
-
-
-@dataclass(frozen=True, eq=False)
-class Jacobian:
-    """float64[outputs, inputs] each.
-
-    Attributes:
-        values: The derivative.
-        sizes: Sum of the sizes of its summands.
-        count: The most summands that one input's gradient has.
-    """
-
-    values: Array
-    sizes: Array
-    count: int
 
 
 def jacobian(node: onnx.NodeProto, values: dict[str, Array], wanted: str, output: Place):
@@ -176,41 +131,6 @@ def batch_normalization(call: Call) -> Terms:
         yield i, i, scale[i[1]] / math.sqrt(variance[i[1]] + epsilon)
 
 
-# Value by value
-
-
-def _values(derivative: Callable[[float, Call], list[float]]) -> Callable[[Call], Terms]:
-    def terms(call: Call) -> Terms:
-        for i in np.ndindex(*call.x.shape):
-            for term in derivative(float(call.x[i]), call):
-                yield i, i, term
-
-    return terms
-
-
-def _clip(x: float, call: Call) -> list[float]:
-    low, high = (call.inputs[i] if len(call.inputs) > i else None for i in (1, 2))
-    return [float((low is None or x > low) and (high is None or x < high))]
-
-
-def _leaky_relu(x: float, call: Call) -> list[float]:
-    return [1.0 if x > 0 else call.attribute("alpha", 0.01)]
-
-
-def _sigmoid(x: float, _call: Call) -> list[float]:
-    y = 1 / (1 + math.exp(-x))
-    return [y, -y * y]
-
-
-def _hard_sigmoid(x: float, call: Call) -> list[float]:
-    alpha, beta = call.attribute("alpha", 0.2), call.attribute("beta", 0.5)
-    return [alpha if 0 < alpha * x + beta < 1 else 0.0]
-
-
-def _hard_swish(x: float, _call: Call) -> list[float]:
-    return [x / 6, x / 6 + 0.5] if -3 < x < 3 else [float(x >= 3)]
-
-
 def softmax(call: Call) -> Terms:
     axis = call.attribute("axis", -1) % call.x.ndim
     e = np.exp(call.x)
@@ -222,25 +142,6 @@ def softmax(call: Call) -> Terms:
             yield o, i, -y[o] * y[i]
 
 
-def _broadcast(factor: Callable[[Call, Place], float]) -> Callable[[Call], Terms]:
-    def terms(call: Call) -> Terms:
-        for o in np.ndindex(*call.output):
-            yield o, _met(o, call.x.shape), factor(call, o)
-
-    return terms
-
-
-def _met(output: Place, shape: Place) -> Place:
-    """Place in an operand that is broadcast to the output."""
-    behind = output[len(output) - len(shape) :]
-    return tuple(0 if size == 1 else o for o, size in zip(behind, shape, strict=True))
-
-
-def _other(call: Call, o: Place) -> float:
-    other = call.inputs[1 - call.place]
-    return float(other[_met(o, other.shape)])
-
-
 # Matrices
 
 
@@ -249,22 +150,41 @@ def gemm(call: Call) -> Terms:
     b = call.inputs[1].T if call.attribute("transB", 0) else call.inputs[1]
     for n, m in np.ndindex(*call.output):
         if call.place == 2:
-            yield (n, m), _met((n, m), call.x.shape), beta
+            yield (n, m), met((n, m), call.x.shape), beta
         else:
             for k in range(len(b)):
                 yield (n, m), (n, k), alpha * b[k, m]
 
 
 def matmul(call: Call) -> Terms:
+    """A vector counts as a row on the left, as a column on the right."""
+    left, right = (v.ndim == 1 for v in call.inputs)
     other = call.inputs[1 - call.place]
+    other = (
+        other[None]
+        if call.place and left
+        else other[:, None]
+        if right and not call.place
+        else other
+    )
+    mine = (
+        call.x[None]
+        if left and not call.place
+        else call.x[:, None]
+        if right and call.place
+        else call.x
+    )
     for o in np.ndindex(*call.output):
-        *stack, row, column = o
-        mine, theirs = (_met((*stack, 0, 0), a.shape)[:-2] for a in (call.x, other))
+        cells = list(o)
+        column = 0 if right else cells.pop()
+        row = 0 if left else cells.pop()
+        own, theirs = (met((*cells, 0, 0), a.shape)[:-2] for a in (mine, other))
         for k in range(call.inputs[0].shape[-1]):
-            if call.place == 0:
-                yield o, (*mine, row, k), other[(*theirs, k, column)]
-            else:
-                yield o, (*mine, k, column), other[(*theirs, row, k)]
+            i = (*own, row, k) if call.place == 0 else (*own, k, column)
+            there = (*theirs, k, column) if call.place == 0 else (*theirs, row, k)
+            if call.x.ndim == 1:
+                i = (k,)
+            yield o, i, other[there]
 
 
 # Movement
@@ -313,48 +233,26 @@ def pad(call: Call) -> Terms:
             yield o, i, 1.0
 
 
-def _reduce(call: Call, *, mean: bool) -> Terms:
-    without = [] if call.attribute("noop_with_empty_axes", 0) else range(call.x.ndim)
-    axes = {axis % call.x.ndim for axis in call.integers(1, without)}
-    size = math.prod(call.x.shape[axis] for axis in axes) if mean else 1
-    kept = call.attribute("keepdims", 1)
-    for i in np.ndindex(*call.x.shape):
-        marked = (0 if a in axes else p for a, p in enumerate(i) if kept or a not in axes)
-        yield tuple(marked), i, 1 / size
-
-
 OPERATORS: dict[str, Callable[[Call], Terms]] = {
-    "Add": _broadcast(lambda _call, _o: 1.0),
+    **VALUES,
+    **SUMS,
     "AveragePool": average_pool,
     "BatchNormalization": batch_normalization,
-    "Clip": _values(_clip),
     "Concat": concat,
     "Conv": conv,
     "ConvTranspose": conv_transpose,
-    "Div": _broadcast(lambda call, o: 1 / _other(call, o)),
     "Dropout": in_order,
     "Flatten": in_order,
     "Gemm": gemm,
     "GlobalAveragePool": global_average_pool,
-    "HardSigmoid": _values(_hard_sigmoid),
-    "HardSwish": _values(_hard_swish),
     "Identity": in_order,
-    "LeakyRelu": _values(_leaky_relu),
     "MatMul": matmul,
     "MaxPool": max_pool,
-    "Mul": _broadcast(_other),
     "Pad": pad,
-    "ReduceMean": lambda call: _reduce(call, mean=True),
-    "ReduceSum": lambda call: _reduce(call, mean=False),
-    "Relu": _values(lambda x, _call: [float(x > 0)]),
     "Reshape": in_order,
-    "Sigmoid": _values(_sigmoid),
     "Slice": slice_,
     "Softmax": softmax,
     "Squeeze": in_order,
-    "Sub": _broadcast(lambda call, _o: (1.0, -1.0)[call.place]),
-    "Sum": _broadcast(lambda _call, _o: 1.0),
-    "Tanh": _values(lambda x, _call: [1.0, -(math.tanh(x) ** 2)]),
     "Transpose": transpose,
     "Unsqueeze": in_order,
 }

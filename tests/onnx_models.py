@@ -326,10 +326,10 @@ TIED = Net(
 """Two convolutions share one weight."""
 
 
-ERF = Net(
+ATAN = Net(
     STEM
     + conv("c1", "a", SAME)
-    + "e = Erf (c1)\n"
+    + "e = Atan (c1)\n"
     + conv("c2", "e", SAME)
     + "last = Relu (c2)\n"
     + HEAD,

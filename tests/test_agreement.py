@@ -1,14 +1,11 @@
 """How far the fast way is trusted: the sample measured both ways, and what follows from it."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx_models import ERF
 from residual_net import save_noise, save_residual_net
 
 from onnxsemi import ReadOptions, SearchSettings, Settings
@@ -208,23 +205,3 @@ class TestDistrusted:
         assert found.summary.exact_delta_loss == BITS
         assert found.summary.exact_kl == BITS
         assert found.summary.agreement == ()
-
-
-def test_layers_without_a_backward_pass_are_measured_exactly(tmp_path: Path) -> None:
-    onnx.save(ERF.model(), tmp_path / "erf.onnx")
-    search = save_noise(tmp_path / "search.npz", count=40, seed=1)
-    report = save_noise(tmp_path / "report.npz", count=10, seed=2)
-    settings = Settings(
-        search=SearchSettings(method="semilayer", bits=BITS), model=ReadOptions(targets="all")
-    )
-    prepared = prepare(tmp_path / "erf.onnx", search, report, settings)
-    rounding = Nearest(settings.grids)
-    found = measure_sensitivity(prepared, rounding, nowhere(), Silent())
-    assert set(found.summary.missing) == {"stem", "c1"}
-    bench = prepared.bench(prepared.delta_loss)
-    table, _ = exact_delta_loss(bench, ["stem", "c1"], BITS, Silent(), Journal())
-    for layer in ("stem", "c1"):
-        assert found.table.nats[layer].tobytes() == table.nats[layer].tobytes()
-    item = Semilayer("c1", Sign.POSITIVE, (0, 1), 8)
-    exact = exact_kl(prepared.bench(prepared.search), [item], Silent(), Journal())
-    assert found.kl([item], Silent(), Journal()) == exact

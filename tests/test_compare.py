@@ -139,6 +139,6 @@ class TestInspectTwo:
     def test_a_changed_file(self, folder):
         model = onnx.load(folder / "a.onnx")
         node = next(n for n in model.graph.node if n.name == "c2")
-        node.input[1] = "image"
+        node.input[1] = "nowhere"
         with pytest.raises(ModelError, match="'c2' was changed"):
             bits_of(model)

@@ -22,6 +22,7 @@ from gradient_cases import (
     reference,
     row_shapes,
     runtime,
+    tensor_shapes,
     text_model,
 )
 from onnx import numpy_helper, version_converter
@@ -212,6 +213,159 @@ NETS = [
         ("a", "b", "up", "c"),
         {"spatial": [2, 3], "zero": 0.0, "six": 6.0},
     ),
+    Net(  # shifted windows: tensors of N * 4 rows, those of an image side by side
+        "windows",
+        """
+        a = Conv <pads = [1,1,1,1]> (x, a_w)
+        last = Transpose <perm = [0,2,3,1]> (a)
+        normal = LayerNormalization (last, scale, shift)
+        top = Slice (normal, zero, two, one)
+        rest = Slice (normal, two, far, one)
+        rolled = Concat <axis = 1> (rest, top)
+        cells = Reshape (rolled, to_cells)
+        sorted = Transpose <perm = [0,1,3,2,4,5]> (cells)
+        windows = Reshape (sorted, to_windows)
+        qkv = MatMul (windows, qkv_w)
+        parts = Reshape (qkv, to_parts)
+        turned = Transpose <perm = [2,0,3,1,4]> (parts)
+        q = Gather <axis = 0> (turned, first)
+        k = Gather <axis = 0> (turned, second)
+        v = Gather <axis = 0> (turned, third)
+        kt = Transpose <perm = [0,1,3,2]> (k)
+        products = MatMul (q, kt)
+        biased = Add (products, bias)
+        weights = Softmax (biased)
+        mixed = MatMul (weights, v)
+        heads = Transpose <perm = [0,2,1,3]> (mixed)
+        flat = Reshape (heads, to_windows)
+        out = MatMul (flat, out_w)
+        split = Reshape (out, from_windows)
+        back = Transpose <perm = [0,1,3,2,4,5]> (split)
+        whole = Reshape (back, to_image)
+        sum = Add (whole, last)
+        y = ReduceMean <keepdims = 0> (sum, middle)
+        """,
+        {
+            "a_w": (4, 3, 3, 3),
+            "scale": (4,),
+            "shift": (4,),
+            "qkv_w": (4, 12),
+            "bias": (1, 2, 16, 16),
+            "out_w": (4, 4),
+        },
+        ("a", "whole"),
+        {
+            "zero": [0],
+            "one": [1],
+            "two": [2],
+            "far": [99],
+            "to_cells": [-1, 2, 4, 2, 4, 4],
+            "to_windows": [-1, 16, 4],
+            "to_parts": [-1, 16, 3, 2, 2],
+            "first": 0,
+            "second": 1,
+            "third": 2,
+            "from_windows": [-1, 2, 2, 4, 4, 4],
+            "to_image": [-1, 8, 8, 4],
+            "middle": [1, 2],
+        },
+    ),
+    Net(  # PyTorch's MultiheadAttention: tokens before the batch
+        "tokens-first",
+        """
+        patches = Conv <strides = [4,4]> (x, patches_w)
+        rows = Reshape (patches, to_rows)
+        tokens = Transpose <perm = [2,0,1]> (rows)
+        qkv = MatMul (tokens, qkv_w)
+        q, k, v = Split <axis = 2> (qkv, sizes)
+        qt = Transpose <perm = [1,0,2]> (q)
+        kt = Transpose <perm = [1,2,0]> (k)
+        vt = Transpose <perm = [1,0,2]> (v)
+        products = MatMul (qt, kt)
+        weights = Softmax (products)
+        mixed = MatMul (weights, vt)
+        back = Transpose <perm = [1,0,2]> (mixed)
+        flat = Reshape (back, to_flat)
+        out = Gemm (flat, out_w, out_b)
+        again = Reshape (out, to_tokens)
+        sum = Add (again, tokens)
+        class = Gather <axis = 0> (sum, zero)
+        y = Gemm (class, y_w)
+        """,
+        {
+            "patches_w": (6, 3, 4, 4),
+            "qkv_w": (6, 18),
+            "out_w": (6, 6),
+            "out_b": (6,),
+            "y_w": (6, 3),
+        },
+        ("patches", "class"),
+        {
+            "to_rows": [0, 6, -1],
+            "to_flat": [-1, 6],
+            "sizes": [6, 6, 6],
+            "to_tokens": [4, -1, 6],
+            "zero": 0,
+        },
+    ),
+    Net(
+        "batch-behind",
+        """
+        flat = Flatten (x)
+        a = Gemm (flat, a_w)
+        turned = Transpose <perm = [1,0]> (a)
+        bent = Tanh (turned)
+        b = Gemm <transA = 1, transB = 1, alpha = 0.5> (bent, b_w)
+        y = Sigmoid (b)
+        """,
+        {"a_w": (192, 6), "b_w": (4, 6)},
+        ("a", "b"),
+    ),
+    Net(  # what exporters write below opset 17; Tanh for Erf, which the reference rounds
+        "written-out",
+        """
+        a = Conv <pads = [1,1,1,1]> (x, a_w)
+        mean = ReduceMean (a, channels)
+        centred = Sub (a, mean)
+        squares = Pow (centred, two)
+        variance = ReduceMean (squares, channels)
+        safe = Add (variance, epsilon)
+        deviation = Sqrt (safe)
+        normal = Div (centred, deviation)
+        scaled = Mul (normal, scale)
+        moved = Add (scaled, shift)
+        b = Conv (moved, b_w)
+        narrow = Div (b, root)
+        bent = Tanh (narrow)
+        raised = Add (bent, unit)
+        product = Mul (b, raised)
+        gelu = Mul (product, half)
+        c = Conv (gelu, c_w)
+        positive = Greater (c, zero)
+        low = Mul (c, slope)
+        chosen = Where (positive, c, low)
+        y = ReduceMean <keepdims = 0> (chosen, places)
+        """,
+        {
+            "a_w": (4, 3, 3, 3),
+            "scale": (4, 1, 1),
+            "shift": (4, 1, 1),
+            "b_w": (8, 4, 1, 1),
+            "c_w": (4, 8, 1, 1),
+        },
+        ("a", "b", "c", "deviation"),
+        {
+            "channels": [1],
+            "two": 2.0,
+            "epsilon": 1e-5,
+            "root": 1.4142135623730951,
+            "unit": 1.0,
+            "half": 0.5,
+            "zero": 0.0,
+            "slope": 0.25,
+            "places": [2, 3],
+        },
+    ),
 ]
 nets = pytest.mark.parametrize("net", NETS, ids=lambda net: net.name)
 
@@ -237,7 +391,14 @@ def shapes_of(net: Net):
 
 def whole(net: Net, seeds: int, dtype=np.float32):
     """The joined model of all inner tensors and the input."""
-    both = joined(net.model(dtype), shapes_of(net), ("x", *net.inner), seeds=seeds, dtype=dtype)
+    both = joined(
+        net.model(dtype),
+        shapes_of(net),
+        ("x", *net.inner),
+        seeds=seeds,
+        dtype=dtype,
+        others=tensor_shapes(net.model(), {"x": net.x}),
+    )
     assert not both.reverse.missing
     return both.model
 

@@ -344,12 +344,15 @@ DeltaLoss = Annotated[
     Method,
     typer.Option(
         help="fast: a few backward passes for all channels, a sample of them checked; exact: one "
-        "run of the rest of the model for each channel, bitwidth and image.",
+        "run of the rest of the model for each channel, bitwidth and image; output: no more than "
+        "how far a layer's output changes against how far it varies, with no sign: every Δloss is "
+        "above 0.",
         rich_help_panel=_SEARCH,
     ),
 ]
 Kl = Annotated[
-    Method, typer.Option(help="The same for the KL of semilayers.", rich_help_panel=_SEARCH)
+    Method,
+    typer.Option(help="fast or exact, for the KL of semilayers.", rich_help_panel=_SEARCH),
 ]
 MinAgreement = Annotated[
     float,

@@ -191,11 +191,18 @@ class _Codes:
 
 
 def layer_nodes(model: onnx.ModelProto, index: GraphIndex) -> dict[str, list[onnx.NodeProto]]:
-    """Weighted layers with their nodes; a shared weight once, semilayers of a layer together."""
+    """Weighted layers with their nodes; a shared weight once, semilayers of a layer together.
+
+    A product of two tensors that both depend on the image has no weight.
+    """
+    images = {value.name for value in model.graph.input} - index.constants.keys()
+    varying = {n for i in index.downstream(images) for n in index.graph.node[i].output} | images
     apart = emitted_properties(model).get("onnxsemi.profile") == Profile.NODES
     layers: dict[str, list[onnx.NodeProto]] = {}
     seen: set[str] = set()
     for _, node in index.nodes(*WEIGHTED):
+        if node.input[1] in varying:
+            continue
         weight = _shared(index, node.input[1])
         if weight not in seen:
             seen.add(weight)

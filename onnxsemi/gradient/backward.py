@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from onnxsemi.gradient.rules import RULES
-from onnxsemi.gradient.tape import NoRule, Shape, Tape
+from onnxsemi.gradient.rules import JOINING_RULES, RULES
+from onnxsemi.gradient.tape import NoRule, Shape, Tape, only
 from onnxsemi.model.index import GraphIndex, shape_nodes
 
 
@@ -24,7 +24,7 @@ class Backward:
     Attributes:
         nodes: Nodes to append, in topological order.
         initializers: Constants to append.
-        gradients: Wanted tensor -> name of its gradient, [N * S, *row], rows grouped by image.
+        gradients: Wanted tensor -> name of its gradient, [S, *shape].
         missing: Wanted tensor -> why it has none.
     """
 
@@ -60,14 +60,14 @@ def backward(
 
     Args:
         graph: The forward graph, opset 18 or newer, nodes in topological order.
-        shapes: Shape of one row (the batch axis left out) of every float tensor whose first axis is
-            the batch.
+        shapes: Shape of every float tensor; an axis that grows with the images is -1.
         seeds: Where to begin.
         wanted: Tensors whose gradients are asked for.
         dtype: Float type of the graph.
     """
     index, wanted = GraphIndex.of(graph), tuple(wanted)
-    walk = _Walk(Tape(index.constants, shapes, seeds.count, np.dtype(dtype)), seeds)
+    tape = Tape(index.constants, shapes, seeds.count, np.dtype(dtype))
+    walk = _Walk(tape, seeds)
     towards = index.downstream(wanted) & index.upstream([seeds.tensor]) - shape_nodes(index)
     varying = set(wanted) | {name for i in towards for name in graph.node[i].output}
     for position in sorted(towards, reverse=True):
@@ -91,7 +91,7 @@ class _Walk:
     def __init__(self, tape: Tape, seeds: Seeds) -> None:
         self.tape = tape
         self.missing: dict[str, str] = {}
-        self._parts: dict[str, list[str]] = {seeds.tensor: [seeds.name]}
+        self._parts: dict[str, list[str]] = {seeds.tensor: [_first_axis(tape, seeds)]}
 
     def total(self, name: str) -> str:
         """Gradient of a tensor whose consumers were all passed; empty if there is none."""
@@ -111,16 +111,34 @@ class _Walk:
             if name not in varying:
                 continue
             try:
-                if blocked or reached != [node.output[0]]:
-                    raise NoRule(blocked or "an output behind the first is used")
-                gradient = self.total(node.output[0])
-                part = _rule(node)(self.tape, node, gradient, place)
-                self._parts.setdefault(name, []).append(part)
+                if blocked:
+                    raise NoRule(blocked)
+                part = self._part(node, place)
             except NoRule as reason:
                 self.missing[name] = blocked or f"{node.op_type} {node.name!r}: {reason}"
+                continue
+            if part:
+                self._parts.setdefault(name, []).append(part)
+
+    def _part(self, node: onnx.NodeProto, place: int) -> str:
+        """What a node adds to the gradient of one of its inputs."""
+        if node.domain not in ("", "ai.onnx"):
+            raise NoRule("no reverse rule")
+        if node.op_type in JOINING_RULES:
+            only(place)
+            gradients = [self.total(name) for name in node.output]
+            return JOINING_RULES[node.op_type](self.tape, node, gradients)
+        if node.op_type not in RULES:
+            raise NoRule("no reverse rule")
+        if any(self._parts.get(name) for name in node.output[1:]):
+            raise NoRule("an output behind the first is used")
+        return RULES[node.op_type](self.tape, node, self.total(node.output[0]), place)
 
 
-def _rule(node: onnx.NodeProto) -> Any:
-    if node.op_type not in RULES or node.domain not in ("", "ai.onnx"):
-        raise NoRule("no reverse rule")
-    return RULES[node.op_type]
+def _first_axis(tape: Tape, seeds: Seeds) -> str:
+    """The seeds, [N * S, *row] -> [S, N, *row]."""
+    shape = tape.shape(seeds.tensor)
+    if seeds.count == 1:
+        return tape.restored(seeds.name, shape)
+    grouped = tape.reshape(seeds.name, (shape[0], seeds.count, *shape[1:]))
+    return tape.add("Transpose", grouped, perm=[1, 0, *range(2, len(shape) + 1)])

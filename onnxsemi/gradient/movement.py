@@ -1,4 +1,6 @@
-"""Reverse rules of operators that move values, and of means and sums along axes."""
+"""Reverse rules of operators that move values."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
@@ -9,7 +11,12 @@ from onnxsemi.gradient.tape import NoRule, Shape, Tape, attribute, axis_of, give
 def reshape(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) -> str:
     """Back to the input's shape (ONNX Reshape, Flatten, Squeeze, Unsqueeze, Identity)."""
     only(place)
-    return tape.reshape(gradient, tape.shape(node.input[0]))
+    return tape.restored(gradient, tape.shape(node.input[0]))
+
+
+def cast(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) -> str:
+    """From float to float; a whole number has no gradient (ONNX Cast)."""
+    return reshape(tape, node, gradient, place) if tape.is_float(node.input[0]) else ""
 
 
 def dropout(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) -> str:
@@ -22,39 +29,53 @@ def dropout(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) -> str:
 def transpose(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) -> str:
     """The inverse permutation (ONNX Transpose)."""
     only(place)
-    axes = len(tape.shape(node.output[0])) + 1
+    axes = len(tape.shape(node.output[0]))
     order = attribute(node, "perm", list(reversed(range(axes))))
-    if order[0] != 0:
-        raise NoRule("it moves the batch axis")
-    return tape.add("Transpose", gradient, perm=np.argsort(order).tolist())
+    return tape.add("Transpose", gradient, perm=[0, *(np.argsort(order) + 1).tolist()])
 
 
 def concat(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) -> str:
     """The input's part of the gradient (ONNX Concat)."""
-    axis = axis_of(node, 1, len(tape.shape(node.output[0])) + 1)
-    before = sum(_size(tape, name, axis) for name in node.input[:place])
-    size = _size(tape, node.input[place], axis)
-    bounds = (tape.integers(before), tape.integers(before + size), tape.integers(axis))
+    axis = axis_of(node, 1, tape.shape(node.output[0]))
+    sizes = [tape.shape(name)[axis] for name in node.input[: place + 1]]
+    bounds = (tape.integers(sum(sizes[:-1])), tape.integers(sum(sizes)), tape.integers(axis + 1))
     return tape.add("Slice", gradient, *bounds)
 
 
-def slice_(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) -> str:
-    """Back to where the values were taken from, zeros elsewhere (ONNX Slice, opset 13).
+def split(tape: Tape, node: onnx.NodeProto, gradients: Sequence[str]) -> str:
+    """The gradients of the parts side by side, zeros for one that is not used (ONNX Split)."""
+    axis = axis_of(node, 0, tape.shape(node.input[0]))
+    pairs = zip(node.output, gradients, strict=True)
+    parts = [gradient or _zeros(tape, name) for name, gradient in pairs]
+    return tape.add("Concat", *parts, axis=axis + 1)
 
-    Axis by axis, a zero is put behind the gradient and every place of the input takes either its
-    value or that zero.
-    """
+
+def slice_(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) -> str:
+    """Back to where the values were taken from, zeros elsewhere (ONNX Slice, opset 13)."""
     only(place)
-    row = tape.shape(node.input[0])
-    for axis, taken in _slices(tape, node, row):
-        size = row[axis - 1]
-        source = np.full(size, len(taken), np.int64)
-        source[list(taken)] = np.arange(len(taken))
-        behind = [0] * (len(row) + 1)
-        behind[axis] = 1
-        padded = tape.add("Pad", gradient, tape.integers(*[0] * (len(row) + 1), *behind))
-        gradient = tape.add("Gather", padded, tape.constant(source), axis=axis)
+    shape = tape.shape(node.input[0])
+    for axis, taken in _slices(tape, node, shape):
+        gradient = _put_back(tape, gradient, len(shape), axis, (taken, shape[axis]))
     return gradient
+
+
+def gather(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) -> str:
+    """Back to where the values were taken from, added up (ONNX Gather with constant indices)."""
+    only(place)
+    shape = tape.shape(node.input[0])
+    axis = axis_of(node, 0, shape)
+    taken = (tape.value(node.input[1]) % shape[axis]).reshape(-1).tolist()
+    flat = (*shape[:axis], len(taken), *shape[axis + 1 :])
+    gradient = tape.restored(gradient, flat)
+    if len(set(taken)) == len(taken):
+        return _put_back(tape, gradient, len(shape), axis, (taken, shape[axis]))
+    chosen = np.zeros((len(taken), shape[axis]))
+    chosen[np.arange(len(taken)), taken] = 1
+    order = list(range(len(shape) + 1))
+    order[axis + 1], order[-1] = order[-1], order[axis + 1]  # the inverse of itself
+    last = tape.add("Transpose", gradient, perm=order)
+    added = tape.add("MatMul", last, tape.floats(chosen))
+    return tape.add("Transpose", added, perm=order)
 
 
 def pad(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) -> str:
@@ -62,55 +83,130 @@ def pad(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) -> str:
     only(place)
     if attribute(node, "mode", b"constant") != b"constant":
         raise NoRule("a mode other than constant")
-    pads = tape.value(given(node, 1)).tolist()
-    axes = given(node, 3)
-    cropped = tape.integers(*(-p for p in pads))
-    return tape.add("Pad", gradient, cropped, *(["", axes] if axes else []))
+    pads, count = tape.value(given(node, 1)).tolist(), len(tape.shape(node.input[0]))
+    axes = tape.value(given(node, 3)).tolist() if given(node, 3) else range(count)
+    both: list[int] = [0] * (2 * (count + 1))
+    for place_, axis in enumerate(axes):
+        both[axis % count + 1] = -pads[place_]
+        both[axis % count + count + 2] = -pads[place_ + len(pads) // 2]
+    return tape.add("Pad", gradient, tape.integers(*both))
 
 
-def reduce_mean(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) -> str:
-    """The mean's gradient, shared equally (ONNX ReduceMean)."""
-    return _spread(tape, node, gradient, mean=True, place=place)
-
-
-def reduce_sum(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) -> str:
-    """The sum's gradient goes to every summand (ONNX ReduceSum)."""
-    return _spread(tape, node, gradient, mean=False, place=place)
-
-
-def _spread(tape: Tape, node: onnx.NodeProto, gradient: str, *, mean: bool, place: int) -> str:
+def tile(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) -> str:
+    """The sum of the repetitions (ONNX Tile)."""
     only(place)
-    row = tape.shape(node.input[0])
-    axes = attribute(node, "axes", None) or (
-        tape.value(given(node, 1)).tolist() if given(node, 1) else []
+    return _blocks_summed(
+        tape, gradient, tape.shape(node.input[0]), tape.value(node.input[1]).tolist(), 0
     )
-    if not axes and attribute(node, "noop_with_empty_axes", 0):
-        return gradient
-    reduced = {axis % (len(row) + 1) for axis in axes} if axes else set(range(len(row) + 1))
-    if 0 in reduced:
+
+
+def resize(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) -> str:
+    """The sum of the copies of each value: nearest, whole factors (ONNX Resize, opset 18)."""
+    only(place)
+    shape, larger = (tape.shape(name) for name in (node.input[0], node.output[0]))
+    how = tuple(
+        attribute(node, name, default).decode()
+        for name, default in (
+            ("mode", b"nearest"),
+            ("coordinate_transformation_mode", b"half_pixel"),
+            ("nearest_mode", b"round_prefer_floor"),
+        )
+    )
+    if how not in _COPIES or any(b % a for a, b in zip(shape, larger, strict=True)):
+        raise NoRule("more than copying each value a whole number of times")
+    factors = [b // a for a, b in zip(shape, larger, strict=True)]
+    return _blocks_summed(tape, gradient, shape, factors, 1)
+
+
+_COPIES = (
+    ("nearest", "asymmetric", "floor"),
+    ("nearest", "half_pixel", "round_prefer_floor"),
+    ("nearest", "half_pixel", "round_prefer_ceil"),
+    ("nearest", "pytorch_half_pixel", "round_prefer_floor"),
+)
+
+
+def depth_to_space(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) -> str:
+    """Space to depth, in the mode's order of channels (ONNX DepthToSpace)."""
+    only(place)
+    batch, channels, height, width = tape.shape(node.input[0])
+    b = int(attribute(node, "blocksize", 1))
+    less = channels // (b * b)
+    split_ = tape.reshape(gradient, (-1, less, height, b, width, b))
+    crd = attribute(node, "mode", b"DCR") == b"CRD"
+    turned = tape.add("Transpose", split_, perm=[0, *((1, 3, 5) if crd else (3, 5, 1)), 2, 4])
+    return tape.restored(turned, (batch, channels, height, width))
+
+
+def space_to_depth(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) -> str:
+    """Depth to space (ONNX SpaceToDepth)."""
+    only(place)
+    folded = tape.folded(gradient, tape.shape(node.output[0]))
+    back = tape.add("DepthToSpace", folded, blocksize=int(attribute(node, "blocksize", 1)))
+    return tape.restored(back, tape.shape(node.input[0]))
+
+
+def _put_back(
+    tape: Tape, gradient: str, axes: int, axis: int, taken: tuple[Sequence[int], int]
+) -> str:
+    """A gradient of values that were taken from different places along an axis.
+
+    A zero is put behind the gradient, and every place takes either its value or that zero.
+
+    Args:
+        tape: The tape.
+        gradient: [S, *shape].
+        axes: Number of axes of the shape.
+        axis: Axis along which they were taken.
+        taken: From which places, and how many places there are.
+    """
+    places, size = taken
+    source = np.full(size, len(places), np.int64)
+    source[list(places)] = np.arange(len(places))
+    behind = [0] * (axes + 1)
+    behind[axis + 1] = 1
+    padded = tape.add("Pad", gradient, tape.integers(*[0] * (axes + 1), *behind))
+    return tape.add("Gather", padded, tape.constant(source), axis=axis + 1)
+
+
+def _blocks_summed(
+    tape: Tape, gradient: str, shape: Shape, factors: Sequence[int], behind: int
+) -> str:
+    """Sums of the copies that each value has along every axis.
+
+    Args:
+        tape: The tape.
+        gradient: [S, *(shape * factors)].
+        shape: Shape before.
+        factors: Copies along each axis.
+        behind: 1 if the copies of a value are neighbours, 0 if the whole is repeated.
+    """
+    if any(size < 0 and factor != 1 for size, factor in zip(shape, factors, strict=True)):
         raise NoRule("it works across the batch")
-    kept = tuple(1 if axis + 1 in reduced else size for axis, size in enumerate(row))
-    sizes = [size if axis + 1 in reduced else 1 for axis, size in enumerate(row)]
-    share = 1 / np.prod(sizes) if mean else 1.0
-    factor = tape.floats(np.full((1, *sizes), share))
-    return tape.add("Mul", tape.reshape(gradient, kept), factor)
+    pairs = [(size, f) if behind else (f, size) for size, f in zip(shape, factors, strict=True)]
+    flat = tuple(size for pair in pairs for size in pair)
+    copies = [2 * axis + behind for axis, factor in enumerate(factors) if factor != 1]
+    summed = tape.sum_gradient(tape.restored(gradient, flat), flat, copies)
+    return tape.restored(summed, shape)
 
 
-def _size(tape: Tape, name: str, axis: int) -> int:
-    if tape.is_constant(name):
-        return int(tape.value(name).shape[axis])
-    return tape.shape(name)[axis - 1]
+def _zeros(tape: Tape, name: str) -> str:
+    """[S, *shape] of a forward tensor, all zeros."""
+    if not name:
+        raise NoRule("an output without a name")
+    shape = tape.add("Concat", tape.integers(tape.seeds), tape.add("Shape", name), axis=0)
+    return tape.add("Expand", tape.floats(0.0), shape)
 
 
-def _slices(tape: Tape, node: onnx.NodeProto, row: Shape) -> list[tuple[int, Shape]]:
+def _slices(tape: Tape, node: onnx.NodeProto, shape: Shape) -> list[tuple[int, Shape]]:
     """Axes with the places that are taken from them."""
     starts, ends = (tape.value(given(node, i)).tolist() for i in (1, 2))
     axes = tape.value(given(node, 3)).tolist() if given(node, 3) else range(len(starts))
     steps = tape.value(given(node, 4)).tolist() if given(node, 4) else [1] * len(starts)
     found = []
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        counted = axis % (len(row) + 1)
-        if counted == 0:
+        counted = axis % len(shape)
+        if shape[counted] < 0:
             raise NoRule("it works across the batch")
-        found.append((counted, tuple(range(row[counted - 1])[start:end:step])))
+        found.append((counted, tuple(range(shape[counted])[start:end:step])))
     return found

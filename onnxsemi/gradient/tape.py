@@ -1,12 +1,14 @@
 """What the reverse rules write on: new nodes and constants, and the shapes of the forward pass.
 
-Several gradients are carried at once. For N images and S seeds an image, the gradient of a tensor
-of shape [N, *row] has shape [N * S, *row]; its rows are grouped by image. Linear operators treat
-these rows like any other batch. Where a gradient meets a forward value, it is unfolded to
-[N, S, *row] and the value lifted to [N, 1, *row].
+Several gradients are carried at once, S of them for each image: the gradient of a tensor of a
+shape has shape [S, *shape]. Whatever the axes of a tensor mean, and wherever its batch is, a
+forward value meets a gradient by broadcasting, as the axis of the gradients is in front.
+
+A shape is that of the forward tensor; -1 stands for the axis that grows with the images.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,7 @@ class Tape:
         nodes: New nodes in topological order.
         initializers: New constants.
         seeds: Gradients carried for each image, S.
+        dtype: Float type of the graph.
     """
 
     def __init__(
@@ -41,28 +44,36 @@ class Tape:
 
         Args:
             constants: Constants of the forward graph by name.
-            shapes: Shape of one row (the batch axis left out) of every float tensor of the forward
-                graph whose first axis is the batch.
+            shapes: Shape of every float tensor of the forward graph.
             seeds: Gradients carried for each image.
             dtype: Float type of the graph.
         """
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.seeds = seeds
+        self.dtype = dtype
         self._constants = constants
         self._shapes = shapes
-        self._dtype = dtype
         self._known: dict[tuple[bytes, Shape, str], str] = {}
 
     def shape(self, name: str) -> Shape:
-        """Shape of one row of a forward tensor.
+        """Shape of a forward tensor.
 
         Raises:
-            NoRule: If the first axis of the tensor is not the batch.
+            NoRule: If it is not known.
         """
-        if name not in self._shapes:
-            raise NoRule(f"the first axis of {name!r} is not the batch")
-        return self._shapes[name]
+        if name in self._constants:
+            return tuple(self._constants[name].dims)
+        shape = self._shapes.get(name)
+        if shape is None:
+            raise NoRule(f"{name!r} is no float tensor")
+        if shape.count(-1) > 1:
+            raise NoRule(f"several axes of {name!r} follow the batch")
+        return shape
+
+    def is_float(self, name: str) -> bool:
+        """Whether a forward tensor that is no constant holds floats."""
+        return name in self._shapes
 
     def is_constant(self, name: str) -> bool:
         """Whether a forward tensor is a constant."""
@@ -100,70 +111,64 @@ class Tape:
 
     def floats(self, values: Any) -> str:
         """Name of a constant of the graph's float type."""
-        return self.constant(np.asarray(values, self._dtype))
+        return self.constant(np.asarray(values, self.dtype))
 
     def as_float(self, condition: str) -> str:
         """A boolean tensor as 0 and 1."""
-        return self.add("Cast", condition, to=helper.np_dtype_to_tensor_dtype(self._dtype))
+        return self.add("Cast", condition, to=helper.np_dtype_to_tensor_dtype(self.dtype))
 
-    def reshape(self, tensor: str, row: Shape) -> str:
-        """[rows, ...] or [N, S, ...] -> [rows, *row]."""
-        return self.add("Reshape", tensor, self.integers(-1, *row))
+    def reshape(self, tensor: str, shape: Shape) -> str:
+        """A tensor in another shape, of which one axis may be -1."""
+        return self.add("Reshape", tensor, self.integers(*shape))
 
-    def unfold(self, gradient: str, row: Shape) -> str:
-        """[N * S, *row] -> [N, S, *row]."""
-        return self.add("Reshape", gradient, self.integers(-1, self.seeds, *row))
+    def restored(self, gradient: str, shape: Shape) -> str:
+        """[...] -> [S, *shape]."""
+        return self.reshape(gradient, (self.seeds, *shape))
 
-    def lift(self, forward: str) -> str:
-        """[N, *row] -> [N, 1, *row]."""
-        return self.add("Unsqueeze", forward, self.integers(1))
+    def folded(self, gradient: str, shape: Shape) -> str:
+        """[S, N, *rest] -> [S * N, *rest], for operators that take one batch axis."""
+        return self.reshape(gradient, (-1, *shape[1:]))
 
-    def scale(self, gradient: str, factor: str, row: Shape) -> str:
-        """Gradient times a factor made of forward values.
-
-        Args:
-            gradient: [N * S, *row].
-            factor: [N, ...], broadcast over a row.
-            row: Shape of one row of the gradient.
-        """
-        if self.seeds == 1:
-            return self.add("Mul", gradient, factor)
-        return self.reshape(self.add("Mul", self.unfold(gradient, row), self.lift(factor)), row)
-
-    def sum_to(self, gradient: str, row: Shape, wanted: Shape) -> str:
-        """Undo the broadcasting of a row of shape ``wanted`` to ``row``.
+    def sum_to(self, gradient: str, shape: Shape, wanted: Shape) -> str:
+        """Undo the broadcasting of a tensor of shape ``wanted`` to ``shape``.
 
         Raises:
-            NoRule: If the numbers of axes differ, so that the batch axes did not meet.
+            NoRule: If it was broadcast along the batch.
         """
-        if len(row) != len(wanted):
-            raise NoRule("its operands have different numbers of axes")
-        axes = [i + 1 for i, (a, b) in enumerate(zip(row, wanted, strict=True)) if a != b]
-        if not axes:
-            return gradient
-        return self.sum(gradient, row, axes)
+        before = (1,) * (len(shape) - len(wanted))
+        pairs = enumerate(zip(shape, (*before, *wanted), strict=True))
+        axes = [axis for axis, (size, own) in pairs if size != own]
+        summed = self.sum_gradient(gradient, shape, axes)
+        return self.restored(summed, wanted) if before else summed
 
-    def sum(self, gradient: str, row: Shape, axes: list[int]) -> str:
+    def sum_gradient(self, gradient: str, shape: Shape, axes: Sequence[int]) -> str:
+        """Sum of [S, *shape] over axes of the shape, which stay with size 1."""
+        return self.sum(gradient, (self.seeds, *shape), [axis + 1 for axis in axes])
+
+    def sum(self, tensor: str, shape: Shape, axes: Sequence[int]) -> str:
         """Sum over some axes, which stay with size 1.
 
         By a product with ones: ONNX Runtime's ReduceSum gives bits that depend on where in memory a
         row begins, so on the other images of its batch.
 
         Args:
-            gradient: [rows, *row].
-            row: Shape of one row.
-            axes: Axes counted with the batch axis, which is 0.
+            tensor: [*shape].
+            shape: Its shape.
+            axes: Which axes.
+
+        Raises:
+            NoRule: If the batch is one of them.
         """
-        kept = [axis for axis in range(1, len(row) + 1) if axis not in axes]
-        order = [0, *kept, *axes]
+        if not axes:
+            return tensor
+        if any(shape[axis] < 0 for axis in axes):
+            raise NoRule("it works across the batch")
+        order = [*(axis for axis in range(len(shape)) if axis not in axes), *axes]
         if order != sorted(order):
-            gradient = self.add("Transpose", gradient, perm=order)
-        sizes = [row[axis - 1] for axis in axes]
-        count = int(np.prod(sizes))
-        flat = self.reshape(gradient, (int(np.prod([row[axis - 1] for axis in kept])), count))
-        total = self.add("MatMul", flat, self.floats(np.ones((count, 1))))
-        shape = tuple(1 if axis in axes else row[axis - 1] for axis in range(1, len(row) + 1))
-        return self.reshape(total, shape)
+            tensor = self.add("Transpose", tensor, perm=order)
+        count = math.prod(shape[axis] for axis in axes)
+        total = self.add("MatMul", self.reshape(tensor, (-1, count)), self.floats([[1.0]] * count))
+        return self.reshape(total, tuple(1 if i in axes else n for i, n in enumerate(shape)))
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
@@ -174,19 +179,19 @@ def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
     return default
 
 
-def axis_of(node: onnx.NodeProto, default: int, axes: int) -> int:
+def axis_of(node: onnx.NodeProto, default: int, shape: Shape) -> int:
     """A node's ``axis`` counted from the front.
 
     Args:
         node: The node.
         default: The operator's default.
-        axes: Number of axes, the batch included.
+        shape: Shape of the tensor that it works on.
 
     Raises:
         NoRule: If it is the batch axis.
     """
-    axis = int(attribute(node, "axis", default)) % axes
-    if axis == 0:
+    axis = int(attribute(node, "axis", default)) % len(shape)
+    if shape[axis] < 0:
         raise NoRule("it works across the batch")
     return axis
 

@@ -1,5 +1,7 @@
 """What everything is measured on: a model, images, a quantizer, threads, memory."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -12,7 +14,7 @@ from onnxsemi.measure.forward import gathered, parts
 from onnxsemi.measure.shards import SHARD_IMAGES
 from onnxsemi.memory import UNBOUNDED, resident
 from onnxsemi.model.classifier import Classifier
-from onnxsemi.model.rows import row_shapes
+from onnxsemi.model.rows import Extent, extents
 from onnxsemi.progress import Progress, Silent
 from onnxsemi.quantizer.affine import Scheme
 from onnxsemi.quantizer.rounded import Rounding
@@ -81,7 +83,12 @@ class Bench:
         return gathered(found, self.images, self.progress)
 
     @cached_property
+    def extents(self) -> Mapping[str, Extent]:
+        """Sizes of the float tensors of the model."""
+        image = self.images.batch(0, 1).shape[1:]
+        return extents(self.classifier.proto, self.classifier.ends.image, image)
+
+    @cached_property
     def _row_bytes(self) -> int:
         """Bytes that one image takes while the model runs, from above."""
-        shapes = row_shapes(self.classifier, self.images.batch(0, 1).shape[1:])
-        return 4 * _LIVE_TENSORS * max(int(np.prod(row)) for row in shapes.values())
+        return 4 * _LIVE_TENSORS * max(math.prod(e.sizes) for e in self.extents.values())

@@ -20,6 +20,7 @@ def exact_delta_loss(
     bits: tuple[int, ...],
     progress: Progress,
     journal: Journal,
+    phase: str = "Δloss",
 ) -> tuple[DeltaLossTable, DeltaLossTable]:
     """Measure the tables of Δloss and of KL; their cost grows with channels x bitwidths x images.
 
@@ -29,10 +30,11 @@ def exact_delta_loss(
         bits: The ladder, widest first.
         progress: Told of every variant that is done.
         journal: Recalls what was measured, a layer at a time.
+        phase: What the progress is told that this is.
     """
     sites = [site for site in bench.classifier.sites if site.layer.name in layers]
     total = sum(site.layer.channels for site in sites) * len(bits) * len(bench.images)
-    progress.start("Δloss", total)
+    progress.start(phase, total)
 
     nats, kl = {}, {}
     for site in sites:

@@ -9,6 +9,7 @@ from one convolution with B filters a channel, the gradients from the backward g
 to u happens inside one ONNX Runtime session.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,18 +17,15 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
-from onnxsemi.arrays import Float32Array
 from onnxsemi.gradient.backward import Backward, Seeds, backward
 from onnxsemi.gradient.tape import Shape
-from onnxsemi.layers import TargetLayer
-from onnxsemi.model.bias import TAKES_BIAS
+from onnxsemi.measure.changes import Changes, around, hoist_constants, put_constant
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.index import GraphIndex
-from onnxsemi.model.layout import layout_of
 from onnxsemi.model.opset import raised
-from onnxsemi.model.rows import row_shapes
+from onnxsemi.model.rows import Extent, extents
 from onnxsemi.model.targets import Site
 from onnxsemi.quantizer.rounded import Rounding
 
@@ -75,22 +73,24 @@ class ProbeRequest:
 
 def build_probe(classifier: Classifier, request: ProbeRequest) -> Probe:
     """Build the graph of a model's target layers."""
-    shapes = row_shapes(classifier, request.image)
     model = onnx.ModelProto()
     model.CopyFrom(raised(classifier.proto, OPSET))
-    _hoist_constants(model.graph)
+    hoist_constants(model.graph)
+    shapes = extents(model, classifier.ends.image, request.image)
     logits = classifier.ends.logits
     nodes = {node.name: node for node in model.graph.node}
     sites = [site for site in classifier.sites if site.layer.name in request.layers]
     users = {site.layer.name: [nodes[name] for name in site.nodes] for site in sites}
     outputs = [str(node.output[0]) for used in users.values() for node in used]
     seeds = Seeds(tensor=logits, name=SEEDS, count=request.seeds)
-    reverse = backward(model.graph, shapes, seeds, outputs)
+    reverse = backward(
+        model.graph, {name: extent.shape for name, extent in shapes.items()}, seeds, outputs
+    )
     missing = {
-        layer: reverse.missing[str(node.output[0])]
+        layer: reason
         for layer, used in users.items()
         for node in used
-        if str(node.output[0]) in reverse.missing
+        if (reason := _missing(str(node.output[0]), reverse, shapes)) is not None
     }
     graph = _Writer(model.graph, shapes, request, reverse)
     effects = {
@@ -100,7 +100,16 @@ def build_probe(classifier: Classifier, request: ProbeRequest) -> Probe:
     }
     graph.finish(logits, effects)
     row_bytes = 4 * _live_values(classifier, shapes, request, outputs)
-    return Probe(bytes(model.SerializeToString()), effects, missing, shapes[logits], row_bytes)
+    return Probe(
+        bytes(model.SerializeToString()), effects, missing, shapes[logits].sizes[1:], row_bytes
+    )
+
+
+def _missing(output: str, reverse: Backward, shapes: Mapping[str, Extent]) -> str | None:
+    """Why the effect on one output cannot be told image by image."""
+    if output in reverse.gradients and shapes[output].batch is None:
+        return f"no axis of {output!r} is the batch"
+    return reverse.missing.get(output)
 
 
 class _Writer:
@@ -109,7 +118,7 @@ class _Writer:
     def __init__(
         self,
         graph: onnx.GraphProto,
-        shapes: Mapping[str, Shape],
+        shapes: Mapping[str, Extent],
         request: ProbeRequest,
         reverse: Backward,
     ) -> None:
@@ -117,6 +126,7 @@ class _Writer:
         self._shapes = shapes
         self._request = request
         self._reverse = reverse
+        self._changes = Changes(graph, request.bits, request.rounding)
         graph.node.extend(reverse.nodes)
         graph.initializer.extend(reverse.initializers)
 
@@ -127,7 +137,7 @@ class _Writer:
 
     def finish(self, logits: str, effects: Mapping[str, str]) -> None:
         """Declare inputs and outputs."""
-        row = self._shapes[logits]
+        row = self._shapes[logits].sizes[1:]
         self._graph.input.append(
             helper.make_tensor_value_info(SEEDS, TensorProto.FLOAT, ["rows", *row])
         )
@@ -141,61 +151,42 @@ class _Writer:
         """The product of one node's change and gradient: float32[N, O, B, S]."""
         name, seeds = f"probe/{node.name}", self._request.seeds
         channels, bitwidths = site.layer.channels, len(self._request.bits)
-        change, gradient = self._change(site, node), self._reverse.gradients[node.output[0]]
-        row = self._shapes[node.output[0]]
-        if site.layout.output_axis == 1:
-            places = int(np.prod(row[1:]))
-            # [N, O * B, ...] -> [N, O, B, P] and [N * S, O, ...] -> [N, O, P, S]
-            change_row, change_order = (channels, bitwidths, places), (0, 1, 2, 3)
-            gradient_row, gradient_order = (seeds, channels, places), (0, 2, 3, 1)
-        else:
-            places = int(np.prod(row[:-1]))
-            # [N, ..., O * B] -> [N, O, B, P] and [N * S, ..., O] -> [N, O, P, S]
-            change_row, change_order = (places, channels, bitwidths), (0, 2, 3, 1)
-            gradient_row, gradient_order = (seeds, places, channels), (0, 3, 2, 1)
+        change = self._changes.output(site, node)
+        gradient = self._reverse.gradients[node.output[0]]
+        before, images, after, places = around(self._shapes[node.output[0]], site)
+        # [A, N, R, Z, O * B, P] -> [N, O, B, A, R, Z, P]; N and R change places where images do
+        n, r = (1 + images.index(-1), 2 - images.index(-1))
+        change_row = (before, *images, after, channels, bitwidths, places)
+        change_order = (n, 4, 5, 0, r, 3, 6)
+        # [S, A, N, R, Z, O, P] -> [N, O, A, R, Z, P, S]
+        gradient_row = (seeds, before, *images, after, channels, places)
+        gradient_order = (n + 1, 5, 1, r + 1, 4, 6, 0)
+        summed = before * -math.prod(images) * after * places
         change = self._arranged(f"{name}/change", change, change_row, change_order)
         # a sum hands the same gradient to all it adds: named after this node, not after the tensor
         gradient = self._arranged(f"{name}/gradient", gradient, gradient_row, gradient_order)
-        return self._add("MatMul", f"{name}/effects", [change, gradient])
+        shapes = (-1, channels, bitwidths, summed), (-1, channels, summed, seeds)
+        pair = [
+            self._reshaped(f"{tensor}/joined", tensor, shape)
+            for tensor, shape in zip((change, gradient), shapes, strict=True)
+        ]
+        return self._add("MatMul", f"{name}/effects", pair)
 
-    def _change(self, site: Site, node: onnx.NodeProto) -> str:
-        """Name of the change of a node's output at every bitwidth, B filters a channel."""
-        bits, rounding = self._request.bits, self._request.rounding
-        stacked = weight_changes(site.layer, bits, rounding)
-        stored = site.layout.to_stored(site.layer.weight).shape
-        layout = layout_of(node, _widened(stored, node, len(bits)))
-        weight = self._constant(f"probe/{site.initializer}", layout.to_stored(stacked))
-        twin = onnx.NodeProto()
-        twin.CopyFrom(node)
-        twin.name = f"probe/{node.name}/change"
-        del twin.input[:], twin.output[:]
-        twin.input.extend([node.input[0], weight])
-        twin.output.append(twin.name)
-        shifts = bias_shifts(site.layer, bits, rounding)
-        if shifts is None:
-            self._graph.node.append(twin)
-            return str(twin.name)
-        shift = self._constant(f"probe/{site.layer.name}/shifts", shifts)
-        if twin.op_type in TAKES_BIAS:
-            twin.input.append(shift)
-            _drop_attribute(twin, "beta")
-            self._graph.node.append(twin)
-            return str(twin.name)
-        self._graph.node.append(twin)  # MatMul: channels are the last axis
-        return self._add("Add", f"{twin.name}/shifted", [twin.name, shift])
-
-    def _arranged(self, name: str, tensor: str, row: Shape, order: tuple[int, ...]) -> str:
-        """A tensor as [-1, *row], then with its axes in another order."""
-        target = self._constant(f"probe/{row}", np.array([-1, *row], np.int64))
-        split = self._add("Reshape", f"{name}/split", [tensor, target])
+    def _arranged(self, name: str, tensor: str, shape: Shape, order: tuple[int, ...]) -> str:
+        """A tensor in a shape, then with its axes in another order; without the axes of size 1."""
+        kept = [axis for axis, size in enumerate(shape) if size != 1]
+        order = tuple(kept.index(axis) for axis in order if axis in kept)
+        split = self._reshaped(f"{name}/split", tensor, tuple(shape[axis] for axis in kept))
         if order == tuple(sorted(order)):
             return split
         return self._add("Transpose", f"{name}/turned", [split], perm=order)
 
+    def _reshaped(self, name: str, tensor: str, shape: Shape) -> str:
+        target = self._constant(f"probe/{shape}", np.array(shape, np.int64))
+        return self._add("Reshape", name, [tensor, target])
+
     def _constant(self, name: str, values: NDArray[Any]) -> str:
-        if all(tensor.name != name for tensor in self._graph.initializer):
-            self._graph.initializer.append(numpy_helper.from_array(values, name))
-        return name
+        return put_constant(self._graph, name, values)
 
     def _add(self, op_type: str, output: str, inputs: Sequence[str], **attributes: Any) -> str:
         self._graph.node.append(
@@ -204,54 +195,9 @@ class _Writer:
         return output
 
 
-def weight_changes(layer: TargetLayer, bits: Sequence[int], rounding: Rounding) -> Float32Array:
-    """W@b - W at every bitwidth: float32[O * B, ...], the bitwidths of a channel side by side."""
-    changes = [rounding.at(layer, b).dequantize() - layer.weight for b in bits]
-    stacked = np.stack(changes, axis=1)  # [O, B, ...]
-    return stacked.reshape(-1, *layer.weight.shape[1:])
-
-
-def bias_shifts(layer: TargetLayer, bits: Sequence[int], rounding: Rounding) -> Float32Array | None:
-    """Shifts of the biases, float32[O * B] in the same order; None if no bitwidth has one."""
-    shifts = [rounding.bias_shift(layer, b) for b in bits]
-    if all(shift is None for shift in shifts):
-        return None
-    still = np.zeros(layer.channels, np.float32)
-    return np.stack([still if s is None else s for s in shifts], axis=1).reshape(-1)
-
-
-def _drop_attribute(node: onnx.NodeProto, name: str) -> None:
-    kept = [attribute for attribute in node.attribute if attribute.name != name]
-    del node.attribute[:]
-    node.attribute.extend(kept)
-
-
-def _widened(stored: Shape, node: onnx.NodeProto, times: int) -> Shape:
-    """Shape of an operator's weight with more filters a channel."""
-    first = node.op_type == "Conv" or layout_of(node, stored).is_identity
-    axis = 0 if first else 1
-    return tuple(size * times if place == axis else size for place, size in enumerate(stored))
-
-
-def _hoist_constants(graph: onnx.GraphProto) -> None:
-    """Constant nodes, which raising the opset brings in, become initializers."""
-    kept = []
-    for node in graph.node:
-        value = next((a.t for a in node.attribute if a.name == "value"), None)
-        if node.op_type == "Constant" and value is not None:
-            tensor = onnx.TensorProto()
-            tensor.CopyFrom(value)
-            tensor.name = node.output[0]
-            graph.initializer.append(tensor)
-        else:
-            kept.append(node)
-    del graph.node[:]
-    graph.node.extend(kept)
-
-
 def _live_values(
     classifier: Classifier,
-    shapes: Mapping[str, Shape],
+    shapes: Mapping[str, Extent],
     request: ProbeRequest,
     outputs: Sequence[str],
 ) -> int:
@@ -260,7 +206,7 @@ def _live_values(
     The forward pass is kept whole; of the backward pass a few tensors live at a time; of the
     changes one layer's.
     """
-    sizes = {name: int(np.prod(row)) for name, row in shapes.items()}
+    sizes = {name: int(np.prod(extent.sizes)) for name, extent in shapes.items()}
     index = GraphIndex.of(classifier.proto.graph)
     later = index.downstream(outputs)
     behind = [sizes.get(name, 0) for i in later for name in index.graph.node[i].output]

@@ -8,7 +8,8 @@ and, with all filters quantized to b bits, ``A@b``. A variant is ``A`` with its 
 ``A@b``; only the suffix is run, in one session for the whole layer, several variants at once.
 
 *plain*: the layer's weight is changed and the whole model is run. For weights that several nodes
-share, where one cut does not reach all of them; and the oracle of the splice's tests.
+share, where one cut does not reach all of them; where the rows of an image do not stand side by
+side at the cut; and the oracle of the splice's tests.
 
 A rounding may shift the biases of quantized channels too; float32 channels keep theirs.
 
@@ -79,7 +80,16 @@ def measure_variants(
     weights = {b: mixed_weight(site.layer, [b] * channels, bench.rounding) for b in bits}
     shifted = {b: _bias(bench, site, Variant(tuple(range(channels)), b)) for b in bits}
     biases = {b: bias for b, bias in shifted.items() if bias is not None}
-    return _Splice(bench, cut(bench.classifier, site, weights, biases), variants).measure(advance)
+    layer_cut = cut(bench.classifier, site, weights, biases)
+    if not all(_can_be_repeated(bench, name) for name in (layer_cut.output, *layer_cut.crossing)):
+        return measure_plainly(bench, site, variants, advance)
+    return _Splice(bench, layer_cut, variants).measure(advance)
+
+
+def _can_be_repeated(bench: Bench, name: str) -> bool:
+    """Whether a tensor of several batches is theirs, one behind the other."""
+    extent = bench.extents.get(name)
+    return extent is None or (extent.batch == 0 and not extent.turns)
 
 
 def measure_plainly(
@@ -185,7 +195,7 @@ class _Splice:
             for name in self._cut.crossing
         }
         feeds[self._cut.output] = np.concatenate([self._spliced(crossed, v) for v in variants])
-        rows = len(crossed.tensors[self._cut.output])
+        rows = len(crossed.tensors[self._bench.classifier.ends.image.name])
         logits = self._logits(feeds, rows * len(variants)).reshape(len(variants), rows, -1)
         count = len(crossed.shard)
         labels = self._bench.labels[crossed.shard.start : crossed.shard.stop]

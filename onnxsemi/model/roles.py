@@ -33,10 +33,11 @@ class Role(StrEnum):
 
 
 def roles(graph: onnx.GraphProto, logits: str) -> dict[int, Role]:
-    """Role of every weighted node that the logits depend on, by node position."""
+    """Role of every node with a stored weight that the logits depend on, by node position."""
     index = GraphIndex.of(graph)
     used = index.upstream([logits])
-    weighted = {position for position, _ in index.nodes(*WEIGHTED)} & used
+    stored = (i for i, node in index.nodes(*WEIGHTED) if node.input[1] in index.constants)
+    weighted = used.intersection(stored)
     shortcuts = _projection_shortcuts(index, weighted)
     found: dict[int, Role] = {}
     for position in sorted(weighted):

@@ -1,20 +1,55 @@
-"""Shape of one image's part of every tensor, found by running the model.
+"""Shape of every tensor, and of one image's part of it, found by running the model.
 
 Running it is surer than inferring: shapes that the graph computes (Shape, Gather, Reshape) are
-followed too. The model is run on one image and on two; a tensor whose first axis grows with them
-has the batch there.
+followed too. The model is run on one image and on two; the axis that grows with them holds the
+batch, perhaps with more: [N * windows, tokens, channels], where the rows of an image stand side by
+side, or [tokens * N, channels], where the images take turns. Which of the two it is, the values
+tell.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, shape_inference
 
+from onnxsemi.arrays import Float32Array
 from onnxsemi.model.classifier import Classifier
+from onnxsemi.model.expose import with_outputs
+from onnxsemi.model.head import ImageInput
 from onnxsemi.runtime import Session
 
 Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Size of a tensor.
+
+    Attributes:
+        sizes: Its shape for one image.
+        batch: The axis that grows with the number of images; None if there is none.
+        turns: Whether the images take turns along it, instead of standing side by side.
+        mixed: Whether the size depends on the number of images in another way.
+    """
+
+    sizes: Shape
+    batch: int | None
+    turns: bool = False
+    mixed: bool = False
+
+    @property
+    def shape(self) -> Shape:
+        """The shape for any number of images, -1 for the axis that grows; several -1 if mixed."""
+        if self.mixed:
+            return (-1,) * max(2, len(self.sizes))
+        return tuple(-1 if axis == self.batch else size for axis, size in enumerate(self.sizes))
+
+    @property
+    def row(self) -> Shape | None:
+        """Shape of an image's row if the first axis is the batch and nothing else, or None."""
+        return self.sizes[1:] if self.batch == 0 and self.sizes[0] == 1 else None
 
 
 def row_shapes(classifier: Classifier, image: Shape) -> Mapping[str, Shape]:
@@ -27,23 +62,67 @@ def row_shapes(classifier: Classifier, image: Shape) -> Mapping[str, Shape]:
     Returns:
         Tensor name -> shape without the batch axis; the image included.
     """
-    types = classifier.element_types
-    graph = classifier.proto.graph
-    names = [name for node in graph.node for name in node.output if types.get(name) == np.float32]
-    session = Session(_with_shapes(classifier.proto, names), optimize=False)
-    fixed = classifier.ends.image.batch
-    batches = (fixed,) if fixed else (1, 2)
-    runs = [
-        session.run({classifier.ends.image.name: np.zeros((batch, *image), np.float32)})
-        for batch in batches
-    ]
-    found = {classifier.ends.image.name: image}
+    found = extents(classifier.proto, classifier.ends.image, image)
+    return {name: extent.row for name, extent in found.items() if extent.row is not None}
+
+
+def extents(model: onnx.ModelProto, source: ImageInput, image: Shape) -> Mapping[str, Extent]:
+    """Size of each float32 tensor.
+
+    Args:
+        model: The model.
+        source: Its input.
+        image: Shape of one image in the model's layout.
+    """
+    names = _float_tensors(model)
+    session = Session(_with_shapes(model, names), optimize=False)
+    batches = (source.batch,) if source.batch else (1, 2)
+    pixels = np.random.default_rng(0).normal(size=(batches[-1], *image)).astype(np.float32)
+    feeds = [{source.name: pixels[:batch]} for batch in batches]
+    runs = [session.run(feed) for feed in feeds]
+    found = {source.name: Extent((1, *image), 0)}
     for name in names:
         shapes = [tuple(run[_shape_name(name)].tolist()) for run in runs]
-        rows = {shape[1:] for shape in shapes}
-        if len(rows) == 1 and [shape[:1] for shape in shapes] == [(b,) for b in batches]:
-            found[name] = rows.pop()
+        found[name] = _of_fixed(shapes[0], source.batch) if source.batch else _of_two(*shapes)
+    several = [n for n, e in found.items() if e.batch is not None and e.sizes[e.batch] > 1]
+    if several:
+        session = Session(with_outputs(model, several).SerializeToString(), optimize=False)
+        one, two = (session.run(feed) for feed in feeds)
+        for name in several:
+            found[name] = _in_order(found[name], one[name], two[name])
     return found
+
+
+def _float_tensors(model: onnx.ModelProto) -> list[str]:
+    inferred = shape_inference.infer_shapes(model).graph
+    values = (*inferred.value_info, *inferred.output)
+    floats = {v.name for v in values if v.type.tensor_type.elem_type == TensorProto.FLOAT}
+    return [name for node in model.graph.node for name in node.output if name in floats]
+
+
+def _of_fixed(shape: Shape, batch: int) -> Extent:
+    """A model of a fixed batch says no more than that the first axis has its size."""
+    return Extent((1, *shape[1:]), 0) if shape[:1] == (batch,) else Extent(shape, None)
+
+
+def _of_two(one: Shape, two: Shape) -> Extent:
+    """From the shapes for one image and for two."""
+    if one == two:
+        return Extent(one, None)
+    grown = [axis for axis, (a, b) in enumerate(zip(one, two, strict=False)) if a != b]
+    if len(one) == len(two) and len(grown) == 1 and two[grown[0]] == 2 * one[grown[0]]:
+        return Extent(one, grown[0])
+    return Extent(one, None, mixed=True)
+
+
+def _in_order(extent: Extent, one: Float32Array, two: Float32Array) -> Extent:
+    """How the rows of the first of two images stand among those of both."""
+    assert extent.batch is not None
+    rows, moved = np.moveaxis(one, extent.batch, 0), np.moveaxis(two, extent.batch, 0)
+    side_by_side, turns = (
+        np.abs(rows - part).max(initial=0) for part in (moved[: len(rows)], moved[::2])
+    )
+    return replace(extent, turns=bool(turns < side_by_side))
 
 
 def _with_shapes(model: onnx.ModelProto, names: list[str]) -> bytes:

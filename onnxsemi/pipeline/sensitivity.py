@@ -1,7 +1,17 @@
-"""Δloss of every channel and the KL of any semilayer: the fast way where it can be trusted."""
+"""Δloss of every channel and the KL of any semilayer: the fast way where it can be trusted.
+
+Layers above an operator without a reverse rule have no backward pass. They are measured exactly
+where that takes no more than ``MOST_PASSES`` forward passes; else they are *estimated*:
+
+    Δloss[c, b] = KL[c, b] = factor * error[c, b]
+
+with the relative error of the layer's output (:mod:`onnxsemi.measure.output_error`) and a factor
+that is the median, over the layers that have a gradient, of KL against error. Without any it is 1:
+noise as large as the signal costs about a nat. So is everything with ``--delta-loss output``.
+"""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +23,8 @@ from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.delta_loss import exact_delta_loss
 from onnxsemi.measure.divergence import exact_kl
 from onnxsemi.measure.fast import FastMeasurement, FastTables
+from onnxsemi.measure.forecast import duration, exact_passes, pass_seconds
+from onnxsemi.measure.output_error import output_errors
 from onnxsemi.measure.seam import DeltaLossTable
 from onnxsemi.pipeline.prepare import Prepared
 from onnxsemi.progress import Progress, Silent
@@ -25,6 +37,7 @@ from onnxsemi.search.semilayers import Split
 from onnxsemi.search.settings import SearchMethod
 from onnxsemi.settings import Method
 
+MOST_PASSES = 20.0  # that exact measurement may take where no backward pass is to be had
 _SAVE_SECONDS = 20.0  # how much of the backward passes may be lost when a run is killed
 
 
@@ -49,10 +62,10 @@ class Sensitivity:
     ) -> Float64Array:
         """KL of each semilayer quantized alone: float64[S], nats per sample."""
         result = np.zeros(len(semilayers))
-        exact = [i for i, semilayer in enumerate(semilayers) if not self._is_fast(semilayer)]
-        for place, semilayer in enumerate(semilayers):
-            if self._fast and self._is_fast(semilayer):
-                result[place] = self._fast.kl(semilayer)
+        known = [self.fast_kl(semilayer) for semilayer in semilayers]
+        exact = [place for place, value in enumerate(known) if value is None]
+        for place, value in enumerate(known):
+            result[place] = 0.0 if value is None else value
         if exact:
             chosen = [semilayers[i] for i in exact]
             result[exact] = exact_kl(self._bench, chosen, progress, journal)
@@ -64,11 +77,14 @@ class Sensitivity:
         Only the paper's method has the cross terms of its channels; to the frontier their effects
         are independent, and the KL is the sum of the channels'.
         """
-        return self._fast.kl(semilayer) if self._fast and self._is_fast(semilayer) else None
-
-    def _is_fast(self, semilayer: Semilayer) -> bool:
-        fast = self._fast is not None and semilayer.layer in self._fast.moments
-        return fast and semilayer.bits not in self.summary.exact_kl
+        if semilayer.bits in self.summary.exact_kl:
+            return None
+        if self._fast is not None and semilayer.layer in self._fast.moments:
+            return self._fast.kl(semilayer)
+        if self.harm is not None and semilayer.layer in self.summary.estimated:
+            column = self.harm.column(semilayer.layer, semilayer.bits)
+            return float(column[list(semilayer.channels)].sum())
+        return None
 
 
 def measure_sensitivity(
@@ -88,30 +104,50 @@ def measure_sensitivity(
     stage, settings = _Stage(prepared, rounding, run, progress), prepared.settings
     frontier = settings.search.method is SearchMethod.FRONTIER
     split = settings.search.split is not Split.NONE
-    exact_nats = stage.bits if settings.delta_loss is Method.EXACT else ()
+    wanted = settings.delta_loss
+    exact_nats = stage.bits if wanted is Method.EXACT else ()
     exact_kl_bits = stage.bits if settings.kl is Method.EXACT else ()
     fast: FastTables | None = None
     agreement: tuple[Agreement, ...] = ()
-    if not exact_kl_bits or (split and not exact_nats):
+    if wanted is not Method.OUTPUT and (not exact_kl_bits or (split and not exact_nats)):
         fast = stage.fast(products=not frontier)
         agreement = stage.agreement(list(fast.moments))
         least = 0.0 if frontier else settings.min_agreement
         exact_nats = exact_nats or tuple(a.bits for a in agreement if a.same_sign < least)
         exact_kl_bits = exact_kl_bits or tuple(a.bits for a in agreement if a.kl_rank < least)
-    table, harm = stage.tables(fast, exact_nats) if split else (None, None)
+    tables = stage.tables(fast, exact_nats) if split or wanted is Method.OUTPUT else _Tables()
     return Sensitivity(
-        table=table,
-        harm=harm,
+        table=tables.nats if split else None,
+        harm=tables.harm,
         summary=SensitivitySummary(
             samples=len(stage.bench.images),
             agreement=agreement,
             exact_delta_loss=exact_nats if split else (),
             exact_kl=exact_kl_bits,
             missing=fast.missing if fast else {},
+            estimated=tables.estimated,
+            exact_passes=tables.exact_passes,
         ),
         _fast=fast,
         _bench=prepared.bench(prepared.search),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Tables:
+    """Δloss and KL of the free channels.
+
+    Attributes:
+        nats: Δloss.
+        harm: KL, never falling with fewer bits.
+        estimated: Layers that are estimated from the errors of their outputs.
+        exact_passes: Forward passes that those would take to be measured exactly.
+    """
+
+    nats: DeltaLossTable | None = None
+    harm: DeltaLossTable | None = None
+    estimated: tuple[str, ...] = ()
+    exact_passes: float = 0.0
 
 
 class _Stage:
@@ -122,6 +158,7 @@ class _Stage:
     ) -> None:
         self.bench = replace(prepared.bench(prepared.delta_loss), rounding=rounding)
         self.bits = prepared.settings.search.bits
+        self._method = prepared.settings.delta_loss
         self._free = prepared.free()
         self._seed = prepared.settings.seed
         self._run = run
@@ -158,32 +195,69 @@ class _Stage:
             self.bench, layers, self.bits, self._seed, self._progress, self._run.journal
         )
 
-    def tables(
-        self, fast: FastTables | None, exact: tuple[int, ...]
-    ) -> tuple[DeltaLossTable, DeltaLossTable]:
+    def tables(self, fast: FastTables | None, exact: tuple[int, ...]) -> _Tables:
         """Δloss and KL of every free channel: fast but for given bitwidths and missing layers."""
         nats = dict(fast.delta_loss().nats) if fast else {}
         harm = dict(fast.harm().nats) if fast else {}
         missing = [layer for layer in self._free if layer not in nats]
-        if missing:
-            measured, divergence = self._exact(missing, self.bits)
+        passes = exact_passes(self.bench.classifier, missing, self.bits)
+        estimated = self._estimates(missing, passes)
+        if estimated:
+            found = self._estimate(missing, harm)
+            nats.update(found)
+            harm.update(found)
+        elif missing:
+            reasons = fast.missing if fast else {}
+            phase = self._forecast(missing, passes, reasons.get(missing[0], ""))
+            measured, divergence = self._exact(missing, self.bits, phase)
             nats.update(measured.nats)
             harm.update(divergence.nats)
         rest = [layer for layer in self._free if layer not in missing]
         if exact and rest:
             measured, divergence = self._exact(rest, exact)
             columns = [self.bits.index(b) for b in exact]
-            for known, found in ((nats, measured), (harm, divergence)):
+            for known, found_there in ((nats, measured), (harm, divergence)):
                 for layer in rest:
                     values = known[layer].copy()
-                    values[:, columns] = found.nats[layer]
+                    values[:, columns] = found_there.nats[layer]
                     known[layer] = values
         count = len(self.bench.images)
         rising = monotone({layer: harm[layer] for layer in self._free})
-        return DeltaLossTable(self.bits, nats, count), DeltaLossTable(self.bits, rising, count)
+        return _Tables(
+            DeltaLossTable(self.bits, nats, count),
+            DeltaLossTable(self.bits, rising, count),
+            tuple(missing) if estimated else (),
+            passes if estimated else 0.0,
+        )
+
+    def _estimates(self, missing: Sequence[str], passes: float) -> bool:
+        """Whether layers without a gradient are estimated; else they are measured exactly."""
+        if self._method is Method.EXACT or not missing:
+            return False
+        return self._method is Method.OUTPUT or passes > MOST_PASSES
+
+    def _estimate(
+        self, missing: list[str], harm: Mapping[str, Float64Array]
+    ) -> dict[str, Float64Array]:
+        """KL from the errors of outputs, in the scale of the layers whose KL is known."""
+        layers = [*missing, *harm]
+        errors = output_errors(self.bench, layers, self.bits, self._progress, self._run.journal)
+        sums = [(float(harm[layer].sum()), float(errors[layer].sum())) for layer in harm]
+        ratios = [nats / error for nats, error in sums if error > 0]
+        factor = float(np.median(ratios)) if ratios else 1.0
+        return {layer: factor * errors[layer] for layer in missing}
+
+    def _forecast(self, layers: Sequence[str], passes: float, reason: str) -> str:
+        """What is said before layers are measured exactly."""
+        seconds = passes * pass_seconds(self.bench)
+        variants = len(self.bits) * sum(
+            self.bench.classifier.site(layer).layer.channels for layer in layers
+        )
+        why = f" above {reason}" if reason else ""
+        return f"Δloss of {variants:,} variants{why}, about {duration(seconds)}"
 
     def _exact(
-        self, layers: list[str], bits: tuple[int, ...]
+        self, layers: list[str], bits: tuple[int, ...], phase: str = "Δloss"
     ) -> tuple[DeltaLossTable, DeltaLossTable]:
         journal, progress = self._run.journal, self._progress
-        return exact_delta_loss(self.bench, layers, bits, progress, journal)
+        return exact_delta_loss(self.bench, layers, bits, progress, journal, phase)

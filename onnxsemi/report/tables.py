@@ -297,10 +297,19 @@ def _exact_lines(summary: SensitivitySummary) -> list[str]:
         for what, bits in (("Δloss", summary.exact_delta_loss), ("KL", summary.exact_kl))
         if bits
     ]
-    reasons = sorted(set(summary.missing.values()))
-    lines.extend(
-        f"Measured exactly, for lack of a backward pass: "
-        f"{sum(r == reason for r in summary.missing.values())} layers above {reason}."
-        for reason in reasons
-    )
+    for how, layers in (
+        ("Measured exactly", summary.missing.keys() - set(summary.estimated)),
+        ("Estimated from the errors of outputs", summary.missing.keys() & set(summary.estimated)),
+    ):
+        reasons = Counter(summary.missing[layer] for layer in layers)
+        lines.extend(
+            f"{how}, for lack of a backward pass: {count} layers above {reason}."
+            for reason, count in sorted(reasons.items())
+        )
+    if summary.estimated:
+        lines.append(
+            f"Δloss and KL of {len(summary.estimated)} layers are estimates from the errors of "
+            f"their outputs: exactly they would take {summary.exact_passes:,.0f} passes over "
+            f"{summary.samples:,} images (--delta-loss exact)."
+        )
     return lines

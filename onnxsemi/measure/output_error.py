@@ -1,0 +1,109 @@
+"""Relative error of the output of every channel: what can be told without a backward pass.
+
+    error[c, b] = mean (delta[n, c, b, p])^2 / sum_o variance of y[n, o, p]
+
+over images n and positions p, with delta the change of the layer's output y. Summed over the
+channels of a layer it is noise against signal; times some factor it stands for the KL.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import numpy as np
+import onnx
+
+from onnxsemi.arrays import Float32Array, Float64Array
+from onnxsemi.measure.bench import Bench
+from onnxsemi.measure.changes import Changes
+from onnxsemi.measure.shards import padded, workers
+from onnxsemi.model.expose import with_outputs
+from onnxsemi.model.targets import Site
+from onnxsemi.progress import Progress
+from onnxsemi.run.journal import Journal, Reply, packed, unpacked
+from onnxsemi.runtime import Session
+
+IMAGES = 64  # at most, the first ones: an error is a mean over positions too
+
+
+def output_errors(
+    bench: Bench,
+    layers: Sequence[str],
+    bits: tuple[int, ...],
+    progress: Progress,
+    journal: Journal,
+) -> Mapping[str, Float64Array]:
+    """Relative error of the output of every channel at every bitwidth, a layer at a time.
+
+    Args:
+        bench: Model and images, of which the first are used.
+        layers: Names of the target layers to measure.
+        bits: Bitwidths, B of them.
+        progress: Told of every layer.
+        journal: Recalls what was measured, a layer at a time.
+
+    Returns:
+        Layer -> float64[O, B], >= 0.
+    """
+    few = bench.first(IMAGES)
+    sites = [site for site in bench.classifier.sites if site.layer.name in layers]
+    progress.start("errors of the layers' outputs", len(sites))
+    found = {}
+    for site in sites:
+        name = site.layer.name
+        reply = journal.ask("output error", (name, bits), partial(_measure, few, site, bits))
+        found[name] = unpacked(reply["errors"])
+        progress.step(name)
+    return found
+
+
+def _measure(bench: Bench, site: Site, bits: tuple[int, ...]) -> Reply:
+    return {"errors": packed(_Probed(bench, site, bits).errors())}
+
+
+class _Probed:
+    """Runs the model up to one layer, image by image: no sum depends on how many run at once."""
+
+    def __init__(self, bench: Bench, site: Site, bits: tuple[int, ...]) -> None:
+        self._bench, self._site, self._bits = bench, site, bits
+        model = onnx.ModelProto()
+        model.CopyFrom(bench.classifier.proto)
+        nodes = {node.name: node for node in bench.classifier.proto.graph.node}
+        users = [nodes[name] for name in site.nodes]
+        changes = Changes(model.graph, bits, bench.rounding)
+        self._pairs = [(str(node.output[0]), changes.output(site, node)) for node in users]
+        names = list(dict.fromkeys(name for pair in self._pairs for name in pair))
+        self._session = Session(with_outputs(model, names).SerializeToString())
+
+    def errors(self) -> Float64Array:
+        """float64[O, B]."""
+        with workers(self._bench.threads) as pool:
+            sums = list(pool.map(self._sums, range(len(self._bench.images))))
+        squares, first, second, count = (
+            sum(parts[1:], parts[0]) for parts in zip(*sums, strict=True)
+        )
+        variance = float((second / count - (first / count) ** 2).sum())
+        if not variance > 0:  # a layer that gives the same for all: what changes is noise alone
+            return np.zeros_like(squares)
+        error: Float64Array = squares / count / variance
+        return error
+
+    def _sums(self, image: int) -> tuple[Float64Array, Float64Array, Float64Array, int]:
+        """Sums over an image: of delta^2, float64[O, B]; of y and y^2, float64[O]; their number."""
+        batch = self._bench.classifier.ends.image.batch
+        rows = padded(self._bench.images.batch(image, image + 1), batch)
+        found = self._session.run({self._bench.classifier.ends.image.name: rows})
+        channels = self._site.layer.channels
+        squares = np.zeros(channels * len(self._bits))
+        first, second, count = np.zeros(channels), np.zeros(channels), 0
+        for output, change in self._pairs:
+            y, delta = (self._values(found[name], output, batch) for name in (output, change))
+            squares += np.square(delta).sum(axis=0)
+            first, second = first + y.sum(axis=0), second + np.square(y).sum(axis=0)
+            count += len(y)
+        return squares.reshape(channels, -1), first, second, count
+
+    def _values(self, tensor: Float32Array, output: str, batch: int | None) -> Float64Array:
+        """Values of each channel of the image, one below the other: float64[P, C]."""
+        own = tensor[:1] if batch and self._bench.extents[output].batch == 0 else tensor
+        last = np.moveaxis(own, self._site.layout.output_axis, -1)
+        return last.reshape(-1, last.shape[-1]).astype(np.float64)
