@@ -81,6 +81,8 @@ class SensitivitySummary:
         missing: Layer -> why it has no backward pass and was measured exactly, or estimated.
         estimated: Layers whose Δloss and KL are no more than the errors of their outputs, scaled.
         exact_passes: Forward passes over the images that these would take to be measured exactly.
+        reliability: For the frontier: layer -> share of what the KL of its channels differ by that
+            holds for other images, 0 to 1; so much of it is kept.
     """
 
     samples: int
@@ -90,6 +92,7 @@ class SensitivitySummary:
     missing: Mapping[str, str]
     estimated: tuple[str, ...] = ()
     exact_passes: float = 0.0
+    reliability: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

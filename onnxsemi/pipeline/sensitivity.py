@@ -12,7 +12,7 @@ noise as large as the signal costs about a nat. So is everything with ``--delta-
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -25,10 +25,11 @@ from onnxsemi.measure.divergence import exact_kl
 from onnxsemi.measure.fast import FastMeasurement, FastTables
 from onnxsemi.measure.forecast import duration, exact_passes, pass_seconds
 from onnxsemi.measure.output_error import output_errors
+from onnxsemi.measure.reliability import Dependable, dependable
 from onnxsemi.measure.seam import DeltaLossTable
 from onnxsemi.pipeline.prepare import Prepared
 from onnxsemi.progress import Progress, Silent
-from onnxsemi.quantizer.rounded import Rounding
+from onnxsemi.quantizer.rounded import Rounding, rounding_errors
 from onnxsemi.results import SensitivitySummary
 from onnxsemi.run.folder import RunFolder
 from onnxsemi.run.journal import Journal, Reply
@@ -47,7 +48,8 @@ class Sensitivity:
 
     Attributes:
         table: Δloss of every free channel at every bitwidth; None if layers are not split.
-        harm: KL of every free channel quantized alone, likewise, never falling with fewer bits.
+        harm: KL of every free channel quantized alone, likewise, never falling with fewer bits; for
+            the frontier as far as it holds for other images (:mod:`onnxsemi.measure.reliability`).
         summary: How it was measured.
     """
 
@@ -115,7 +117,9 @@ def measure_sensitivity(
         least = 0.0 if frontier else settings.min_agreement
         exact_nats = exact_nats or tuple(a.bits for a in agreement if a.same_sign < least)
         exact_kl_bits = exact_kl_bits or tuple(a.bits for a in agreement if a.kl_rank < least)
-    tables = stage.tables(fast, exact_nats) if split or wanted is Method.OUTPUT else _Tables()
+    tables = _Tables()
+    if split or wanted is Method.OUTPUT:
+        tables = stage.tables(fast, exact_nats, shrinks=frontier)
     return Sensitivity(
         table=tables.nats if split else None,
         harm=tables.harm,
@@ -127,6 +131,7 @@ def measure_sensitivity(
             missing=fast.missing if fast else {},
             estimated=tables.estimated,
             exact_passes=tables.exact_passes,
+            reliability=tables.reliability,
         ),
         _fast=fast,
         _bench=prepared.bench(prepared.search),
@@ -142,12 +147,14 @@ class _Tables:
         harm: KL, never falling with fewer bits.
         estimated: Layers that are estimated from the errors of their outputs.
         exact_passes: Forward passes that those would take to be measured exactly.
+        reliability: Layer -> share of what its channels' KL differ by that holds for other images.
     """
 
     nats: DeltaLossTable | None = None
     harm: DeltaLossTable | None = None
     estimated: tuple[str, ...] = ()
     exact_passes: float = 0.0
+    reliability: Mapping[str, float] = field(default_factory=dict)
 
 
 class _Stage:
@@ -195,10 +202,18 @@ class _Stage:
             self.bench, layers, self.bits, self._seed, self._progress, self._run.journal
         )
 
-    def tables(self, fast: FastTables | None, exact: tuple[int, ...]) -> _Tables:
-        """Δloss and KL of every free channel: fast but for given bitwidths and missing layers."""
+    def tables(self, fast: FastTables | None, exact: tuple[int, ...], *, shrinks: bool) -> _Tables:
+        """Δloss and KL of every free channel: fast but for given bitwidths and missing layers.
+
+        Args:
+            fast: Sums of the fast way.
+            exact: Bitwidths that are measured exactly.
+            shrinks: Whether the KL is drawn to what holds for other images.
+        """
         nats = dict(fast.delta_loss().nats) if fast else {}
+        known = self._dependable(fast) if fast and shrinks else {}
         harm = dict(fast.harm().nats) if fast else {}
+        harm |= {layer: found.nats for layer, found in known.items()}
         missing = [layer for layer in self._free if layer not in nats]
         passes = exact_passes(self.bench.classifier, missing, self.bits)
         estimated = self._estimates(missing, passes)
@@ -216,11 +231,11 @@ class _Stage:
         if exact and rest:
             measured, divergence = self._exact(rest, exact)
             columns = [self.bits.index(b) for b in exact]
-            for known, found_there in ((nats, measured), (harm, divergence)):
+            for fast_ones, exact_ones in ((nats, measured), (harm, divergence)):
                 for layer in rest:
-                    values = known[layer].copy()
-                    values[:, columns] = found_there.nats[layer]
-                    known[layer] = values
+                    values = fast_ones[layer].copy()
+                    values[:, columns] = exact_ones.nats[layer]
+                    fast_ones[layer] = values
         count = len(self.bench.images)
         rising = monotone({layer: harm[layer] for layer in self._free})
         return _Tables(
@@ -228,7 +243,16 @@ class _Stage:
             DeltaLossTable(self.bits, rising, count),
             tuple(missing) if estimated else (),
             passes if estimated else 0.0,
+            {layer: found.weight for layer, found in known.items()},
         )
+
+    def _dependable(self, fast: FastTables) -> dict[str, Dependable]:
+        """KL of the channels of every layer that has a gradient, as far as it is to be trusted."""
+        count, found = len(self.bench.images), {}
+        for name, folds in fast.harm_folds().items():
+            layer, rounding = self.bench.classifier.site(name).layer, self.bench.rounding
+            found[name] = dependable(folds, rounding_errors(layer, self.bits, rounding), count)
+        return found
 
     def _estimates(self, missing: Sequence[str], passes: float) -> bool:
         """Whether layers without a gradient are estimated; else they are measured exactly."""

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
-from onnxsemi.arrays import Float32Array, read_only
+from onnxsemi.arrays import Float32Array, Float64Array, read_only
 from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.layers import TargetLayer
 from onnxsemi.plan import BitPlan
@@ -162,6 +162,13 @@ def mixed_weight(layer: TargetLayer, bits: Sequence[int], rounding: Rounding) ->
         ValueError: If the number of bitwidths is not the number of channels.
     """
     return _rounded(layer, bits, rounding).weight
+
+
+def rounding_errors(layer: TargetLayer, bits: Sequence[int], rounding: Rounding) -> Float64Array:
+    """Squared change of the weights of every channel at every bitwidth: float64[O, B]."""
+    changes = [rounding.at(layer, b).dequantize() - layer.weight for b in bits]
+    squares = [(change.astype(np.float64) ** 2).reshape(layer.channels, -1) for change in changes]
+    return np.stack([square.sum(axis=1) for square in squares], axis=1)
 
 
 def _rounded(layer: TargetLayer, bits: Sequence[int], rounding: Rounding) -> RoundedLayer:

@@ -214,6 +214,7 @@ def _sensitivity(summary: SensitivitySummary) -> Document:
         "exact_kl_bits": list(summary.exact_kl),
         "layers_without_backward_pass": dict(summary.missing),
         "layers_estimated_from_output": list(summary.estimated),
+        "channel_reliability": dict(summary.reliability),
     }
 
 
