@@ -32,12 +32,14 @@ class Tapped:
         inputs: Name of the input of each of its nodes.
         outputs: Name of the output of each.
         patches: How each takes columns from its input.
+        held: Bytes of its second moments and of its inputs for one block of images.
     """
 
     site: Site
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     patches: tuple[Patches, ...]
+    held: int
 
     @property
     def name(self) -> str:
@@ -60,14 +62,17 @@ def tapped(bench: Bench) -> list[Tapped]:
         known = tuple(p for p in patches if p is not None)
         if len(known) == len(users):
             inputs, outputs = (tuple(map(str, names)) for names in _ends(users))
-            found.append(Tapped(site, inputs, outputs, known))
+            values = sum(int(np.prod(shapes[name])) for name in inputs)
+            moments = known[0].groups * known[0].size ** 2
+            held = 4 * (moments + SHARD_IMAGES * values)
+            found.append(Tapped(site, inputs, outputs, known, held))
     return found
 
 
 def input_moments(
     bench: Bench, layers: Sequence[Tapped], seed: int, progress: Progress
 ) -> dict[str, MomentSums]:
-    """Sums of every layer's input columns.
+    """Sums of the input columns of some layers, held all at once.
 
     Args:
         bench: The float model and calibration images.
@@ -112,6 +117,8 @@ def run_rows(
     pool: ThreadPoolExecutor | None = None,
 ) -> dict[str, Float32Array]:
     """What a session gives for one input, and that input; as many runs as the memory asks for."""
+    if not session.outputs:  # nothing but the input is looked at
+        return given
     ((name, rows),) = given.items()
     batch = bench.classifier.ends.image.batch
     most = -(-len(rows) // bench.threads) if pool is not None else len(rows)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from onnxsemi.layers import TargetLayer
+from onnxsemi.measure.groups import in_groups
 
 PART_BYTES = 256 * 2**20
 """Changed weights in one part, at most. ONNX Runtime holds them about four times while it loads a
@@ -46,22 +47,12 @@ def parts_of(
     ... # doctest: +NORMALIZE_WHITESPACE
     [(('c1', 'c2'), (8, 4)), (('c9',), (8,)), (('c9',), (4,)), (('c1',), (8, 4))]
     """
-    parts: list[Part] = []
-    group: list[str] = []
-    held = 0  # bytes of the group
-    for layer in layers:
-        size = layer.weight.nbytes * len(bits)
-        if group and held + size > limit:
-            parts.append(Part(tuple(group), bits))
-            group, held = [], 0
-        if size > limit:
-            parts += [
-                Part((layer.name,), some) for some in _cut(bits, limit // layer.weight.nbytes)
-            ]
-        else:
-            group.append(layer.name)
-            held += size
-    return [*parts, *([Part(tuple(group), bits)] if group else [])]
+    parts = []
+    for group in in_groups(layers, lambda layer: layer.weight.nbytes * len(bits), limit):
+        most = limit // max(layer.weight.nbytes for layer in group)
+        names = tuple(layer.name for layer in group)
+        parts += [Part(names, some) for some in (_cut(bits, most) if len(group) == 1 else [bits])]
+    return parts
 
 
 def _cut(bits: tuple[int, ...], most: int) -> list[tuple[int, ...]]:
