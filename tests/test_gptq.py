@@ -44,6 +44,56 @@ def plainly(weight, second, grid, order):
     return codes, total
 
 
+class TestGroups:
+    """Several groups at once give the codes of each by itself."""
+
+    @pytest.mark.parametrize(("groups", "rows", "size"), [(1, 5, 9), (7, 1, 9), (5, 3, 40)])
+    def test_of_each_function(self, groups, rows, size):
+        problems = [problem(rows, size, 3, seed=n) for n in range(groups)]
+        weights, seconds, grids = zip(*problems, strict=True)
+        weight, second, grid = np.concatenate(weights), np.stack(seconds), Grid.joined(grids)
+        second[0, 2], second[0, :, 2] = 0, 0  # a dead input of one group
+        factor = Factor.joined([Factor.of(own) for own in second])
+        codes, total = compensated(weight, factor, grid)
+        finer = refined(weight, codes, second, grid, sweeps=2)
+        error = output_error(weight, finer, second, grid)
+        gain = factor.solved(weight.astype(np.float64))
+        for n in range(groups):
+            chosen, own = slice(n * rows, (n + 1) * rows), Factor.of(second[n])
+            alone, cost = compensated(weights[n], own, grids[n])
+            assert codes[chosen].tobytes() == alone.tobytes()
+            np.testing.assert_allclose(total[chosen], cost, rtol=1e-5)
+            better = refined(weights[n], alone, second[n], grids[n], sweeps=2)
+            assert finer[chosen].tobytes() == better.tobytes()
+            least = output_error(weights[n], better, second[n], grids[n])
+            np.testing.assert_allclose(error[chosen], least, rtol=1e-5)
+            expected = own.solved(weights[n].astype(np.float64))
+            np.testing.assert_allclose(gain[chosen], expected, rtol=1e-12)
+
+    @pytest.mark.parametrize(("groups", "each"), [(600, 1), (3, 150), (2, 300)])
+    def test_of_a_layer_whatever_its_blocks(self, groups, each):
+        """Many groups in a block, one in a block, several blocks of one group."""
+        weight = np.random.default_rng(0).normal(size=(groups * each, 4)).astype(np.float32)
+        second = np.stack([correlated(4, seed=n) for n in range(groups)])
+        with ThreadPoolExecutor(2) as pool:
+            rounder, *alone = (
+                LayerRounder(
+                    Moments(part, np.zeros((len(part), 4))),
+                    RoundingSettings(),
+                    Scheme.ASYMMETRIC,
+                    pool,
+                )
+                for part in (second, *np.split(second, groups))
+            )
+            found = rounder.at(weight, 3)
+            expected = [
+                one.at(part, 3) for one, part in zip(alone, np.split(weight, groups), strict=True)
+            ]
+        for name in ("codes", "scale", "zero_point"):
+            joined = np.concatenate([getattr(part, name) for part in expected])
+            assert getattr(found, name).tobytes() == joined.tobytes()
+
+
 class TestCompensated:
     @pytest.mark.parametrize("bits", [1, 2, 3, 5, 8])
     @pytest.mark.parametrize("size", [1, 7, 32, 75])
@@ -51,7 +101,7 @@ class TestCompensated:
         weight, second, grid = problem(5, size, bits, seed=size)
         factor = Factor.of(second)
         codes, total = compensated(weight, factor, grid)
-        expected, error = plainly(weight, second, grid, factor.order)
+        expected, error = plainly(weight, second, grid, factor.order[0])
         # float32 sums may tip a weight that lies between two levels, and all behind it in its row
         same = (codes == expected).all(axis=1)
         assert same.mean() >= 0.6

@@ -69,14 +69,13 @@ class MomentSums:
             columns: float32[G, K, S].
             distance: float32[O, S], float model's output minus this one's.
         """
-        for group, rows in enumerate(columns):
-            self._second[group] += rows @ rows.T
+        turned = columns.transpose(0, 2, 1)  # [G, S, K]
+        self._second += columns @ turned
         self._first += columns.sum(axis=2, dtype=np.float64)
         self.samples += columns.shape[2]
         if distance is not None:
             split = distance.reshape(self._groups, -1, distance.shape[1])
-            products = [part @ rows.T for part, rows in zip(split, columns, strict=True)]
-            self._cross += np.concatenate(products)
+            self._cross += (split @ turned).reshape(self._cross.shape)
             self._distance += distance.sum(axis=1, dtype=np.float64)
 
     def merge(self, other: "MomentSums") -> None:
