@@ -9,7 +9,7 @@ import pytest
 from residual_net import residual_net, save_noise, save_residual_net
 
 from onnxsemi.data.load import load_images
-from onnxsemi.measure import rounding_table as table_module
+from onnxsemi.measure import input_moments as moments_module
 from onnxsemi.measure import sequential as sequential_module
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.evaluator import simulate
@@ -119,7 +119,7 @@ class TestTable:
     def test_layers_in_groups_give_the_same(self, bench, table, monkeypatch):
         """Each layer a group by itself: codes but for float32 noise, of the plan too."""
         alone = partial(in_groups, limit=1)
-        for module in (table_module, sequential_module):
+        for module in (moments_module, sequential_module):
             monkeypatch.setattr(module, "in_groups", alone)
         found = rounding_table(bench, tapped(bench), BITS, HOW, 0, Silent())
         assert list(found.entries) == list(table.entries)

@@ -11,6 +11,7 @@ import onnx
 from onnxsemi.arrays import Float32Array
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.columns import Patches, patches_of
+from onnxsemi.measure.groups import in_groups
 from onnxsemi.measure.shards import SHARD_IMAGES, Shard, padded, shards, workers
 from onnxsemi.model.expose import with_outputs
 from onnxsemi.model.rows import row_shapes
@@ -32,19 +33,24 @@ class Tapped:
         inputs: Name of the input of each of its nodes.
         outputs: Name of the output of each.
         patches: How each takes columns from its input.
-        held: Bytes of its second moments and of its inputs for one block of images.
+        tensor_bytes: Of its inputs for one block of images.
     """
 
     site: Site
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     patches: tuple[Patches, ...]
-    held: int
+    tensor_bytes: int
 
     @property
     def name(self) -> str:
         """The layer's name."""
         return self.site.layer.name
+
+    @property
+    def moment_bytes(self) -> int:
+        """Of its second moments, float32[G, K, K]."""
+        return 4 * self.patches[0].groups * self.patches[0].size ** 2
 
     def sums(self) -> MomentSums:
         """Nothing summed yet, for its inputs alone."""
@@ -63,10 +69,13 @@ def tapped(bench: Bench) -> list[Tapped]:
         if len(known) == len(users):
             inputs, outputs = (tuple(map(str, names)) for names in _ends(users))
             values = sum(int(np.prod(shapes[name])) for name in inputs)
-            moments = known[0].groups * known[0].size ** 2
-            held = 4 * (moments + SHARD_IMAGES * values)
-            found.append(Tapped(site, inputs, outputs, known, held))
+            found.append(Tapped(site, inputs, outputs, known, 4 * SHARD_IMAGES * values))
     return found
+
+
+def layer_groups(layers: Sequence[Tapped]) -> list[list[Tapped]]:
+    """Layers whose moments are summed together, in order."""
+    return in_groups(layers, lambda layer: layer.moment_bytes + layer.tensor_bytes)
 
 
 def input_moments(

@@ -7,8 +7,7 @@ import numpy as np
 from onnxsemi.arrays import Float32Array
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.blas import one_thread
-from onnxsemi.measure.groups import in_groups
-from onnxsemi.measure.input_moments import Tapped, input_moments
+from onnxsemi.measure.input_moments import Tapped, input_moments, layer_groups
 from onnxsemi.measure.shards import workers
 from onnxsemi.model.bias import correctable_bias
 from onnxsemi.progress import Progress
@@ -44,7 +43,7 @@ def rounding_table(
     entries = {layer.name: {b: quantize(layer.weight, b, scheme) for b in bits} for layer in plain}
     shifts: dict[str, dict[int, Float32Array]] = {}
     with one_thread(), workers(bench.threads) as pool:
-        for group in in_groups(layers, lambda layer: layer.held):
+        for group in layer_groups(layers):
             sums = input_moments(bench, group, seed, progress)
             progress.start("rounding", len(group))
             for layer in group:
