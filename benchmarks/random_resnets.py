@@ -1,4 +1,4 @@
-"""ResNet-18, -34 and -50 for 224x224 images with seeded random weights, for measuring costs.
+"""ResNet-18 to -152 for 224x224 images with seeded random weights, for measuring costs.
 
 The standard architecture (7x7 stem with stride 2, 3x3 max pooling, four stages, projection
 shortcuts, stride on the 3x3 convolution of a bottleneck), BatchNormalization folded. Weights are He
@@ -13,7 +13,13 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
+BLOCKS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
 CLASSES = 1000
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _BRANCH_SCALE = 0.3
@@ -63,20 +69,20 @@ def random_resnet(depth: int, seed: int = 0) -> onnx.ModelProto:
     """A ResNet: `input` float32[N, 3, 224, 224] -> `logits` float32[N, 1000], opset 17, IR 8.
 
     Args:
-        depth: 18, 34 or 50.
+        depth: 18, 34, 50, 101 or 152.
         seed: Seed of the weights.
 
     Raises:
         ValueError: If the depth is another.
     """
     if depth not in BLOCKS:
-        raise ValueError(f"depth {depth}: only 18, 34 and 50")
+        raise ValueError(f"depth {depth}: only {sorted(BLOCKS)}")
     net = _Network(seed)
     tensor = net.relu("/stem", net.conv("/conv1", "input", (3, 64), 7, stride=2))
     tensor = net.add(
         "MaxPool", "/maxpool", [tensor], kernel_shape=[3, 3], pads=[1] * 4, strides=[2, 2]
     )
-    block, width = (_bottleneck if depth == 50 else _basic), 64
+    block, width = (_bottleneck if depth >= 50 else _basic), 64
     for stage, count in enumerate(BLOCKS[depth]):
         for number in range(count):
             name = f"/layer{stage + 1}/layer{stage + 1}.{number}"

@@ -78,7 +78,7 @@ class TestValues:
         self, command: list[object], out: Path, value: str
     ) -> None:
         result = run(*command, "--max-memory", value)
-        assert_refused(result, out, "--max-memory", "less than what the model and the first images")
+        assert_refused(result, out, "--max-memory", "less than what this model needs, about ")
 
     @pytest.mark.parametrize(
         "value", ["10", "-5m", "", " ", "m", "5 m", "1m1h", "5M", "soon", "1d", "1h 5m", "nans"]

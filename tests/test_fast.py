@@ -1,7 +1,7 @@
 """Δloss and KL from backward passes, against the definition by finite differences, and exact."""
 
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from onnxsemi.measure import fast as fast_module
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.divergence import exact_kl
 from onnxsemi.measure.fast import FOLDS, FastMeasurement, FastTables
+from onnxsemi.measure.parts import parts_of
 from onnxsemi.measure.variants import Variant, measure_variants
 from onnxsemi.model.bias import correctable_bias, give_bias
 from onnxsemi.model.classifier import Classifier
@@ -251,6 +252,43 @@ class TestSameBytes:
         assert second.done == 64
         assert content(second.measure(Silent(), lambda: None)) == expected
 
+    @pytest.mark.parametrize("limit", [10000, 5000, 1])
+    def test_the_same_in_parts_but_for_float32_noise(self, bench, monkeypatch, limit):
+        """Some layers in a part, then single ones, then every bitwidth by itself.
+
+        ONNX Runtime fuses other nodes in another graph; a model always falls into the same parts.
+        """
+        whole, cut = tables(bench), partial(parts_of, limit=limit)
+        assert len(cut(bench.classifier.layers, BITS)) > 1
+        monkeypatch.setattr(fast_module, "parts_of", cut)
+        found = tables(bench)
+        assert list(found.moments) == list(whole.moments)
+        for layer, moments in found.moments.items():
+            for name, array in moments.arrays.items():
+                expected = whole.moments[layer].arrays[name]
+                noise = 1e-4 * float(np.abs(expected).max())
+                assert array == pytest.approx(expected, rel=1e-4, abs=noise)
+
+    @pytest.mark.parametrize("stop", [75, 75 + 32])
+    def test_taken_up_again_between_parts_and_inside_one(self, bench, monkeypatch, tmp_path, stop):
+        path, names = tmp_path / "moments.npz", [layer.name for layer in bench.classifier.layers]
+        monkeypatch.setattr(fast_module, "parts_of", partial(parts_of, limit=5000))
+        expected = content(tables(bench))
+        first = FastMeasurement(bench, names, BITS, 0, products=True)
+
+        def interrupt() -> None:
+            if first.done == stop:
+                first.save(path)
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            first.measure(Silent(), interrupt)
+        second = FastMeasurement(bench, names, BITS, 0, products=True)
+        second.restore(path)
+        assert 0 < len(second.moments) < len(names)
+        assert content(second.measure(Silent(), lambda: None)) == expected
+        assert second.finished
+
     def test_some_layers_alone(self, bench):
         found = tables(bench, ["c2"])
         assert list(found.moments) == ["c2"]
@@ -303,6 +341,19 @@ class TestForms:
         assert set(found.missing) == {"stem", "c1"}
         assert set(found.moments) == {"c2", "scores"}
         assert all("Atan 'e'" in reason for reason in found.missing.values())
+
+    def test_layers_without_a_gradient_are_remembered(self, classifiers, tmp_path):
+        bench = bench_of(classifiers["atan"], 8)
+        names = [layer.name for layer in bench.classifier.layers]
+        whole = FastMeasurement(bench, names, BITS, 0)
+        found = whole.measure(Silent(), lambda: None)
+        whole.save(tmp_path / "moments.npz")
+        again = FastMeasurement(bench, names, BITS, 0)
+        again.restore(tmp_path / "moments.npz")
+        assert again.finished
+        recalled = again.measure(Silent(), lambda: None)
+        assert recalled.missing == found.missing
+        assert content(recalled) == content(found)
 
     def test_nothing_can_be_measured(self, classifiers):
         found = tables(bench_of(classifiers["atan"], 8), ["stem", "c1"])

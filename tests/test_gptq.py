@@ -16,17 +16,13 @@ from onnxsemi.rounding.ranges import HALF_STEP_BITS, candidates, minmax_grid
 from onnxsemi.rounding.settings import RoundingSettings
 
 
-def tenth(second):
-    """Damping: a tenth of the mean of the diagonal."""
-    return 0.1 * float(np.diag(second).mean())
-
-
 def correlated(size, seed, samples=400):
     """Second moments of columns that share a common part: float32[size, size]."""
     rng = np.random.default_rng(seed)
     columns = rng.normal(size=(size, samples)) + 2 * rng.normal(size=(1, samples))
     columns *= rng.uniform(0.2, 2, (size, 1))
-    return (columns @ columns.T / samples).astype(np.float32)
+    second = columns @ columns.T / samples
+    return (second + 0.02 * np.diag(second).mean() * np.eye(size)).astype(np.float32)
 
 
 def problem(rows, size, bits, seed):
@@ -36,7 +32,7 @@ def problem(rows, size, bits, seed):
 
 def plainly(weight, second, grid, order):
     """Optimal Brain Surgeon, weight by weight, with the inverse of what is left each time."""
-    damped = second.astype(np.float64) + tenth(second) * np.eye(len(second))
+    damped = second.astype(np.float64)
     left, codes, total = weight.astype(np.float64).copy(), np.zeros(weight.shape), 0
     for place, j in enumerate(order):
         rest = order[place:]
@@ -49,35 +45,84 @@ def plainly(weight, second, grid, order):
     return codes, total
 
 
+class TestGroups:
+    """Several groups at once give the codes of each by itself."""
+
+    @pytest.mark.parametrize(("groups", "rows", "size"), [(1, 5, 9), (7, 1, 9), (5, 3, 40)])
+    def test_of_each_function(self, groups, rows, size):
+        problems = [problem(rows, size, 3, seed=n) for n in range(groups)]
+        weights, seconds, grids = zip(*problems, strict=True)
+        weight, second, grid = np.concatenate(weights), np.stack(seconds), Grid.joined(grids)
+        second[0, 2], second[0, :, 2] = 0, 0  # a dead input of one group
+        factor = Factor.joined([Factor.of(own) for own in second])
+        codes, total = compensated(weight, factor, grid)
+        finer = refined(weight, codes, second, grid, sweeps=2)
+        error = output_error(weight, finer, second, grid)
+        gain = factor.solved(weight.astype(np.float64))
+        for n in range(groups):
+            chosen, own = slice(n * rows, (n + 1) * rows), Factor.of(second[n])
+            alone, cost = compensated(weights[n], own, grids[n])
+            assert codes[chosen].tobytes() == alone.tobytes()
+            np.testing.assert_allclose(total[chosen], cost, rtol=1e-5)
+            better = refined(weights[n], alone, second[n], grids[n], sweeps=2)
+            assert finer[chosen].tobytes() == better.tobytes()
+            least = output_error(weights[n], better, second[n], grids[n])
+            np.testing.assert_allclose(error[chosen], least, rtol=1e-5)
+            expected = own.solved(weights[n].astype(np.float64))
+            np.testing.assert_allclose(gain[chosen], expected, rtol=1e-12)
+
+    @pytest.mark.parametrize(("groups", "each"), [(600, 1), (3, 150), (2, 300)])
+    def test_of_a_layer_whatever_its_blocks(self, groups, each):
+        """Many groups in a block, one in a block, several blocks of one group."""
+        weight = np.random.default_rng(0).normal(size=(groups * each, 4)).astype(np.float32)
+        second = np.stack([correlated(4, seed=n) for n in range(groups)])
+        with ThreadPoolExecutor(2) as pool:
+            rounder, *alone = (
+                LayerRounder(
+                    Moments(part, np.zeros((len(part), 4)), np.zeros(len(part))),
+                    RoundingSettings(),
+                    Scheme.ASYMMETRIC,
+                    pool,
+                )
+                for part in (second, *np.split(second, groups))
+            )
+            found = rounder.at(weight, 3)
+            expected = [
+                one.at(part, 3) for one, part in zip(alone, np.split(weight, groups), strict=True)
+            ]
+        for name in ("codes", "scale", "zero_point"):
+            joined = np.concatenate([getattr(part, name) for part in expected])
+            assert getattr(found, name).tobytes() == joined.tobytes()
+
+
 class TestCompensated:
     @pytest.mark.parametrize("bits", [1, 2, 3, 5, 8])
     @pytest.mark.parametrize("size", [1, 7, 32, 75])
     def test_against_brain_surgeon_weight_by_weight(self, size, bits):
         weight, second, grid = problem(5, size, bits, seed=size)
-        factor = Factor.of(second, tenth(second))
+        factor = Factor.of(second)
         codes, total = compensated(weight, factor, grid)
-        expected, error = plainly(weight, second, grid, factor.order)
+        expected, error = plainly(weight, second, grid, factor.order[0])
         # float32 sums may tip a weight that lies between two levels, and all behind it in its row
         same = (codes == expected).all(axis=1)
         assert same.mean() >= 0.6
         np.testing.assert_allclose(total[same], error[same], rtol=1e-3)
 
-    def test_error_is_that_of_the_damped_moments(self):
+    def test_error_is_that_of_the_moments(self):
         weight, second, grid = problem(6, 40, 3, seed=0)
-        codes, total = compensated(weight, Factor.of(second, tenth(second)), grid)
-        damped = second + tenth(second) * np.eye(40, dtype=np.float32)
-        np.testing.assert_allclose(total, output_error(weight, codes, damped, grid), rtol=1e-3)
+        codes, total = compensated(weight, Factor.of(second), grid)
+        np.testing.assert_allclose(total, output_error(weight, codes, second, grid), rtol=1e-3)
 
     def test_of_independent_inputs_it_is_the_nearest_level(self):
         weight, _, grid = problem(6, 40, 3, seed=0)
         second = np.diag(np.random.default_rng(0).uniform(0.5, 2, 40)).astype(np.float32)
-        codes, _ = compensated(weight, Factor.of(second, tenth(second)), grid)
+        codes, _ = compensated(weight, Factor.of(second), grid)
         assert (codes == nearest(weight, grid)).all()
 
     @pytest.mark.parametrize("bits", [2, 3, 4, 6])
     def test_changes_the_output_less_than_the_nearest_level(self, bits):
         weight, second, grid = problem(64, 60, bits, seed=bits)
-        codes, _ = compensated(weight, Factor.of(second, tenth(second)), grid)
+        codes, _ = compensated(weight, Factor.of(second), grid)
         mine = output_error(weight, codes, second, grid).sum()
         assert mine < 0.6 * output_error(weight, nearest(weight, grid), second, grid).sum()
 
@@ -85,26 +130,25 @@ class TestCompensated:
         """A dead input has no second moment: its weight is rounded, the others stay right."""
         weight, second, grid = problem(4, 20, 4, seed=3)
         second[5], second[:, 5] = 0, 0
-        codes, _ = compensated(weight, Factor.of(second, tenth(second)), grid)
+        codes, _ = compensated(weight, Factor.of(second), grid)
         assert np.isfinite(codes).all()
         assert (codes >= 0).all()
         assert (codes <= grid.top[:, None]).all()
 
     def test_all_inputs_dead(self):
         weight, _, grid = problem(4, 20, 4, seed=3)
-        codes, _ = compensated(weight, Factor.of(np.zeros((20, 20), np.float32), 0.0), grid)
+        codes, _ = compensated(weight, Factor.of(np.zeros((20, 20), np.float32)), grid)
         assert (codes == nearest(weight, grid)).all()
 
     def test_solved(self):
         second = correlated(30, seed=1)
         rows = np.random.default_rng(0).normal(size=(3, 30))
-        damped = second + tenth(second) * np.eye(30)
-        found = Factor.of(second, tenth(second)).solved(rows)
-        np.testing.assert_allclose(found @ damped, rows, atol=1e-3 * np.abs(rows).max())
+        found = Factor.of(second).solved(rows)
+        np.testing.assert_allclose(found @ second, rows, atol=1e-3 * np.abs(rows).max())
 
     def test_refuses_what_is_no_second_moment(self):
         with pytest.raises(ValueError, match="positive definite"):
-            Factor.of(-np.eye(4, dtype=np.float32), 0.0)
+            Factor.of(-np.eye(4, dtype=np.float32) * 1e6)
 
 
 class TestRefined:
@@ -169,10 +213,10 @@ class TestLayers:
     def test_output_ranges_are_never_worse_than_one_of_the_candidates(self, bits, scheme):
         weight = np.random.default_rng(0).normal(size=(8, 30)).astype(np.float32)
         second = correlated(30, seed=0)
-        factor = Factor.of(second, tenth(second))
+        factor = Factor.of(second)
         with ThreadPoolExecutor(1) as pool:
             chosen = LayerRounder(
-                Moments(second[None], np.zeros((1, 30)), np.array([tenth(second)])),
+                Moments(second[None], np.zeros((1, 30)), np.zeros(1)),
                 RoundingSettings(),
                 scheme,
                 pool,
@@ -207,7 +251,7 @@ class TestLayers:
         weight[2] = np.float32(value)
         with ThreadPoolExecutor(1) as pool:
             second = correlated(9, seed=0)
-            moments = Moments(second[None], np.zeros((1, 9)), np.array([tenth(second)]))
+            moments = Moments(second[None], np.zeros((1, 9)), np.zeros(1))
             quantized = LayerRounder(moments, RoundingSettings(), scheme, pool).at(weight, bits)
         found = quantized.dequantize()[2]
         tiny = value == 0 and scheme is Scheme.SYMMETRIC and bits <= HALF_STEP_BITS
@@ -215,7 +259,7 @@ class TestLayers:
 
 
 def rounder(second, how, pool):
-    mean, damping = np.zeros(second.shape[:2]), np.array([tenth(group) for group in second])
+    mean, damping = np.zeros(second.shape[:2]), np.zeros(len(second))
     return LayerRounder(Moments(second, mean, damping), how, Scheme.ASYMMETRIC, pool)
 
 

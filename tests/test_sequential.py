@@ -1,6 +1,7 @@
 """Rounding a plan layer after layer, and the table that its grids come from."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import onnx
@@ -8,9 +9,12 @@ import pytest
 from residual_net import residual_net, save_noise, save_residual_net
 
 from onnxsemi.data.load import load_images
+from onnxsemi.measure import input_moments as moments_module
+from onnxsemi.measure import sequential as sequential_module
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.evaluator import simulate
 from onnxsemi.measure.forward import forward
+from onnxsemi.measure.groups import in_groups
 from onnxsemi.measure.input_moments import tapped
 from onnxsemi.measure.metrics import kl_divergence
 from onnxsemi.measure.rounding_table import rounding_table
@@ -111,6 +115,24 @@ class TestTable:
                 one, two = table.at(layer, bits), found.at(layer, bits)
                 assert one.codes.tobytes() == two.codes.tobytes()
                 assert one.scale.tobytes() == two.scale.tobytes()
+
+    def test_layers_in_groups_give_the_same(self, bench, table, monkeypatch):
+        """Each layer a group by itself: codes but for float32 noise, of the plan too."""
+        alone = partial(in_groups, limit=1)
+        for module in (moments_module, sequential_module):
+            monkeypatch.setattr(module, "in_groups", alone)
+        found = rounding_table(bench, tapped(bench), BITS, HOW, 0, Silent())
+        assert list(found.entries) == list(table.entries)
+        for layer in bench.classifier.layers:
+            for bits in BITS:
+                one, two = table.at(layer, bits), found.at(layer, bits)
+                assert np.mean(one.codes == two.codes) > 0.99
+        plan = mixed(bench)
+        one = rounder(bench, found)(plan, Silent())
+        monkeypatch.undo()
+        other = rounder(bench, found)(plan, Silent())
+        for name, layer in one.layers.items():
+            assert np.mean(layer.weight == other.layers[name].weight) > 0.99
 
 
 def means(bench, model, tensor):

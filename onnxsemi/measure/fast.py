@@ -28,10 +28,12 @@ from onnxsemi.atomic import whole_file
 from onnxsemi.errors import RunError
 from onnxsemi.layers import Semilayer
 from onnxsemi.measure.bench import Bench
-from onnxsemi.measure.probe import SEEDS, ProbeRequest, build_probe
+from onnxsemi.measure.parts import Part, parts_of
+from onnxsemi.measure.probe import SEEDS, Probe, ProbeRequest, build_probe
 from onnxsemi.measure.seam import DeltaLossTable
 from onnxsemi.measure.seeds import seed_count, seed_gradients
 from onnxsemi.measure.shards import Shard, padded, workers
+from onnxsemi.memory import give_back
 from onnxsemi.progress import Progress
 from onnxsemi.runtime import Session
 
@@ -133,8 +135,28 @@ class FastTables:
         return float(total) / 2 / self.samples
 
 
+@dataclass(frozen=True, eq=False)
+class _Loaded:
+    """A part with the graph that measures it.
+
+    Attributes:
+        probe: The graph, without its serialized model: that is as large as all weight changes.
+        session: Runs it; None if no layer of the part has a gradient.
+        columns: Where the part's bitwidths stand on the ladder.
+        images: Images in one run.
+    """
+
+    probe: Probe
+    session: Session | None
+    columns: slice
+    images: int
+
+
 class FastMeasurement:
-    """Sums the moments block by block; what is summed so far can be stored and taken up again."""
+    """Sums the moments part by part and block by block.
+
+    What is summed so far can be stored and taken up again.
+    """
 
     def __init__(
         self,
@@ -145,7 +167,7 @@ class FastMeasurement:
         *,
         products: bool = False,
     ) -> None:
-        """Build the graph.
+        """Cut the work into parts.
 
         Args:
             bench: Model and images.
@@ -156,61 +178,56 @@ class FastMeasurement:
                 all the rest, and only the KL of semilayers with cross terms needs them.
         """
         self._bench, self._seed, self._bits = bench, seed, bits
-        classifier = bench.classifier
-        self._logits = logits = bench.forward(classifier.proto)
-        request = ProbeRequest(
-            layers=tuple(layers),
-            bits=bits,
-            rounding=bench.rounding,
-            seeds=seed_count(logits.shape[1]),
-            image=bench.images.batch(0, 1).shape[1:],
-        )
-        probe = build_probe(classifier, request)
-        self._probe = replace(probe, model=b"")  # not kept: it is as large as all weight changes
-        self._session = Session(probe.model) if probe.effects else None
+        self._wants_products = products
         self._products = Session(_products_model())
-        channels = {site.layer.name: site.layer.channels for site in classifier.sites}
-        self.moments = {
-            layer: LayerMoments.zeros(channels[layer], len(bits), products=products)
-            for layer in layers
-            if layer in self._probe.effects
-        }
+        self._logits = bench.forward(bench.classifier.proto)
+        self._layers = [layer for layer in bench.classifier.layers if layer.name in layers]
+        self._parts = parts_of(self._layers, bits)
+        self.moments: dict[str, LayerMoments] = {}
+        self._missing: dict[str, str] = {}
         self.done = 0
 
-    def _fitting_images(self) -> int:
-        """Images in one run, as the memory allows. Changes no result."""
-        sizes = [
-            sum(array.nbytes for array in moments.arrays.values())
-            for moments in self.moments.values()
-        ]
-        free = self._bench.free - sum(sizes) - 2 * self._bench.threads * max(sizes, default=0)
-        return max(1, min(RUN_IMAGES, free // (2 * self._bench.threads * self._probe.row_bytes)))
+    @property
+    def finished(self) -> bool:
+        """Whether everything is summed."""
+        return self.done == self._runs
+
+    @property
+    def _runs(self) -> int:
+        """Images of all parts."""
+        return len(self._bench.images) * len(self._parts)
 
     def measure(self, progress: Progress, after_block: Callable[[], None]) -> FastTables:
         """Sum what is not summed yet.
 
         Args:
-            progress: Told of every image.
+            progress: Told of every image of every part.
             after_block: Called when a block is summed.
         """
         count = len(self._bench.images)
-        progress.start("Δloss and KL, backward passes", count)
+        progress.start("Δloss and KL, backward passes", self._runs)
         progress.step("", self.done)
-        size = self._bench.classifier.ends.image.batch or self._fitting_images()
         with workers(self._bench.threads) as pool:
-            while self._session and self.done < count:
-                block = Shard(self.done, min(self.done + BLOCK_IMAGES, count))
-                self._sum(pool, block, size)
-                self.done = block.stop
-                progress.step("", len(block))
-                after_block()
-        return FastTables(self._bits, self.moments, count, self._probe.missing)
+            for number in range(self.done // count, len(self._parts)):
+                part = self._load(self._parts[number])
+                while self.done < (number + 1) * count:
+                    start = self.done - number * count
+                    block = Shard(start, min(start + BLOCK_IMAGES, count))
+                    self._sum(pool, part, block)
+                    self.done += len(block)
+                    progress.step("", len(block))
+                    after_block()
+        return FastTables(self._bits, self.moments, count, self._missing)
 
     def save(self, path: Path) -> None:
         """Write what is summed so far; the file appears whole."""
         arrays: dict[str, NDArray[Any]] = {"done": np.array(self.done)}
-        for place, moments in enumerate(self.moments.values()):
-            arrays |= {f"{name}_{place}": array for name, array in moments.arrays.items()}
+        for place, layer in enumerate(self._layers):
+            if layer.name in self.moments:
+                found = self.moments[layer.name].arrays
+                arrays |= {f"{name}_{place}": array for name, array in found.items()}
+            elif layer.name in self._missing:
+                arrays[f"missing_{place}"] = np.array(self._missing[layer.name])
         with whole_file(path) as scratch, scratch.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
 
@@ -222,47 +239,87 @@ class FastMeasurement:
         """
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                for place, moments in enumerate(self.moments.values()):
-                    for name, array in moments.arrays.items():
-                        array[:] = arrays[f"{name}_{place}"]
+                for place, layer in enumerate(self._layers):
+                    if f"missing_{place}" in arrays:
+                        self._missing[layer.name] = str(arrays[f"missing_{place}"])
+                    elif f"first_{place}" in arrays:
+                        for name, array in self._begun(layer.name).arrays.items():
+                            array[:] = arrays[f"{name}_{place}"]
                 self.done = int(arrays["done"])
         except (OSError, EOFError, ValueError, KeyError, BadZipFile):
             raise RunError(
                 f"{path}: is damaged; delete it, and --resume runs the backward passes again"
             ) from None
 
-    def _sum(self, pool: ThreadPoolExecutor, block: Shard, size: int) -> None:
+    def _begun(self, layer: str) -> LayerMoments:
+        """The sums of a layer, nothing summed if it was not begun."""
+        if layer not in self.moments:
+            channels, bits = self._bench.classifier.site(layer).layer.channels, len(self._bits)
+            products = self._wants_products
+            self.moments[layer] = LayerMoments.zeros(channels, bits, products=products)
+        return self.moments[layer]
+
+    def _load(self, part: Part) -> _Loaded:
+        """Build a part's graph, and begin the sums of its layers."""
+        request = ProbeRequest(
+            layers=part.layers,
+            bits=part.bits,
+            rounding=self._bench.rounding,
+            seeds=seed_count(self._logits.shape[1]),
+            image=self._bench.images.batch(0, 1).shape[1:],
+        )
+        give_back()  # what the part before held
+        probe = build_probe(self._bench.classifier, request)
+        self._missing.update(probe.missing)
+        session = Session(probe.model) if probe.effects else None
+        sums = [self._begun(layer) for layer in part.layers if layer in probe.effects]
+        probe, start = replace(probe, model=b""), self._bits.index(part.bits[0])
+        images = self._bench.classifier.ends.image.batch or self._fitting_images(probe, sums)
+        return _Loaded(probe, session, slice(start, start + len(part.bits)), images)
+
+    def _fitting_images(self, probe: Probe, sums: Sequence[LayerMoments]) -> int:
+        """Images in one run, as the memory allows. Changes no result."""
+        sizes = [sum(array.nbytes for array in moments.arrays.values()) for moments in sums]
+        free = self._bench.free - sum(sizes) - 2 * self._bench.threads * max(sizes, default=0)
+        return max(1, min(RUN_IMAGES, free // (2 * self._bench.threads * probe.row_bytes)))
+
+    def _sum(self, pool: ThreadPoolExecutor, part: _Loaded, block: Shard) -> None:
+        """Add a block of images to the sums of a part's layers."""
         generator = np.random.default_rng([self._seed, block.start])
         labels = self._bench.labels[block.start : block.stop]
         seeds = seed_gradients(self._logits[block.start : block.stop], labels, generator)
-        starts = range(block.start, block.stop, size)
-        runs = [Shard(start, min(start + size, block.stop)) for start in starts]
-        parts = list(pool.map(lambda run: self._run(run, seeds[_within(run, block)]), runs))
+        starts = range(block.start, block.stop, part.images)
+        runs = [Shard(start, min(start + part.images, block.stop)) for start in starts]
+        found = list(pool.map(lambda run: self._run(part, run, seeds[_within(run, block)]), runs))
 
         def add(layer: str) -> None:
-            self._add(layer, np.concatenate([part[layer] for part in parts]), block.start)
+            effects = np.concatenate([values[layer] for values in found])
+            self._add(self.moments[layer], part.columns, effects, block.start)
 
-        list(pool.map(add, self.moments))
+        list(pool.map(add, part.probe.effects))
 
-    def _run(self, run: Shard, seeds: Float32Array) -> dict[str, Float32Array]:
+    def _run(self, part: _Loaded, run: Shard, seeds: Float32Array) -> dict[str, Float32Array]:
         """Effects of one run's images: layer -> float32[N, O, B, S]."""
-        batch = self._bench.classifier.ends.image.batch
-        rows = padded(self._bench.images.batch(run.start, run.stop), batch)
-        seeds = padded(seeds, batch).reshape(-1, *self._probe.seed_row)
-        assert self._session is not None
-        found = self._session.run({self._bench.classifier.ends.image.name: rows, SEEDS: seeds})
-        return {layer: found[name][: len(run)] for layer, name in self._probe.effects.items()}
+        if part.session is None:
+            return {}
+        image = self._bench.classifier.ends.image
+        rows = padded(self._bench.images.batch(run.start, run.stop), image.batch)
+        seeds = padded(seeds, image.batch).reshape(-1, *part.probe.seed_row)
+        found = part.session.run({image.name: rows, SEEDS: seeds})
+        return {layer: found[name][: len(run)] for layer, name in part.probe.effects.items()}
 
-    def _add(self, layer: str, effects: Float32Array, start: int) -> None:
-        """Add the effects of a block, float32[N, O, B, S], to the sums, image by image."""
-        moments, factors = self.moments[layer], effects[..., 1:]
-        moments.first[:] += effects[..., 0].sum(axis=0, dtype=np.float64)
+    def _add(
+        self, moments: LayerMoments, columns: slice, effects: Float32Array, start: int
+    ) -> None:
+        """Add effects float32[N, O, B, S] of images from ``start`` on to a layer's sums."""
+        factors = effects[..., 1:]
+        moments.first[:, columns] += effects[..., 0].sum(axis=0, dtype=np.float64)
         for image, own in enumerate(factors.astype(np.float64), start):
-            moments.squares[image % FOLDS] += np.square(own).sum(axis=2)
+            moments.squares[image % FOLDS, :, columns] += np.square(own).sum(axis=2)
         if moments.products is not None:
             turned = np.ascontiguousarray(factors.transpose(2, 0, 3, 1))  # [B, N, S - 1, O]
             rows = turned.reshape(len(turned), -1, effects.shape[1])
-            moments.products[:] += self._products.run({"rows": rows})["products"]
+            moments.products[columns] += self._products.run({"rows": rows})["products"]
 
 
 def _within(run: Shard, block: Shard) -> slice:

@@ -60,8 +60,8 @@ def parts(
     integers: bool = False,
 ) -> Iterator[Float32Array]:
     """What :func:`forward` gives, some images at a time and not looked at: float32[M, K] each."""
-    serialized = with_outputs(model, [ends.logits]).SerializeToString()
-    session = Session(serialized, integers=integers)
+    # in one expression: a name would keep the serialized model while the session lives
+    session = Session(with_outputs(model, [ends.logits]).SerializeToString(), integers=integers)
     batch = ends.image.batch
 
     def run(shard: Shard) -> Float32Array:

@@ -11,6 +11,7 @@ import onnx
 from onnxsemi.arrays import Float32Array
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.columns import Patches, patches_of
+from onnxsemi.measure.groups import in_groups
 from onnxsemi.measure.shards import SHARD_IMAGES, Shard, padded, shards, workers
 from onnxsemi.model.expose import with_outputs
 from onnxsemi.model.rows import row_shapes
@@ -34,17 +35,24 @@ class Tapped:
         inputs: Name of the input of each of its nodes.
         outputs: Name of the output of each.
         patches: How each takes columns from its input.
+        tensor_bytes: Of its inputs for one block of images.
     """
 
     site: Site
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     patches: tuple[Patches, ...]
+    tensor_bytes: int
 
     @property
     def name(self) -> str:
         """The layer's name."""
         return self.site.layer.name
+
+    @property
+    def moment_bytes(self) -> int:
+        """Of its second moments, float32[G, K, K]."""
+        return 4 * self.patches[0].groups * self.patches[0].size ** 2
 
     def sums(self) -> MomentSums:
         """Nothing summed yet, for its inputs alone."""
@@ -62,14 +70,20 @@ def tapped(bench: Bench) -> list[Tapped]:
         known = tuple(p for p in patches if p is not None)
         if len(known) == len(users):
             inputs, outputs = (tuple(map(str, names)) for names in _ends(users))
-            found.append(Tapped(site, inputs, outputs, known))
+            values = sum(int(np.prod(shapes[name])) for name in inputs)
+            found.append(Tapped(site, inputs, outputs, known, 4 * SHARD_IMAGES * values))
     return found
+
+
+def layer_groups(layers: Sequence[Tapped]) -> list[list[Tapped]]:
+    """Layers whose moments are summed together, in order."""
+    return in_groups(layers, lambda layer: layer.moment_bytes + layer.tensor_bytes)
 
 
 def input_moments(
     bench: Bench, layers: Sequence[Tapped], seed: int, progress: Progress
 ) -> dict[str, MomentSums]:
-    """Sums of every layer's input columns.
+    """Sums of the input columns of some layers, held all at once.
 
     Args:
         bench: The float model and calibration images.
@@ -119,6 +133,8 @@ def run_rows(
     pool: ThreadPoolExecutor | None = None,
 ) -> dict[str, Float32Array]:
     """What a session gives for one input, and that input; as many runs as the memory asks for."""
+    if not session.outputs:  # nothing but the input is looked at
+        return given
     ((name, rows),) = given.items()
     batch = bench.classifier.ends.image.batch
     most = -(-len(rows) // bench.threads) if pool is not None else len(rows)

@@ -15,7 +15,8 @@ h is drawn to it as far as folds of the images contradict each other about the c
 
 w is the share of what channels differ by that other images will show, too (James & Stein's
 shrinkage, with a variance found from folds). A channel that none of N images activates is not free
-either: at 95 % as many as 3 in N others may (the rule of three), and so h' is at least 3 / N of base.
+either: as many as 3 in N others may (at 95 %, the rule of three), so that h' is at least 3 / N of
+base.
 """
 
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ def _weight(folds: Float64Array, off: Float64Array, base: Float64Array) -> float
         base: float64[O, B].
     """
     count, there = len(folds), base > 0
-    if count < 2 or not there.any():  # noqa: PLR2004
+    if count < 2 or not there.any():
         return 0.0
     squares = ((folds - folds.mean(axis=0)) ** 2).sum(axis=0)
     errors = squares / (count - 1) / count

@@ -7,11 +7,11 @@ import numpy as np
 from onnxsemi.arrays import Float32Array, Float64Array
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.blas import one_thread
-from onnxsemi.measure.input_moments import Tapped, input_moments
+from onnxsemi.measure.input_moments import Tapped, input_moments, layer_groups
 from onnxsemi.measure.shards import workers
 from onnxsemi.model.bias import correctable_bias
 from onnxsemi.progress import Progress
-from onnxsemi.quantizer.affine import QuantizedChannels, quantize
+from onnxsemi.quantizer.affine import quantize
 from onnxsemi.rounding.layer import LayerRounder
 from onnxsemi.rounding.settings import RoundingSettings
 from onnxsemi.rounding.table import RoundingTable
@@ -36,30 +36,31 @@ def rounding_table(
         bits: Bitwidths.
         settings: How to round.
         seed: Of the positions that are drawn.
-        progress: Told of every image, then of every layer.
+        progress: Told of every image, then of every layer, of one group of layers after the other.
     """
-    scheme, sites = bench.scheme, bench.classifier.sites
-    entries: dict[str, dict[int, QuantizedChannels]] = {}
+    known, scheme = {layer.name for layer in layers}, bench.scheme
+    plain = [layer for layer in bench.classifier.layers if layer.name not in known]
+    entries = {layer.name: {b: quantize(layer.weight, b, scheme) for b in bits} for layer in plain}
     shifts: dict[str, dict[int, Float32Array]] = {}
     damping: dict[str, Float64Array] = {}
     with one_thread(), workers(bench.threads) as pool:
-        sums = input_moments(bench, layers, seed, progress)
-        progress.start("rounding", len(sites))
-        for site in sites:
-            layer, name = site.layer, site.layer.name
-            if name not in sums:
-                entries[name] = {b: quantize(layer.weight, b, scheme) for b in bits}
-                continue
-            corrects = (
-                settings.bias_correction and correctable_bias(bench.classifier, site) is not None
-            )
-            moments = sums.pop(name).moments(centred=corrects)
-            damping[name] = moments.damping
-            rounder = LayerRounder(moments, settings, scheme, pool)
-            entries[name] = {b: rounder.at(layer.weight, b) for b in bits}
-            if corrects:
-                changes = {b: q.dequantize() - layer.weight for b, q in entries[name].items()}
-                means = {b: moments.mean_output(change) for b, change in changes.items()}
-                shifts[name] = {b: (-mean).astype(np.float32) for b, mean in means.items()}
-            progress.step(name)
-    return RoundingTable(scheme, entries, shifts, damping)
+        for group in layer_groups(layers):
+            sums = input_moments(bench, group, seed, progress)
+            progress.start("rounding", len(group))
+            for layer in group:
+                bias = correctable_bias(bench.classifier, layer.site)
+                corrects = settings.bias_correction and bias is not None
+                moments = sums.pop(layer.name).moments(centred=corrects)
+                damping[layer.name] = moments.damping
+                rounder = LayerRounder(moments, settings, scheme, pool)
+                weight = layer.site.layer.weight
+                found = entries[layer.name] = {b: rounder.at(weight, b) for b in bits}
+                if corrects:
+                    changes = {b: q.dequantize() - weight for b, q in found.items()}
+                    means = {b: moments.mean_output(change) for b, change in changes.items()}
+                    shifts[layer.name] = {
+                        b: (-mean).astype(np.float32) for b, mean in means.items()
+                    }
+                progress.step(layer.name)
+    names = [layer.name for layer in bench.classifier.layers]
+    return RoundingTable(scheme, {name: entries[name] for name in names}, shifts, damping)

@@ -23,9 +23,10 @@ from onnxsemi.arrays import Float32Array, Int64Array
 from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.blas import one_thread
+from onnxsemi.measure.groups import in_groups
 from onnxsemi.measure.input_moments import Tapped, blocks, images_of, in_waves, run_rows
-from onnxsemi.measure.shards import Shard, workers
-from onnxsemi.measure.spill import Spill
+from onnxsemi.measure.shards import SHARD_IMAGES, Shard, workers
+from onnxsemi.measure.spill import Kept, Spill
 from onnxsemi.model.bias import correctable_bias
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.expose import with_outputs
@@ -52,11 +53,13 @@ class Aim:
         layer: The layer, of one node.
         tensor: Its output, or the sum that its output only goes into.
         bias: float32[O], its bias; None if that cannot be changed.
+        held: Bytes of the tensor for one block of images.
     """
 
     layer: Tapped
     tensor: str
     bias: Float32Array | None
+    held: int
 
     def drawn(self, values: Float32Array, seed: int, number: int) -> Float32Array:
         """Values of the tensor at the positions drawn of a block: float32[O, S]."""
@@ -88,12 +91,15 @@ class SequentialRounder:
         shapes = row_shapes(bench.classifier, bench.images.batch(0, 1).shape[1:])
         self._segments = find_segments(bench.classifier, shapes)
         index = GraphIndex.of(bench.classifier.proto.graph)
-        self._aims = [
-            Aim(layer, _aim(index, layer, shapes), correctable_bias(bench.classifier, layer.site))
-            for layer in layers
-            if len(layer.site.nodes) == 1
-        ]
-        self._float: dict[str, list[Float32Array]] = {}
+        self._aims = []
+        for layer in (layer for layer in layers if len(layer.site.nodes) == 1):
+            tensor, bias = (
+                _aim(index, layer, shapes),
+                correctable_bias(bench.classifier, layer.site),
+            )
+            held = 4 * SHARD_IMAGES * int(np.prod(shapes[tensor]))
+            self._aims.append(Aim(layer, tensor, bias, held))
+        self._float: dict[str, list[Kept]] = {}
 
     def __call__(self, plan: BitPlan, progress: Progress) -> RoundedPlan:
         """Round a plan.
@@ -118,17 +124,18 @@ class SequentialRounder:
         layers = {name: walk.found[name] for name in plan.bits}
         return RoundedPlan(plan, self._table.scheme, layers)
 
-    def _float_values(self, pool: ThreadPoolExecutor) -> dict[str, list[Float32Array]]:
+    def _float_values(self, pool: ThreadPoolExecutor) -> dict[str, list[Kept]]:
         """Layer -> the float model's values of its aim at the drawn positions, block by block."""
         bench, spill = self._bench, Spill(self._bench.free // 4)
-        names = list(dict.fromkeys(aim.tensor for aim in self._aims))
-        session = Session(with_outputs(bench.classifier.proto, names).SerializeToString())
-        found: dict[str, list[Float32Array]] = {aim.layer.name: [] for aim in self._aims}
-        for number, block in enumerate(blocks(bench)):
-            values = run_rows(bench, session, images_of(bench, block), pool)
-            for aim in self._aims:
-                drawn = aim.drawn(values[aim.tensor], self._seed, number)
-                found[aim.layer.name].append(spill.keep(drawn))
+        found: dict[str, list[Kept]] = {aim.layer.name: [] for aim in self._aims}
+        for group in in_groups(self._aims, lambda aim: aim.held):
+            names = list(dict.fromkeys(aim.tensor for aim in group))
+            session = Session(with_outputs(bench.classifier.proto, names).SerializeToString())
+            for number, block in enumerate(blocks(bench)):
+                values = run_rows(bench, session, images_of(bench, block), pool)
+                for aim in group:
+                    drawn = aim.drawn(values[aim.tensor], self._seed, number)
+                    found[aim.layer.name].append(spill.keep(drawn))
         return found
 
 
@@ -149,7 +156,7 @@ class _Walk:
 
     def __post_init__(self) -> None:
         self._blocks = list(enumerate(blocks(self.bench)))
-        self._entering: list[Float32Array] | None = None  # block by block; None for the images
+        self._entering: list[Kept] | None = None  # block by block; None for the images
 
     def add_from_table(self, plan: BitPlan, rest: set[str]) -> None:
         """Take the layers that cannot be looked at from the table."""
@@ -158,9 +165,7 @@ class _Walk:
             if name not in rest:
                 self.found[name] = _from_table(self.table, name, plan, site)
 
-    def pass_layer(
-        self, segment: Segment, aim: Aim, plan: BitPlan, wanted: list[Float32Array]
-    ) -> None:
+    def pass_layer(self, segment: Segment, aim: Aim, plan: BitPlan, wanted: list[Kept]) -> None:
         """Round a layer of a segment; those before it are rounded."""
         name, layer = aim.layer.name, aim.layer.site.layer
         bits = plan.bits[name]
@@ -184,7 +189,7 @@ class _Walk:
         """What a block brings to the segment in the model as far as it is quantized."""
         number, block = item
         if self._entering is not None:
-            return self._entering[number]
+            return self._entering[number].load()
         ((_, images),) = images_of(self.bench, block).items()
         return images
 
@@ -194,7 +199,7 @@ class _Walk:
         biases = {n: b for n in weights if (b := self.found[n].bias) is not None}
         return Session(segment_model(self.bench.classifier, segment, weights, biases, outputs))
 
-    def _moments(self, segment: Segment, aim: Aim, wanted: list[Float32Array]) -> Moments:
+    def _moments(self, segment: Segment, aim: Aim, wanted: list[Kept]) -> Moments:
         source, patches = aim.layer.inputs[0], aim.layer.patches[0]
         names = (aim.tensor, *([source] if source != segment.source else []))
         session, outputs = self._session(segment, names), aim.layer.site.layer.channels
@@ -204,7 +209,8 @@ class _Walk:
             values = run_rows(self.bench, session, {segment.source: self._enter(item)})
             columns = patches.columns(values[source], patches.positions(self.seed, number))
             sums = MomentSums(patches.groups, patches.size, outputs)
-            sums.add(columns, wanted[number] - aim.drawn(values[aim.tensor], self.seed, number))
+            drawn = aim.drawn(values[aim.tensor], self.seed, number)
+            sums.add(columns, wanted[number].load() - drawn)
             return sums
 
         total = MomentSums(patches.groups, patches.size, outputs)

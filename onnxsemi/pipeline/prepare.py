@@ -11,9 +11,10 @@ from onnxsemi.data.load import Data, load_images
 from onnxsemi.data.sample import refuse_overlap, split, stratified
 from onnxsemi.errors import DataError, SettingsError
 from onnxsemi.measure.bench import Bench
-from onnxsemi.memory import default_memory, resident
+from onnxsemi.memory import default_memory
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.read import read_model
+from onnxsemi.pipeline.need import check_memory
 from onnxsemi.plan import BitPlan
 from onnxsemi.quantizer.rounded import Nearest
 from onnxsemi.settings import Settings
@@ -91,9 +92,11 @@ def prepare(
     image = classifier.ends.image
     searched = load_images(data, image.name, image.shape, settings.data)
     has_labels = searched.labels is not None
-    memory = _memory(settings)
+    memory = settings.max_memory or default_memory()
     rounding = Nearest(settings.grids)
     bench = Bench(classifier, searched, rounding, settings.worker_threads, memory)
+    if settings.max_memory is not None:
+        check_memory(memory, bench, settings)
     searched = labelled(bench).images
     if report_data is None:
         searched, report = split(searched, settings.report_fraction, settings.seed)
@@ -150,7 +153,7 @@ def halves(images: ImageSet, settings: Settings) -> tuple[Int64Array, Int64Array
     A single image is in both, and so is every image if nothing is rounded on images.
     """
     every = np.arange(len(images))
-    if settings.rounds is None or len(images) < 2:  # noqa: PLR2004
+    if settings.rounds is None or len(images) < 2:
         return every, every
     count = min(settings.rounding_samples, len(images) // 2)
     rounded = stratified(_classes(images), count, settings.seed)
@@ -159,18 +162,6 @@ def halves(images: ImageSet, settings: Settings) -> tuple[Int64Array, Int64Array
 
 def _classes(images: ImageSet) -> Int64Array:
     return np.zeros(len(images), np.int64) if images.labels is None else images.labels
-
-
-def _memory(settings: Settings) -> int:
-    """Bytes that the process may take."""
-    if settings.max_memory is None:
-        return default_memory()
-    if settings.max_memory < resident():
-        raise SettingsError(
-            f"--max-memory: {settings.max_memory / 2**20:.0f} MB is less than what the model and "
-            f"the first images take already ({resident() / 2**20:.0f} MB)"
-        )
-    return settings.max_memory
 
 
 def _check_patterns(classifier: Classifier, settings: Settings) -> None:

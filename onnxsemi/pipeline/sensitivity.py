@@ -183,8 +183,9 @@ class _Stage:
 
         def save() -> None:
             nonlocal saved
-            whole = measurement.done == len(self.bench.images)
-            if path is not None and (whole or time.monotonic() - saved > _SAVE_SECONDS):
+            if path is not None and (
+                measurement.finished or time.monotonic() - saved > _SAVE_SECONDS
+            ):
                 measurement.save(path)
                 saved = time.monotonic()
 

@@ -1,10 +1,11 @@
 """Rounding one layer: grids from its weights, codes for its inputs.
 
 Rows (output channels, for every candidate grid) are worked on in blocks of a fixed size, side by
-side; each block on one thread, so that the codes do not depend on how many there are.
+side; each block on one thread, so that the codes do not depend on how many there are. A block has
+rows of one group, or all rows of several groups.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -51,9 +52,9 @@ class LayerRounder:
         self._settings, self._scheme, self._pool = settings, scheme, pool
         self._second = moments.second
         compensates = settings.method is RoundingMethod.GPTQ
-        self._factors: list[Factor] = []
-        if compensates:
-            self._factors = list(pool.map(Factor.of, moments.second, moments.damping))
+        self._factor = (
+            Factor.joined(list(pool.map(Factor.of, self._second))) if compensates else None
+        )
 
     def at(self, weight: Float32Array, bits: int) -> QuantizedChannels:
         """All channels of a weight, float32[O, ...], at one bitwidth, on grids that are chosen."""
@@ -74,11 +75,9 @@ class LayerRounder:
             weight: The float model's.
             cross: float64[O, K], covariance of what the outputs are short of with the inputs.
         """
-        if not self._factors:
+        if self._factor is None:
             return weight
-        parts = zip(self._factors, np.split(cross, len(self._factors)), strict=True)
-        gain = np.concatenate(list(self._pool.map(lambda part: part[0].solved(part[1]), parts)))
-        return np.asarray(weight + gain.reshape(weight.shape), np.float32)
+        return np.asarray(weight + self._factor.solved(cross).reshape(weight.shape), np.float32)
 
     def codes(self, weight: Float32Array, grid: Grid) -> Float32Array:
         """Codes float32[O, ...] of a weight on given grids, refined as the settings say."""
@@ -95,55 +94,62 @@ class LayerRounder:
         return pick(grids, errors.astype(np.float64).reshape(len(grids), len(rows)))
 
     def _error(
-        self, ranges: Ranges, rows: Float32Array, group: int, grid: Grid
+        self, ranges: Ranges, rows: Float32Array, groups: slice, grid: Grid
     ) -> Float32Array | Float64Array:
         """float[R]: what rounding to a grid costs."""
         if ranges is Ranges.MSE:
             return squared_error(rows, nearest(rows, grid), grid)
-        if self._factors:
-            return compensated(rows, self._factors[group], grid)[1]
-        return output_error(rows, nearest(rows, grid), self._second[group], grid)
+        if self._factor is not None:
+            return compensated(rows, self._factor.groups(groups), grid)[1]
+        return output_error(rows, nearest(rows, grid), self._second[groups], grid)
 
-    def _rounded(self, rows: Float32Array, group: int, grid: Grid) -> Float32Array:
-        if not self._factors:
+    def _rounded(self, rows: Float32Array, groups: slice, grid: Grid) -> Float32Array:
+        if self._factor is None:
             return nearest(rows, grid)
-        return compensated(rows, self._factors[group], grid)[0]
+        return compensated(rows, self._factor.groups(groups), grid)[0]
 
-    def _finely(self, rows: Float32Array, group: int, grid: Grid) -> Float32Array:
-        codes = self._rounded(rows, group, grid)
-        if not self._factors:
+    def _finely(self, rows: Float32Array, groups: slice, grid: Grid) -> Float32Array:
+        codes = self._rounded(rows, groups, grid)
+        if self._factor is None:
             return codes
-        return refined(rows, codes, self._factors[group].second, grid, self._settings.sweeps)
+        return refined(rows, codes, self._second[groups], grid, self._settings.sweeps)
 
     def _in_blocks(
         self,
         rows: Float32Array,
         grid: Grid,
-        work: Callable[[Float32Array, int, Grid], Float32Array | Float64Array],
+        work: Callable[[Float32Array, slice, Grid], Float32Array | Float64Array],
         size: int = ROWS,
     ) -> Float32Array:
-        """Work on blocks of rows of one group each, and put the results in order.
+        """Work on blocks of rows, and put the results in order.
 
         Args:
             rows: float32[O, K].
             grid: For every row one or several grids: the grids of all rows, one after the other.
-            work: (rows, group, grids) -> float[rows, ...].
+            work: (rows, their groups, grids) -> float[rows, ...]; the rows of a group are together.
             size: Rows of a block at the most.
         """
-        each = len(rows) // len(self._second)
-        groups = np.arange(len(grid)) % len(rows) // each
-        members = [np.flatnonzero(groups == group) for group in range(len(self._second))]
-        blocks = [
-            (group, chosen[first : first + size])
-            for group, chosen in enumerate(members)
-            for first in range(0, len(chosen), size)
-        ]
+        # [candidates, G, O/G] -> [G, candidates * O/G]
+        places = np.arange(len(grid)).reshape(-1, len(self._second), len(rows) // len(self._second))
+        members = places.transpose(1, 0, 2).reshape(len(self._second), -1)
+        blocks = list(_blocks(members, size))
 
-        def run(block: tuple[int, Int64Array]) -> Float32Array | Float64Array:
-            group, chosen = block
-            return work(rows[chosen % len(rows)], group, grid.rows(chosen))
+        def run(block: tuple[slice, Int64Array]) -> Float32Array | Float64Array:
+            groups, chosen = block
+            return work(rows[chosen % len(rows)], groups, grid.rows(chosen))
 
         found = np.concatenate(list(self._pool.map(run, blocks)))
         result = np.empty(found.shape, np.float32)
-        result[np.concatenate(members)] = found
+        result[members.ravel()] = found
         return result
+
+
+def _blocks(members: Int64Array, size: int) -> Iterator[tuple[slice, Int64Array]]:
+    """Rows int64[G, M] of groups in blocks: parts of large groups, or several small ones whole."""
+    groups, each = members.shape
+    together = max(1, size // each)
+    for first in range(0, groups, together):
+        chosen = slice(first, min(first + together, groups))
+        rows = members[chosen].ravel()
+        for start in range(0, len(rows), max(size, 1) if together == 1 else len(rows)):
+            yield chosen, rows[start : start + size]

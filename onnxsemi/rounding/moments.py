@@ -5,7 +5,8 @@ one output channel's weights changes that channel's output by ``dW x``. Its mean
 
     mean((dW x)^2) = dW (C + m m^T) dW^T       C: covariance of x, m: its mean
 
-If the bias takes up the mean of the change, ``dW C dW^T`` is what is left.
+If the bias takes up the mean of the change, ``dW C dW^T`` is what is left. Either is damped: to
+the diagonal is added what few images ask for (:mod:`onnxsemi.rounding.shrinkage`).
 """
 
 from dataclasses import dataclass
@@ -25,9 +26,10 @@ class Moments:
 
     Attributes:
         second: float32[G, K, K], what a change of weights is measured by: covariance of the
-            columns of each group if the bias takes up the mean, else their raw second moments.
+            columns of each group if the bias takes up the mean, else their raw second moments;
+            damped.
         mean: float64[G, K], mean of the columns.
-        damping: float64[G], what to add to the diagonal of ``second``: the fewer images, the more.
+        damping: float64[G], what was added to the diagonal of ``second``.
         cross: float64[O, K], what the layer's output is short of the float model's, times the
             columns: covariance or raw, as ``second``; None if that was not summed.
         offset: float64[O], mean of what the output is short of.
@@ -74,18 +76,16 @@ class MomentSums:
             columns: float32[G, K, S].
             distance: float32[O, S], float model's output minus this one's.
         """
-        first, count = columns.sum(axis=2, dtype=np.float64), columns.shape[2]
-        for group, rows in enumerate(columns):
-            products = rows @ rows.T
-            self._second[group] += products
-            if self._spreads:
-                self._spreads[group].add(products, first[group], count)
+        turned = columns.transpose(0, 2, 1)  # [G, S, K]
+        products, first = columns @ turned, columns.sum(axis=2, dtype=np.float64)
+        self._second += products
         self._first += first
-        self.samples += count
+        self.samples += columns.shape[2]
+        for spread, own, sums in zip(self._spreads, products, first, strict=False):
+            spread.add(own, sums, columns.shape[2])
         if distance is not None:
             split = distance.reshape(self._groups, -1, distance.shape[1])
-            products = [part @ rows.T for part, rows in zip(split, columns, strict=True)]
-            self._cross += np.concatenate(products)
+            self._cross += (split @ turned).reshape(self._cross.shape)
             self._distance += distance.sum(axis=1, dtype=np.float64)
 
     def merge(self, other: "MomentSums") -> None:
@@ -113,6 +113,7 @@ class MomentSums:
             constant = np.einsum("gkk->gk", second) < CONSTANT * raw
             for group, columns in zip(second, constant, strict=True):
                 group[columns], group[:, columns] = 0, 0
+        np.einsum("gkk->gk", second)[:] += damping[:, None].astype(np.float32)
         if not len(self._distance):
             return Moments(second, mean, damping)
         offset = self._distance / count
@@ -125,8 +126,5 @@ class MomentSums:
 
     def _damping(self, second: Float32Array, mean: Float64Array) -> Float64Array:
         """float64[G], from raw second moments."""
-        found = [
-            spread.damping(raw - np.outer(m, m).astype(np.float32), m)
-            for spread, raw, m in zip(self._spreads, second, mean, strict=True)
-        ]
-        return np.array(found)
+        groups = zip(self._spreads, second, mean, strict=True)
+        return np.array([spread.damping(own, average) for spread, own, average in groups])

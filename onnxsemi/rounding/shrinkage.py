@@ -58,22 +58,23 @@ class Spread:
         """What to add to the diagonal.
 
         Args:
-            second: float32[K, K], C: covariance of all columns.
+            second: float32[K, K], mean of the products of all columns.
             mean: float64[K], their mean.
         """
-        level = float(np.trace(second, dtype=np.float64)) / len(second)
-        shrunk = min(MOST_SHRUNK, max(0.0, self._share(second, mean, level)))
+        covariance = second - np.outer(mean, mean).astype(np.float32)
+        level = max(0.0, float(np.trace(covariance, dtype=np.float64)) / len(second))
+        shrunk = min(MOST_SHRUNK, max(0.0, self._share(covariance, mean, level)))
         return level * max(LEAST_DAMPING, shrunk / (1 - shrunk))
 
-    def _share(self, second: Float32Array, mean: Float64Array, level: float) -> float:
+    def _share(self, covariance: Float32Array, mean: Float64Array, level: float) -> float:
         blocks, total = len(self._counts), sum(self._counts)
         if blocks < 2 or self._centre is None:
             return MOST_SHRUNK
-        squared = float(np.einsum("ij,ij->", second, second, dtype=np.float64))
+        squared = float(np.einsum("ij,ij->", covariance, covariance, dtype=np.float64))
         off = mean - self._centre
-        moved = float(off @ second @ off)
+        moved = float(off @ covariance @ off)
         around_centre = squared + 2 * moved + float(off @ off) ** 2
         each = sum(count * count for count in self._counts)
         error = blocks / (blocks - 1) * (self._squares - each * around_centre) / total**2
-        structure = squared - len(second) * level * level  # |C - level I|^2
+        structure = squared - len(covariance) * level * level  # |C - level I|^2
         return error / structure if structure > 0 else 0.0

@@ -1,0 +1,89 @@
+"""What a large model costs: memory, time and image-forwards of ``compress`` on few images.
+
+    python benchmarks/large_models.py --depth 152 --images 16 --max-memory 6GB
+
+The model is a ResNet with seeded random weights, the images are seeded noise: nothing here says
+anything of accuracy. Every stage is printed when it begins, with the seconds so far and the peak of
+the process; at the end the peak, the wall time, and that in forward passes of one image.
+"""
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+from random_resnets import MEAN, STD, random_images, random_resnet
+
+import onnxsemi
+from onnxsemi import DataOptions, OnnxSemiError, Settings
+from onnxsemi.memory import parse_memory, peak
+from onnxsemi.progress import Silent
+from onnxsemi.search.guard import Guarantee
+
+
+class Stages(Silent):
+    """Prints every stage with the time and the peak so far."""
+
+    def __init__(self) -> None:
+        """The clock begins."""
+        self._begun = time.monotonic()
+
+    def start(self, phase: str, total: int) -> None:
+        """A stage begins."""
+        seconds = time.monotonic() - self._begun
+        print(f"{seconds:7.1f} s  peak {peak() / 2**20:6.0f} MB  {phase} ({total})", flush=True)
+
+
+def main() -> None:
+    """Make what is missing, compress, and say what it took."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--depth", type=int, default=152, help="of the ResNet")
+    parser.add_argument("--images", type=int, default=16, help="to search on")
+    parser.add_argument("--max-memory", default=None, help="such as 6GB")
+    parser.add_argument(
+        "--max-drop", type=float, default=None, help="points; the default if absent"
+    )
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--work", type=Path, default=Path("large_models"), help="models and output")
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    model = arguments.work / f"random{arguments.depth}.onnx"
+    if not model.exists():
+        onnx.save(random_resnet(arguments.depth), model)
+    files = {}
+    for name, seed in (("search", 2), ("report", 3)):
+        files[name] = arguments.work / f"{name}_{arguments.images}.npz"
+        images, labels = random_images(arguments.images, seed)
+        np.savez(files[name], x=images, y=labels)
+    settings = Settings(
+        data=DataOptions(mean=MEAN, std=STD),
+        threads=arguments.threads,
+        max_memory=arguments.max_memory and parse_memory(arguments.max_memory),
+    )
+    if arguments.max_drop is not None:
+        search = replace(settings.search, max_drop=arguments.max_drop, guarantee=Guarantee.POINT)
+        settings = replace(settings, search=search)
+    _compress(model, files, settings)
+
+
+def _compress(model: Path, files: dict[str, Path], settings: Settings) -> None:
+    begun = time.monotonic()
+    try:
+        result = onnxsemi.compress(
+            model,
+            files["search"],
+            output=model.with_suffix(".small.onnx"),
+            report_data=files["report"],
+            settings=settings,
+            progress=Stages(),
+        )
+        print(f"file smaller by {100 * result.sizes.file:.1f}%, {result.cost.passes:.0f} passes")
+    except OnnxSemiError as error:
+        print(f"{type(error).__name__}: {error}")
+    print(f"{model.stem}: peak {peak() / 2**20:.0f} MB, {time.monotonic() - begun:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

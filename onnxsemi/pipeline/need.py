@@ -1,0 +1,100 @@
+"""The least memory that ``compress`` needs, whatever the number of images.
+
+    least = held now + table + max over the stages of what each holds at its peak
+
+The table has a byte for each weight and bitwidth. A stage holds copies of the model while ONNX
+Runtime loads it, the sums of one group of layers, or what the rounding of its widest layer takes:
+with K weights a channel, K x K moments in float32 and their factor in float64. Bounds from above,
+in units of things that are known before anything is measured (``benchmarks/large_models.py``
+prints the peak beside them).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxsemi.bitwidth import FLOAT_BITS
+from onnxsemi.errors import SettingsError
+from onnxsemi.layers import TargetLayer
+from onnxsemi.measure.bench import Bench
+from onnxsemi.measure.input_moments import Tapped, layer_groups, tapped
+from onnxsemi.measure.parts import parts_of
+from onnxsemi.memory import resident
+from onnxsemi.model.rows import row_shapes
+from onnxsemi.rounding.layer import MANY_ROWS
+from onnxsemi.settings import Settings
+
+_READING = 7  # copies of the model while it is read and folded, beyond those that are kept
+_LOADING = 4  # copies of a graph from its nodes to a session: proto, bytes, parsed, packed
+_LOADED = 2  # copies of a graph in its session while it runs
+_PASSES = 40  # of the largest tensor, while one image goes forward and back at every bitwidth
+_PLANS = 6  # the current plan's weights, those tried, the best one's: as they are, and packed
+_GROUP = 2  # a group's tensors: as they come, and joined
+_FACTOR = 40  # bytes for each entry of a K x K matrix: second moments, centred, factor, inverse
+_ROUNDED = 24  # bytes for each weight of a block of rows while it is rounded
+
+
+def check_memory(given: int, bench: Bench, settings: Settings) -> None:
+    """Refuse a bound that cannot hold.
+
+    Args:
+        given: The bound, bytes.
+        bench: Model and images, not yet measured.
+        settings: What the user set.
+
+    Raises:
+        SettingsError: If more is needed; the message says how much.
+    """
+    need = least_memory(bench, settings)
+    if given < need:
+        raise SettingsError(
+            f"--max-memory: {given / 2**20:.0f} MB is less than what this model needs, about "
+            f"{-(-need // 2**20)} MB whatever the number of images"
+        )
+
+
+def least_memory(bench: Bench, settings: Settings) -> int:
+    """Bytes of the process below which no bound holds, from above."""
+    layers = bench.classifier.layers
+    weights = sum(layer.weight.nbytes for layer in layers)
+    model = int(bench.classifier.proto.ByteSize())
+    pinned = {pin.bits for pin in settings.pins}
+    bits = tuple(sorted({*settings.search.bits, *pinned} - {0, FLOAT_BITS}, reverse=True))
+    calibrated = settings.rounds is not None
+    table = weights // 4 * len(bits) if calibrated else 0
+    probe = 2 * model + _changes(layers, bits)  # forward, backward, changed weights
+    stages = (
+        _READING * model,
+        _LOADING * probe,
+        _LOADED * probe + bench.threads * _image(bench),
+        _PLANS * weights + _LOADING * model,
+        _rounding(tapped(bench), bench.threads) if calibrated else 0,
+    )
+    return resident() + table + max(stages)
+
+
+def _changes(layers: Sequence[TargetLayer], bits: tuple[int, ...]) -> int:
+    """Bytes of the changed weights of the largest part of Δloss."""
+    sizes = {layer.name: layer.weight.nbytes for layer in layers}
+    parts = parts_of(layers, bits)
+    return max(sum(sizes[name] for name in part.layers) * len(part.bits) for part in parts)
+
+
+def _image(bench: Bench) -> int:
+    """Bytes that one image takes in the graph of Δloss: the forward pass is kept whole."""
+    shapes = row_shapes(bench.classifier, bench.images.batch(0, 1).shape[1:])
+    sizes = [4 * int(np.prod(row)) for row in shapes.values()]
+    return sum(sizes) + _PASSES * max(sizes)
+
+
+def _rounding(layers: Sequence[Tapped], threads: int) -> int:
+    """Bytes of a group's sums, and of its tensors or the rounding of its widest layer."""
+    return max((_of_group(group, threads) for group in layer_groups(layers)), default=0)
+
+
+def _of_group(group: Sequence[Tapped], threads: int) -> int:
+    sums = sum(layer.moment_bytes for layer in group)
+    tensors = sum(layer.tensor_bytes for layer in group)
+    widest = max(layer.patches[0].size for layer in group)
+    work = _FACTOR * widest**2 + threads * _ROUNDED * MANY_ROWS * widest
+    return sums + max(_GROUP * tensors, work)
