@@ -26,7 +26,7 @@ from onnxsemi.pipeline.found import Found
 from onnxsemi.pipeline.pareto import keep_points
 from onnxsemi.pipeline.prepare import Prepared, prepare
 from onnxsemi.pipeline.rounding import Codes, codes_of
-from onnxsemi.pipeline.runs import Clock, Limited, check_folder, identity, opened
+from onnxsemi.pipeline.runs import Clock, Limited, check_folder, identity, made_of, opened
 from onnxsemi.pipeline.sensitivity import Sensitivity, measure_sensitivity
 from onnxsemi.pipeline.sizes import sizes_of
 from onnxsemi.pipeline.write import check_output, plan_path, write_best, write_verified
@@ -90,7 +90,7 @@ def compress(
     report_bench = replace(prepared.bench(prepared.report), progress=told)
     # first, so that images that the model cannot take are found at once
     before = report_bench.forward(prepared.classifier.proto)
-    with opened(settings.run, identity(prepared)) as folder:
+    with opened(settings.run, made_of(prepared)) as folder:
         seconds = pass_seconds(prepared, folder, told)
         limited = Limited(told, clock)
         codes = codes_of(prepared, folder, limited)
