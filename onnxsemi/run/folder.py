@@ -86,6 +86,15 @@ class RunFolder:
                 scratch.write_text(json.dumps({"output": output}) + "\n", encoding="utf-8")
 
 
+def nothing_held(path: Path) -> bool:
+    """Whether a run was finished without a result, since nothing held what was asked."""
+    try:
+        finished = json.loads((path / _END).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(finished, dict) and finished.get("output", "") is None
+
+
 def nowhere() -> RunFolder:
     """A run that keeps nothing."""
     return RunFolder(None, Journal())
@@ -196,6 +205,8 @@ def _head(path: Path) -> dict[str, Any]:
 def _check_same(path: Path, before: Identity, now: Identity) -> None:
     """Refuse to go on with a run that was made of something else, and name what has changed."""
     changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    if "schema" in changed:
+        changed = ["schema"]  # what else differs is then a matter of form
     if changed:
         shown = "; ".join(_difference(name, before.get(name), now.get(name)) for name in changed)
         raise RunError(
