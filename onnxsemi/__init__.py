@@ -30,6 +30,7 @@ from onnxsemi.model.targets import TargetPolicy
 from onnxsemi.pipeline import apply, bench, compare, compress, evaluate, inspect, pareto
 from onnxsemi.plan import BitPlan
 from onnxsemi.points.frontier import KeptFrontier, KeptPoint
+from onnxsemi.points.nothing_holds import NothingHoldsError
 from onnxsemi.progress import Progress
 from onnxsemi.quantizer.affine import Scheme
 from onnxsemi.results import (
@@ -73,6 +74,7 @@ __all__ = [
     "Method",
     "ModelError",
     "Normalization",
+    "NothingHoldsError",
     "OnnxSemiError",
     "Order",
     "OutputError",

@@ -6,6 +6,7 @@
     ├── DataError           images or labels that cannot be used
     ├── PlanError           a bit plan that does not fit the model
     ├── AccuracyError       nothing could be quantized within the allowed drop
+    │   └── NothingHoldsError   the same, with everything that was measured
     ├── BudgetError         the time budget ended before anything could be given
     ├── RunError            a run folder that cannot be used, or was made of something else
     ├── OutputError         a result that cannot be written
@@ -37,7 +38,11 @@ class PlanError(OnnxSemiError):
 
 
 class AccuracyError(OnnxSemiError):
-    """No compression was found that keeps the accuracy asked for."""
+    """No compression was found that keeps the accuracy asked for.
+
+    Where plans were measured it is a :class:`~onnxsemi.NothingHoldsError`, which has the best of
+    them.
+    """
 
 
 class BudgetError(OnnxSemiError):

@@ -116,7 +116,7 @@ class CompressResult:
         has_labels: Whether answers were compared with labels, or with the float model's answers.
         cost: What the measuring and searching took.
         skipped: Weighted layers that are no targets, with reasons.
-        notes: What reading the model changed.
+        notes: What reading the model changed; what so few images cannot show.
         kernels: How the targets run, if activations are quantized: all accuracy was measured so.
         pinned: Layer -> bitwidth that was given, not searched.
         run: Folder that keeps the other points; None if nothing was kept.

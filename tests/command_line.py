@@ -29,9 +29,9 @@ def frontier_command(folder, out, *more, **inputs):
     return compress_command(folder, out, *defaults, *more, **inputs)
 
 
-def assert_one_line(result, *words):
-    """Exit code 1, nothing on standard output, one line on standard error that has the words."""
-    assert result.exit_code == 1, result.output
+def assert_one_line(result, *words, code=1):
+    """Nothing on standard output, one line on standard error that has the words."""
+    assert result.exit_code == code, result.output
     assert result.stdout == ""
     assert result.stderr.startswith("error: ")
     assert result.stderr.count("\n") == 1

@@ -99,7 +99,7 @@ class TestBadInput:
         command = ("compress", folder / "model.onnx", "-d", folder / "hard.npz", "--bits", "2")
         command = (*command, "--method", "semilayer", "--targets", "hidden")
         result = run(*command, "--split", "none", "-o", folder / "small.onnx", "-q")
-        assert_one_line(result, "nothing could be compressed", "--max-drop")
+        assert_one_line(result, "nothing holds a drop of at most 0", "--max-drop", code=4)
         assert (folder / "small.onnx").read_bytes() == before
 
     @pytest.mark.parametrize("out", ["no/such/folder/small.onnx", "images", "model.onnx"])

@@ -15,7 +15,7 @@ from onnxsemi.pipeline.evidence import Answers, changed, distances, thumbnails, 
 from onnxsemi.plan import BitPlan
 from onnxsemi.quantizer.affine import Scheme
 from onnxsemi.quantizer.rounded import Nearest
-from onnxsemi.run.folder import nowhere, open_run
+from onnxsemi.run.folder import MadeOf, nowhere, open_run
 from onnxsemi.run.kept import keep_result, read_result
 from onnxsemi.search.ranking import Ranked
 from onnxsemi.search.trajectory import Decision, Phase, Point, Trajectory, Trial
@@ -27,7 +27,7 @@ SCORE = Score(9, 10, 10, 0.1)
 def run(tmp_path):
     """A run with a result."""
     result = kept()
-    with open_run(tmp_path / "a.run", {"model": "m"}, resume=False) as run:
+    with open_run(tmp_path / "a.run", MadeOf({"model": "m"}, {}), resume=False) as run:
         keep_result(run, result.document, result.evidence)
     return tmp_path / "a.run"
 
@@ -43,7 +43,7 @@ class TestKept:
 
     def test_same_bytes(self, run):
         before = [(run / name).read_bytes() for name in ("result.json", "evidence.npz")]
-        with open_run(run, {"model": "m"}, resume=True) as again:
+        with open_run(run, MadeOf({"model": "m"}, {}), resume=True) as again:
             keep_result(again, kept().document, kept().evidence)
         assert before == [(run / name).read_bytes() for name in ("result.json", "evidence.npz")]
 
@@ -52,9 +52,9 @@ class TestKept:
 
     def test_a_new_run_does_not_keep_the_result_of_the_last(self, run):
         (run / "report.html").write_text("old")
-        with open_run(run, {"model": "m"}, resume=True) as again:
+        with open_run(run, MadeOf({"model": "m"}, {}), resume=True) as again:
             again.finish("out.onnx")
-        with open_run(run, {"model": "other"}, resume=False):
+        with open_run(run, MadeOf({"model": "other"}, {}), resume=False):
             pass
         assert {p.name for p in run.iterdir()} <= {"run.json", ".lock"}
 
@@ -85,7 +85,7 @@ class TestKept:
 
     def test_of_two_results(self, run, tmp_path):
         other = kept(seed=1)
-        with open_run(tmp_path / "b.run", {"model": "m"}, resume=False) as second:
+        with open_run(tmp_path / "b.run", MadeOf({"model": "m"}, {}), resume=False) as second:
             keep_result(second, other.document, other.evidence)
         (tmp_path / "b.run/evidence.npz").replace(run / "evidence.npz")
         with pytest.raises(RunError, match="not of one result"):

@@ -14,6 +14,7 @@ from test_walk import LADDER, SEEDS, Fake
 
 from onnxsemi.errors import SettingsError
 from onnxsemi.measure.paired import Paired
+from onnxsemi.search.few import images_to_show
 from onnxsemi.search.guard import Guarantee, Guard
 from onnxsemi.search.settings import SearchSettings
 from onnxsemi.search.trajectory import Decision
@@ -126,18 +127,23 @@ class TestTooFewImages:
     @quickly
     @given(st.integers(1, 3000), st.floats(0.05, 3), st.booleans(), st.data())
     def test_a_finding_says_how_many_it_would_take(self, total, allowed, balanced, data):
+        """And if the images are few, so many that they are not any more."""
         lost = data.draw(st.integers(0, total))
         found = paired(total, lost, data.draw(st.integers(0, total - lost)))
         guard = Guard(max_drop=allowed / 2, tolerance=allowed / 2, balanced=balanced)
-        finding = guard.judge(found)
-        assert finding.allowed == pytest.approx(allowed)
+        finding, few = guard.judge(found, kl=0.0), guard.few(total)
+        assert finding.asked == pytest.approx(allowed)
+        assert (finding.allowed > finding.asked) == few
         if balanced:
             half, odd = divmod(found.lost + found.won, 2)
             found = paired(total, half + odd, half)
-        assert (finding.images_needed is None) == (found.half_width <= allowed / 100)
+        wide = found.half_width > allowed / 100
+        assert (finding.images_needed is None) == (not wide and not few)
         if finding.images_needed is not None:
             assert finding.images_needed > total
-            assert finding.images_needed == found.images_for(allowed / 100)
+            settled = found.images_for(allowed / 100) if wide else 0
+            assert finding.images_needed == max(settled, images_to_show(guard.asked) if few else 0)
+            assert not guard.few(finding.images_needed)
 
     def test_nothing_tells_a_drop_of_nothing(self):
         assert Guard(max_drop=0).judge(paired(40, 2, 2)).images_needed is None
@@ -211,5 +217,6 @@ def test_a_choice_that_no_plan_allows_is_one_line(folder, tmp_path):
     save_noise(tmp_path / "s.npz", count=60, seed=int(rng.integers(9)))
     data = ("-d", tmp_path / "s.npz", "--report-data", folder / "report.npz")
     found = run("compress", folder / "model.onnx", *data, "-o", tmp_path / "o.onnx", *more)
-    assert_one_line(found, "an interval that reaches at most 4.5 points down on 60 search images")
+    words = "an interval that reaches at most 4.5 points down on 60 search images"
+    assert_one_line(found, words, code=4)
     assert not (tmp_path / "o.onnx").exists()

@@ -1,15 +1,23 @@
 """When the search images speak against a plan."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import settings as run_settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from onnxsemi.errors import SettingsError
 from onnxsemi.measure.paired import Paired
+from onnxsemi.search.few import (
+    KL_FEW,
+    SIGNIFICANT,
+    TELLING,
+    images_to_show,
+    least_tolerance,
+)
 from onnxsemi.search.guard import Guard
 from onnxsemi.search.ranking import Order
 from onnxsemi.search.semilayers import Split
@@ -80,14 +88,16 @@ def test_by_hand(case):
 @quickly
 @given(COUNTS, st.floats(0, 3), st.floats(0.05, 2))
 def test_interval_against_its_formula(counts, max_drop, tolerance):
-    """Bonett and Price: one added to each count; the tolerance is twice the width at no change."""
+    """Bonett and Price: one added to each count."""
     found = paired(*counts)
     lost, won, n = counts[0] + 1, counts[1] + 1, found.total + 2
     change = (won - lost) / n
     half = 1.959963984540054 * np.sqrt(((won + lost) / n - change**2) / n)
-    unchanged = 1.959963984540054 * np.sqrt(2) / n
-    low, least = 100 * (change - half), -max_drop - max(tolerance, 200 * min(1, unchanged))
-    said = Guard(max_drop=max_drop, tolerance=tolerance).against(found)
+    shown = 1.959963984540054 * np.sqrt(25) / n  # 23 answers, as many lost as won
+    low, least = 100 * (change - half), -max(max_drop + tolerance, 100 * min(1, shown))
+    said = Guard(max_drop=max_drop, tolerance=tolerance).against(found, kl=0.0)
+    if said and "more than chance" in said:  # the interval may hold or not
+        return
     if abs(max(low, -100) - least) > 1e-6:  # the sides of the line; not on it
         assert (said is None) == (max(low, -100) > least)
 
@@ -97,18 +107,20 @@ def test_interval_against_its_formula(counts, max_drop, tolerance):
 def test_more_that_is_lost_never_helps(counts, has_labels):
     lost, won, same = counts
     guard = Guard(max_drop=0.3, tolerance=0.4, has_labels=has_labels)
-    if guard.against(paired(lost, won, same)) is not None:
-        assert guard.against(paired(lost + 1, won, same - 1)) is not None
+    if guard.against(paired(lost, won, same), kl=0.0) is not None:
+        assert guard.against(paired(lost + 1, won, same - 1), kl=0.0) is not None
 
 
 @quickly
 @given(st.integers(0, 400), st.integers(0, 400), st.integers(1, 3000))
 def test_without_labels_it_is_not_known_which_are_lost(lost, won, same):
     guard = Guard(max_drop=0.3, tolerance=0.4, balanced=True, has_labels=False)
-    said = [guard.against(paired(*pair, same)) is None for pair in ((lost, won), (won, lost))]
+    said = [
+        guard.against(paired(*pair, same), kl=0.0) is None for pair in ((lost, won), (won, lost))
+    ]
     assert said[0] == said[1]
     half, odd = divmod(lost + won, 2)
-    balanced = Guard(max_drop=0.3, tolerance=0.4).against(paired(half + odd, half, same))
+    balanced = Guard(max_drop=0.3, tolerance=0.4).against(paired(half + odd, half, same), kl=0.0)
     assert said[0] == (balanced is None)
 
 
@@ -118,21 +130,128 @@ def test_without_labels_it_is_not_known_which_are_lost(lost, won, same):
 def test_a_plan_that_changes_nothing_is_taken_on_however_few_images(count, tolerance, has_labels):
     guard = Guard(max_drop=0, tolerance=tolerance, has_labels=has_labels)
     before = np.arange(count) % 3 == 0
-    assert guard.objection(before, before.copy()) is None
+    assert guard.objection(before, before.copy(), 0.0) is None
 
 
 @pytest.mark.parametrize("count", [10, 60, 500])
 def test_a_plan_that_loses_half_of_few_images_is_not(count):
-    found = Guard(max_drop=0, tolerance=0.4).against(paired(count // 2, 0, count - count // 2))
-    assert found is not None
+    counts = paired(count // 2, 0, count - count // 2)
+    assert Guard(max_drop=0, tolerance=0.4).against(counts, kl=0.0) is not None
 
 
 def test_counts_are_of_the_images():
     before = np.array([True] * 300 + [False] * 700)
     after = before.copy()
     after[:50], after[300:310] = False, True
-    said = Guard(max_drop=0, tolerance=0.4).objection(before, after)
+    said = Guard(max_drop=0, tolerance=0.4).objection(before, after, 0.0)
     assert "(50 lost, 10 won of 1,000)" in said
+
+
+@dataclass(frozen=True)
+class Few:
+    """What the default guard says on so many images."""
+
+    images: int
+    reach: float
+    holds: tuple[tuple[int, int], ...]
+    fails: tuple[tuple[int, int], ...]
+
+
+FEW = [
+    Few(100, 9.61, ((0, 0), (4, 0), (5, 1), (11, 11)), ((5, 0), (8, 2), (12, 12))),
+    Few(300, 3.25, ((0, 0), (4, 0), (6, 4), (11, 11)), ((5, 0), (8, 2), (12, 12))),
+    Few(600, 1.63, ((1, 0), (1, 1), (1, 2), (2, 0), (11, 11)), ((5, 0), (8, 2), (12, 12))),
+    Few(1957, 0.5, ((2, 0), (11, 11)), ((5, 0), (12, 12))),
+]
+ENOUGH = [
+    Few(2000, 0.5, ((12, 12), (4, 0), (6, 3)), ((13, 12), (6, 0))),
+    Few(4000, 0.5, ((51, 51), (12, 0)), ((52, 52), (14, 0))),
+]
+
+
+class TestFewImages:
+    @pytest.mark.parametrize("case", FEW + ENOUGH, ids=lambda case: str(case.images))
+    def test_table(self, case):
+        for pair in (*case.holds, *case.fails):
+            finding = LABELS.judge(paired(*pair, case.images - sum(pair)), kl=0.004)
+            assert finding.holds == (pair in case.holds), finding.text
+            assert finding.asked == 0.5
+            assert finding.allowed == pytest.approx(case.reach, abs=0.0051)
+
+    @pytest.mark.parametrize("case", FEW, ids=lambda case: str(case.images))
+    def test_kl_decides_where_counts_cannot(self, case):
+        """And the finding says what it judged by, and how many images would settle it."""
+        counts = paired(1, 1, case.images - 2)
+        assert LABELS.judge(counts, kl=KL_FEW).holds
+        finding = LABELS.judge(counts, kl=0.021)
+        assert not finding.holds
+        assert "the KL is 0.021 nats, allowed are 0.02" in finding.text
+        assert f"allowed is -{finding.allowed:.2f} (1 lost, 1 won" in finding.text
+        assert finding.images_needed >= 1958
+        with pytest.raises(ValueError, match="the KL is asked for too"):
+            LABELS.judge(counts)
+
+    @pytest.mark.parametrize("case", ENOUGH, ids=lambda case: str(case.images))
+    def test_enough_images_ask_for_no_kl(self, case):
+        counts = paired(1, 1, case.images - 2)
+        assert LABELS.judge(counts, kl=9.0) == LABELS.judge(counts)
+        assert LABELS.warning(case.images) is None
+
+    def test_more_lost_than_chance_has(self):
+        """On ten images an interval of that width says nothing; the sign test does."""
+        assert "5 lost and 0 won are more than chance" in LABELS.against(paired(5, 0, 5), kl=0.0)
+        assert LABELS.against(paired(4, 0, 6), kl=0.0) is None
+
+    def test_what_is_telling_is_the_least_such_number(self):
+        """The sign test against three lost for each won: size at most 5 %, power at least 80 %."""
+
+        def power(count):
+            bar = next(k for k in range(count + 2) if binom.sf(k - 1, count, 0.5) <= SIGNIFICANT)
+            return binom.sf(bar - 1, count, 0.75)
+
+        assert power(TELLING) >= 0.8
+        assert all(power(count) < 0.8 for count in range(1, TELLING))
+
+    @quickly
+    @given(st.floats(0.01, 50))
+    def test_as_many_images_as_it_takes_show_it(self, points):
+        count = images_to_show(points)
+        assert least_tolerance(count) <= points
+        assert count == 1 or least_tolerance(count - 1) > points
+
+    def test_a_guarantee_that_was_asked_for_is_taken_at_its_word(self):
+        for guard in (Guard(max_drop=1), Guard(max_drop=1, tolerance=0)):
+            assert not guard.few(100)
+            assert guard.warning(100) is None
+
+
+class TestLeastDrop:
+    GUARDS = (
+        *(LABELS, NO_LABELS, Guard(max_drop=0), Guard(max_drop=0, tolerance=0)),
+        *(Guard(max_drop=0, tolerance=2), Guard(max_drop=0, has_labels=False)),
+    )
+
+    @quickly
+    @given(
+        st.sampled_from(GUARDS),
+        st.integers(0, 400),
+        st.integers(0, 400),
+        st.integers(1, 3000),
+        st.sampled_from([0.0, 0.02, 0.3]),
+    )
+    def test_is_taken_and_no_less_is(self, guard, lost, won, same, kl):
+        found = paired(lost, won, same)
+        least = guard.least_drop(found, kl)
+        assert replace(guard, max_drop=least).judge(found, kl).holds
+        for less in (least - 0.01, least / 2):
+            if 0 <= less < least:
+                assert not replace(guard, max_drop=less).judge(found, kl).holds
+
+    def test_by_hand(self):
+        assert Guard(max_drop=0).least_drop(paired(7, 2, 991), 0.0) == 0.5
+        assert LABELS.least_drop(paired(0, 0, 539), 0.0) == 0
+        # 9.8 / 541 can be shown, less half a point of tolerance
+        assert LABELS.least_drop(paired(0, 0, 539), 1.0) == 1.32
 
 
 class TestSettings:

@@ -11,6 +11,7 @@ from command_line import assert_one_line, compress_command, run
 import onnxsemi
 from onnxsemi import Calibration, Profile, Scheme, Settings
 from onnxsemi.pipeline import choice
+from onnxsemi.run.journal import packed
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ class Scripted:
     def __call__(self, plan, _ranges):
         self.plans.append(plan)
         right = self.rights.pop(0) if self.rights else 0
-        return np.arange(60) < right
+        return {"right": packed(np.arange(60) < right), "kl": 0.0}
 
 
 def test_the_most_compressed_point_that_holds_is_taken(folder, monkeypatch):
@@ -80,7 +81,7 @@ def test_the_most_compressed_point_that_holds_is_taken(folder, monkeypatch):
         run("evaluate", folder / "model.onnx", "--data", folder / "search.npz", "--json").stdout
     )["correct"]
     oracle = Scripted([float_right - 1, float_right - 2, float_right])
-    monkeypatch.setattr(choice.Chooser, "_right_on_integers", oracle)
+    monkeypatch.setattr(choice.Chooser, "_on_integers", oracle)
     command = compress_command(folder, "third.onnx", "--profile", "int8")
     document = json.loads(run(*command, "--json").stdout)
     compressions = [plan.compression for plan in oracle.plans]
@@ -90,9 +91,9 @@ def test_the_most_compressed_point_that_holds_is_taken(folder, monkeypatch):
 
 
 def test_no_point_holds(folder, monkeypatch):
-    monkeypatch.setattr(choice.Chooser, "_right_on_integers", Scripted([]))
+    monkeypatch.setattr(choice.Chooser, "_on_integers", Scripted([]))
     result = run(*compress_command(folder, "none.onnx", "--profile", "int8", "--quiet"))
-    assert_one_line(result, "activations in uint8", "--max-drop", "--calibration")
+    assert_one_line(result, "activations in uint8", "--max-drop", "--calibration", code=4)
     assert not (folder / "none.onnx").exists()
     assert not (folder / "none.plan.json").exists()
 

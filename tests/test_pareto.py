@@ -261,8 +261,8 @@ class TestRefusals:
         ("change", "words"),
         [
             (lambda text: text[: len(text) // 2], "not a JSON file"),
-            (lambda text: text.replace('"schema": 1', '"schema": 9', 1), "schema 9"),
-            (lambda text: text.replace('"chosen": true', '"chosen": false'), "is damaged"),
+            (lambda text: text.replace('"schema": 2', '"schema": 9', 1), "schema 9"),
+            (lambda text: text.replace('"chosen": false', '"chosen": true'), "is damaged"),
             (lambda text: text.replace('"trial"', '"tryal"'), "is damaged"),
             (lambda text: text.replace('"weights"', '"wheights"'), "is damaged"),
             (lambda text: text.replace('": "0', '": "900'), "is damaged"),

@@ -9,9 +9,9 @@ import onnxsemi
 PUBLIC = """
     AccuracyError ApplyResult BenchResult BitPlan BudgetError Calibration Comparison
     CompareResult CompressResult DataError DataOptions EvaluateResult Guarantee ImageSet Inputs
-    InspectResult KeptFrontier KeptPoint Method ModelError Normalization OnnxSemiError Order
-    OutputError Paired Pin PlanError Preset Profile Progress Ranges ReadOptions RoundingMethod
-    RoundingSettings RunError RunOptions Scheme SearchMethod
+    InspectResult KeptFrontier KeptPoint Method ModelError Normalization NothingHoldsError
+    OnnxSemiError Order OutputError Paired Pin PlanError Preset Profile Progress Ranges
+    ReadOptions RoundingMethod RoundingSettings RunError RunOptions Scheme SearchMethod
     SearchSettings Settings SettingsError Split TargetPolicy VerificationError __version__ apply
     bench compare compress evaluate inspect ladder load_images load_session pareto
 """

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import assert_one_line, compress_command, run
@@ -21,6 +22,15 @@ WAYS = {
     "layers": ("--split", "none", "--order", "ascending"),
     "repaired": ("--targets", "all", "--bits", "8,4,3,2", "--max-drop", "3"),
 }
+JUDGING = (
+    ("frontier", ("--max-drop", "2"), ()),
+    ("frontier", ("--tolerance", "3"), ()),
+    ("frontier", ("--guarantee", "point"), ()),
+    ("frontier", ("--guarantee", "point"), ("--max-drop", "4")),
+    ("fast", ("--max-drop", "3"), ()),
+    ("fast", (), ("--max-drop", "3")),
+    ("repaired", (), ("--max-drop", "0")),
+)
 Start = Callable[[str, str], Path]
 
 
@@ -200,12 +210,10 @@ class TestChanged:
         [
             ("model", "the model has changed"),
             ("search", "the search data has changed"),
-            ("report", "the report data has changed"),
             ("--bits=8,4", "--bits was 8,6,4, now 8,4"),
             ("--seed=1", "--seed was 0, now 1"),
             ("--kl=exact", "--kl was fast, now exact"),
             ("--pin=c1=8", "--pin was none, now c1=8"),
-            ("--max-drop=1", "--max-drop was 0.0, now 1.0"),
             ("--mean=0.4", "the search data has changed"),
             ("--delta-loss-samples=20", "--delta-loss-samples was 70, now 20"),
         ],
@@ -214,8 +222,8 @@ class TestChanged:
         folder = cut("fast", ("moments.npz",), 2000)
         if change == "model":
             save_residual_net(folder / "model.onnx", seed=1)
-        elif change in ("search", "report"):
-            save_noise(folder / f"{change}.npz", count=40, seed=9)
+        elif change == "search":
+            save_noise(folder / "search.npz", count=40, seed=9)
         before = contents(folder / "out.run")
         option = (change,) if change.startswith("--") else ()
         result = run(*compress_command(folder, "out.onnx", "--resume", *option))
@@ -224,6 +232,79 @@ class TestChanged:
         assert words in result.stderr
         assert contents(folder / "out.run") == before
         assert not (folder / "out.onnx").exists()
+
+
+@pytest.fixture(scope="module")
+def judged(
+    inputs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, tuple[str, ...]], Path]:
+    """A folder in which the command ran with such options from the beginning."""
+    made: dict[tuple[object, ...], Path] = {}
+
+    def give(way: str, options: tuple[str, ...]) -> Path:
+        if (way, options) not in made:
+            folder = shutil.copytree(inputs, tmp_path_factory.mktemp("judged") / "run")
+            compress(folder, *WAYS[way], *options)
+            made[way, options] = folder
+        return made[way, options]
+
+    return give
+
+
+class TestJudging:
+    """What only judges may be another: nothing that was measured is measured again."""
+
+    @pytest.mark.parametrize(("way", "first", "then"), JUDGING)
+    def test_gives_what_it_would_have_given(self, judged, tmp_path, way, first, then):
+        folder = shutil.copytree(judged(way, first), tmp_path / "run")
+        before = asked(folder)
+        compress(folder, "--resume", *WAYS[way], *then)
+        other = judged(way, then)
+        assert written(folder) == written(other)
+        after = asked(folder)
+        assert after[: len(before)] == before
+        assert len(set(after)) - len(set(before)) == len(set(asked(other)) - set(before))
+        for name in ("result.json", "frontier.json"):
+            one, two = (json.loads((at / "out.run" / name).read_text()) for at in (folder, other))
+            assert without_times(one) == without_times(two)
+
+    def test_there_and_back_measures_nothing_more(self, judged, tmp_path):
+        there, back = ("--max-drop", "2"), ()
+        folder = shutil.copytree(judged("frontier", back), tmp_path / "run")
+        compress(folder, "--resume", *WAYS["frontier"], *there)
+        whole = asked(folder)
+        compress(folder, "--resume", *WAYS["frontier"])
+        assert asked(folder) == whole
+        assert written(folder) == written(judged("frontier", back))
+
+    def test_other_report_images(self, whole, tmp_path):
+        folder = shutil.copytree(whole["fast"], tmp_path / "report")
+        save_noise(folder / "report.npz", count=30, seed=9)
+        before = asked(folder)
+        compress(folder, "--resume")
+        assert asked(folder) == before
+        assert written(folder) == written(whole["fast"])
+        assert json.loads((folder / "out.run/result.json").read_text())["report"]["images"] == 30
+
+    def test_killed_after_the_judging_changed(self, judged, tmp_path):
+        """The journal is cut where it was before the other judging, and behind."""
+        other = ("--max-drop", "2")
+        folder = shutil.copytree(judged("frontier", ()), tmp_path / "run")
+        at = (folder / "out.run/journal.jsonl").stat().st_size
+        compress(folder, "--resume", *WAYS["frontier"], *other)
+        done, journal = written(folder), (folder / "out.run/journal.jsonl").read_bytes()
+        for length in sorted({at, (at + len(journal)) // 2, len(journal)}):
+            (folder / "out.run/journal.jsonl").write_bytes(journal[:length])
+            compress(folder, "--resume", *WAYS["frontier"], *other)
+            assert written(folder) == done
+            assert len(asked(folder)) == journal.count(b"\n")
+
+
+def without_times(document: dict[str, Any]) -> dict[str, Any]:
+    """A document without paths and times."""
+    paths = ("command", "model", "source", "output", "plan_file", "run", "search_data")
+    dropped = (*paths, "report_data", "cost", "sha256")
+    return {name: value for name, value in document.items() if name not in dropped}
 
 
 def contents(folder: Path) -> dict[str, bytes]:

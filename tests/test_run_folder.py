@@ -29,10 +29,17 @@ from onnxsemi import (
 )
 from onnxsemi.pipeline import runs
 from onnxsemi.pipeline.prepare import prepare
-from onnxsemi.run.folder import Identity, nowhere, open_run
+from onnxsemi.run.folder import Identity, MadeOf, nowhere, open_run
 
 MADE_OF: Identity = {"model": "a" * 64, "--bits": [8, 6, 4], "--output": None, "numpy": "2.0"}
-LEFT_BY_A_RUN = ("journal.jsonl", "moments.npz", "best.onnx", "best.plan.json")
+FOUND = ("best.onnx", "best.plan.json")
+LEFT_BY_A_RUN = ("journal.jsonl", "moments.npz", *FOUND)
+
+JUDGED = {"--max-drop": 0.0}
+
+
+def made(measured: Identity, judged: Identity | None = None) -> MadeOf:
+    return MadeOf(measured, JUDGED if judged is None else judged)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -60,7 +67,7 @@ def until(calls: Iterator[int], method: Callable[..., Any]) -> Callable[..., Any
 def unfinished(tmp_path: Path) -> Path:
     """A run with one measurement."""
     path = tmp_path / "run"
-    with open_run(path, MADE_OF, resume=False) as run:
+    with open_run(path, made(MADE_OF), resume=False) as run:
         run.journal.ask("pass", 3, lambda: {"seconds": 1.0})
     for name in LEFT_BY_A_RUN[1:]:
         (path / name).write_bytes(b"old")
@@ -70,7 +77,7 @@ def unfinished(tmp_path: Path) -> Path:
 @pytest.fixture
 def finished(unfinished: Path) -> Path:
     """The same run, finished."""
-    with open_run(unfinished, MADE_OF, resume=True) as run:
+    with open_run(unfinished, made(MADE_OF), resume=True) as run:
         run.finish("small.onnx")
     return unfinished
 
@@ -84,25 +91,29 @@ class TestBegin:
         path = tmp_path / "run"
         if there:
             path.mkdir()
-        with open_run(path, MADE_OF, resume=resume) as run:
+        with open_run(path, made(MADE_OF), resume=resume) as run:
             assert run.path == path
             assert run.file("best.onnx") == path / "best.onnx"
             assert not run.journal.recalling
-            assert json.loads((path / "run.json").read_text()) == {"schema": 2, **MADE_OF}
+            assert json.loads((path / "run.json").read_text()) == {
+                "schema": 2,
+                **MADE_OF,
+                "judged by": JUDGED,
+            }
         assert not (path / "finished.json").exists()
 
     def test_unfinished_is_not_lost(self, unfinished: Path) -> None:
         before = content(unfinished)
         with (
             pytest.raises(RunError, match="not finished: go on with --resume"),
-            open_run(unfinished, MADE_OF, resume=False),
+            open_run(unfinished, made(MADE_OF), resume=False),
         ):
             pass
         assert content(unfinished) == before
 
     def test_finished_gives_way_to_a_new_one(self, finished: Path) -> None:
         assert json.loads((finished / "finished.json").read_text()) == {"output": "small.onnx"}
-        with open_run(finished, {**MADE_OF, "--bits": [2]}, resume=False) as run:
+        with open_run(finished, made({**MADE_OF, "--bits": [2]}), resume=False) as run:
             assert not run.journal.recalling
         assert list(content(finished)) == ["run.json"]
         assert json.loads((finished / "run.json").read_text())["--bits"] == [2]
@@ -115,7 +126,7 @@ class TestBegin:
         before = content(tmp_path)
         with (
             pytest.raises(RunError, match="is not empty and holds no run"),
-            open_run(tmp_path, MADE_OF, resume=resume),
+            open_run(tmp_path, made(MADE_OF), resume=resume),
         ):
             pass
         assert content(tmp_path) == before
@@ -125,7 +136,10 @@ class TestBegin:
     def test_file_in_its_place(self, tmp_path: Path, *, resume: bool) -> None:
         path = tmp_path / "run"
         path.write_bytes(b"mine")
-        with pytest.raises(RunError, match="no folder"), open_run(path, MADE_OF, resume=resume):
+        with (
+            pytest.raises(RunError, match="no folder"),
+            open_run(path, made(MADE_OF), resume=resume),
+        ):
             pass
         assert path.read_bytes() == b"mine"
 
@@ -134,7 +148,7 @@ class TestBegin:
         path = tmp_path / "no" / "run"
         with (
             pytest.raises(RunError, match="cannot be made"),
-            open_run(path, MADE_OF, resume=resume),
+            open_run(path, made(MADE_OF), resume=resume),
         ):
             pass
         assert not list(tmp_path.iterdir())
@@ -147,7 +161,7 @@ class TestBegin:
         path.mkdir(mode=0o500)
         with (
             pytest.raises(RunError, match="cannot be written"),
-            open_run(path, MADE_OF, resume=False),
+            open_run(path, made(MADE_OF), resume=False),
         ):
             pass
 
@@ -160,12 +174,12 @@ class TestBegin:
 
 class TestLock:
     def test_second_in_the_same_process(self, tmp_path: Path) -> None:
-        with open_run(tmp_path / "run", MADE_OF, resume=False):
+        with open_run(tmp_path / "run", made(MADE_OF), resume=False):
             before = content(tmp_path)
             for resume in (False, True):
                 with (
                     pytest.raises(RunError, match="another process is working on this run"),
-                    open_run(tmp_path / "run", MADE_OF, resume=resume),
+                    open_run(tmp_path / "run", made(MADE_OF), resume=resume),
                 ):
                     pass
             assert content(tmp_path) == before
@@ -174,8 +188,8 @@ class TestLock:
         script = """
             import sys
             from pathlib import Path
-            from onnxsemi.run.folder import open_run
-            with open_run(Path(sys.argv[1]), {}, resume=False):
+            from onnxsemi.run.folder import MadeOf, open_run
+            with open_run(Path(sys.argv[1]), MadeOf({}, {}), resume=False):
                 print("in", flush=True)
                 sys.stdin.readline()
         """
@@ -186,39 +200,76 @@ class TestLock:
             assert other.stdout.readline() == "in\n"
             with (
                 pytest.raises(RunError, match="another process"),
-                open_run(tmp_path / "run", {}, resume=True),
+                open_run(tmp_path / "run", made({}), resume=True),
             ):
                 pass
             other.kill()
-        with open_run(tmp_path / "run", {}, resume=True):  # a lock dies with its process
+        with open_run(tmp_path / "run", made({}), resume=True):  # a lock dies with its process
             pass
 
     def test_is_given_back(self, tmp_path: Path) -> None:
         def fail() -> None:
-            with open_run(tmp_path / "run", MADE_OF, resume=False):
+            with open_run(tmp_path / "run", made(MADE_OF), resume=False):
                 raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
             fail()
         for _ in range(2):
-            with open_run(tmp_path / "run", MADE_OF, resume=True):
+            with open_run(tmp_path / "run", made(MADE_OF), resume=True):
                 pass
 
 
 class TestSame:
     def test_journal_is_recalled_and_nothing_is_removed(self, unfinished: Path) -> None:
         before = content(unfinished)
-        with open_run(unfinished, MADE_OF, resume=True) as run:
+        with open_run(unfinished, made(MADE_OF), resume=True) as run:
             assert run.journal.recalling
         assert content(unfinished) == before
 
     def test_finished_is_taken_up_again_too(self, finished: Path) -> None:
         before = content(finished)
-        with open_run(finished, MADE_OF, resume=True) as run:
+        with open_run(finished, made(MADE_OF), resume=True) as run:
             assert run.journal.recalling
             assert not (finished / "finished.json").exists()  # until it is finished again
             run.finish("small.onnx")
         assert content(finished) == before
+
+    def test_other_judging_keeps_what_was_measured(self, finished: Path) -> None:
+        (finished / "best.onnx").write_bytes(b"of the other judging")
+        before = content(finished)
+        with open_run(finished, made(MADE_OF, {"--max-drop": 1.0}), resume=True) as run:
+            assert run.journal.recalling
+            left = content(finished)
+        assert before.keys() - left.keys() == {*FOUND, "finished.json"}
+        assert all(left[name] == before[name] for name in left if name != "run.json")
+        assert json.loads(left["run.json"])["judged by"] == {"--max-drop": 1.0}
+
+    def test_other_judging_of_another_run_touches_nothing(self, finished: Path) -> None:
+        before = content(finished)
+        with (
+            pytest.raises(RunError, match="--bits was 8,6,4, now 2"),
+            open_run(finished, made({**MADE_OF, "--bits": [2]}, {}), resume=True),
+        ):
+            pass
+        assert content(finished) == before
+
+    @pytest.mark.parametrize("place", range(9))
+    def test_killed_while_other_judging_begins(
+        self, finished: Path, monkeypatch: pytest.MonkeyPatch, place: int
+    ) -> None:
+        """What was measured stays; the next one removes what is left of the other judging."""
+        other, calls = made(MADE_OF, {"--max-drop": 1.0}), iter(range(place))
+        journal = (finished / "journal.jsonl").read_bytes()
+        for name in ("unlink", "replace"):
+            monkeypatch.setattr(Path, name, until(calls, getattr(Path, name)))
+        with suppress(Killed), open_run(finished, other, resume=True):
+            pass
+        monkeypatch.undo()
+        with open_run(finished, other, resume=True) as run:
+            assert run.journal.recalling
+        left = content(finished)
+        assert left.keys().isdisjoint((*FOUND, "finished.json"))
+        assert left["journal.jsonl"] == journal
 
     @pytest.mark.parametrize("place", range(13))
     def test_killed_while_it_is_cleared(
@@ -230,13 +281,13 @@ class TestSame:
             monkeypatch.setattr(Path, name, until(calls, getattr(Path, name)))
         with (
             suppress(Killed),
-            open_run(finished, other, resume=False) as run,
+            open_run(finished, made(other), resume=False) as run,
         ):
             run.journal.ask("pass", 3, lambda: {"seconds": 1.0})
         monkeypatch.undo()
         begun = json.loads((finished / "run.json").read_text())["--bits"] == [4]
         assert begun == (place > 9)  # nine files, and what takes the place of run.json
-        with open_run(finished, other, resume=begun) as run:
+        with open_run(finished, made(other), resume=begun) as run:
             assert run.journal.ask("pass", 3, lambda: {"seconds": 2.0})["seconds"] == (
                 1.0 if place > 11 else 2.0
             )
@@ -246,7 +297,7 @@ class TestSame:
         (unfinished / "run.json").write_text(text)
         with (
             pytest.raises(RunError, match=r"run\.json: cannot be read; delete the folder"),
-            open_run(unfinished, MADE_OF, resume=True),
+            open_run(unfinished, made(MADE_OF), resume=True),
         ):
             pass
 
@@ -266,7 +317,10 @@ class TestSame:
         self, unfinished: Path, change: dict[str, Any], words: str
     ) -> None:
         before = content(unfinished)
-        with pytest.raises(RunError) as error, open_run(unfinished, MADE_OF | change, resume=True):
+        with (
+            pytest.raises(RunError) as error,
+            open_run(unfinished, made(MADE_OF | change), resume=True),
+        ):
             pass
         assert words in str(error.value)
         assert "\n" not in str(error.value)
@@ -277,12 +331,12 @@ class TestSame:
         fewer = {name: value for name, value in MADE_OF.items() if name != "numpy"}
         with (
             pytest.raises(RunError, match=r"numpy was 2\.0, now not set"),
-            open_run(unfinished, fewer, resume=True),
+            open_run(unfinished, made(fewer), resume=True),
         ):
             pass
 
     def test_tuples_are_the_same_as_lists(self, unfinished: Path) -> None:
-        with open_run(unfinished, {**MADE_OF, "--bits": (8, 6, 4)}, resume=True):
+        with open_run(unfinished, made({**MADE_OF, "--bits": (8, 6, 4)}), resume=True):
             pass
 
     @pytest.mark.parametrize("text", [b"", b"{", b"\xff\xfe", b'{"schema": 1,\n'])
@@ -291,16 +345,18 @@ class TestSame:
         before = content(unfinished)
         with (
             pytest.raises(RunError, match=r"run\.json: cannot be read; delete the folder"),
-            open_run(unfinished, MADE_OF, resume=True),
+            open_run(unfinished, made(MADE_OF), resume=True),
         ):
             pass
         assert content(unfinished) == before
 
     def test_head_of_another_schema(self, unfinished: Path) -> None:
-        (unfinished / "run.json").write_text(json.dumps({**MADE_OF, "schema": 0}))
+        (unfinished / "run.json").write_text(
+            json.dumps({**MADE_OF, "schema": 0, "judged by": JUDGED})
+        )
         with (
             pytest.raises(RunError, match="schema was 0, now 2"),
-            open_run(unfinished, MADE_OF, resume=True),
+            open_run(unfinished, made(MADE_OF), resume=True),
         ):
             pass
 

@@ -63,7 +63,7 @@ class Fake:
         after = self.checker.check(plan).right
         before, known = self.checker.before, settings.guard(has_labels=has_labels)
         balanced = settings.guard(has_labels=False)
-        return known.objection(before, after) or balanced.objection(before, after)
+        return known.objection(before, after, None) or balanced.objection(before, after, None)
 
 
 class Asked:

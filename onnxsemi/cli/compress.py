@@ -130,6 +130,9 @@ def compress(
         )
         if report is not None:
             write_page(folder, report)
+    warning = settings.search.guard(has_labels=result.has_labels).warning(result.search.total)
+    if as_json and warning is not None:  # the table has it
+        typer.echo(f"warning: {warning}", err=True)
     show(compress_table(result), compress_document(result), as_json, quiet)
 
 

@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 from typer.core import TyperGroup
 
 from onnxsemi.data.load import DataOptions, Preset
-from onnxsemi.errors import OnnxSemiError, SettingsError
+from onnxsemi.errors import AccuracyError, OnnxSemiError, SettingsError
 from onnxsemi.progress import Progress, Silent
 from onnxsemi.terminal import LineProgress, LiveProgress
 
@@ -20,7 +20,7 @@ _USAGE_ERROR: Any = typer.BadParameter.__base__  # UsageError, of click or of ty
 
 @contextmanager
 def one_line_errors(run: Path | None = None) -> Iterator[None]:
-    """A user's mistake: one line on standard error, exit code 1. Ctrl-C: how to go on, 130."""
+    """One line on standard error: a user's mistake, exit code 1; nothing holds, 4; Ctrl-C, 130."""
     try:
         yield
     except KeyboardInterrupt:
@@ -29,7 +29,7 @@ def one_line_errors(run: Path | None = None) -> Iterator[None]:
         raise typer.Exit(130) from None
     except OnnxSemiError as error:
         typer.echo(f"error: {' '.join(str(error).split())}", err=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(4 if isinstance(error, AccuracyError) else 1) from None
 
 
 class OneLineGroup(TyperGroup):

@@ -154,7 +154,8 @@ Resume = Annotated[
     typer.Option(
         "--resume",
         help="Go on with the run in the folder, if there is one: give the same command again. The "
-        "result is the same as without the interruption.",
+        "result is the same as without the interruption. --max-drop, --tolerance, --guarantee and "
+        "--report-data may be others: what was measured is not measured again.",
         rich_help_panel=_RUN,
     ),
 ]

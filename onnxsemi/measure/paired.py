@@ -110,6 +110,15 @@ class Paired:
         return bisect_left(range(_MOST_IMAGES), True, lo=1, key=narrow)  # noqa: FBT003
 
 
+def even_width(total: int, changed: float) -> float:
+    """Half of the 95 % interval where so many answers changed, as many of them lost as won.
+
+    >>> round(even_width(2000, changed=24), 5)
+    0.00499
+    """
+    return _adjusted(total, changed / 2, changed / 2)[1]
+
+
 def _adjusted(total: float, lost: float, won: float) -> tuple[float, float]:
     """Centre and half width of the interval."""
     n = total + 2

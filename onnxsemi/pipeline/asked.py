@@ -67,7 +67,7 @@ def asked_for(
             document=document, name=str(path), model=Path(model), images=images, options=options
         )
     kept = read_frontier(path)
-    point = kept.chosen if at is None else At.parse(at).pick(kept)
+    point = _chosen(kept, path) if at is None else At.parse(at).pick(kept)
     source, table = kept.source, path / "rounding.npz"
     if model is None and not source.model.exists():
         raise ModelError(f"{source.model}: the run's model is not there any more: name it")
@@ -85,3 +85,13 @@ def asked_for(
         kept=kept,
         point=point,
     )
+
+
+def _chosen(kept: KeptFrontier, run: Path) -> KeptPoint:
+    if kept.chosen is None:
+        raise SettingsError(
+            f"{run}: nothing held what was asked of the run, so that it has chosen no point: say "
+            f"which one with --at, such as {100 * kept.first.plan.compression:.2f}% for the best "
+            "measured; 'pareto' lists them"
+        )
+    return kept.chosen

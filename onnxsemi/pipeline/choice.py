@@ -8,12 +8,16 @@ one.
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
-from onnxsemi.arrays import BoolArray
+import numpy as np
+
+from onnxsemi.arrays import BoolArray, Float32Array
 from onnxsemi.emit.activations import Ranges
 from onnxsemi.emit.model import emit
-from onnxsemi.errors import AccuracyError
-from onnxsemi.measure.metrics import hits
+from onnxsemi.measure.bench import Bench
+from onnxsemi.measure.metrics import hits, kl_divergence
+from onnxsemi.measure.paired import Paired
 from onnxsemi.measure.recorded import RecordedChecker
 from onnxsemi.pipeline.prepare import Prepared
 from onnxsemi.pipeline.rounding import Codes
@@ -21,20 +25,25 @@ from onnxsemi.plan import BitPlan
 from onnxsemi.progress import Progress
 from onnxsemi.run.journal import Journal, Reply, packed, unpacked
 from onnxsemi.search.align import aligned
+from onnxsemi.search.guard import Guard
 from onnxsemi.search.trajectory import Point, Trajectory
 
 
-@dataclass(frozen=True, eq=False)
-class Chosen:
-    """A point as it is written.
+@dataclass(frozen=True)
+class Judged:
+    """A point as it is written, and what the guard says of it.
 
     Attributes:
-        point: Its plan and its score with float32 activations, on all search images.
-        right: bool[N], which search images it answers rightly as it is to run.
+        point: Its plan and its score with float32 activations, on all search images if it holds.
+        paired: Float against the plan on the search images as it is to run.
+        kl: Mean KL of the plan against the float model on them, nats per sample.
+        objection: What speaks against it; None if nothing does.
     """
 
     point: Point
-    right: BoolArray
+    paired: Paired
+    kl: float | None
+    objection: str | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +55,7 @@ class Chooser:
         codes: Where codes come from.
         ranges: Ranges of the activations, if those are quantized.
         checker: Measures plans with float32 activations.
+        before: bool[N], which search images the float model answers rightly.
         journal: Recalls and keeps what is measured.
     """
 
@@ -53,44 +63,49 @@ class Chooser:
     codes: Codes
     ranges: Ranges | None
     checker: RecordedChecker
+    before: BoolArray
     journal: Journal
 
-    def choose(self, trajectory: Trajectory, before: BoolArray, told: Progress) -> Chosen:
-        """The most compressed point that holds.
+    def choose(self, trajectory: Trajectory, told: Progress) -> list[Judged]:
+        """Points as they are written, the most compressed first, down to the first that holds.
 
         Args:
-            trajectory: Of a search that found something.
-            before: bool[N], which search images the float model answers rightly.
+            trajectory: What the search did.
             told: Told of every point, if what is asked of them differs from what was searched.
 
-        Raises:
-            AccuracyError: If none holds.
+        Returns:
+            The last has no objection; unless none holds.
         """
-        settings, baseline = self.prepared.settings, trajectory.baseline
-        guard = settings.search.guard(has_labels=self.prepared.has_labels)
+        settings, judged = self.prepared.settings, list[Judged]()
         points = trajectory.holding(settings.search.allowed_drop)
-        differs = self.ranges is not None or settings.align > 1 or guard.tolerance == 0
+        differs = self.as_written or self._guard.tolerance == 0
         if differs:
             told.start("choice", len(points))
-        objections = []
         for point in points:
-            plan = self._rounded_up(point.plan)
-            right = self._right(plan)
-            correct = int(right.sum())
+            judged.append(self.judge(point))
             if differs:
-                told.step(f"{plan.compression:.2%} smaller: {correct / baseline.total:.2%}")
-            objection = guard.objection(before, right)
-            if objection is None:
-                score = self.checker.check(plan).score
-                return Chosen(replace(point, plan=plan, score=score), right)
-            objections.append((-correct, objection))
-        how, instead = self._conditions()
-        raise AccuracyError(
-            f"{how}none of {len(points)} plans holds {guard.asks} on {baseline.total:,} search "
-            f"images (at best {min(objections)[1]}): allow more with --max-drop, {instead}"
-        )
+                plan, paired = judged[-1].point.plan, judged[-1].paired
+                told.step(f"{plan.compression:.2%} smaller: {paired.after / paired.total:.2%}")
+            if judged[-1].objection is None:
+                break
+        return judged
 
-    def _conditions(self) -> tuple[str, str]:
+    def judge(self, point: Point) -> Judged:
+        """A point as it is written."""
+        plan = self._rounded_up(point.plan)
+        right, kl = self._seen(plan)
+        objection = self._guard.objection(self.before, right, kl)
+        score = self.checker.check(plan).score if objection is None else point.score
+        point = replace(point, plan=plan, score=score)
+        return Judged(point, Paired.of(self.before, right), kl, objection)
+
+    @property
+    def as_written(self) -> bool:
+        """Whether what is written differs from what was searched."""
+        return self.ranges is not None or self.prepared.settings.align > 1
+
+    @property
+    def conditions(self) -> tuple[str, str]:
         """Under what conditions plans were measured, and what could be done about that."""
         if self.ranges is not None:
             other = "try another --calibration, or leave activations float32 with --profile fast"
@@ -98,8 +113,13 @@ class Chooser:
         align = self.prepared.settings.align
         if align > 1:
             blocks = f"with bitwidths rounded up to blocks of {align} channels "
-            return blocks, "or leave --align away"
+            return blocks, "leave --align away"
         return "", "give more images, or begin with wider --bits"
+
+    @property
+    def _guard(self) -> Guard:
+        prepared = self.prepared
+        return prepared.settings.search.guard(has_labels=prepared.has_labels)
 
     def _rounded_up(self, plan: BitPlan) -> BitPlan:
         settings = self.prepared.settings
@@ -107,19 +127,28 @@ class Chooser:
         layers = [layer for layer in self.prepared.classifier.layers if layer.name in free]
         return aligned(plan, layers, self.codes.rounding, settings.align)
 
-    def _right(self, plan: BitPlan) -> BoolArray:
+    def _seen(self, plan: BitPlan) -> tuple[BoolArray, float | None]:
+        """Which search images a plan answers rightly as it is to run, and its KL there."""
         if self.ranges is None:
-            return self.checker.check(plan).right
+            tested = self.checker.check(plan)
+            return tested.right, tested.kl
         asked, ranges = tuple(plan.bits.items()), self.ranges
+        reply = self.journal.ask("integers", asked, lambda: self._on_integers(plan, ranges))
+        return unpacked(reply["right"]), reply["kl"]
 
-        def measure() -> Reply:
-            return packed(self._right_on_integers(plan, ranges))
-
-        return unpacked(self.journal.ask("integers", asked, measure))
-
-    def _right_on_integers(self, plan: BitPlan, ranges: Ranges) -> BoolArray:
-        """Which search images a plan answers rightly on integer kernels."""
-        bench = self.prepared.bench(self.prepared.search)
+    def _on_integers(self, plan: BitPlan, ranges: Ranges) -> Reply:
+        """A plan's answers on integer kernels."""
         profile = self.prepared.settings.profile
-        model = emit(bench.classifier, self.codes.rounder(plan), profile, ranges)
-        return hits(bench.forward(model, integers=True), bench.labels)
+        model = emit(self._bench.classifier, self.codes.rounder(plan), profile, ranges)
+        logits = self._bench.forward(model, integers=True)
+        kl = float(np.mean(kl_divergence(self._reference, logits)))
+        return {"right": packed(hits(logits, self._bench.labels)), "kl": kl}
+
+    @cached_property
+    def _bench(self) -> Bench:
+        return self.prepared.bench(self.prepared.search)
+
+    @cached_property
+    def _reference(self) -> Float32Array:
+        """float32[N, K], logits of the float model."""
+        return self._bench.forward(self._bench.classifier.proto)

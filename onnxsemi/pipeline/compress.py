@@ -12,26 +12,28 @@ from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.data.load import Data
 from onnxsemi.emit.activations import Ranges
 from onnxsemi.emit.model import emit
-from onnxsemi.errors import AccuracyError, BudgetError
+from onnxsemi.errors import BudgetError
 from onnxsemi.kernels import kernels_of
 from onnxsemi.measure.checker import Rounder, RoundingChecker
 from onnxsemi.measure.comparison import compare
 from onnxsemi.measure.evaluator import ModelEvaluator
-from onnxsemi.measure.paired import Paired
 from onnxsemi.measure.recorded import RecordedChecker, RecordedEvaluator
 from onnxsemi.pipeline.activations import recorded_ranges
-from onnxsemi.pipeline.choice import Chooser
+from onnxsemi.pipeline.choice import Chooser, Judged
 from onnxsemi.pipeline.evidence import Answers, evidence_of
-from onnxsemi.pipeline.found import Found
-from onnxsemi.pipeline.pareto import keep_points
+from onnxsemi.pipeline.found import Found, Searched
+from onnxsemi.pipeline.nothing import best_measured, file_bytes, nothing_holds
+from onnxsemi.pipeline.pareto import Anchor, kept_frontier
 from onnxsemi.pipeline.prepare import Prepared, prepare
 from onnxsemi.pipeline.rounding import Codes, codes_of
-from onnxsemi.pipeline.runs import Clock, Limited, check_folder, identity, opened
+from onnxsemi.pipeline.runs import Clock, Limited, check_folder, identity, made_of, opened
 from onnxsemi.pipeline.sensitivity import Sensitivity, measure_sensitivity
 from onnxsemi.pipeline.sizes import sizes_of
 from onnxsemi.pipeline.write import check_output, plan_path, write_best, write_verified
 from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import DIGEST, PlanFile, RoundingRecord
+from onnxsemi.points.file import write_frontier
+from onnxsemi.points.nothing_holds import NothingHoldsError
 from onnxsemi.progress import Progress, Silent, Within
 from onnxsemi.quantizer.rounded import Nearest, rounded
 from onnxsemi.report.document import compress_document
@@ -73,9 +75,12 @@ def compress(
         The plan, accuracy on search and report images, sizes, and every decision.
 
     Raises:
+        NothingHoldsError: If no plan holds the accuracy asked for. It has the best that was
+            measured; the run keeps everything, and other settings that only judge (``max_drop``,
+            ``tolerance``, ``guarantee``) can be tried with ``resume`` without measuring again.
         OnnxSemiError: If the model, the data, a setting or the run cannot be used, if nothing could
-            be compressed at the accuracy and in the time asked for, or if the written file is not
-            what was measured. No file is written then, and an existing one is left as it is.
+            be compressed in the time asked for, or if the written file is not what was measured. No
+            file is written then, and an existing one is left as it is.
     """
     settings, target, told = settings or Settings(), Path(output), progress or Silent()
     clock = Clock(settings.run.time_budget)
@@ -90,7 +95,7 @@ def compress(
     report_bench = replace(prepared.bench(prepared.report), progress=told)
     # first, so that images that the model cannot take are found at once
     before = report_bench.forward(prepared.classifier.proto)
-    with opened(settings.run, identity(prepared)) as folder:
+    with opened(settings.run, made_of(prepared)) as folder:
         seconds = pass_seconds(prepared, folder, told)
         limited = Limited(told, clock)
         codes = codes_of(prepared, folder, limited)
@@ -116,19 +121,20 @@ def compress(
             sizes=sizes_of(target),
             search=found.search,
             report=report,
-            finding=guard.judge(report.answers),
+            finding=guard.judge(report.answers, report.kl),
             sensitivity=sensitivity.summary,
             has_labels=prepared.has_labels,
             cost=Cost(folder.journal.seconds, seconds, len(found.trajectory.trials)),
             skipped=prepared.classifier.skipped,
-            notes=prepared.classifier.notes,
+            notes=(*prepared.classifier.notes, *warnings(prepared)),
             kernels=None if found.ranges is None else kernels_of(target, prepared.classifier, plan),
             pinned=prepared.pinned(),
             run=folder.path,
         )
         search.keep(result, Answers.of(before, after), os.fspath(model))
         if folder.path is not None:
-            keep_points(prepared, found, document, (model, data), (folder.path, target))
+            anchor = Anchor(document, plan, target.stat().st_size, found.search)
+            write_frontier(kept_frontier(prepared, found, anchor), folder.path)
         if not found.trajectory.out_of_time:
             folder.finish(str(target))
     return result
@@ -163,7 +169,7 @@ class Search:
         """Search a plan.
 
         Raises:
-            AccuracyError: If no compression holds the accuracy asked for.
+            AccuracyError: If no compression holds the accuracy asked for; everything is kept then.
         """
         prepared, journal = self.prepared, self.run.journal
         start, settings = prepared.start(), prepared.settings
@@ -176,13 +182,33 @@ class Search:
             trajectory, checker = self.frontier(start, watch)
         else:
             trajectory, checker = self.semilayers(start, watch)
-        _check_found(trajectory, settings.search)
+        _check_time(trajectory, settings.search)
         before = checker.check(start.all_float()).right
-        chooser = Chooser(prepared, self.codes, ranges, checker, journal)
-        chosen = chooser.choose(trajectory, before, self.progress)
-        paired = Paired.of(before, chosen.right)
-        point, sensitivity = chosen.point, self.sensitivity
-        return Found(trajectory, point, paired, ranges, checker, before, sensitivity)
+        searched = Searched(trajectory, ranges, checker, before, self.sensitivity)
+        chooser = Chooser(prepared, self.codes, ranges, checker, before, journal)
+        judged = chooser.choose(trajectory, self.progress)
+        if not judged or judged[-1].objection is not None:
+            raise self._nothing(searched, chooser, judged)
+        taken = judged[-1]
+        return Found(**vars(searched), chosen=taken.point, search=taken.paired)
+
+    def _nothing(
+        self, searched: Searched, chooser: Chooser, refused: list[Judged]
+    ) -> NothingHoldsError:
+        """Keep what was measured, and say what holds best."""
+        prepared, run = self.prepared, self.run
+        best = best_measured(chooser, searched, refused)
+        judged, plan = best.judged, best.judged.point.plan
+        told = [(item.point, item.objection or "") for item in (*refused, judged)]
+        document = plan_file(prepared, plan, searched.ranges)
+        size = file_bytes(prepared, plan, searched.ranges)
+        anchor = Anchor(document, plan, size, others=told)
+        frontier = kept_frontier(prepared, searched, anchor)
+        if run.path is not None:
+            write_frontier(frontier, run.path)
+        if not searched.trajectory.out_of_time:
+            run.finish(None)
+        return nothing_holds(best, frontier, chooser, run.path)
 
     def frontier(self, start: BitPlan, watch: Watch) -> tuple[Trajectory, RecordedChecker]:
         """The search along the frontier, and what measured its plans."""
@@ -305,17 +331,17 @@ def _rounding_record(prepared: Prepared) -> RoundingRecord | None:
     return RoundingRecord(settings.rounds, settings.seed, digests)
 
 
-def _check_found(trajectory: Trajectory, settings: SearchSettings) -> None:
-    holding, baseline = settings.allowed_drop, trajectory.baseline
+def warnings(prepared: Prepared) -> tuple[str, ...]:
+    """What is to be said of the search images, whatever is found."""
+    guard = prepared.settings.search.guard(has_labels=prepared.has_labels)
+    warning = guard.warning(len(prepared.search))
+    return () if warning is None else (warning,)
+
+
+def _check_time(trajectory: Trajectory, settings: SearchSettings) -> None:
+    holding = settings.allowed_drop
     if trajectory.choose(holding).plan.saved_parameters == 0 and trajectory.out_of_time:
         raise BudgetError(
             f"the time budget ended after {len(trajectory.trials)} trials, before anything could "
             "be compressed: go on with --resume, or give more time"
-        )
-    if not trajectory.holding(holding):
-        asks = settings.guard(has_labels=True).asks
-        raise AccuracyError(
-            f"nothing could be compressed with {asks} on "
-            f"{baseline.total} search images ({len(trajectory.trials)} trials): allow more with "
-            "--max-drop, give more images, or begin with wider --bits"
         )

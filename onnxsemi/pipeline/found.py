@@ -20,13 +20,11 @@ _TOOK = (Decision.KEPT, Decision.QUANTIZED)
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """What the search came to.
+class Searched:
+    """What the search did.
 
     Attributes:
         trajectory: Everything that it did.
-        chosen: The most compressed point that holds the accuracy.
-        search: Float against chosen on the search images, as the file is to run.
         ranges: Ranges of the activations, if those are quantized.
         checker: Knows the answers of the plans that were measured.
         before: bool[N], which search images the float model answers rightly.
@@ -34,12 +32,23 @@ class Found:
     """
 
     trajectory: Trajectory
-    chosen: Point
-    search: Paired
     ranges: Ranges | None
     checker: RecordedChecker
     before: BoolArray
     sensitivity: Sensitivity
+
+
+@dataclass(frozen=True, eq=False)
+class Found(Searched):
+    """What the search came to.
+
+    Attributes:
+        chosen: The most compressed point that holds the accuracy.
+        search: Float against chosen on the search images, as the file is to run.
+    """
+
+    chosen: Point
+    search: Paired
 
     def evidence(self) -> dict[str, tuple[Evidence, ...]] | None:
         """What was known of the chosen plan's channels; None if Δloss was not measured.

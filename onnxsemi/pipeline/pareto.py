@@ -1,23 +1,22 @@
 """``pareto``: the points that a run has kept; and keeping them."""
 
 import os
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onnxsemi.bitwidth import FLOAT_BITS
-from onnxsemi.data.load import Data
 from onnxsemi.emit.profile import Profile
 from onnxsemi.measure.paired import Paired
-from onnxsemi.pipeline.found import Found
+from onnxsemi.pipeline.found import Found, Searched
 from onnxsemi.pipeline.prepare import Prepared
 from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import PlanFile
-from onnxsemi.points.file import read_frontier, write_frontier
+from onnxsemi.points.file import read_frontier
 from onnxsemi.points.frontier import KeptFrontier, KeptPoint, Source, by_size
 from onnxsemi.search.frontier import GROUP_BYTES, predicted
 from onnxsemi.search.settings import SearchMethod
-from onnxsemi.search.trajectory import Decision
+from onnxsemi.search.trajectory import Decision, Point
 from onnxsemi.search.walk import every_stop
 
 CHANNEL_BYTES = 5
@@ -36,84 +35,94 @@ def pareto(run: str | os.PathLike[str]) -> KeptFrontier:
     return read_frontier(Path(run))
 
 
-def keep_points(
-    prepared: Prepared,
-    found: Found,
-    document: PlanFile,
-    inputs: tuple[str | os.PathLike[str], Data],
-    written: tuple[Path, Path],
-) -> None:
-    """Write the frontier into the run's folder.
+@dataclass(frozen=True)
+class Anchor:
+    """The plan that a frontier is kept with.
+
+    Attributes:
+        document: The plan's file, with what is needed to apply it.
+        plan: The plan.
+        file_bytes: Size of its model file: the sizes of the others follow from it.
+        search: Float against it on the search images as it is to run; None if it was not written.
+        others: Points that did not hold as they were to run, each with what speaks against it.
+    """
+
+    document: PlanFile
+    plan: BitPlan
+    file_bytes: int
+    search: Paired | None = None
+    others: Sequence[tuple[Point, str]] = ()
+
+
+def kept_frontier(prepared: Prepared, searched: Searched, anchor: Anchor) -> KeptFrontier:
+    """Every point of a run.
 
     Args:
         prepared: Model, images, settings.
-        found: What the search came to.
-        document: The chosen plan's file.
-        inputs: The model, and the images that were searched on.
-        written: The run's folder, and the file that the search wrote.
+        searched: What the search did.
+        anchor: The plan that was written; or the best, if none held.
     """
-    settings, (folder, output) = prepared.settings, written
-    known = {point.plan.sha256: point for point in _points(prepared, found)}.values()
-    chosen, size = found.chosen.plan, output.stat().st_size
+    settings, before = prepared.settings, searched.before
+    known = {point.plan.sha256: point for point in _points(prepared, searched, anchor)}
     points = [
         replace(
             point,
-            chosen=point.plan == chosen,
-            file_bytes=size + _longer(point.plan, chosen, settings.profile),
+            chosen=point.plan == anchor.plan and anchor.search is not None,
+            file_bytes=anchor.file_bytes + _longer(point.plan, anchor.plan, settings.profile),
         )
-        for point in known
+        for point in known.values()
     ]
     integers = settings.profile.quantizes_activations
-    kept = KeptFrontier(
-        document=replace(document, evidence=None),
-        source=_source(prepared, *inputs),
+    return KeptFrontier(
+        document=replace(anchor.document, evidence=None),
+        source=_source(prepared),
         method=settings.search.method,
         profile=settings.profile,
         has_labels=prepared.has_labels,
-        images=found.search.total,
-        correct=found.search.before,
-        as_written=found.search if integers else None,
+        images=len(before),
+        correct=int(before.sum()),
+        as_written=anchor.search if integers else None,
         points=by_size(points),
     )
-    write_frontier(kept, folder)
 
 
-def _points(prepared: Prepared, found: Found) -> Iterator[KeptPoint]:
+def _points(prepared: Prepared, searched: Searched, anchor: Anchor) -> Iterator[KeptPoint]:
     """Every plan that saves something; of those that come again, the last tells most."""
-    harm = found.sensitivity.harm
+    harm, trajectory = searched.sensitivity.harm, searched.trajectory
     if prepared.settings.search.method is SearchMethod.FRONTIER and harm is not None:
         for plan in every_stop(prepared.start(), prepared.free(), harm):
             yield KeptPoint(plan=plan, predicted=predicted(plan, harm), file_bytes=0)
-    trials = {trial.number: trial for trial in found.trajectory.trials}
     rejected = [
-        (t.plan, str(t.phase), t.number, t.reason, t.score)
-        for t in trials.values()
+        (Point(t.plan, t.score, t.phase, trial=t.number), t.reason)
+        for t in trajectory.trials
         if t.plan is not None and t.decision is Decision.REJECTED
     ]
-    reached = [
-        (p.plan, str(p.phase), p.trial, None, p.score)
-        for p in (*found.trajectory.points, found.chosen)
-    ]
-    for plan, phase, trial, reason, score in (*rejected, *reached):
+    reached = [(point, None) for point in trajectory.points]
+    if isinstance(searched, Found):
+        reached.append((searched.chosen, None))
+    for point, reason in (*rejected, *reached, *anchor.others):
+        plan = point.plan
         if not plan.saved_parameters:
             continue
-        tested = found.checker.known(plan)
+        tested = searched.checker.known(plan)
         yield KeptPoint(
             plan=plan,
-            phase=phase,
-            trial=trial or None,
+            phase=str(point.phase),
+            trial=point.trial or None,
             rejected=reason,
-            correct=score.correct if tested is None else tested.score.correct,
-            paired=None if tested is None else Paired.of(found.before, tested.right),
+            correct=point.score.correct if tested is None else tested.score.correct,
+            paired=None if tested is None else Paired.of(searched.before, tested.right),
+            kl=None if tested is None else tested.kl,
             predicted=None if harm is None else predicted(plan, harm),
             file_bytes=0,
         )
 
 
-def _source(prepared: Prepared, model: str | os.PathLike[str], data: Data) -> Source:
+def _source(prepared: Prepared) -> Source:
+    model, data = prepared.files
     return Source(
-        model=Path(model).absolute(),
-        data=Path(data).absolute() if isinstance(data, str | os.PathLike) else None,
+        model=model.absolute(),
+        data=None if data is None else data.absolute(),
         options=prepared.settings.data,
     )
 

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -36,6 +37,7 @@ class Prepared:
         has_labels: Whether the labels came with the data, or are the float model's answers.
         settings: What the user set.
         memory: Bytes that the process may take.
+        files: Where the model was, and the search images; None if these came from no file.
     """
 
     classifier: Classifier
@@ -48,6 +50,7 @@ class Prepared:
     has_labels: bool
     settings: Settings
     memory: int
+    files: tuple[Path, Path | None]
 
     def bench(self, images: ImageSet) -> Bench:
         """The model on some of the images."""
@@ -124,6 +127,7 @@ def prepare(
         has_labels=has_labels,
         settings=settings,
         memory=memory,
+        files=(Path(model), Path(data) if isinstance(data, str | os.PathLike) else None),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from onnxsemi.errors import BudgetError, RunError
 from onnxsemi.pipeline.prepare import Prepared
 from onnxsemi.progress import Progress
-from onnxsemi.run.folder import Identity, RunFolder, nowhere, open_run
+from onnxsemi.run.folder import Identity, MadeOf, RunFolder, nowhere, open_run
 from onnxsemi.settings import RunOptions
 
 # groups of settings, what the fingerprints of the images cover, and what changes no result
@@ -21,6 +21,9 @@ _LEFT_OUT = {
     *("rounding_samples",),
     *("threads", "max_memory"),
 }
+_JUDGES = ("--max-drop", "--tolerance", "--guarantee")
+"""Settings that say which of the measured plans are good enough, and change no measurement."""
+
 _ENGINES = ("onnxsemi", "onnx", "onnxruntime", "numpy", "scipy")
 
 
@@ -41,11 +44,11 @@ def check_folder(options: RunOptions, *outputs: Path) -> None:
             )
 
 
-def opened(options: RunOptions, identity: Identity) -> AbstractContextManager[RunFolder]:
+def opened(options: RunOptions, made_of: MadeOf) -> AbstractContextManager[RunFolder]:
     """The run's folder, for as long as the run takes."""
     if options.folder is None:
         return nullcontext(nowhere())
-    return open_run(Path(options.folder), identity, resume=options.resume)
+    return open_run(Path(options.folder), made_of, resume=options.resume)
 
 
 class Clock:
@@ -89,6 +92,13 @@ class Limited:
     def best(self, compression: float, share: float, measured: str) -> None:
         """Pass on a new best."""
         self._progress.best(compression, share, measured)
+
+
+def made_of(prepared: Prepared) -> MadeOf:
+    """Everything that decides what a run gives, and which part of it only judges."""
+    parts = dict(identity(prepared))
+    judged = {name: parts.pop(name) for name in (*_JUDGES, "report data")}
+    return MadeOf(parts, judged)
 
 
 def identity(prepared: Prepared) -> Identity:

@@ -1,7 +1,7 @@
 """The kept frontier as a JSON file, ``frontier.json`` in the run's folder.
 
     {
-      "schema": 1,  "tool": "onnxsemi 0.1.0",
+      "schema": 2,  "tool": "onnxsemi 0.1.0",
       "method": "frontier",  "profile": "qdq",  "has_labels": true,
       "images": 2000,  "correct": 1881,  "as_written": null,
       "source": {"model": "/models/net.onnx", "data": "/data/search.npz", "options": {...}},
@@ -13,9 +13,10 @@
       ]
     }
 
-``document`` is the chosen plan as its own file has it, ``weights`` the number of weights in one
-channel of each layer. Every point says which channels have other bits than in the point before it;
-the first is compared with float32. So many plans that are near one another take little room.
+``document`` is the chosen plan as its own file has it, or if none held what was asked the best of
+those that were measured; ``weights`` the number of weights in one channel of each layer. Every
+point says which channels have other bits than in the point before it; the first is compared with
+float32. So many plans that are near one another take little room.
 """
 
 import json
@@ -36,8 +37,8 @@ from onnxsemi.plan_file import plan_of_document
 from onnxsemi.points.frontier import KeptFrontier, KeptPoint, Source
 from onnxsemi.run.folder import FRONTIER
 
-SCHEMA = 1
-_PLAIN = ("phase", "trial", "rejected", "correct", "predicted", "file_bytes", "chosen")
+SCHEMA = 2
+_PLAIN = ("phase", "trial", "rejected", "correct", "kl", "predicted", "file_bytes", "chosen")
 Bits = Mapping[str, tuple[int, ...]]
 
 
@@ -73,7 +74,9 @@ def read_frontier(folder: Path) -> KeptFrontier:
         raise RunError(f"{path}: not a JSON file ({error})") from None
     found = document.get("schema") if isinstance(document, dict) else None
     if found != SCHEMA:
-        raise RunError(f"{path}: schema {found!r} is not supported; this version reads {SCHEMA}")
+        raise RunError(
+            f"{path}: schema {found!r} is not supported; this version reads {SCHEMA}: compress anew"
+        )
     try:
         return _kept(document)
     except (KeyError, TypeError, ValueError, AttributeError, OnnxSemiError) as error:
@@ -132,8 +135,9 @@ def _kept(document: dict[str, Any]) -> KeptFrontier:
     chosen = plan_of_document(plan)
     weights = {layer: int(document["weights"][layer]) for layer in chosen.bits}
     points = tuple(_points(document["points"], chosen.bits, weights))
-    if [point.plan.sha256 for point in points if point.chosen] != [chosen.plan_sha256]:
-        raise ValueError("not one point is the chosen plan")
+    own = [point.chosen for point in points if point.plan.sha256 == chosen.plan_sha256]
+    if len(own) != 1 or sum(point.chosen for point in points) != sum(own):
+        raise ValueError("not one point is the document's plan, or another is chosen")
     return KeptFrontier(
         document=chosen,
         source=Source(

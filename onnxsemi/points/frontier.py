@@ -30,6 +30,7 @@ class KeptPoint:
         correct: Right answers on the search images; None if it was not measured.
         paired: Float against the plan on all search images, activations in float32; None if it was
             not measured on all of them.
+        kl: Mean KL against the float model on the search images, nats per sample, likewise.
         predicted: Predicted harm, nats per sample; None where channels were not measured.
         file_bytes: Size of the file, estimated but for the chosen point's.
         chosen: Whether it is the one that the search wrote.
@@ -41,6 +42,7 @@ class KeptPoint:
     rejected: str | None = None
     correct: int | None = None
     paired: Paired | None = None
+    kl: float | None = None
     predicted: float | None = None
     file_bytes: int
     chosen: bool = False
@@ -71,7 +73,8 @@ class KeptFrontier:
     """Everything that a run keeps of its frontier.
 
     Attributes:
-        document: The chosen plan with what is needed to apply it; any other point takes its place.
+        document: The chosen plan, or the best if none holds, with what is needed to apply it; any
+            other point takes its place.
         source: Where model and images were.
         method: How bitwidths were found.
         profile: Form of the file that sizes are of.
@@ -93,9 +96,15 @@ class KeptFrontier:
     points: tuple[KeptPoint, ...]
 
     @property
-    def chosen(self) -> KeptPoint:
-        """The point that the search wrote."""
-        return next(point for point in self.points if point.chosen)
+    def chosen(self) -> KeptPoint | None:
+        """The point that the search wrote; None if none held what was asked."""
+        return next((point for point in self.points if point.chosen), None)
+
+    @property
+    def first(self) -> KeptPoint:
+        """The point of the document: the chosen one, or the best of those that do not hold."""
+        plan = self.document.plan_sha256
+        return next(point for point in self.points if point.plan.sha256 == plan)
 
     def change(self, point: KeptPoint) -> float | None:
         """Change of accuracy on the search images, -1 to 1; None if it was not measured."""

@@ -191,6 +191,7 @@ def _comparison(comparison: Comparison, reference: str = wording.FLOAT_MODEL) ->
 def _finding(finding: Finding, images: int) -> Document:
     return {
         "holds": finding.holds,
+        "asked_points": finding.asked,
         "allowed_points": finding.allowed,
         "images_needed": finding.images_needed,
         "summary": list(wording.found(finding, images)),

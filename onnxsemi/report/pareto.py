@@ -33,6 +33,7 @@ def pareto_table(kept: KeptFrontier, run: Path, *, every: bool) -> RenderableTyp
     lines = [
         f"{what} on {kept.images:,} search images, which the search has seen. * chosen; ~ "
         "estimated; KL: harm predicted, in nats.",
+        *_nothing_line(kept),
         *_integers_line(kept),
         *_hidden_line(len(kept.points) - len(shown)),
         f"To write one: onnxsemi apply {run} --at 85% -o FILE (or --at -0.1, points of "
@@ -68,6 +69,7 @@ def point_document(kept: KeptFrontier, point: KeptPoint) -> Document:
         "trial": point.trial,
         "rejected": point.rejected,
         "predicted_kl_nats": point.predicted,
+        "measured_kl_nats": point.kl,
         ("correct" if kept.has_labels else "same"): point.correct,
         "change": kept.change(point),
         "search": None if point.paired is None else _seen(kept, point.paired),
@@ -111,6 +113,13 @@ def _measured(kept: KeptFrontier, point: KeptPoint) -> tuple[str, ...]:
     if paired is None:
         return "" if changed is None else f"{100 * changed:+.2f}", ""
     return wording.change(paired), f"{paired.lost}/{paired.won}"
+
+
+def _nothing_line(kept: KeptFrontier) -> list[str]:
+    if kept.chosen is not None:
+        return []
+    size = f"{kept.first.plan.compression:.2%}"
+    return [f"Nothing held what was asked, so that none is chosen; the best measured is {size}."]
 
 
 def _integers_line(kept: KeptFrontier) -> list[str]:

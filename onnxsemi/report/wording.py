@@ -89,7 +89,8 @@ def summary(comparison: Comparison, reference: str = FLOAT_MODEL) -> tuple[str, 
 def found(finding: Finding, images: int) -> tuple[str, ...]:
     """What was asked on the search images, said of the report images.
 
-    >>> found(Finding(True, "1 more lost than won of 40; allowed are 1", 9000, allowed=0.5), 40)
+    >>> text = "1 more lost than won of 40; allowed are 1"
+    >>> found(Finding(True, text, 9000, asked=0.5, allowed=0.5), 40)
     ('asked of the report images: 1 more lost than won of 40; allowed are 1: holds', \
 '40 report images are too few to tell a change of 0.5 points: it would take 9,000, at the share of \
 answers that changed here')
@@ -100,6 +101,6 @@ answers that changed here')
         return said
     return (
         *said,
-        f"{images:,} report images are too few to tell a change of {finding.allowed:g} points: it "
+        f"{images:,} report images are too few to tell a change of {finding.asked:g} points: it "
         f"would take {finding.images_needed:,}, at the share of answers that changed here",
     )

@@ -1,6 +1,6 @@
 """The folder of a run: who may work in it, and what it must have been made of to be taken up again.
 
-run.json        what the run is made of: model, data, settings, versions
+run.json        what the run is made of: model, data, settings, versions; and what only judges
 journal.jsonl   every measurement
 rounding.npz    codes and scales of every channel at every bitwidth
 moments.npz     sums of the backward passes so far
@@ -9,11 +9,15 @@ result.json, evidence.npz   what the run came to, for its report (:mod:`onnxsemi
 report.html     the report, where it is asked for
 frontier.json   every point that could be written instead of the one that was chosen
 finished.json   written last: what the run gave
+
+What only judges (the allowed drop, images that only the report looks at) may be another when a run
+is taken up again: what was measured stays, and what was found by it gives way.
 """
 
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +32,29 @@ _HEAD, _END = "run.json", "finished.json"
 FRONTIER = "frontier.json"
 RESULT, EVIDENCE, REPORT = "result.json", "evidence.npz", "report.html"
 _MEASURED = ("journal.jsonl", "rounding.npz", "moments.npz")
-_FOUND = (*_MEASURED, "best.onnx", "best.plan.json", RESULT, EVIDENCE, REPORT, FRONTIER)
+_FOUND = ("best.onnx", "best.plan.json", RESULT, EVIDENCE, REPORT, FRONTIER)
+_JUDGED = "judged by"
 Identity = Mapping[str, Any]
 """Name of a part (``model``, ``--bits``, ``numpy``) -> its fingerprint or value, as JSON has it."""
+
+
+@dataclass(frozen=True)
+class MadeOf:
+    """What a run is made of.
+
+    Attributes:
+        measured: What decides what is measured: with another value it is another run.
+        judged: What decides which of the measured plans is taken, and what is said of it.
+    """
+
+    measured: Identity
+    judged: Identity
+
+    def document(self) -> dict[str, Any]:
+        """As JSON has it."""
+        whole = {"schema": SCHEMA, **self.measured, _JUDGED: dict(self.judged)}
+        document: dict[str, Any] = json.loads(json.dumps(whole))
+        return document
 
 
 class RunFolder:
@@ -50,12 +74,25 @@ class RunFolder:
         """Path of one of the run's files; None if the run keeps nothing."""
         return None if self.path is None else self.path / name
 
-    def finish(self, output: str) -> None:
-        """Mark the run as finished: a new one may take its place."""
+    def finish(self, output: str | None) -> None:
+        """Mark the run as finished: a new one may take its place.
+
+        Args:
+            output: The file that it gave; None if nothing held what was asked.
+        """
         path = self.file(_END)
         if path is not None:
             with whole_file(path) as scratch:
                 scratch.write_text(json.dumps({"output": output}) + "\n", encoding="utf-8")
+
+
+def nothing_held(path: Path) -> bool:
+    """Whether a run was finished without a result, since nothing held what was asked."""
+    try:
+        finished = json.loads((path / _END).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(finished, dict) and finished.get("output", "") is None
 
 
 def nowhere() -> RunFolder:
@@ -64,12 +101,12 @@ def nowhere() -> RunFolder:
 
 
 @contextmanager
-def open_run(path: Path, identity: Identity, *, resume: bool) -> Iterator[RunFolder]:
+def open_run(path: Path, made_of: MadeOf, *, resume: bool) -> Iterator[RunFolder]:
     """Begin a run in a folder, or take one up again.
 
     Args:
         path: The folder; made if it is not there.
-        identity: What the run is made of.
+        made_of: What the run is made of.
         resume: Go on with the run that is there, if there is one.
 
     Raises:
@@ -85,12 +122,12 @@ def open_run(path: Path, identity: Identity, *, resume: bool) -> Iterator[RunFol
     except OSError as error:
         raise RunError(f"{path}: cannot be written: {error.strerror or error}") from None
     try:
-        for name in (_HEAD, *_FOUND, _END):
+        for name in (_HEAD, *_MEASURED, *_FOUND, _END):
             sweep(path / name)
         if resume and (path / _HEAD).exists():
-            _check_same(path, identity)
+            _go_on(path, made_of)
         else:
-            _begin(path, identity)
+            _begin(path, made_of)
         run = RunFolder(path, Journal(path / "journal.jsonl"))
         (path / _END).unlink(missing_ok=True)
         yield run
@@ -116,7 +153,7 @@ def _check_place(path: Path) -> None:
         raise RunError(f"{path}: cannot be made: {error.strerror or error}") from None
 
 
-def _begin(path: Path, identity: Identity) -> None:
+def _begin(path: Path, made_of: MadeOf) -> None:
     """Clear what a finished run left; an unfinished one is not touched.
 
     A process that is killed here leaves either the finished run, though without what it measured,
@@ -128,16 +165,31 @@ def _begin(path: Path, identity: Identity) -> None:
             f"{path}: holds a run that is not finished: go on with --resume, choose another --run, "
             "or delete the folder"
         )
-    for name in _FOUND:
+    for name in (*_MEASURED, *_FOUND):
         (path / name).unlink(missing_ok=True)
-    with whole_file(head) as scratch:
-        scratch.write_text(
-            json.dumps({"schema": SCHEMA, **identity}, indent=1) + "\n", encoding="utf-8"
-        )
+    _write_head(path, made_of)
 
 
-def _check_same(path: Path, identity: Identity) -> None:
-    """Refuse to go on with a run that was made of something else, and name what has changed."""
+def _write_head(path: Path, made_of: MadeOf) -> None:
+    with whole_file(path / _HEAD) as scratch:
+        scratch.write_text(json.dumps(made_of.document(), indent=1) + "\n", encoding="utf-8")
+
+
+def _go_on(path: Path, made_of: MadeOf) -> None:
+    """Take up the run that is there; what other judging settings led to is removed first.
+
+    A process that is killed here leaves the head as it was: the next one removes the rest.
+    """
+    before, now = _head(path), made_of.document()
+    judged = (before.pop(_JUDGED, None), now.pop(_JUDGED))
+    _check_same(path, before, now)
+    if judged[0] != judged[1]:
+        for name in (_END, *_FOUND):
+            (path / name).unlink(missing_ok=True)
+        _write_head(path, made_of)
+
+
+def _head(path: Path) -> dict[str, Any]:
     head = path / _HEAD
     try:
         before = json.loads(head.read_text(encoding="utf-8"))
@@ -147,8 +199,14 @@ def _check_same(path: Path, identity: Identity) -> None:
         raise RunError(
             f"{head}: cannot be read; delete the folder or choose another --run to start anew"
         )
-    now = json.loads(json.dumps({"schema": SCHEMA, **identity}))
+    return before
+
+
+def _check_same(path: Path, before: Identity, now: Identity) -> None:
+    """Refuse to go on with a run that was made of something else, and name what has changed."""
     changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    if "schema" in changed:
+        changed = ["schema"]  # what else differs is then a matter of form
     if changed:
         shown = "; ".join(_difference(name, before.get(name), now.get(name)) for name in changed)
         raise RunError(

@@ -1,9 +1,11 @@
-"""Everything that was measured, in order, one line each: a run that was killed goes on from here.
+"""Everything that was measured, one line each: a run that was killed goes on from here.
 
-A run asks for its measurements in an order that follows from model, data and settings alone. The
-journal answers from its lines as long as it has some, and measures and appends from then on. So a
-run that is taken up again makes the same decisions from the same numbers. A line that was cut short
-when the run was killed is dropped.
+What is measured follows from model, data, settings and the question alone. The journal answers a
+question from the line that has it, wherever that stands, and measures and appends what no line has.
+So a run that is taken up again makes the same decisions from the same numbers, and one that is
+taken up with another allowed drop asks other questions in another order, but none of them twice.
+A question that is asked several times has a line each time: the n-th answers the n-th asking. A
+line that was cut short when the run was killed is dropped.
 
     {"ask": "trial", "of": "<digest of what was asked>", "reply": {...}, "seconds": 0.21, "crc": 12}
 
@@ -17,7 +19,7 @@ import json
 import os
 import time
 import zlib
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,7 +49,9 @@ class Journal:
             RunError: If the file cannot be read, or a line of it is damaged.
         """
         self._path = path
-        self._lines: deque[dict[str, Any]] = deque()
+        self._lines: defaultdict[tuple[str, str], deque[dict[str, Any]]] = defaultdict(deque)
+        self._left = 0
+        self._recalled_last = True
         self._seconds = 0.0
         self._closed = path is None
         self.recalled = 0
@@ -61,8 +65,8 @@ class Journal:
 
     @property
     def recalling(self) -> bool:
-        """Whether there are lines that no question was asked for yet."""
-        return bool(self._lines)
+        """Whether the run is where it was before: its last answer was recorded, and more are."""
+        return self._recalled_last and self._left > 0
 
     def ask(self, kind: str, question: object, measure: Callable[[], Reply]) -> Reply:
         """The answer to a question: the recorded one, or a new measurement.
@@ -73,11 +77,13 @@ class Journal:
             measure: Measures it; its reply can be written as JSON.
 
         Raises:
-            RunError: If the next line answers another question.
+            RunError: If the reply cannot be written.
         """
         asked = hashlib.sha256(repr(question).encode()).hexdigest()[:16]
-        if self._lines:
-            return self._recall(kind, asked)
+        lines = self._lines[kind, asked]
+        self._recalled_last = bool(lines)
+        if lines:
+            return self._recall(lines.popleft())
         began = time.perf_counter()
         reply = measure()
         seconds = time.perf_counter() - began
@@ -90,15 +96,9 @@ class Journal:
         """Append nothing more: what follows is not part of the run that may be taken up again."""
         self._closed = True
 
-    def _recall(self, kind: str, asked: str) -> Reply:
-        line = self._lines.popleft()
-        if (line["ask"], line["of"]) != (kind, asked):
-            raise RunError(
-                f"{self._path}: was not written by this run, which asks for a {kind!r} where it "
-                f"has a {line['ask']!r} of something else; delete the folder or choose another "
-                "--run to start anew"
-            )
+    def _recall(self, line: dict[str, Any]) -> Reply:
         self.recalled += 1
+        self._left -= 1
         self._seconds += float(line["seconds"])
         reply: Reply = line["reply"]
         return reply
@@ -122,7 +122,8 @@ class Journal:
                     f"{path}: line {number} is damaged; delete it and all lines behind it, and "
                     "--resume goes on from there"
                 )
-            self._lines.append(entry)
+            self._lines[entry["ask"], entry["of"]].append(entry)
+            self._left += 1
 
     def _append(self, line: dict[str, Any]) -> None:
         assert self._path is not None

@@ -20,7 +20,7 @@ import numpy as np
 from onnxsemi.arrays import Float64Array, Int64Array, UInt8Array
 from onnxsemi.atomic import whole_file
 from onnxsemi.errors import RunError
-from onnxsemi.run.folder import EVIDENCE, RESULT, RunFolder
+from onnxsemi.run.folder import EVIDENCE, RESULT, RunFolder, nothing_held
 
 _SUM = "sha256"
 
@@ -125,6 +125,12 @@ def _check_result(folder: Path) -> None:
         raise RunError(f"{folder}: {what}; name the folder of a run, such as small.run")
     if not (folder / "run.json").is_file():
         raise RunError(f"{folder}: holds no run; name the folder of a run, such as small.run")
+    if nothing_held(folder):
+        raise RunError(
+            f"{folder}: nothing held what was asked of the run, so that there is no result to "
+            "report: 'pareto' lists what was measured, 'apply --at' writes it, and the command "
+            "that made it, with --resume and a larger --max-drop, gives a result"
+        )
     if not (folder / RESULT).is_file():
         raise RunError(
             f"{folder}: the run has no result yet; the command that began it, with --resume, "

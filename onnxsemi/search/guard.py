@@ -16,7 +16,8 @@ them it must win. That bounds how far the accuracy on other images may lie. On f
 plan that changes nothing has an interval wider than what is allowed: then nothing can hold.
 
 *interval within a tolerance* (the frontier's, unless told otherwise): it may reach below that by a
-tolerance, which is never less than twice the width at no change.
+tolerance. Where the images are too few to show that (:mod:`onnxsemi.search.few`), it may reach down
+by what they can show, and the KL and the split into lost and won are asked too.
 
 Without labels the float model's answers count as right, so that every answer that changes is lost:
 what is asked is asked of the agreement. Only within a tolerance half of what changes is counted
@@ -24,12 +25,14 @@ as lost (*balanced*), as it is not known which changes are losses.
 """
 
 import math
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from onnxsemi.arrays import BoolArray
 from onnxsemi.errors import SettingsError
 from onnxsemi.measure.paired import Paired
+from onnxsemi.search.few import KL_FEW, images_to_show, least_tolerance, objections
 
 
 class Guarantee(StrEnum):
@@ -48,14 +51,16 @@ class Finding:
     Attributes:
         holds: Whether nothing speaks against the plan.
         text: What was found and what is allowed.
-        images_needed: Where the images are too few to tell a drop of the size allowed: how many it
-            would take, at the share of answers that changed here; else None.
-        allowed: That drop, percentage points.
+        images_needed: Where the images are too few to tell a drop of the size asked for: how many
+            it would take, at the share of answers that changed here; else None.
+        asked: That drop, percentage points.
+        allowed: What it was judged by: more where the images cannot show what was asked for.
     """
 
     holds: bool
     text: str
     images_needed: int | None
+    asked: float
     allowed: float
 
 
@@ -96,34 +101,91 @@ class Guard:
             + ("" if needed is None else f", or it takes {needed:,} search images")
         )
 
-    def objection(self, before: BoolArray, after: BoolArray) -> str | None:
+    def objection(self, before: BoolArray, after: BoolArray, kl: float | None) -> str | None:
         """Why a plan is not taken; None if nothing speaks against it.
 
         Args:
             before: bool[N], which images the float model answers rightly.
             after: bool[N], which ones the plan does.
+            kl: Mean KL of the plan against the float model on them, nats per sample.
         """
-        return self.against(Paired.of(before, after))
+        return self.against(Paired.of(before, after), kl)
 
-    def against(self, paired: Paired) -> str | None:
-        """The same from the counts.
+    def against(self, paired: Paired, kl: float | None = None) -> str | None:
+        """The same from the counts; the KL is asked for on few images only.
 
         >>> Guard(max_drop=0).against(Paired(4000, 3500, lost=21, won=20))
         '1 more lost than won of 4,000; allowed are 0'
         >>> Guard(max_drop=0, tolerance=0.5).against(Paired(4000, 3500, lost=21, won=20))
         >>> Guard(max_drop=0, tolerance=0.5).against(Paired(4000, 3500, lost=80, won=80))
         'the change may be as low as -0.62 points; allowed is -0.50 (80 lost, 80 won of 4,000)'
+        >>> Guard(max_drop=0, tolerance=0.5).against(Paired(539, 480, lost=7, won=4), kl=0.03)
+        'the KL is 0.03 nats, allowed are 0.02; the change may be as low as -1.86 points; allowed \
+is -1.81 (7 lost, 4 won of 539), which is what so few images can show'
         """
-        finding = self.judge(paired)
+        finding = self.judge(paired, kl)
         return None if finding.holds else finding.text
 
-    def judge(self, paired: Paired) -> Finding:
-        """Everything there is to say of the counts."""
-        counted, allowed = self._counted(paired), self.max_drop + (self.tolerance or 0)
-        wide = counted.half_width > allowed / 100
-        needed = counted.images_for(allowed / 100) if wide else None
-        holds, text = self._point(paired) if self.tolerance is None else self._interval(paired)
-        return Finding(holds, text, needed, allowed)
+    def judge(self, paired: Paired, kl: float | None = None) -> Finding:
+        """Everything there is to say of the counts, and on few images of the KL."""
+        counted, asked = self._counted(paired), self.asked
+        wide = counted.half_width > asked / 100
+        needed = counted.images_for(asked / 100) if wide else None
+        if not self.few(paired.total):
+            holds, text = self._point(paired) if self.tolerance is None else self._interval(paired)
+            return Finding(holds, text, needed, asked, asked)
+        if kl is None:
+            raise ValueError(f"{paired.total} images are few: the KL is asked for too")
+        holds, text = self._interval(paired)
+        more = objections(counted, kl)
+        whole = "; ".join((*more, f"{text}, which is what so few images can show"))
+        most = max(needed or 0, images_to_show(asked))
+        return Finding(holds and not more, whole, most, asked, self._reach(paired.total))
+
+    @property
+    def asked(self) -> float:
+        """Percentage points that may be lost, or that the interval may reach down."""
+        return self.max_drop + (self.tolerance or 0)
+
+    def few(self, total: int) -> bool:
+        """Whether so many images cannot show what is asked for."""
+        return bool(self.tolerance) and self.asked < least_tolerance(total)
+
+    def warning(self, total: int) -> str | None:
+        """What is to be said at once of so few images; None if they are enough.
+
+        >>> Guard(max_drop=0, tolerance=0.5).warning(539)
+        '539 search images cannot show a change of 0.5 points: plans are judged by an interval \
+that reaches at most 1.81 points down and a KL of at most 0.02 nats; it would take about \
+1,958 images'
+        """
+        if not self.few(total):
+            return None
+        return (
+            f"{total:,} search images cannot show a change of {self.asked:g} points: plans are "
+            f"judged by an interval that reaches at most {self._reach(total):.2f} points down and "
+            f"a KL of at most {KL_FEW:g} nats; it would take about {images_to_show(self.asked):,} "
+            "images"
+        )
+
+    def least_drop(self, paired: Paired, kl: float | None) -> float:
+        """The least ``max_drop``, in hundredths of a point, at which nothing speaks against a plan.
+
+        Whatever holds at one holds at every larger one, so that it can be halved for.
+
+        >>> guard, counts = Guard(max_drop=0, tolerance=0.5), Paired(4000, 3500, lost=80, won=80)
+        >>> guard.least_drop(counts, kl=0.01)
+        0.13
+        """
+
+        def holds(hundredths: int) -> bool:
+            return replace(self, max_drop=hundredths / 100).judge(paired, kl).holds
+
+        return bisect_left(range(100 * 100), True, key=holds) / 100  # noqa: FBT003
+
+    def _reach(self, total: int) -> float:
+        """Points that the interval may reach down."""
+        return least_tolerance(total) if self.few(total) else self.asked
 
     @property
     def asks(self) -> str:
@@ -145,7 +207,7 @@ class Guard:
 
     def _interval(self, paired: Paired) -> tuple[bool, str]:
         lost, won, total = paired.lost, paired.won, paired.total
-        low, least = 100 * self._counted(paired).interval[0], -self.max_drop - self._slack(total)
+        low, least = 100 * self._counted(paired).interval[0], -self._reach(total)
         holds, changed = low >= least - 1e-9, f"{lost + won:,} of {total:,} answers"
         down = f"the change may be as low as {low:.2f} points; allowed is {least:.2f}"
         if self.balanced:
@@ -161,8 +223,3 @@ class Guard:
             return paired
         half, odd = divmod(paired.lost + paired.won, 2)
         return Paired(paired.total, paired.before, half + odd, half)
-
-    def _slack(self, total: int) -> float:
-        """Points that the interval may reach below the allowed drop."""
-        unchanged = Paired(total, total, 0, 0)
-        return max(self.tolerance, -200 * unchanged.interval[0]) if self.tolerance else 0.0

@@ -35,7 +35,8 @@ class SearchSettings:
         max_drop: Percentage points of top-1 accuracy on the search images that the choice may lose;
             of agreement with the float model where there are no labels.
         tolerance: For the frontier: percentage points that the 95 % interval of the change may
-            reach below that.
+            reach below that. Images that are too few to show so little are held to what they can
+            show, and to the KL (:mod:`onnxsemi.search.few`).
         guarantee: What ``max_drop`` is asked of; None for the method's own way: the interval within
             the tolerance for the frontier, the point for the paper's.
         tries: Semilayers that the frontier's descent tries to lower.

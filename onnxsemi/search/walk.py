@@ -118,7 +118,7 @@ class _Walk:
         while many - few > 1 and not self._out_of_time():
             place = (few + many) // 2
             tested = self._try(tidied(path.plan(stops[place]), self.free), Phase.BISECTION)
-            if self._balanced.objection(self.baseline.right, tested.right) is None:
+            if self._balanced.objection(self.baseline.right, tested.right, tested.kl) is None:
                 few = place
             else:
                 many = place
@@ -162,8 +162,8 @@ class _Walk:
         fall well are luck.
         """
         tested, before = self.checker.check(plan), self.baseline.right
-        reason = self._guard.objection(before, tested.right)
-        reason = reason or self._balanced.objection(before, tested.right)
+        reason = self._guard.objection(before, tested.right, tested.kl)
+        reason = reason or self._balanced.objection(before, tested.right, tested.kl)
         number, decision = len(self.trials) + 1, Decision.REJECTED if reason else Decision.KEPT
         said = reason or "nothing speaks against it"
         ratio, score = plan.compression, tested.score

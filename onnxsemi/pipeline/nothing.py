@@ -1,0 +1,165 @@
+"""What is given where no plan holds what was asked: the best of those that were measured.
+
+The *best* is the plan that needs the least to be allowed more: the one with the least ``max_drop``
+at which nothing speaks against it, neither the guard of the search nor that of the choice; of
+equals the most compressed. That figure is found by asking the guards themselves, so that a run that
+is taken up with it takes the plan.
+"""
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from onnxsemi.emit.activations import Ranges
+from onnxsemi.emit.model import emit
+from onnxsemi.emit.profile import Profile
+from onnxsemi.errors import AccuracyError
+from onnxsemi.measure.paired import Paired
+from onnxsemi.pipeline.choice import Chooser, Judged
+from onnxsemi.pipeline.found import Searched
+from onnxsemi.pipeline.prepare import Prepared
+from onnxsemi.plan import BitPlan
+from onnxsemi.points.frontier import KeptFrontier
+from onnxsemi.points.nothing_holds import NothingHoldsError
+from onnxsemi.quantizer.rounded import Nearest, rounded
+from onnxsemi.report import wording
+from onnxsemi.search.few import images_to_show
+from onnxsemi.search.settings import SearchMethod
+from onnxsemi.search.trajectory import Decision, Point
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best plan that was measured.
+
+    Attributes:
+        judged: The plan as it would be written.
+        max_drop: The least allowed drop at which nothing speaks against it, percentage points.
+    """
+
+    judged: Judged
+    max_drop: float
+
+
+def best_measured(chooser: Chooser, searched: Searched, refused: list[Judged]) -> Best:
+    """The plan that needs the least to be allowed more.
+
+    Args:
+        chooser: Measures plans as they are to run.
+        searched: What the search did.
+        refused: Points that the search took and the choice did not.
+
+    Raises:
+        AccuracyError: If no plan was measured that saves anything.
+    """
+    candidates = _candidates(chooser.prepared, searched, known=bool(refused))
+    judged = [*refused, *map(chooser.judge, candidates)]
+    if not judged:
+        settings, count = chooser.prepared.settings.search, len(searched.before)
+        asks = settings.guard(has_labels=chooser.prepared.has_labels).asks
+        raise AccuracyError(
+            f"nothing could be compressed with {asks} on {count:,} search images, and no plan was "
+            "measured that saves anything: begin with wider --bits, or leave --pin away"
+        )
+    ranked = [(_needed(chooser, searched, item), item) for item in judged]
+    least, best = min(ranked, key=lambda item: (item[0], -item[1].point.plan.compression))
+    score = searched.checker.check(best.point.plan).score
+    point = replace(best.point, score=score)
+    objection = best.objection or "the search went by the answers that it looked at"
+    return Best(replace(best, point=point, objection=objection), least)
+
+
+def _candidates(prepared: Prepared, searched: Searched, *, known: bool) -> list[Point]:
+    """The best plan that the search measured and rejected, if there is one.
+
+    Where the choice knows of no point, it may be one that the search passed through: the paper's
+    goes on through plans that do not hold.
+    """
+    trajectory = searched.trajectory
+    points = [
+        Point(trial.plan, trial.score, trial.phase, trial=trial.number)
+        for trial in trajectory.trials
+        if trial.plan is not None and trial.decision is Decision.REJECTED
+    ]
+    if not known:
+        points += [point for point in trajectory.points if point.plan.saved_parameters]
+    ranked = sorted(
+        points, key=lambda p: (_searched_drop(prepared, searched, p), -p.plan.compression)
+    )
+    return ranked[:1]
+
+
+def _needed(chooser: Chooser, searched: Searched, judged: Judged) -> float:
+    """The least drop at which both the search and the choice take a plan."""
+    prepared = chooser.prepared
+    guard = prepared.settings.search.guard(has_labels=prepared.has_labels)
+    chosen = guard.least_drop(judged.paired, judged.kl)
+    return max(chosen, _searched_drop(prepared, searched, judged.point))
+
+
+def _searched_drop(prepared: Prepared, searched: Searched, point: Point) -> float:
+    """The least drop at which the search takes a point, in hundredths of a percentage point.
+
+    The paper's search goes by its count of right answers alone.
+    """
+    settings, tested = prepared.settings.search, searched.checker.known(point.plan)
+    if tested is None or settings.method is SearchMethod.SEMILAYER:
+        lost = searched.trajectory.baseline.correct - point.score.correct
+        return max(0, -(-10_000 * lost // point.score.total)) / 100
+    paired = Paired.of(searched.before, tested.right)
+    guards = [ask(has_labels=prepared.has_labels) for ask in (settings.guard, settings.balance)]
+    return max(guard.least_drop(paired, tested.kl) for guard in guards)
+
+
+def file_bytes(prepared: Prepared, plan: BitPlan, ranges: Ranges | None) -> int:
+    """Size of a plan's file: codes are other ones, but as many."""
+    codes = rounded(prepared.classifier.layers, plan, Nearest(prepared.settings.grids))
+    model = emit(prepared.classifier, codes, prepared.settings.profile, ranges)
+    return len(model.SerializeToString())
+
+
+def nothing_holds(
+    best: Best, frontier: KeptFrontier, chooser: Chooser, run: Path | None
+) -> NothingHoldsError:
+    """The error that says what holds best, and at which price.
+
+    Args:
+        best: The best plan that was measured.
+        frontier: Every point.
+        chooser: What plans were measured by.
+        run: The run's folder; None if nothing is kept.
+    """
+    return NothingHoldsError(
+        " ".join(_sentences(best, frontier, chooser, run)),
+        frontier=frontier,
+        best=frontier.first,
+        max_drop=best.max_drop,
+        run=run,
+    )
+
+
+def _sentences(
+    best: Best, frontier: KeptFrontier, chooser: Chooser, run: Path | None
+) -> Iterator[str]:
+    how, instead = chooser.conditions
+    guard = chooser.prepared.settings.search.guard(has_labels=frontier.has_labels)
+    paired, size = best.judged.paired, f"{best.judged.point.plan.compression:.2%}"
+    seen = f"{wording.change(paired)} ({paired.lost:,} lost, {paired.won:,} won)"
+    if not frontier.has_labels:
+        seen = f"{wording.share_interval(paired.after, paired.total)} the same answers"
+    yield f"{how}nothing holds {guard.asks} on {paired.total:,} search images;"
+    yield f"best measured: {size} smaller at {seen}: {best.judged.objection}."
+    if guard.few(paired.total):
+        needed = images_to_show(guard.asked)
+        yield f"To show {guard.asked:g} points it takes about {needed:,} search images."
+    if run is None:
+        yield f"Ask for less with --max-drop {best.max_drop:g},"
+    else:
+        profile = chooser.prepared.settings.profile
+        form = () if profile is Profile.QDQ else ("--profile", profile)
+        words = ("onnxsemi", "apply", str(run), "--at", size, *form)
+        yield f"Write it with: {shlex.join(words)} --out FILE;"
+        yield f"or ask for less with --resume --max-drop {best.max_drop:g}"
+        yield "(what was measured is not measured again);"
+    yield f"or {instead}"
