@@ -77,4 +77,4 @@ def _quotas(sizes: Int64Array, count: int, seed: int) -> Int64Array:
     ties = np.random.default_rng([seed, len(sizes)]).permutation(len(sizes))
     order = np.lexsort((ties, -(shares - quotas)))
     quotas[order[: count - int(quotas.sum())]] += 1
-    return quotas
+    return np.asarray(quotas)
