@@ -133,8 +133,8 @@ class Settings:
         report_fraction: Share of the images kept for the report if no report data are given.
         seed: Seed of every sample that is drawn.
         threads: Shards of images worked on at once; None for every core. Changes no result.
-        max_memory: Bytes that the process may take, as far as it depends on the images; None for
-            half of what is free. Changes no result.
+        max_memory: Bytes that the process may take; less than the model needs is refused. None for
+            what it holds and half of what is free. Changes no result.
         run: Where the run is kept, and how long it may take.
     """
 

@@ -31,7 +31,7 @@ class Bench:
         images: Labelled images laid out for it.
         rounding: Gives the codes of quantized channels.
         threads: Shards run at once.
-        memory: Bytes that the process may take, as far as it depends on the images.
+        memory: Bytes that the process may take.
         progress: Told of every image in a pass.
     """
 

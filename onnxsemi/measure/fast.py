@@ -11,7 +11,7 @@ kept too: with them the KL of a semilayer has its cross terms, without them its 
 independent. The memory does not grow with the number of images.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -209,15 +209,23 @@ class FastMeasurement:
         progress.step("", self.done)
         with workers(self._bench.threads) as pool:
             for number in range(self.done // count, len(self._parts)):
-                part = self._load(self._parts[number])
-                while self.done < (number + 1) * count:
-                    start = self.done - number * count
-                    block = Shard(start, min(start + BLOCK_IMAGES, count))
-                    self._sum(pool, part, block)
-                    self.done += len(block)
-                    progress.step("", len(block))
+                for images in self._measure_part(pool, number):
+                    progress.step("", images)
                     after_block()
         return FastTables(self._bits, self.moments, count, self._missing)
+
+    def _measure_part(self, pool: ThreadPoolExecutor, number: int) -> Iterator[int]:
+        """Sum what is not summed yet of a part; gives the images of each block when it is.
+
+        The graph goes with this call: the next part's is built when this one is dropped.
+        """
+        part, count = self._load(self._parts[number]), len(self._bench.images)
+        while self.done < (number + 1) * count:
+            start = self.done - number * count
+            block = Shard(start, min(start + BLOCK_IMAGES, count))
+            self._sum(pool, part, block)
+            self.done += len(block)
+            yield len(block)
 
     def save(self, path: Path) -> None:
         """Write what is summed so far; the file appears whole."""

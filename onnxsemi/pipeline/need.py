@@ -16,12 +16,14 @@ import numpy as np
 from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.errors import SettingsError
 from onnxsemi.layers import TargetLayer
+from onnxsemi.measure.agreement import LAYERS
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.input_moments import Tapped, layer_groups, tapped
 from onnxsemi.measure.parts import parts_of
 from onnxsemi.memory import resident
 from onnxsemi.model.rows import row_shapes
 from onnxsemi.rounding.layer import MANY_ROWS
+from onnxsemi.search.settings import SearchMethod
 from onnxsemi.settings import Settings
 
 _READING = 7  # copies of the model while it is read and folded, beyond those that are kept
@@ -66,7 +68,7 @@ def least_memory(bench: Bench, settings: Settings) -> int:
     stages = (
         _READING * model,
         _LOADING * probe,
-        _LOADED * probe + bench.threads * _image(bench),
+        _LOADED * probe + bench.threads * _image(bench) + _products(layers, len(bits), settings),
         _PLANS * weights + _LOADING * model,
         _rounding(tapped(bench), bench.threads) if calibrated else 0,
     )
@@ -78,6 +80,13 @@ def _changes(layers: Sequence[TargetLayer], bits: tuple[int, ...]) -> int:
     sizes = {layer.name: layer.weight.nbytes for layer in layers}
     parts = parts_of(layers, bits)
     return max(sum(sizes[name] for name in part.layers) * len(part.bits) for part in parts)
+
+
+def _products(layers: Sequence[TargetLayer], bits: int, settings: Settings) -> int:
+    """Bytes of the products between channels: of a sample of layers, for the frontier."""
+    frontier = settings.search.method is SearchMethod.FRONTIER
+    sizes = sorted((4 * bits * layer.channels**2 for layer in layers), reverse=True)
+    return sum(sizes[:LAYERS] if frontier else sizes)
 
 
 def _image(bench: Bench) -> int:
