@@ -10,6 +10,7 @@ from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.layers import Semilayer
 from onnxsemi.measure.seam import DeltaLossTable, Score, Tested
 from onnxsemi.plan import BitPlan
+from onnxsemi.search.frontier import predicted
 
 Damage = Mapping[tuple[str, int, int], int]
 """(layer, channel, bits) -> images that are lost; below 0: won."""
@@ -115,6 +116,8 @@ class FakeChecker:
 
     turned: DeltaLossTable
     before: NDArray[np.bool_]
+    truth: DeltaLossTable | None = None
+    """KL of every channel: a plan's is the sum; none at all if it is not given."""
     checked: list[BitPlan] = field(default_factory=list)
 
     def check(self, plan: BitPlan) -> Tested:
@@ -129,4 +132,5 @@ class FakeChecker:
                 own = np.arange(place, total, len(starts))[:count]
                 right[own] = ~right[own]
         score = Score(int(right.sum()), total, total, 1.0)
-        return Tested(score, np.arange(total), np.zeros(total), right, 0.0)
+        kl = 0.0 if self.truth is None else predicted(plan, self.truth)
+        return Tested(score, np.arange(total), np.zeros(total), right, 0.0, kl)

@@ -20,7 +20,7 @@ from onnxsemi.model.targets import Site
 from onnxsemi.progress import Progress, Silent
 from onnxsemi.run.journal import Journal, Reply, packed, unpacked
 
-IMAGES = 16
+IMAGES = 8
 LAYERS = 8
 CHANNELS = 4  # of each of the layers
 

@@ -88,7 +88,8 @@ def kept_frontier(prepared: Prepared, searched: Searched, anchor: Anchor) -> Kep
 
 def _points(prepared: Prepared, searched: Searched, anchor: Anchor) -> Iterator[KeptPoint]:
     """Every plan that saves something; of those that come again, the last tells most."""
-    harm, trajectory = searched.sensitivity.harm, searched.trajectory
+    trajectory = searched.trajectory
+    harm = trajectory.harm or searched.sensitivity.harm
     if prepared.settings.search.method is SearchMethod.FRONTIER and harm is not None:
         for plan in every_stop(prepared.start(), prepared.free(), harm):
             yield KeptPoint(plan=plan, predicted=predicted(plan, harm), file_bytes=0)

@@ -210,12 +210,18 @@ def tidied(plan: BitPlan, free: Sequence[str]) -> BitPlan:
 
 def predicted(plan: BitPlan, harm: DeltaLossTable) -> float:
     """Sum of the harm of all channels, as if they were independent: nats per sample."""
-    total = 0.0
+    return sum(layer_harm(plan, harm).values())
+
+
+def layer_harm(plan: BitPlan, harm: DeltaLossTable) -> dict[str, float]:
+    """The same for each layer of the table: nats per sample."""
+    columns = {bits: place for place, bits in enumerate(harm.bits)} | {FLOAT_BITS: len(harm.bits)}
+    found = {}
     for layer, nats in harm.nats.items():
-        for channel, bits in enumerate(plan.bits[layer]):
-            if bits != FLOAT_BITS:
-                total += float(nats[channel, harm.bits.index(bits)])
-    return total
+        places = [columns[bits] for bits in plan.bits[layer]]
+        with_float = np.append(nats, np.zeros((len(nats), 1)), axis=1)
+        found[layer] = float(with_float[np.arange(len(nats)), places].sum())
+    return found
 
 
 def monotone(nats: Mapping[str, Float64Array]) -> dict[str, Float64Array]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from onnxsemi.measure.paired import Paired
-from onnxsemi.measure.seam import Score
+from onnxsemi.measure.seam import DeltaLossTable, Score
 from onnxsemi.plan import BitPlan
 from onnxsemi.search.ranking import Ranked
 
@@ -21,10 +21,14 @@ class Phase(StrEnum):
     """The paper's accuracy-increasing phase: a semilayer is kept only if accuracy does not fall."""
     POSTPONING = "postponing"
     """What is still float32 is quantized step by step, without a test."""
+    UNIFORM = "uniform"
+    """One bitwidth for all channels."""
     BISECTION = "bisection"
     """Plans of the frontier, halved between one that holds and one that does not."""
     RETREAT = "retreat"
     """Plans of the frontier, one after the other back to the first that holds."""
+    LAYERS = "layers"
+    """A plan of the same size, with one harm for all channels of a layer."""
     DESCENT = "descent"
     """Semilayers lowered from the best plan of the frontier, each tested."""
 
@@ -61,6 +65,9 @@ class Trial:
         compression: The paper's ratio of the plan that was tried; None where the semilayer says it.
         plan: The plan that was tried, likewise.
         paired: Float against the plan, where all images were looked at.
+        predicted: For the frontier: the KL that was predicted of the plan before it was measured,
+            nats per sample.
+        kl: Its measured mean KL, over the images that weights were not rounded on.
     """
 
     number: int
@@ -73,6 +80,8 @@ class Trial:
     compression: float | None = None
     plan: BitPlan | None = None
     paired: Paired | None = None
+    predicted: float | None = None
+    kl: float | None = None
 
 
 @dataclass(frozen=True)
@@ -105,12 +114,16 @@ class Trajectory:
             phase gives one branch for each bitwidth, all from the same start.
         trials: Every decision.
         stop: Why the search, or its accuracy-increasing phase, ended.
+        harm: For the frontier: KL of every free channel quantized alone, as it was corrected.
+        redrawn: Each time that the frontier was drawn anew: why, and what was corrected.
     """
 
     baseline: Score
     points: tuple[Point, ...]
     trials: tuple[Trial, ...]
     stop: str
+    harm: DeltaLossTable | None = None
+    redrawn: tuple[str, ...] = ()
 
     @property
     def out_of_time(self) -> bool:

@@ -1,10 +1,15 @@
-"""Along the frontier to the smallest plan that nothing speaks against (``--method frontier``).
+"""From one bitwidth for all, along the frontier, to the smallest plan that nothing speaks against.
 
+*Uniform*: one bitwidth for all channels, halved for between the widest and the narrowest. What the
+frontier gives is never worse than the narrowest that holds; and these plans, which no estimate has
+picked, tell how far the estimates are right (:mod:`onnxsemi.search.course`).
 *Bisection*: plans of the frontier at equal distances in size are halved until the smallest is found
 that changes few enough answers. Which of them are lost is left open here: how many change grows
 from plan to plan with little noise, which of them fall well does not. (With a guarantee that was
 asked for, the smallest is found that holds it.)
 *Retreat*: from there back, plan by plan, to the first that the guard has nothing against.
+*Layers*: the plan of that size in which all channels of a layer have one harm; it takes the place
+if its KL is less.
 *Descent*: from there on semilayers, the channels of a layer that the frontier lowers next to one
 bitwidth and that share the sign of Δloss there, are lowered one after the other, least predicted
 harm per bit saved first; what fails is undone.
@@ -12,13 +17,15 @@ harm per bit saved first; what fails is undone.
 Every plan is measured on all search images, as it will be rounded.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from onnxsemi.measure.paired import Paired
 from onnxsemi.measure.seam import Checker, DeltaLossTable, Tested
 from onnxsemi.plan import BitPlan
-from onnxsemi.search.frontier import Frontier, between, frontier, predicted, tidied
+from onnxsemi.search.course import Course, even
+from onnxsemi.search.frontier import between, predicted, tidied
 from onnxsemi.search.guard import Guard
 from onnxsemi.search.ranking import Ranked
 from onnxsemi.search.settings import SearchSettings
@@ -33,10 +40,11 @@ from onnxsemi.search.trajectory import (
 )
 from onnxsemi.search.watch import Watch
 
-STOPS = 128
 RETREATS = 16
 REACH = 6
 """How many stops ahead of the last that holds the semilayers of the descent are looked for."""
+MARGIN = 2.0
+"""Times the KL of a uniform plan that failed at which no plan is looked for at first."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,18 +80,19 @@ def walk_frontier(
         settings: Allowed drop, tolerance, number of tries.
         watch: Told of every trial and of what is best; may stop the search.
     """
-    float_plan = start.all_float()
-    baseline = checker.check(float_plan)
-    walk = _Walk(predictions, tuple(free), checker, settings, watch, baseline)
-    walk.points.append(Point(start, checker.check(start).score, Phase.START))
-    path = frontier(start, predictions.harm, free)
-    stops = path.stops(STOPS)
-    place = walk.retreat(path, stops, walk.bisect(path, stops))
+    baseline, first = checker.check(start.all_float()), checker.check(start)
+    course = Course(start, tuple(free), predictions.harm, _kl(first))
+    walk = _Walk(predictions, course, checker, settings, watch, baseline)
+    walk.points.append(Point(start, first.score, Phase.START))
+    place = walk.retreat(walk.bisect(*walk.uniform()))
     if place is not None:
-        ahead = path.plan(stops[min(place + REACH, len(stops) - 1)])
-        walk.descend(tidied(path.plan(stops[place]), free), ahead)
+        walk.layers(place)
+        walk.descend(course.plan(place), course.plan(min(place + REACH, course.last)))
     stop = OUT_OF_TIME if walk.ended else "the tries were used up"
-    return Trajectory(baseline.score, tuple(walk.points), tuple(walk.trials), stop)
+    told = tuple(course.redrawn)
+    return Trajectory(
+        baseline.score, tuple(walk.points), tuple(walk.trials), stop, course.harm, told
+    )
 
 
 def every_stop(start: BitPlan, free: Sequence[str], harm: DeltaLossTable) -> list[BitPlan]:
@@ -92,93 +101,192 @@ def every_stop(start: BitPlan, free: Sequence[str], harm: DeltaLossTable) -> lis
     Args:
         start: All float32, but for pinned layers.
         free: Names of the layers whose bitwidths are searched, in graph order.
-        harm: KL of every free channel quantized alone.
+        harm: KL of every free channel quantized alone, as it was corrected.
     """
-    path = frontier(start, harm, free)
-    return [tidied(path.plan(stop), free) for stop in path.stops(STOPS)]
+    course = Course(start, free, harm)
+    return [course.plan(place) for place in range(len(course))]
 
 
 @dataclass
 class _Walk:
     predictions: Predictions
-    free: tuple[str, ...]
+    course: Course
     checker: Checker
     settings: SearchSettings
     watch: Watch
     baseline: Tested
     points: list[Point] = field(default_factory=list)
     trials: list[Trial] = field(default_factory=list)
-    rejected: list[BitPlan] = field(default_factory=list)
+    tested: dict[str, Tested] = field(default_factory=dict)
     ended: bool = False
 
-    def bisect(self, path: Frontier, stops: list[int]) -> int:
-        """Place of the last stop that changes few enough answers; -1 if none does."""
-        few, many = -1, len(stops)
-        self.watch.progress.start("frontier phase, bisection", len(stops).bit_length())
+    def uniform(self) -> tuple[int, int]:
+        """Between which places of the frontier the answer lies, going by one bitwidth for all.
+
+        Returns:
+            The last place that is taken to change few enough answers, -1 if there is none; and the
+            first that is not.
+        """
+        ladder = [bits for bits in self.settings.bits if bits]
+        self.watch.progress.start("frontier phase, uniform", len(ladder).bit_length())
+        few, many = -1, len(ladder)
         while many - few > 1 and not self._out_of_time():
-            place = (few + many) // 2
-            tested = self._try(tidied(path.plan(stops[place]), self.free), Phase.BISECTION)
-            if self._balanced.objection(self.baseline.right, tested.right, tested.kl) is None:
+            middle = (few + many) // 2
+            plan = self.course.uniform(ladder[middle])
+            if self._changes_few(self._look(plan, Phase.UNIFORM)):
+                few = middle
+            else:
+                many = middle
+        self.course.correct()
+        reached = -1 if few < 0 else self.course.place_of(self.course.uniform(ladder[few])) - 1
+        return reached, self._limit()
+
+    def bisect(self, few: int, many: int) -> int:
+        """Place of the last stop that changes few enough answers; -1 if none does.
+
+        Args:
+            few: A place that does, as far as is known; -1 for none.
+            many: One that does not.
+        """
+        self.watch.progress.start("frontier phase, bisection", max(1, many - few).bit_length())
+        begin, place = few, self._guess(few, many)
+        while many - few > 1 and not self._out_of_time():
+            redrawn = len(self.course.redrawn)
+            if self._changes_few(self._look(self.course.plan(place), Phase.BISECTION)):
                 few = place
             else:
                 many = place
+            if len(self.course.redrawn) > redrawn:
+                many = max(many, self._limit())
+            if many - few == 1 and many <= self.course.last and not self._failed(many):
+                many = min(2 * many - begin, len(self.course))  # it was only predicted to fail
+            place = (few + many) // 2
         return few
 
-    def retreat(self, path: Frontier, stops: list[int], place: int) -> int | None:
+    def retreat(self, place: int) -> int | None:
         """Place of the first stop from one on back that the guard has nothing against."""
         self.watch.progress.start("frontier phase, retreat", RETREATS)
         for back in range(place, max(-1, place - RETREATS), -1):
-            if self._out_of_time():
+            plan = self.course.plan(back)
+            if plan.weight_bits > self._smallest and not self._is_known(plan):
+                break  # a uniform plan is smaller
+            if not self._is_known(plan) and self._out_of_time():
                 break
-            plan = tidied(path.plan(stops[back]), self.free)
-            if any(point.plan == plan for point in self.points):
+            self._look(plan, Phase.RETREAT)
+            if self._is_point(plan):
                 return back
-            if all(tried != plan for tried in self.rejected):
-                self._try(plan, Phase.RETREAT)
-                if self.points[-1].plan == plan:
-                    return back
         return None
+
+    def layers(self, place: int) -> None:
+        """Try the plan of that size that tells the channels of a layer apart by nothing."""
+        plan, harm = self.course.plan(place), even(self.course.harm)
+        other = Course(self.course.start, self.course.free, harm).at_most(plan)
+        self.watch.progress.start("frontier phase, layers", 1)
+        if not self._is_known(other) and not self._out_of_time():
+            self._try(other, Phase.LAYERS, than=self.tested[plan.sha256])
 
     def descend(self, plan: BitPlan, ahead: BitPlan) -> None:
         """Lower semilayers towards a plan ahead."""
-        tables = self.predictions
-        found = between(plan, ahead, tables.delta_loss, tables.harm)[: self.settings.tries]
+        harm = self.course.harm
+        found = between(plan, ahead, self.predictions.delta_loss, harm)[: self.settings.tries]
         self.watch.progress.start("frontier phase, descent", len(found))
         for price, semilayer in found:
             if self._out_of_time():
                 return
-            candidate = tidied(plan.with_semilayer(semilayer), self.free)
-            if candidate == plan:
+            candidate = tidied(plan.with_semilayer(semilayer), self.course.free)
+            if self._is_known(candidate):
                 continue
-            added = predicted(candidate, tables.harm) - predicted(plan, tables.harm)
-            self._try(candidate, Phase.DESCENT, Ranked(semilayer, added, price))
-            if self.points[-1].plan == candidate:
+            added = predicted(candidate, harm) - predicted(plan, harm)
+            self._try(candidate, Phase.DESCENT, ranked=Ranked(semilayer, added, price))
+            if self._is_point(candidate):
                 plan = candidate
 
-    def _try(self, plan: BitPlan, phase: Phase, ranked: Ranked | None = None) -> Tested:
+    def _guess(self, few: int, many: int) -> int:
+        """Where to begin: where the KL is predicted to lie between what held and what did not."""
+        known = [(_kl(tested), self._changes_few(tested)) for tested in self.tested.values()]
+        held = [kl for kl, holds in known if holds]
+        failed = [kl for kl, holds in known if not holds]
+        if not held or not failed:
+            return (few + many) // 2
+        wanted = math.sqrt(max(held) * min(failed))
+        return min(max(self.course.first_above(wanted) - 1, few + 1), many - 1)
+
+    def _limit(self) -> int:
+        """The first place that is predicted to cost far more than a plan that failed."""
+        failed = [_kl(tested) for tested in self.tested.values() if not self._changes_few(tested)]
+        if not failed:
+            return len(self.course)
+        return max(1, self.course.first_above(MARGIN * min(failed)))
+
+    def _failed(self, place: int) -> bool:
+        known = self.tested.get(self.course.plan(place).sha256)
+        return known is not None and not self._changes_few(known)
+
+    def _changes_few(self, tested: Tested) -> bool:
+        return self._balanced.objection(self.baseline.right, tested.right, tested.kl) is None
+
+    def _is_known(self, plan: BitPlan) -> bool:
+        return plan.sha256 in self.tested
+
+    def _is_point(self, plan: BitPlan) -> bool:
+        return any(point.plan == plan for point in self.points)
+
+    @property
+    def _smallest(self) -> int:
+        """Bits of the smallest point."""
+        return min(point.plan.weight_bits for point in self.points)
+
+    def _look(self, plan: BitPlan, phase: Phase) -> Tested:
+        """What is known of a plan; else it is tried."""
+        return self.tested.get(plan.sha256) or self._try(plan, phase)
+
+    def _try(
+        self,
+        plan: BitPlan,
+        phase: Phase,
+        *,
+        ranked: Ranked | None = None,
+        than: Tested | None = None,
+    ) -> Tested:
         """Measure a plan; it becomes a point if the guard has nothing against it.
 
         Nor may it change more answers than are allowed if half of them are lost: many changes that
         fall well are luck.
+
+        Args:
+            plan: The plan.
+            phase: What it is tried for.
+            ranked: The semilayer that it lowers.
+            than: What a plan of its size was found to do, of which it has to be the better.
         """
-        tested, before = self.checker.check(plan), self.baseline.right
-        reason = self._guard.objection(before, tested.right, tested.kl)
-        reason = reason or self._balanced.objection(before, tested.right, tested.kl)
+        tested = self.tested[plan.sha256] = self.checker.check(plan)
+        reason = self._objection(tested, than)
         number, decision = len(self.trials) + 1, Decision.REJECTED if reason else Decision.KEPT
         said = reason or "nothing speaks against it"
-        ratio, score = plan.compression, tested.score
-        trial = Trial(number, phase, ranked, score, None, decision, said, ratio, plan)
-        self.trials.append(replace(trial, paired=Paired.of(before, tested.right)))
+        paired = Paired.of(self.baseline.right, tested.right)
+        trial = Trial(number, phase, ranked, tested.score, None, decision, said)
+        known = replace(trial, compression=plan.compression, plan=plan, paired=paired)
+        expected = predicted(plan, self.course.harm)
+        self.trials.append(replace(known, predicted=expected, kl=tested.kl))
         self.watch.progress.step(f"{plan.compression:.2%} smaller: {said}")
-        if reason is not None:
-            self.rejected.append(plan)
-            return tested
-        bits = None if ranked is None else ranked.semilayer.bits
-        self.points.append(Point(plan, tested.score, phase, bits, number))
+        self.course.observe(plan, _kl(tested))
+        if reason is None:
+            bits = None if ranked is None else ranked.semilayer.bits
+            self._reach(Point(plan, tested.score, phase, bits, number))
+        return tested
+
+    def _reach(self, point: Point) -> None:
+        self.points.append(point)
         best = best_point(self.points, self.baseline.score, self.settings.allowed_drop)
         self.watch.best(best)
         self.watch.improved(best)
-        return tested
+
+    def _objection(self, tested: Tested, than: Tested | None) -> str | None:
+        before, after, kl = self.baseline.right, tested.right, tested.kl
+        if than is not None and _kl(tested) >= _kl(than):
+            return f"a KL of {_kl(tested):.3g} nats, where the frontier has {_kl(than):.3g}"
+        reason = self._guard.objection(before, after, kl)
+        return reason or self._balanced.objection(before, after, kl)
 
     @property
     def _guard(self) -> Guard:
@@ -192,3 +300,9 @@ class _Walk:
     def _out_of_time(self) -> bool:
         self.ended = self.ended or self.watch.out_of_time()
         return self.ended
+
+
+def _kl(tested: Tested) -> float:
+    if tested.kl is None:
+        raise ValueError("a plan of the frontier is measured on all images")
+    return tested.kl

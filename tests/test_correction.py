@@ -1,0 +1,115 @@
+"""Predictions corrected by measurements: layers that were misjudged are found from few plans."""
+
+import numpy as np
+import pytest
+from fake_evaluator import plan_of
+
+from onnxsemi.measure.seam import DeltaLossTable
+from onnxsemi.search.correction import MOST_NATS, Measured, correction
+from onnxsemi.search.frontier import frontier, layer_harm, predicted
+
+LADDER = (8, 6, 4, 3, 2)
+CHANNELS = {f"l{n}": 6 for n in range(12)}
+START = plan_of(CHANNELS, 1000)
+
+
+def table(seed=0):
+    rng = np.random.default_rng(seed)
+    nats = {
+        layer: np.cumsum(rng.exponential(1e-5, (count, len(LADDER))) * 4.0 ** np.arange(5), axis=1)
+        for layer, count in CHANNELS.items()
+    }
+    return DeltaLossTable(LADDER, nats, samples=1)
+
+
+def uniform(bits):
+    plan = START
+    for layer, count in CHANNELS.items():
+        plan = plan.with_bits(layer, range(count), bits)
+    return plan
+
+
+def measured(plans, harm, factors, overall=1.0):
+    return [
+        Measured(
+            plan,
+            overall * sum(factors.get(n, 1.0) * v for n, v in layer_harm(plan, harm).items()),
+        )
+        for plan in plans
+    ]
+
+
+def frontier_plan(harm, share):
+    path = frontier(START, harm, list(CHANNELS))
+    return path.plan(int(share * len(path.steps)))
+
+
+def of_size(harm, other):
+    """The plan of the frontier that is as small as another."""
+    path = frontier(START, harm, list(CHANNELS))
+    counts = range(len(path.steps) + 1)
+    return path.plan(next(n for n in counts if path.plan(n).weight_bits <= other.weight_bits))
+
+
+@pytest.mark.parametrize("culprit", ["l0", "l3", "l7", "l11"])
+@pytest.mark.parametrize("factor", [40.0, 200.0])
+def test_a_layer_that_was_misjudged(culprit, factor):
+    """Its harm was taken to be a hundredth: plan after plan the frontier comes to that of truth."""
+    true = table()
+    nats = {n: v / factor if n == culprit else v for n, v in true.nats.items()}
+    harm = DeltaLossTable(LADDER, nats, samples=1)
+    best = predicted(frontier_plan(true, 0.5), true)
+    costs, plans, known = [], [uniform(6), uniform(4), uniform(3)], harm
+    for _ in range(6):
+        plan = of_size(known, frontier_plan(true, 0.5))
+        costs.append(predicted(plan, true) / best)
+        plans.append(plan)
+        found = correction(harm, measured(plans, harm, {culprit: factor}))
+        known = found.applied(harm)
+    assert costs[0] > 1.6
+    assert costs[-1] < 1.3
+    assert found.layers[culprit] == max(found.layers.values()) > 10
+    assert predicted(plan, known) == pytest.approx(predicted(plan, true), rel=0.3)
+
+
+def test_what_all_plans_share_is_no_layers_fault():
+    harm = table()
+    plans = [uniform(bits) for bits in LADDER[:4]] + [frontier_plan(harm, 0.5)]
+    found = correction(harm, measured(plans, harm, {}, overall=0.5))
+    assert found.overall == pytest.approx(0.5, rel=0.1)
+    assert max(found.layers.values()) < 1.1
+    assert min(found.layers.values()) > 0.9
+
+
+def test_what_is_right_is_left_alone():
+    harm = table()
+    plans = [uniform(bits) for bits in LADDER[:4]]
+    found = correction(harm, measured(plans, harm, {}))
+    assert found.overall == pytest.approx(1.0, abs=1e-6)
+    assert found.layers == pytest.approx(dict.fromkeys(CHANNELS, 1.0), abs=1e-6)
+
+
+def test_nothing_measured_and_what_says_nothing():
+    harm = table()
+    useless = [Measured(uniform(2), MOST_NATS * 2), Measured(uniform(8), 0.0), Measured(START, 0.1)]
+    for plans in ([], useless):
+        found = correction(harm, plans)
+        assert (found.overall, set(found.layers.values())) == (1.0, {1.0})
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_contradictions_end_in_finite_factors(seed):
+    """The same plan measured with very different results."""
+    rng, harm = np.random.default_rng(seed), table(seed)
+    plans = [Measured(uniform(bits), float(rng.uniform(1e-6, 0.9))) for bits in LADDER * 2]
+    found = correction(harm, plans)
+    factors = [found.overall, *found.layers.values()]
+    assert np.isfinite(factors).all()
+    assert min(factors) > 0
+
+
+def test_factors_keep_the_order_within_a_layer():
+    harm = table()
+    found = correction(harm, [Measured(uniform(4), 0.9)]).applied(harm)
+    for name, nats in found.nats.items():
+        assert np.allclose(nats / harm.nats[name], (nats / harm.nats[name])[0, 0])
