@@ -10,10 +10,11 @@ from fake_evaluator import FakeChecker, plan_of
 from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.measure.seam import DeltaLossTable
 from onnxsemi.progress import Silent
+from onnxsemi.search.course import STOPS, Course
 from onnxsemi.search.frontier import between, frontier, predicted, tidied
 from onnxsemi.search.settings import SearchSettings
 from onnxsemi.search.trajectory import OUT_OF_TIME, Decision, Phase
-from onnxsemi.search.walk import REACH, RETREATS, STOPS, Predictions, walk_frontier
+from onnxsemi.search.walk import REACH, RETREATS, Predictions, walk_frontier
 from onnxsemi.search.watch import Watch
 
 CHANNELS = {"a": 8, "b": 6, "c": 10}
@@ -22,6 +23,7 @@ IMAGES = 4000
 SETTINGS = SearchSettings(bits=LADDER)
 PARAMS = 10_000  # so many weights that no group of channels is too small
 SEEDS = range(8)
+NATS = 10_000  # turned answers for each nat of KL
 
 
 def tables(seed):
@@ -45,7 +47,9 @@ class Fake:
     def __init__(self, seed, share=0.5, *, has_labels=True):
         self.harm, turned, loss = tables(seed)
         before = np.random.default_rng(seed).random(IMAGES) < share
-        self.checker = FakeChecker(turned, before)
+        truth = {layer: nats / NATS for layer, nats in self.harm.nats.items()}
+        self.checker = FakeChecker(turned, before, DeltaLossTable(LADDER, truth, samples=1))
+        self.harm = self.checker.truth
         self.predictions = Predictions(delta_loss=loss, harm=self.harm, has_labels=has_labels)
         self.start, self.free = plan_of(CHANNELS, PARAMS), list(CHANNELS)
 
@@ -102,8 +106,12 @@ class TestDecisions:
         # the float model and the start first
         for trial, plan in zip(found.trials, self.tried(fake, found), strict=True):
             objection = fake.objection(plan)
+            if trial.phase is Phase.LAYERS and trial.reason.startswith("a KL of"):
+                assert trial.decision is Decision.REJECTED
+                continue
             assert trial.decision is (Decision.REJECTED if objection else Decision.KEPT)
             assert trial.reason == (objection or "nothing speaks against it")
+            assert trial.kl == fake.checker.check(plan).kl
             assert trial.compression == plan.compression
             if trial.number in points:
                 assert points[trial.number].plan == plan
@@ -116,7 +124,7 @@ class TestDecisions:
 
     def test_phases_follow_one_another(self, fake):
         found = fake.walk()
-        order = [Phase.BISECTION, Phase.RETREAT, Phase.DESCENT]
+        order = [Phase.UNIFORM, Phase.BISECTION, Phase.RETREAT, Phase.LAYERS, Phase.DESCENT]
         places = [order.index(trial.phase) for trial in found.trials]
         assert places == sorted(places)
         assert all((t.ranked is not None) == (t.phase is Phase.DESCENT) for t in found.trials)
@@ -133,7 +141,9 @@ class TestDecisions:
         assert len({tuple(plan.bits.items()) for plan in plans}) == len(plans)
 
     def test_again_is_the_same(self, fake):
-        assert fake.walk() == fake.walk()
+        one, other = fake.walk(), fake.walk()
+        assert one == other
+        assert all((one.harm.nats[n] == nats).all() for n, nats in other.harm.nats.items())
 
     def test_what_is_best_is_told_and_only_grows(self, fake):
         told = []
@@ -168,17 +178,19 @@ class TestFrontier:
         assert plans[place] in points
         # what is smaller was met in the bisection, changes more, and wins enough of it
         assert all(fake.objection(plan) is None for plan in points)
-        assert found.choose(SETTINGS.allowed_drop).plan in plans[place:]
+        chosen = found.choose(SETTINGS.allowed_drop)
+        assert chosen.phase is Phase.UNIFORM or chosen.plan in plans[place:]
 
     def test_some_searches_have_to_go_back(self):
         """What changes few answers may still lose more of them than is allowed."""
         walks = [Fake(seed, share=0.6).walk(replace(SETTINGS, tries=0)) for seed in SEEDS]
-        assert any(found.points[-1].phase is Phase.RETREAT for found in walks)
+        assert any(Phase.RETREAT in {trial.phase for trial in found.trials} for found in walks)
 
     def test_bisection_halves(self, fake):
         found = fake.walk()
-        bisected = [trial for trial in found.trials if trial.phase is Phase.BISECTION]
-        assert len(bisected) <= len(self.stops(fake)).bit_length()
+        for phase, most in ((Phase.UNIFORM, len(LADDER)), (Phase.BISECTION, STOPS)):
+            tried = [trial for trial in found.trials if trial.phase is phase]
+            assert len(tried) <= most.bit_length()
 
     def test_descent_adds_semilayers_of_the_plan_ahead(self, fake):
         found, without = (fake.walk(replace(SETTINGS, tries=tries)) for tries in (5, 0))
@@ -187,14 +199,19 @@ class TestFrontier:
         plan, ahead = plans[place], plans[min(place + REACH, len(plans) - 1)]
         wanted = between(plan, ahead, fake.predictions.delta_loss, fake.harm)[:5]
         descent = found.trials[len(without.trials) :]
-        assert [(t.ranked.sensitivity, t.ranked.semilayer) for t in descent] == wanted
-        for trial in descent:
-            lowered = plan.with_semilayer(trial.ranked.semilayer)
+        tried, left = [trial.plan for trial in without.trials], iter(descent)
+        for price, semilayer in wanted:
+            lowered = plan.with_semilayer(semilayer)
+            if lowered in tried:  # by the bisection
+                continue
+            trial = next(left)
+            assert (trial.ranked.sensitivity, trial.ranked.semilayer) == (price, semilayer)
             added = predicted(lowered, fake.harm) - predicted(plan, fake.harm)
             assert trial.ranked.kl == added
             assert trial.compression == lowered.compression
             if trial.decision is Decision.KEPT:
                 plan = lowered
+        assert next(left, None) is None
         assert plan in [point.plan for point in found.points]
 
     def test_a_descent_may_find_what_the_frontier_has_not(self):
@@ -206,6 +223,65 @@ class TestFrontier:
             gains.append(sizes[1] - sizes[0])
         assert min(gains) >= 0
         assert max(gains) > 0
+
+
+class TestUniform:
+    @pytest.mark.parametrize("seed", SEEDS)
+    def test_never_worse_than_one_bitwidth_for_all(self, seed):
+        """Of all uniform plans none is as small as the choice and holds."""
+        fake = Fake(seed)
+        chosen = fake.walk().choose(SETTINGS.allowed_drop).plan
+        for bits in LADDER:
+            plan = Course(fake.start, fake.free, fake.harm).uniform(bits)
+            if plan.weight_bits < chosen.weight_bits:
+                assert fake.objection(plan) is not None
+
+    def test_where_predictions_are_worthless_one_bitwidth_is_left(self):
+        """Harm that says the opposite of what is true: the frontier's plans fail."""
+        fake = Fake(2)
+        nats = {layer: 1 / values[:, ::-1] for layer, values in fake.harm.nats.items()}
+        wrong = DeltaLossTable(LADDER, {n: np.cumsum(v, axis=1) for n, v in nats.items()}, 1)
+        fake.predictions = replace(fake.predictions, harm=wrong)
+        found = fake.walk()
+        uniform = [t for t in found.trials if t.phase is Phase.UNIFORM]
+        held = [t.plan for t in uniform if t.decision is Decision.KEPT]
+        assert held
+        smallest = min(plan.weight_bits for plan in held)
+        assert found.choose(SETTINGS.allowed_drop).plan.weight_bits <= smallest
+
+
+class TestCorrected:
+    def misjudged(self, seed, factor=300.0):
+        """The harm of layer b is taken to be next to nothing."""
+        fake = Fake(seed)
+        nats = dict(fake.harm.nats)
+        nats["b"] = nats["b"] / factor
+        fake.predictions = replace(fake.predictions, harm=DeltaLossTable(LADDER, nats, samples=1))
+        return fake
+
+    @pytest.mark.parametrize("seed", SEEDS)
+    def test_the_frontier_is_drawn_anew(self, seed):
+        fake = self.misjudged(seed)
+        found = fake.walk()
+        assert found.redrawn
+        assert found.harm is not None
+        plan = found.choose(SETTINGS.allowed_drop).plan
+        measured = fake.checker.check(plan).kl
+        assert 1 / 2 < predicted(plan, found.harm) / measured < 2
+
+    def test_what_is_found_is_nearly_as_small(self):
+        sizes = []
+        for seed in SEEDS:
+            walks = (Fake(seed).walk(), self.misjudged(seed).walk())
+            sizes.append([w.choose(SETTINGS.allowed_drop).plan.mean_bits for w in walks])
+        right, misjudged = np.mean(sizes, axis=0)
+        assert misjudged < 1.1 * right
+
+    def test_right_predictions_are_left_alone(self, fake):
+        found = fake.walk()
+        assert found.redrawn == ()
+        for trial in found.trials:
+            assert trial.predicted == pytest.approx(trial.kl, rel=1e-6)
 
 
 class TestLimits:
@@ -228,19 +304,23 @@ class TestLimits:
         """Every channel, at any bitwidth, loses images: only the start is left."""
         fake = Fake(0, share=1.0)
         turned = {layer: np.full((n, len(LADDER)), 20.0) for layer, n in CHANNELS.items()}
-        fake.checker = FakeChecker(DeltaLossTable(LADDER, turned, samples=1), fake.checker.before)
+        fake.checker = replace(
+            fake.checker, turned=DeltaLossTable(LADDER, turned, samples=1), checked=[]
+        )
         found = fake.walk()
         assert [point.plan for point in found.points] == [fake.start]
         assert found.holding(SETTINGS.allowed_drop) == []
         assert {trial.decision for trial in found.trials} == {Decision.REJECTED}
-        assert {trial.phase for trial in found.trials} == {Phase.BISECTION}
+        assert {trial.phase for trial in found.trials} <= {Phase.UNIFORM, Phase.BISECTION}
 
     def test_no_retreat_beyond_its_length(self):
         """Few answers change, and every one of them is lost."""
         fake = Fake(0, share=1.0)
         turned = {layer: np.full((n, len(LADDER)), 1.0) for layer, n in CHANNELS.items()}
         turned["a"][0] = 20.0
-        fake.checker = FakeChecker(DeltaLossTable(LADDER, turned, samples=1), fake.checker.before)
+        fake.checker = replace(
+            fake.checker, turned=DeltaLossTable(LADDER, turned, samples=1), checked=[]
+        )
         found = fake.walk()
         retreats = [trial for trial in found.trials if trial.phase is Phase.RETREAT]
         assert 0 < len(retreats) <= RETREATS

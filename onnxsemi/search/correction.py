@@ -14,8 +14,8 @@ against it: of all t that explain the plans the one with the least
 
 A single factor of 30 in one layer costs less there than a factor of 3 in each of ten, so that a
 layer that was misjudged is found from few plans. The least is looked for by Gauss-Newton steps:
-from 0, and from where one layer alone explains the plan that was misjudged most, as at 0 the harm of
-such a layer is next to nothing.
+from 0, and from where one layer alone explains the plan that was misjudged most, as at 0 the harm
+of such a layer is next to nothing.
 """
 
 import math

@@ -1,7 +1,7 @@
 """What a search did: every decision with its reason, every plan passed through, the choice."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from onnxsemi.measure.paired import Paired
@@ -122,7 +122,7 @@ class Trajectory:
     points: tuple[Point, ...]
     trials: tuple[Trial, ...]
     stop: str
-    harm: DeltaLossTable | None = None
+    harm: DeltaLossTable | None = field(default=None, compare=False)
     redrawn: tuple[str, ...] = ()
 
     @property
