@@ -53,6 +53,7 @@ def compress_document(result: CompressResult) -> Document:
         "chosen": _point(result.chosen, labels=labels),
         "baseline": _score(trajectory.baseline, labels=labels),
         "stop": trajectory.stop,
+        "frontier_redrawn": list(trajectory.redrawn),
         "trajectory": [_point(point, labels=labels) for point in trajectory.points],
         "trials": [_trial(trial, labels=labels) for trial in trajectory.trials],
         "pinned": dict(result.pinned),
@@ -250,6 +251,8 @@ def _trial(trial: Trial, *, labels: bool) -> Document:
         "decision": trial.decision,
         "reason": trial.reason,
         **_score(trial.score, labels=labels),
+        **({} if trial.predicted is None else {"predicted_kl_nats": trial.predicted}),
+        **({} if trial.kl is None else {"measured_kl_nats": trial.kl}),
     }
 
 

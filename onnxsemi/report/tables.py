@@ -16,6 +16,7 @@ from onnxsemi.measure.comparison import Comparison
 from onnxsemi.measure.paired import Paired
 from onnxsemi.report import wording
 from onnxsemi.report.plans import given_lines, others_line, plan_lines
+from onnxsemi.report.predictions import prediction_lines
 from onnxsemi.results import (
     ApplyResult,
     BenchResult,
@@ -40,6 +41,7 @@ def compress_table(result: CompressResult) -> RenderableType:
         *map(_sentence, said),
         f"Chosen from {len(result.trajectory.points)} plans ({where}); "
         f"{result.plan.mean_bits:.2f} bits a target weight.",
+        *prediction_lines(result),
         f"Cost: {result.cost.passes:.0f} passes over {result.search.total:,} search images, "
         f"{result.cost.trials} trials, {_duration(result.cost.seconds)}"
         f"; Δloss and KL from {result.sensitivity.samples:,} of them.",
