@@ -274,7 +274,7 @@ NoBiasCorrection = Annotated[
 RoundingSamples = Annotated[
     int,
     typer.Option(
-        help="Search images that weights are rounded on, without their labels.",
+        help="Search images that weights are rounded on, without their labels; at most half.",
         rich_help_panel=_ROUNDING,
     ),
 ]
@@ -366,7 +366,8 @@ MinAgreement = Annotated[
 DeltaLossSamples = Annotated[
     int | None,
     typer.Option(
-        help="Images for Δloss and the fast KL; 512 by default, 128 if Δloss is exact.",
+        help="Images for Δloss and the fast KL, of those that weights are not rounded on; 512 by "
+        "default, 128 if Δloss is exact.",
         rich_help_panel=_SEARCH,
     ),
 ]
