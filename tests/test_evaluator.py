@@ -53,11 +53,11 @@ def truth(bench, plan):
     )
 
 
-def plain_kl(bench, plan):
+def plain_kl(bench, plan, images=slice(None)):
     """Mean KL against the float model by the plain way, nats."""
     model = simulate(bench.classifier, rounded(bench.classifier.layers, plan, bench.rounding))
     reference = bench.forward(bench.classifier.proto)
-    return kl_divergence(reference, bench.forward(model)).mean()
+    return kl_divergence(reference[images], bench.forward(model)[images]).mean()
 
 
 @pytest.mark.parametrize("first", [32, 4])
@@ -67,13 +67,14 @@ def test_the_checker_measures_the_same_whatever_comes_first(bench, first):
     def rounder(plan):
         return rounded(bench.classifier.layers, plan, bench.rounding)
 
-    checker = RoundingChecker(bench, rounder)
+    held_out = np.arange(1, COUNT, 3)
+    checker = RoundingChecker(bench, rounder, held_out)
     checker.check(BitPlan.uniform(bench.classifier.layers, first))
     for bits in (32, 8, 2):
         plan = BitPlan.uniform(bench.classifier.layers, bits)
         tested = checker.check(plan)
         assert tested.right.tolist() == truth(bench, plan).tolist()
-        assert tested.kl == plain_kl(bench, plan)
+        assert tested.kl == plain_kl(bench, plan, held_out)
 
 
 def begin(evaluator, bench):
