@@ -128,7 +128,7 @@ class Settings:
         min_agreement: Where the fast way agrees less with the exact way on a sample (share of equal
             signs of Δloss, rank correlation of KL), a bitwidth is measured exactly.
         delta_loss_samples: Images for Δloss and the fast KL, taken from the search images that
-            weights are not rounded on; None for 512, or 128 for exact Δloss.
+            weights are not rounded on, at most half of them; None for 512, or 128 for exact Δloss.
         search_samples: Images for KL and accuracy during the search; None for all there are.
         report_fraction: Share of the images kept for the report if no report data are given.
         seed: Seed of every sample that is drawn.

@@ -67,14 +67,14 @@ def test_the_checker_measures_the_same_whatever_comes_first(bench, first):
     def rounder(plan):
         return rounded(bench.classifier.layers, plan, bench.rounding)
 
-    held_out = np.arange(1, COUNT, 3)
-    checker = RoundingChecker(bench, rounder, held_out)
+    fresh = np.arange(1, COUNT, 3)
+    checker = RoundingChecker(bench, rounder, fresh)
     checker.check(BitPlan.uniform(bench.classifier.layers, first))
     for bits in (32, 8, 2):
         plan = BitPlan.uniform(bench.classifier.layers, bits)
         tested = checker.check(plan)
         assert tested.right.tolist() == truth(bench, plan).tolist()
-        assert tested.kl == plain_kl(bench, plan, held_out)
+        assert tested.kl == plain_kl(bench, plan, fresh)
 
 
 def begin(evaluator, bench):

@@ -366,8 +366,8 @@ MinAgreement = Annotated[
 DeltaLossSamples = Annotated[
     int | None,
     typer.Option(
-        help="Images for Δloss and the fast KL, of those that weights are not rounded on; 512 by "
-        "default, 128 if Δloss is exact.",
+        help="Images for Δloss and the fast KL, at most half of those that weights are not rounded "
+        "on; 512 by default, 128 if Δloss is exact.",
         rich_help_panel=_SEARCH,
     ),
 ]

@@ -21,15 +21,15 @@ Rounder = Callable[[BitPlan], RoundedPlan]
 class RoundingChecker:
     """Measures plans on all images, with the codes that a rounder gives them."""
 
-    def __init__(self, bench: Bench, rounder: Rounder, held_out: Int64Array) -> None:
+    def __init__(self, bench: Bench, rounder: Rounder, fresh: Int64Array) -> None:
         """Measure on the images of ``bench``.
 
         Args:
             bench: Model and images.
             rounder: Gives plans their codes.
-            held_out: int64[H], images that it does not round on: the KL is their mean.
+            fresh: int64[F], images that nothing was fitted to: the KL is their mean.
         """
-        self._bench, self._rounder, self._held_out = bench, rounder, held_out
+        self._bench, self._rounder, self._fresh = bench, rounder, fresh
 
     def check(self, plan: BitPlan) -> Tested:
         """Measure a plan on all images."""
@@ -38,7 +38,7 @@ class RoundingChecker:
         else:
             logits = self._bench.forward(simulate(self._bench.classifier, self._rounder(plan)))
         tested = in_full(logits, self._bench.labels, self._reference)
-        own = kl_divergence(self._reference[self._held_out], logits[self._held_out])
+        own = kl_divergence(self._reference[self._fresh], logits[self._fresh])
         return replace(tested, kl=float(np.mean(own)))
 
     @cached_property

@@ -48,7 +48,7 @@ class Tested:
         right: bool[M], whether the answer is the label.
         change: Root mean square change of margins against the plan that was current.
         kl: Mean KL(float model || plan) of the softmax outputs, nats per sample, over the images
-            that weights were not rounded on; None if not all images were looked at.
+            that nothing was fitted to; None if not all images were looked at.
     """
 
     score: Score

@@ -216,7 +216,7 @@ class Search:
         assert sensitivity.table is not None
         assert sensitivity.harm is not None
         bench = replace(prepared.bench(prepared.search), progress=Within(self.progress))
-        plain = RoundingChecker(bench, self.rounder, prepared.held_out)
+        plain = RoundingChecker(bench, self.rounder, prepared.fresh)
         checker = RecordedChecker(plain, self.run.journal)
         predictions = Predictions(
             delta_loss=sensitivity.table, harm=sensitivity.harm, has_labels=prepared.has_labels

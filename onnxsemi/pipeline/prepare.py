@@ -20,6 +20,8 @@ from onnxsemi.plan import BitPlan
 from onnxsemi.quantizer.rounded import Nearest
 from onnxsemi.settings import Settings
 
+_FEWEST = 4
+
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
@@ -32,7 +34,8 @@ class Prepared:
             rounding makes small what it does to its own images.
         calibration: Those of them that activations are calibrated on.
         rounding: Those of them that weights are rounded on; their labels are not used.
-        held_out: int64[H], indices in ``search`` of those that weights are not rounded on.
+        fresh: int64[F], indices in ``search`` of those that are in neither: predictions and the KL
+            of plans are checked on them.
         report: Images that the search never sees, labelled.
         has_labels: Whether the labels came with the data, or are the float model's answers.
         settings: What the user set.
@@ -45,7 +48,7 @@ class Prepared:
     delta_loss: ImageSet
     calibration: ImageSet
     rounding: ImageSet
-    held_out: Int64Array
+    fresh: Int64Array
     report: ImageSet
     has_labels: bool
     settings: Settings
@@ -114,15 +117,14 @@ def prepare(
         refuse_overlap(searched, report)
     if settings.search_samples is not None:
         searched = drawn(searched, settings.search_samples, settings.seed)
-    rounded, held_out = halves(searched, settings)
-    others = searched.select(held_out)
+    parts = parts_of(searched, settings)
     return Prepared(
         classifier=classifier,
         search=searched,
-        delta_loss=drawn(others, settings.delta_loss_images, settings.seed),
+        delta_loss=searched.select(parts.delta_loss),
         calibration=drawn(searched, settings.calibration_samples, settings.seed),
-        rounding=searched.select(rounded),
-        held_out=held_out,
+        rounding=searched.select(parts.rounding),
+        fresh=parts.fresh,
         report=report,
         has_labels=has_labels,
         settings=settings,
@@ -151,17 +153,33 @@ def drawn(images: ImageSet, count: int, seed: int = 0) -> ImageSet:
     return images.select(stratified(_classes(images), count, seed))
 
 
-def halves(images: ImageSet, settings: Settings) -> tuple[Int64Array, Int64Array]:
-    """Indices of the images that weights are rounded on, and of the others, at least as many.
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """Search images by what they are for: indices int64[], ascending.
 
-    A single image is in both, and so is every image if nothing is rounded on images.
+    Attributes:
+        rounding: Weights are rounded on them.
+        delta_loss: Δloss and the KL of channels are measured on them.
+        fresh: In neither; if nothing is rounded on images, or there are too few, all of them.
     """
-    every = np.arange(len(images))
-    if settings.rounds is None or len(images) < 2:
-        return every, every
+
+    rounding: Int64Array
+    delta_loss: Int64Array
+    fresh: Int64Array
+
+
+def parts_of(images: ImageSet, settings: Settings) -> Parts:
+    """At most half of the images to round on, and at most half of the others for Δloss."""
+    every, classes = np.arange(len(images)), _classes(images)
+    if settings.rounds is None or len(images) < _FEWEST:
+        loss = stratified(classes, settings.delta_loss_images, settings.seed)
+        return Parts(every, loss, every)
     count = min(settings.rounding_samples, len(images) // 2)
-    rounded = stratified(_classes(images), count, settings.seed)
-    return rounded, np.setdiff1d(every, rounded)
+    rounding = stratified(classes, count, settings.seed)
+    others = np.setdiff1d(every, rounding)
+    count = min(settings.delta_loss_images, len(others) // 2)
+    loss = others[stratified(classes[others], count, settings.seed)]
+    return Parts(rounding, loss, np.setdiff1d(others, loss))
 
 
 def _classes(images: ImageSet) -> Int64Array:

@@ -67,7 +67,7 @@ class Trial:
         paired: Float against the plan, where all images were looked at.
         predicted: For the frontier: the KL that was predicted of the plan before it was measured,
             nats per sample.
-        kl: Its measured mean KL, over the images that weights were not rounded on.
+        kl: Its measured mean KL, over the images that nothing was fitted to.
     """
 
     number: int

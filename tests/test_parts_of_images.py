@@ -1,4 +1,6 @@
-"""Images that weights are rounded on, and the others, on which is told what that does."""
+"""Search images in three parts: to round on, to measure Δloss on, to check predictions on."""
+
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -29,15 +31,20 @@ def prepared(folder, **settings):
     )
 
 
-@pytest.mark.parametrize(("asked", "rounded"), [(10, 10), (45, 45), (46, 45), (1024, 45)])
-def test_at_most_half_is_rounded_on(folder, asked, rounded):
-    found = prepared(folder, rounding_samples=asked, delta_loss_samples=20)
+@pytest.mark.parametrize(
+    ("asked", "rounded", "loss"), [(10, 10, 20), (45, 45, 20), (46, 45, 22), (1024, 45, 22)]
+)
+def test_at_most_half_is_rounded_on_and_half_of_the_others_for_the_loss(
+    folder, asked, rounded, loss
+):
+    wanted = 20 if loss == 20 else 512
+    found = prepared(folder, rounding_samples=asked, delta_loss_samples=wanted)
     assert len(found.rounding) == rounded
-    assert len(found.held_out) == 90 - rounded
-    assert len(found.delta_loss) == 20
-    taken, search = set(found.rounding.digests()), found.search.digests()
-    assert {search[place] for place in found.held_out} == set(search) - taken
-    assert not taken & set(found.delta_loss.digests())
+    assert len(found.delta_loss) == loss
+    assert len(found.fresh) == 90 - rounded - loss
+    parts = [found.rounding.digests(), found.delta_loss.digests()]
+    parts.append([found.search.digests()[place] for place in found.fresh])
+    assert sorted(chain.from_iterable(parts)) == sorted(found.search.digests())
 
 
 def test_by_the_seed_alone(folder):
@@ -47,13 +54,13 @@ def test_by_the_seed_alone(folder):
 
 def test_the_papers_method_rounds_on_no_images(folder):
     found = prepared(folder, search=SearchSettings(method="semilayer"))
-    assert found.held_out.tolist() == list(range(90))
+    assert found.fresh.tolist() == list(range(90))
     assert len(found.delta_loss) == 90
 
 
 def test_a_single_image(folder):
     found = prepared(folder, search_samples=1)
-    assert len(found.rounding) == len(found.delta_loss) == len(found.held_out) == 1
+    assert len(found.rounding) == len(found.delta_loss) == len(found.fresh) == 1
 
 
 @pytest.mark.parametrize("seed", range(5))
