@@ -16,7 +16,7 @@ from onnxsemi.plan_file import read_plan
 from onnxsemi.points.at import At
 from onnxsemi.points.file import read_frontier
 
-ONE_BIT = ("--bits", "1", "--rounding-samples", "40")
+ONE_BIT = ("--bits", "1", "--rounding", "nearest", "--ranges", "minmax")
 
 
 @dataclass(frozen=True)

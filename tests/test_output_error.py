@@ -211,4 +211,4 @@ def test_the_command_says_what_is_estimated(way, tmp_path):
     ) is (way == "fast")
     layers = 2 if way == "fast" else 4
     assert f"Δloss and KL of {layers} layers are estimates from the errors of their outputs" in text
-    assert "passes over 40 images (--delta-loss exact)" in text
+    assert "passes over 10 images (--delta-loss exact)" in text

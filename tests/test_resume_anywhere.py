@@ -183,7 +183,7 @@ def test_other_threads_and_hardly_any_memory(
     """One image a run, nothing kept: not one bit of a measurement differs."""
     expected, calls = whole[way]
     kill_at(inputs, tmp_path, way, calls // 2)
-    monkeypatch.setattr(prepare, "resident", lambda: 0)
+    monkeypatch.setattr(prepare, "check_memory", lambda *_: None)
     compress(inputs, tmp_path, way, Counting(), threads=threads, max_memory=1)
     assert outcome(tmp_path) == expected
 
@@ -201,7 +201,7 @@ def test_killed_while_weights_are_rounded(
     table = tmp_path / "out.run/rounding.npz"
     kill_at(inputs, tmp_path, "frontier", 2, "rounding")
     assert not table.exists()
-    monkeypatch.setattr(prepare, "resident", lambda: 0)
+    monkeypatch.setattr(prepare, "check_memory", lambda *_: None)
     progress = Counting(0, BACKWARD)
     with pytest.raises(Killed):
         compress(inputs, tmp_path, "frontier", progress, threads=threads, max_memory=1)
