@@ -36,6 +36,11 @@ def default_memory() -> int:
 def resident() -> int:
     """Bytes that this process holds in memory, once what it has freed is given back."""
     give_back()
+    return held()
+
+
+def held() -> int:
+    """Bytes that this process holds in memory, what it has freed and may use again included."""
     return int(psutil.Process().memory_info().rss)
 
 

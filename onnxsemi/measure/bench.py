@@ -12,7 +12,7 @@ from onnxsemi.arrays import Float32Array, Int64Array
 from onnxsemi.data.images import ImageSet
 from onnxsemi.measure.forward import gathered, parts
 from onnxsemi.measure.shards import SHARD_IMAGES
-from onnxsemi.memory import UNBOUNDED, resident
+from onnxsemi.memory import UNBOUNDED, held, resident
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.rows import Extent, extents
 from onnxsemi.progress import Progress, Silent
@@ -73,8 +73,12 @@ class Bench:
         """
         if self.memory == UNBOUNDED:
             return most
-        bytes_free = self.free if free is None else free
-        return max(1, min(most, bytes_free // (2 * self.threads * self._row_bytes)))
+        each = 2 * self.threads * self._row_bytes
+        if free is None:
+            # giving back what was freed costs page faults afterwards: only where memory is short
+            plenty = self.memory - held() >= most * each
+            free = most * each if plenty else self.free
+        return max(1, min(most, free // each))
 
     def forward(self, model: onnx.ModelProto, *, integers: bool = False) -> Float32Array:
         """Logits of a model of the same form over all images: float32[N, K]."""
