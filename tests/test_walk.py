@@ -143,7 +143,8 @@ class TestDecisions:
     def test_again_is_the_same(self, fake):
         one, other = fake.walk(), fake.walk()
         assert one == other
-        assert all((one.harm.nats[n] == nats).all() for n, nats in other.harm.nats.items())
+        nats = [found.prediction.harm.nats for found in (one, other)]
+        assert all((nats[0][name] == values).all() for name, values in nats[1].items())
 
     def test_what_is_best_is_told_and_only_grows(self, fake):
         told = []
@@ -188,9 +189,12 @@ class TestFrontier:
 
     def test_bisection_halves(self, fake):
         found = fake.walk()
-        for phase, most in ((Phase.UNIFORM, len(LADDER)), (Phase.BISECTION, STOPS)):
-            tried = [trial for trial in found.trials if trial.phase is phase]
-            assert len(tried) <= most.bit_length()
+        uniform, bisected = (
+            [trial for trial in found.trials if trial.phase is phase]
+            for phase in (Phase.UNIFORM, Phase.BISECTION)
+        )
+        assert len(uniform) <= len(LADDER).bit_length()
+        assert len(bisected) <= STOPS.bit_length() + 2  # to find a bracket, then to halve it
 
     def test_descent_adds_semilayers_of_the_plan_ahead(self, fake):
         found, without = (fake.walk(replace(SETTINGS, tries=tries)) for tries in (5, 0))
@@ -264,10 +268,9 @@ class TestCorrected:
         fake = self.misjudged(seed)
         found = fake.walk()
         assert found.redrawn
-        assert found.harm is not None
         plan = found.choose(SETTINGS.allowed_drop).plan
         measured = fake.checker.check(plan).kl
-        assert 1 / 2 < predicted(plan, found.harm) / measured < 2
+        assert 1 / 2 < found.prediction.of(plan) / measured < 2
 
     def test_what_is_found_is_nearly_as_small(self):
         sizes = []

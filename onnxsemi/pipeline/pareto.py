@@ -14,7 +14,8 @@ from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import PlanFile
 from onnxsemi.points.file import read_frontier
 from onnxsemi.points.frontier import KeptFrontier, KeptPoint, Source, by_size
-from onnxsemi.search.frontier import GROUP_BYTES, predicted
+from onnxsemi.search.correction import Prediction
+from onnxsemi.search.frontier import GROUP_BYTES
 from onnxsemi.search.settings import SearchMethod
 from onnxsemi.search.trajectory import Decision, Point
 from onnxsemi.search.walk import every_stop
@@ -89,10 +90,12 @@ def kept_frontier(prepared: Prepared, searched: Searched, anchor: Anchor) -> Kep
 def _points(prepared: Prepared, searched: Searched, anchor: Anchor) -> Iterator[KeptPoint]:
     """Every plan that saves something; of those that come again, the last tells most."""
     trajectory = searched.trajectory
-    harm = trajectory.harm or searched.sensitivity.harm
-    if prepared.settings.search.method is SearchMethod.FRONTIER and harm is not None:
-        for plan in every_stop(prepared.start(), prepared.free(), harm):
-            yield KeptPoint(plan=plan, predicted=predicted(plan, harm), file_bytes=0)
+    prediction, harm = trajectory.prediction, searched.sensitivity.harm
+    if prediction is None and harm is not None:
+        prediction = Prediction(harm)
+    if prepared.settings.search.method is SearchMethod.FRONTIER and prediction is not None:
+        for plan in every_stop(prepared.start(), prepared.free(), prediction.harm):
+            yield KeptPoint(plan=plan, predicted=prediction.of(plan), file_bytes=0)
     rejected = [
         (Point(t.plan, t.score, t.phase, trial=t.number), t.reason)
         for t in trajectory.trials
@@ -114,7 +117,7 @@ def _points(prepared: Prepared, searched: Searched, anchor: Anchor) -> Iterator[
             correct=point.score.correct if tested is None else tested.score.correct,
             paired=None if tested is None else Paired.of(searched.before, tested.right),
             kl=None if tested is None else tested.kl,
-            predicted=None if harm is None else predicted(plan, harm),
+            predicted=None if prediction is None else prediction.of(plan),
             file_bytes=0,
         )
 

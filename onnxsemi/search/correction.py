@@ -4,13 +4,13 @@ The harm of a plan is predicted as the sum over layers of the harm of their chan
 KL m[p] of a plan that was measured says how far that is right as a whole, the KL of several plans
 in which layers it is not:
 
-    log m[p] = a + log sum_l exp(t[l]) h[l, p] + noise
+    log m[p] = a + exp(s) log sum_l exp(t[l]) h[l, p] + noise
 
-a is the factor that all plans share (they are rounded layer after layer, which makes up for a
-part), t[l] what layer l was misjudged by. Both are taken to be near 0 as long as nothing speaks
-against it: of all t that explain the plans the one with the least
+a and s are what all plans share: they are rounded layer after layer, which makes up for a part, and
+for more of it where there is more. t[l] is what layer l was misjudged by. All are taken to be near
+0 as long as nothing speaks against it: of those that explain the plans the ones with the least
 
-    sum_p (residual[p] / NOISE)^2 + (a / OVERALL)^2 + sum_l (t[l] / LAYER)^2
+    sum_p (residual[p] / NOISE)^2 + (a / OVERALL)^2 + (s / POWER)^2 + sum_l (t[l] / LAYER)^2
 
 A single factor of 30 in one layer costs less there than a factor of 3 in each of ten, so that a
 layer that was misjudged is found from few plans. The least is looked for by Gauss-Newton steps:
@@ -31,6 +31,7 @@ from onnxsemi.search.frontier import layer_harm, predicted
 
 NOISE = 0.15
 OVERALL = 1.0
+POWER = 0.2
 LAYER = math.log(2)
 MOST_NATS = 1.0
 """Plans of a larger KL say nothing: the softmax is far from the float model's, harm no sum."""
@@ -53,29 +54,47 @@ class Measured:
     kl: float
 
 
-@dataclass(frozen=True)
-class Correction:
-    """Factors on predicted harm.
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What plans are predicted to cost.
 
     Attributes:
-        overall: On every layer.
-        layers: Layer -> its own.
+        harm: KL of every channel quantized alone, each layer corrected, nats per sample.
+        scale: Factor that all plans share.
+        power: Power of the sum of a plan's harm that its KL follows.
     """
 
-    overall: float
+    harm: DeltaLossTable
+    scale: float = 1.0
+    power: float = 1.0
+
+    def of(self, plan: BitPlan) -> float:
+        """KL of a plan, nats per sample."""
+        return float(self.scale * predicted(plan, self.harm) ** self.power)
+
+
+@dataclass(frozen=True)
+class Correction:
+    """How predictions are to be corrected.
+
+    Attributes:
+        scale: Factor that all plans share.
+        power: Power that they share.
+        layers: Layer -> factor on its harm.
+    """
+
+    scale: float
+    power: float
     layers: Mapping[str, float]
 
-    def applied(self, harm: DeltaLossTable) -> DeltaLossTable:
-        """The corrected table."""
-        nats = {
-            layer: values * (self.overall * self.layers.get(layer, 1.0))
-            for layer, values in harm.nats.items()
-        }
-        return DeltaLossTable(harm.bits, nats, harm.samples)
+    def applied(self, harm: DeltaLossTable) -> Prediction:
+        """Corrected predictions."""
+        nats = {layer: values * self.layers.get(layer, 1.0) for layer, values in harm.nats.items()}
+        return Prediction(DeltaLossTable(harm.bits, nats, harm.samples), self.scale, self.power)
 
 
 def correction(harm: DeltaLossTable, measured: Sequence[Measured]) -> Correction:
-    """Factors that bring predictions and measurements together.
+    """What brings predictions and measurements together.
 
     Args:
         harm: KL of every channel quantized alone, nats per sample.
@@ -84,21 +103,21 @@ def correction(harm: DeltaLossTable, measured: Sequence[Measured]) -> Correction
     names = list(harm.nats)
     told = [item for item in measured if 0 < item.kl <= MOST_NATS and predicted(item.plan, harm)]
     if not told:
-        return Correction(1.0, dict.fromkeys(names, 1.0))
+        return Correction(1.0, 1.0, dict.fromkeys(names, 1.0))
     sums = np.array([list(layer_harm(item.plan, harm).values()) for item in told])
     logs = _fitted(sums, np.log([item.kl for item in told]))
-    factors = np.exp(logs).tolist()
-    return Correction(factors[0], dict(zip(names, factors[1:], strict=True)))
+    scale, power, *factors = np.exp(logs).tolist()
+    return Correction(scale, power, dict(zip(names, factors, strict=True)))
 
 
 def _fitted(sums: Float64Array, wanted: Float64Array) -> Float64Array:
-    """The logarithms a and t: float64[1 + L].
+    """The numbers a, s and t: float64[2 + L].
 
     Args:
         sums: float64[P, L], predicted harm of each layer in each plan.
         wanted: float64[P], logarithms of the measured KL.
     """
-    variance = np.array([OVERALL**2, *[LAYER**2] * sums.shape[1]])
+    variance = np.array([OVERALL**2, POWER**2, *[LAYER**2] * sums.shape[1]])
     starts = [np.zeros(len(variance)), *_single_layers(sums, wanted)]
     starts.sort(key=lambda logs: _cost(sums, wanted, logs, variance))
     ends = [_descended(sums, wanted, logs, variance) for logs in starts[:_STARTS]]
@@ -112,8 +131,8 @@ def _single_layers(sums: Float64Array, wanted: Float64Array) -> Iterator[Float64
     for layer, part in enumerate(parts):
         short = whole - float(parts.sum() - part)
         if part > 0 and short > 0:
-            logs = np.zeros(1 + len(parts))
-            logs[1 + layer] = math.log(short / part)
+            logs = np.zeros(2 + len(parts))
+            logs[2 + layer] = math.log(short / part)
             yield logs
 
 
@@ -137,11 +156,12 @@ def _descended(
 def _residual(
     sums: Float64Array, wanted: Float64Array, logs: Float64Array
 ) -> tuple[Float64Array, Float64Array]:
-    """What is not explained, float64[P], and the slopes of what is, float64[P, 1 + L]."""
-    parts = sums * np.exp(logs[1:])
+    """What is not explained, float64[P], and the slopes of what is, float64[P, 2 + L]."""
+    parts = sums * np.exp(logs[2:])
     total = parts.sum(axis=1)
-    slopes = np.concatenate([np.ones((len(sums), 1)), parts / total[:, None]], axis=1)
-    return wanted - logs[0] - np.log(total), slopes
+    power, level = np.exp(logs[1]), np.log(total)
+    slopes = [np.ones((len(sums), 1)), power * level[:, None], power * parts / total[:, None]]
+    return wanted - logs[0] - power * level, np.concatenate(slopes, axis=1)
 
 
 def _cost(

@@ -17,8 +17,8 @@ import numpy as np
 
 from onnxsemi.measure.seam import DeltaLossTable
 from onnxsemi.plan import BitPlan
-from onnxsemi.search.correction import Correction, Measured, correction
-from onnxsemi.search.frontier import Frontier, frontier, predicted, tidied
+from onnxsemi.search.correction import Correction, Measured, Prediction, correction
+from onnxsemi.search.frontier import Frontier, frontier, tidied
 
 STOPS = 128
 PARTED = 1.5
@@ -34,7 +34,7 @@ class Course:
         free: Names of the layers whose bitwidths are searched, in graph order.
         estimated: KL of every free channel quantized alone, nats per sample.
         pinned_kl: Measured KL of the start, which is in that of every plan.
-        harm: The same, corrected by the plans that were measured.
+        prediction: What plans are predicted to cost, corrected by those that were measured.
         redrawn: What was told when the frontier was drawn anew.
     """
 
@@ -42,12 +42,12 @@ class Course:
     free: Sequence[str]
     estimated: DeltaLossTable
     pinned_kl: float = 0.0
-    harm: DeltaLossTable = field(init=False)
+    prediction: Prediction = field(init=False)
     redrawn: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._measured: list[Measured] = []
-        self._draw(self.estimated)
+        self._draw(Prediction(self.estimated))
 
     def __len__(self) -> int:
         """Number of places."""
@@ -86,7 +86,7 @@ class Course:
     def first_above(self, kl: float) -> int:
         """The first place that is predicted to cost more, nats per sample; as many if none is."""
         places = range(len(self))
-        return bisect_left(places, kl, key=lambda place: predicted(self.plan(place), self.harm))
+        return bisect_left(places, kl, key=lambda place: self.prediction.of(self.plan(place)))
 
     def observe(self, plan: BitPlan, kl: float) -> None:
         """Take note of what a plan was found to cost; draw the frontier anew if that contradicts.
@@ -94,7 +94,7 @@ class Course:
         Uniform plans, which begin the search, are taken note of first; :meth:`correct` follows.
         """
         kl = max(kl - self.pinned_kl, 0.0)
-        expected = predicted(plan, self.harm)
+        expected = self.prediction.of(plan)
         self._measured.append(Measured(plan, kl))
         if self._corrected and kl and expected and _parted(kl, expected):
             self._redraw(f"{expected:.2g} nats were predicted of a plan, {kl:.2g} were measured")
@@ -115,9 +115,9 @@ class Course:
         self._draw(found.applied(self.estimated))
         self.redrawn.append(f"{why}: {_named(found)}; the frontier was drawn anew")
 
-    def _draw(self, harm: DeltaLossTable) -> None:
-        self.harm = harm
-        self._path: Frontier = frontier(self.start, harm, self.free)
+    def _draw(self, prediction: Prediction) -> None:
+        self.prediction = prediction
+        self._path: Frontier = frontier(self.start, prediction.harm, self.free)
         self._stops = self._path.stops(STOPS)
         self._plans: dict[int, BitPlan] = {}
 
@@ -143,4 +143,4 @@ def _named(found: Correction) -> str:
         for name, factor in layers[:_TOLD_LAYERS]
         if _parted(factor, 1.0)
     ]
-    return ", ".join(told) or f"all layers count {found.overall:.2g} times as much"
+    return ", ".join(told) or f"all plans cost {found.scale:.2g} times as much"

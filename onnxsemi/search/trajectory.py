@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from onnxsemi.measure.paired import Paired
-from onnxsemi.measure.seam import DeltaLossTable, Score
+from onnxsemi.measure.seam import Score
 from onnxsemi.plan import BitPlan
+from onnxsemi.search.correction import Prediction
 from onnxsemi.search.ranking import Ranked
 
 OUT_OF_TIME = "the time budget ended"
@@ -114,7 +115,7 @@ class Trajectory:
             phase gives one branch for each bitwidth, all from the same start.
         trials: Every decision.
         stop: Why the search, or its accuracy-increasing phase, ended.
-        harm: For the frontier: KL of every free channel quantized alone, as it was corrected.
+        prediction: For the frontier: what plans are predicted to cost, as it was corrected.
         redrawn: Each time that the frontier was drawn anew: why, and what was corrected.
     """
 
@@ -122,7 +123,7 @@ class Trajectory:
     points: tuple[Point, ...]
     trials: tuple[Trial, ...]
     stop: str
-    harm: DeltaLossTable | None = field(default=None, compare=False)
+    prediction: Prediction | None = field(default=None, compare=False)
     redrawn: tuple[str, ...] = ()
 
     @property

@@ -43,8 +43,8 @@ from onnxsemi.search.watch import Watch
 RETREATS = 16
 REACH = 6
 """How many stops ahead of the last that holds the semilayers of the descent are looked for."""
-MARGIN = 2.0
-"""Times the KL of a uniform plan that failed at which no plan is looked for at first."""
+FIRST_STEP = 4
+"""Stops that the bisection goes on by where nothing has failed yet; then twice as many."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,15 +84,15 @@ def walk_frontier(
     course = Course(start, tuple(free), predictions.harm, _kl(first))
     walk = _Walk(predictions, course, checker, settings, watch, baseline)
     walk.points.append(Point(start, first.score, Phase.START))
-    place = walk.retreat(walk.bisect(*walk.uniform()))
-    if place is not None:
-        walk.layers(place)
-        walk.descend(course.plan(place), course.plan(min(place + REACH, course.last)))
+    found = walk.retreat(walk.bisect(walk.uniform()))
+    if found is not None:
+        place, plan = found
+        walk.layers(plan)
+        walk.descend(plan, course.plan(min(place + REACH, course.last)))
     stop = OUT_OF_TIME if walk.ended else "the tries were used up"
     told = tuple(course.redrawn)
-    return Trajectory(
-        baseline.score, tuple(walk.points), tuple(walk.trials), stop, course.harm, told
-    )
+    points, trials = tuple(walk.points), tuple(walk.trials)
+    return Trajectory(baseline.score, points, trials, stop, course.prediction, told)
 
 
 def every_stop(start: BitPlan, free: Sequence[str], harm: DeltaLossTable) -> list[BitPlan]:
@@ -120,12 +120,11 @@ class _Walk:
     tested: dict[str, Tested] = field(default_factory=dict)
     ended: bool = False
 
-    def uniform(self) -> tuple[int, int]:
-        """Between which places of the frontier the answer lies, going by one bitwidth for all.
+    def uniform(self) -> int:
+        """The last place of the frontier that is larger than the smallest uniform plan that holds.
 
-        Returns:
-            The last place that is taken to change few enough answers, -1 if there is none; and the
-            first that is not.
+        A plan of the frontier is taken to change no more answers than a uniform one of its size. -1
+        if no uniform plan holds.
         """
         ladder = [bits for bits in self.settings.bits if bits]
         self.watch.progress.start("frontier phase, uniform", len(ladder).bit_length())
@@ -138,18 +137,20 @@ class _Walk:
             else:
                 many = middle
         self.course.correct()
-        reached = -1 if few < 0 else self.course.place_of(self.course.uniform(ladder[few])) - 1
-        return reached, self._limit()
+        return -1 if few < 0 else self.course.place_of(self.course.uniform(ladder[few])) - 1
 
-    def bisect(self, few: int, many: int) -> int:
+    def bisect(self, few: int) -> int:
         """Place of the last stop that changes few enough answers; -1 if none does.
+
+        Where nothing has failed yet it goes on in steps that double, from where it is predicted to
+        lie; then it halves.
 
         Args:
             few: A place that does, as far as is known; -1 for none.
-            many: One that does not.
         """
+        many, step = len(self.course), FIRST_STEP
         self.watch.progress.start("frontier phase, bisection", max(1, many - few).bit_length())
-        begin, place = few, self._guess(few, many)
+        place = self._guess(few)
         while many - few > 1 and not self._out_of_time():
             redrawn = len(self.course.redrawn)
             if self._changes_few(self._look(self.course.plan(place), Phase.BISECTION)):
@@ -157,14 +158,15 @@ class _Walk:
             else:
                 many = place
             if len(self.course.redrawn) > redrawn:
-                many = max(many, self._limit())
-            if many - few == 1 and many <= self.course.last and not self._failed(many):
-                many = min(2 * many - begin, len(self.course))  # it was only predicted to fail
-            place = (few + many) // 2
+                many = len(self.course)  # the new frontier may hold where the old one failed
+            if many < len(self.course):
+                place = (few + many) // 2
+            else:
+                place, step = min(few + step, many - 1), 2 * step
         return few
 
-    def retreat(self, place: int) -> int | None:
-        """Place of the first stop from one on back that the guard has nothing against."""
+    def retreat(self, place: int) -> tuple[int, BitPlan] | None:
+        """The first stop from one on back that the guard has nothing against, and its place."""
         self.watch.progress.start("frontier phase, retreat", RETREATS)
         for back in range(place, max(-1, place - RETREATS), -1):
             plan = self.course.plan(back)
@@ -174,12 +176,12 @@ class _Walk:
                 break
             self._look(plan, Phase.RETREAT)
             if self._is_point(plan):
-                return back
+                return back, plan
         return None
 
-    def layers(self, place: int) -> None:
-        """Try the plan of that size that tells the channels of a layer apart by nothing."""
-        plan, harm = self.course.plan(place), even(self.course.harm)
+    def layers(self, plan: BitPlan) -> None:
+        """Try the plan of a plan's size that tells the channels of a layer apart by nothing."""
+        harm = even(self.course.prediction.harm)
         other = Course(self.course.start, self.course.free, harm).at_most(plan)
         self.watch.progress.start("frontier phase, layers", 1)
         if not self._is_known(other) and not self._out_of_time():
@@ -187,7 +189,7 @@ class _Walk:
 
     def descend(self, plan: BitPlan, ahead: BitPlan) -> None:
         """Lower semilayers towards a plan ahead."""
-        harm = self.course.harm
+        harm = self.course.prediction.harm
         found = between(plan, ahead, self.predictions.delta_loss, harm)[: self.settings.tries]
         self.watch.progress.start("frontier phase, descent", len(found))
         for price, semilayer in found:
@@ -201,26 +203,15 @@ class _Walk:
             if self._is_point(candidate):
                 plan = candidate
 
-    def _guess(self, few: int, many: int) -> int:
+    def _guess(self, few: int) -> int:
         """Where to begin: where the KL is predicted to lie between what held and what did not."""
         known = [(_kl(tested), self._changes_few(tested)) for tested in self.tested.values()]
         held = [kl for kl, holds in known if holds]
         failed = [kl for kl, holds in known if not holds]
         if not held or not failed:
-            return (few + many) // 2
+            return (few + len(self.course)) // 2
         wanted = math.sqrt(max(held) * min(failed))
-        return min(max(self.course.first_above(wanted) - 1, few + 1), many - 1)
-
-    def _limit(self) -> int:
-        """The first place that is predicted to cost far more than a plan that failed."""
-        failed = [_kl(tested) for tested in self.tested.values() if not self._changes_few(tested)]
-        if not failed:
-            return len(self.course)
-        return max(1, self.course.first_above(MARGIN * min(failed)))
-
-    def _failed(self, place: int) -> bool:
-        known = self.tested.get(self.course.plan(place).sha256)
-        return known is not None and not self._changes_few(known)
+        return min(max(self.course.first_above(wanted) - 1, few + 1), self.course.last)
 
     def _changes_few(self, tested: Tested) -> bool:
         return self._balanced.objection(self.baseline.right, tested.right, tested.kl) is None
@@ -266,7 +257,7 @@ class _Walk:
         paired = Paired.of(self.baseline.right, tested.right)
         trial = Trial(number, phase, ranked, tested.score, None, decision, said)
         known = replace(trial, compression=plan.compression, plan=plan, paired=paired)
-        expected = predicted(plan, self.course.harm)
+        expected = self.course.prediction.of(plan)
         self.trials.append(replace(known, predicted=expected, kl=tested.kl))
         self.watch.progress.step(f"{plan.compression:.2%} smaller: {said}")
         self.course.observe(plan, _kl(tested))
