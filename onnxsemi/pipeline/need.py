@@ -16,7 +16,6 @@ import numpy as np
 from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.errors import SettingsError
 from onnxsemi.layers import TargetLayer
-from onnxsemi.measure.agreement import LAYERS
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.input_moments import Tapped, layer_groups, tapped
 from onnxsemi.measure.parts import parts_of
@@ -85,10 +84,9 @@ def _changes(layers: Sequence[TargetLayer], bits: tuple[int, ...]) -> int:
 
 
 def _products(layers: Sequence[TargetLayer], bits: int, settings: Settings) -> int:
-    """Bytes of the products between channels: of a sample of layers, for the frontier."""
+    """Bytes of the products between channels, which the frontier does not need."""
     frontier = settings.search.method is SearchMethod.FRONTIER
-    sizes = sorted((4 * bits * layer.channels**2 for layer in layers), reverse=True)
-    return sum(sizes[:LAYERS] if frontier else sizes)
+    return 0 if frontier else sum(4 * bits * layer.channels**2 for layer in layers)
 
 
 def _image(bench: Bench) -> int:
