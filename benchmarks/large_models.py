@@ -4,7 +4,8 @@
 
 The model is a ResNet with seeded random weights, the images are seeded noise: nothing here says
 anything of accuracy. Every stage is printed when it begins, with the seconds so far and the peak of
-the process; at the end the peak, the wall time, and that in forward passes of one image.
+the process; at the end the peak and the wall time. What is measured is kept in a run, and
+``--resume`` goes on with it after a kill.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import onnx
 from random_resnets import MEAN, STD, random_images, random_resnet
 
 import onnxsemi
-from onnxsemi import DataOptions, OnnxSemiError, Settings
+from onnxsemi import DataOptions, OnnxSemiError, RunOptions, SearchSettings, Settings
 from onnxsemi.memory import parse_memory, peak
 from onnxsemi.progress import Silent
 from onnxsemi.search.guard import Guarantee
@@ -45,7 +46,9 @@ def main() -> None:
     parser.add_argument(
         "--max-drop", type=float, default=None, help="points; the default if absent"
     )
+    parser.add_argument("--tries", type=int, default=SearchSettings.tries)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--resume", action="store_true", help="go on with a run that was killed")
     parser.add_argument("--work", type=Path, default=Path("large_models"), help="models and output")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
@@ -62,9 +65,11 @@ def main() -> None:
         threads=arguments.threads,
         max_memory=arguments.max_memory and parse_memory(arguments.max_memory),
     )
+    search = replace(settings.search, tries=arguments.tries)
     if arguments.max_drop is not None:
-        search = replace(settings.search, max_drop=arguments.max_drop, guarantee=Guarantee.POINT)
-        settings = replace(settings, search=search)
+        search = replace(search, max_drop=arguments.max_drop, guarantee=Guarantee.POINT)
+    run = RunOptions(folder=model.with_suffix(".run"), resume=arguments.resume)
+    settings = replace(settings, search=search, run=run)
     _compress(model, files, settings)
 
 

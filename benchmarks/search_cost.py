@@ -27,7 +27,7 @@ from search_cost_table import DROPS, LADDER, write_table
 
 import onnxsemi
 from onnxsemi import Method, ReadOptions, RunOptions, SearchSettings, Settings
-from onnxsemi.measure.agreement import measure_agreement
+from onnxsemi.measure.agreement import SampleRequest, measure_agreement
 from onnxsemi.measure.fast import FastMeasurement
 from onnxsemi.measure.variants import Variant, measure_plainly, measure_variants
 from onnxsemi.memory import parse_memory, peak
@@ -142,7 +142,8 @@ def _tables(case: Case) -> dict[str, Any]:
         FastMeasurement(bench, layers, LADDER, 0).measure(Silent(), lambda: None).delta_loss()
 
     bare = _cpu(tables)
-    compared = _cpu(lambda: measure_agreement(bench, layers, LADDER, 0, Silent(), Journal()))
+    request = SampleRequest(layers, LADDER, 0)
+    compared = _cpu(lambda: measure_agreement(bench, request, Silent(), Journal()))
     return {"passes": (bare + compared) / one, "compared": compared / one, "pass_cpu_seconds": one}
 
 

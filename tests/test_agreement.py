@@ -11,7 +11,7 @@ from residual_net import save_noise, save_residual_net
 from onnxsemi import ReadOptions, SearchSettings, Settings
 from onnxsemi.layers import Semilayer, Sign
 from onnxsemi.measure import agreement as agreement_module
-from onnxsemi.measure.agreement import Agreement, measure_agreement, spearman
+from onnxsemi.measure.agreement import Agreement, SampleRequest, measure_agreement, spearman
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.delta_loss import exact_delta_loss
 from onnxsemi.measure.divergence import exact_kl
@@ -47,7 +47,9 @@ def bench(prepared: Prepared) -> Bench:
 
 def measured(bench: Bench, journal: Journal | None = None, seed: int = 0) -> tuple[Agreement, ...]:
     layers = [layer.name for layer in bench.classifier.layers]
-    return measure_agreement(bench, layers, BITS, seed, Silent(), journal or Journal())
+    return measure_agreement(
+        bench, SampleRequest(layers, BITS, seed), Silent(), journal or Journal()
+    )
 
 
 class TestSample:
@@ -82,6 +84,25 @@ class TestSample:
             assert one.channels == len(pairs)
             assert one.same_sign == np.mean((fast_values > 0) == (exact_values > 0))
             assert one.delta_loss_rank == pytest.approx(spearman(fast_values, exact_values))
+
+    def test_of_channels_alone(self, bench):
+        """As the frontier asks: the KL is the channels'."""
+        layers = [layer.name for layer in bench.classifier.layers]
+        request = SampleRequest(layers, BITS, 0, semilayers=False)
+        journal = Journal()
+        found = measure_agreement(bench, request, Silent(), journal)
+        for one, whole in zip(found, measured(bench), strict=True):
+            assert replace(one, semilayers=whole.semilayers, kl_rank=whole.kl_rank) == whole
+            assert one.semilayers == 0
+        few, generator = bench.first(agreement_module.IMAGES), np.random.default_rng(0)
+        harm = FastMeasurement(few, layers, BITS, 0).measure(Silent(), lambda: None).harm()
+        pairs = []
+        for site in bench.classifier.sites:
+            drawn = np.sort(generator.permutation(site.layer.channels)[: agreement_module.CHANNELS])
+            variants = [Variant((channel,), BITS[0]) for channel in drawn.tolist()]
+            exact = measure_variants(few, site, variants, lambda _n: None).kl
+            pairs += zip(harm.column(site.layer.name, BITS[0])[drawn], exact, strict=True)
+        assert found[0].kl_rank == pytest.approx(spearman(*np.array(pairs).T))
 
     def test_follows_from_the_seed(self, bench):
         assert measured(bench) == measured(bench)

@@ -1,7 +1,7 @@
 """How far the fast way is to be trusted: a sample of channels and semilayers measured both ways.
 
 Spread over the layers, some channels are measured exactly at every bitwidth, and both semilayers of
-those layers; the fast way is run on the very same images.
+those layers where the search goes by their KL; the fast way is run on the very same images.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ class Agreement:
         same_sign: Share of them whose Δloss has the same sign both ways.
         delta_loss_rank: Spearman correlation of their Δloss.
         semilayers: Semilayers compared.
-        kl_rank: Spearman correlation of their KL.
+        kl_rank: Spearman correlation of their KL; of the channels' where none are compared.
     """
 
     bits: int
@@ -46,33 +46,43 @@ class Agreement:
     kl_rank: float
 
 
+@dataclass(frozen=True)
+class SampleRequest:
+    """Of what a sample is drawn.
+
+    Attributes:
+        layers: Layers that have a gradient, in graph order.
+        bits: The ladder, widest first.
+        seed: Seed of the sample.
+        semilayers: Whether semilayers are compared too. Only the paper's method goes by their KL.
+    """
+
+    layers: Sequence[str]
+    bits: tuple[int, ...]
+    seed: int
+    semilayers: bool = True
+
+
 def measure_agreement(
-    bench: Bench,
-    layers: Sequence[str],
-    bits: tuple[int, ...],
-    seed: int,
-    progress: Progress,
-    journal: Journal,
+    bench: Bench, request: SampleRequest, progress: Progress, journal: Journal
 ) -> tuple[Agreement, ...]:
     """Compare both ways on a sample, at every bitwidth.
 
     Args:
         bench: Model and images; the first of them are used.
-        layers: Layers that have a gradient, in graph order.
-        bits: The ladder, widest first.
-        seed: Seed of the sample.
+        request: Of what the sample is drawn.
         progress: Told of every variant that is done.
         journal: Recalls what was measured, a layer at a time.
     """
-    few = bench.first(IMAGES)
+    few, layers, bits, seed = bench.first(IMAGES), request.layers, request.bits, request.seed
     places = np.unique(np.linspace(0, len(layers) - 1, LAYERS).round().astype(int))
     chosen = [layers[place] for place in places]
-    measurement = FastMeasurement(few, chosen, bits, seed, products=True)
+    measurement = FastMeasurement(few, chosen, bits, seed, products=request.semilayers)
     fast = measurement.measure(Silent(), lambda: None)
     table = fast.delta_loss()
     generator = np.random.default_rng(seed)
     samples = [
-        _Sample.draw(few.classifier.site(layer), table, generator)
+        _Sample.draw(few.classifier.site(layer), table, generator, semilayers=request.semilayers)
         for layer in chosen
         if layer in fast.moments
     ]
@@ -87,7 +97,7 @@ def measure_agreement(
 
 @dataclass(frozen=True, eq=False)
 class _Sample:
-    """Channels of one layer, and its semilayers, at every bitwidth."""
+    """Channels of one layer, and its semilayers if asked for, at every bitwidth."""
 
     site: Site
     channels: tuple[int, ...]
@@ -95,17 +105,19 @@ class _Sample:
     bits: tuple[int, ...]
 
     @classmethod
-    def draw(cls, site: Site, table: DeltaLossTable, generator: np.random.Generator) -> "_Sample":
+    def draw(
+        cls, site: Site, table: DeltaLossTable, generator: np.random.Generator, *, semilayers: bool
+    ) -> "_Sample":
         layer = site.layer
         drawn = np.sort(generator.permutation(layer.channels)[:CHANNELS])
-        semilayers = []
-        for bits in table.bits:
+        parts = []
+        for bits in table.bits if semilayers else ():
             positive = table.column(layer.name, bits) > 0
             for sign, members in ((Sign.NEGATIVE, ~positive), (Sign.POSITIVE, positive)):
                 channels = tuple(np.flatnonzero(members).tolist())
                 if channels:
-                    semilayers.append(Semilayer(layer.name, sign, channels, bits))
-        return cls(site, tuple(drawn.tolist()), tuple(semilayers), table.bits)
+                    parts.append(Semilayer(layer.name, sign, channels, bits))
+        return cls(site, tuple(drawn.tolist()), tuple(parts), table.bits)
 
     @property
     def variants(self) -> list[Variant]:
@@ -127,25 +139,28 @@ def _compare(
     exact: Sequence[Reply],
 ) -> Agreement:
     nats: list[tuple[float, float]] = []
-    kl: list[tuple[float, float]] = []
+    alone: list[tuple[float, float]] = []  # KL of channels
+    together: list[tuple[float, float]] = []  # of semilayers
+    harm = fast.harm()
     for sample, reply in zip(samples, exact, strict=True):
         delta_loss, divergence = unpacked(reply["delta_loss"]), unpacked(reply["kl"])
         single = len(sample.channels) * len(sample.bits)
         for place, variant in enumerate(sample.variants):
             if variant.bits == bits and place < single:
-                column = table.column(sample.site.layer.name, bits)
-                nats.append((float(column[variant.channels[0]]), float(delta_loss[place])))
+                name, (channel,) = sample.site.layer.name, variant.channels
+                nats.append((table.column(name, bits)[channel], delta_loss[place]))
+                alone.append((harm.column(name, bits)[channel], divergence[place]))
             elif variant.bits == bits:
                 semilayer = sample.semilayers[place - single]
-                kl.append((fast.kl(semilayer), float(divergence[place])))
-    channels, semilayers = np.array(nats).reshape(-1, 2), np.array(kl).reshape(-1, 2)
+                together.append((fast.kl(semilayer), divergence[place]))
+    channels, kl = np.array(nats).reshape(-1, 2), np.array(together or alone).reshape(-1, 2)
     return Agreement(
         bits=bits,
         channels=len(channels),
         same_sign=float(np.mean((channels[:, 0] > 0) == (channels[:, 1] > 0))),
         delta_loss_rank=spearman(channels[:, 0], channels[:, 1]),
-        semilayers=len(semilayers),
-        kl_rank=spearman(semilayers[:, 0], semilayers[:, 1]),
+        semilayers=len(together),
+        kl_rank=spearman(kl[:, 0], kl[:, 1]),
     )
 
 

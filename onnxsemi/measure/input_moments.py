@@ -18,6 +18,7 @@ from onnxsemi.model.rows import row_shapes
 from onnxsemi.model.targets import Site
 from onnxsemi.progress import Progress
 from onnxsemi.rounding.moments import MomentSums
+from onnxsemi.rounding.panels import Panels
 from onnxsemi.runtime import Session
 
 FEWEST_BLOCKS = 8
@@ -50,9 +51,14 @@ class Tapped:
         return self.site.layer.name
 
     @property
+    def panels(self) -> Panels:
+        """How its columns are cut."""
+        return Panels.of(self.patches[0].groups, self.patches[0].size)
+
+    @property
     def moment_bytes(self) -> int:
-        """Of its second moments, float32[G, K, K]."""
-        return 4 * self.patches[0].groups * self.patches[0].size ** 2
+        """Of its second moments, float32[P, k, k]."""
+        return 4 * len(self.panels) * self.panels.width**2
 
     def sums(self) -> MomentSums:
         """Nothing summed yet, for its inputs alone."""

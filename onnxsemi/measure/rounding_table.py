@@ -56,10 +56,9 @@ def rounding_table(
                 weight = layer.site.layer.weight
                 found = entries[layer.name] = {b: rounder.at(weight, b) for b in bits}
                 if corrects:
-                    changes = {b: q.dequantize() - weight for b, q in found.items()}
-                    means = {b: moments.mean_output(change) for b, change in changes.items()}
                     shifts[layer.name] = {
-                        b: (-mean).astype(np.float32) for b, mean in means.items()
+                        b: -moments.mean_output(q.dequantize() - weight).astype(np.float32)
+                        for b, q in found.items()
                     }
                 progress.step(layer.name)
     names = [layer.name for layer in bench.classifier.layers]

@@ -61,6 +61,11 @@ class Aim:
     bias: Float32Array | None
     held: int
 
+    @property
+    def sum_bytes(self) -> int:
+        """Of the sums of one block of images, and the products that are added to them."""
+        return 2 * self.layer.moment_bytes + 12 * self.layer.site.layer.weight.size
+
     def drawn(self, values: Float32Array, seed: int, number: int) -> Float32Array:
         """Values of the tensor at the positions drawn of a block: float32[O, S]."""
         patches = self.layer.patches[0]
@@ -214,7 +219,8 @@ class _Walk:
             return sums
 
         total = MomentSums(patches.groups, patches.size, outputs)
-        for part in in_waves(self.pool, self.bench.threads, look, self._blocks):
+        together = max(1, min(self.bench.threads, self.bench.free // (2 * aim.sum_bytes)))
+        for part in in_waves(self.pool, together, look, self._blocks):
             total.merge(part)
         centred = self.settings.bias_correction and aim.bias is not None
         return total.moments(centred=centred, damping=self.table.damping[aim.layer.name])

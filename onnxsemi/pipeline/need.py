@@ -4,9 +4,9 @@
 
 The table has a byte for each weight and bitwidth. A stage holds copies of the model while ONNX
 Runtime loads it, the sums of one group of layers, or what the rounding of its widest layer takes:
-with K weights a channel, K x K moments in float32 and their factor in float64. Bounds from above,
-in units of things that are known before anything is measured (``benchmarks/large_models.py``
-prints the peak beside them).
+with panels of k columns, k x k moments of each in float32, and factors in float64 of as many as
+there are threads. Bounds from above, in units of things that are known before anything is measured
+(``benchmarks/large_models.py`` prints the peak beside them).
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,6 @@ import numpy as np
 from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.errors import SettingsError
 from onnxsemi.layers import TargetLayer
-from onnxsemi.measure.agreement import LAYERS
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.input_moments import Tapped, layer_groups, tapped
 from onnxsemi.measure.parts import parts_of
@@ -32,8 +31,10 @@ _LOADED = 2  # copies of a graph in its session while it runs
 _PASSES = 40  # of the largest tensor, while one image goes forward and back at every bitwidth
 _PLANS = 6  # the current plan's weights, those tried, the best one's: as they are, and packed
 _GROUP = 2  # a group's tensors: as they come, and joined
-_FACTOR = 40  # bytes for each entry of a K x K matrix: second moments, centred, factor, inverse
+_MOMENTS = 12  # bytes for each entry of the k x k matrices: as they are used, factors, joined
+_FACTOR = 28  # bytes for each entry of one while it is centred, or factorized and inverted
 _ROUNDED = 24  # bytes for each weight of a block of rows while it is rounded
+_WEIGHT = 32  # bytes for each weight of a layer: float64 sums, what they move it by, codes
 
 
 def check_memory(given: int, bench: Bench, settings: Settings) -> None:
@@ -83,10 +84,9 @@ def _changes(layers: Sequence[TargetLayer], bits: tuple[int, ...]) -> int:
 
 
 def _products(layers: Sequence[TargetLayer], bits: int, settings: Settings) -> int:
-    """Bytes of the products between channels: of a sample of layers, for the frontier."""
+    """Bytes of the products between channels, which the frontier does not need."""
     frontier = settings.search.method is SearchMethod.FRONTIER
-    sizes = sorted((4 * bits * layer.channels**2 for layer in layers), reverse=True)
-    return sum(sizes[:LAYERS] if frontier else sizes)
+    return 0 if frontier else sum(4 * bits * layer.channels**2 for layer in layers)
 
 
 def _image(bench: Bench) -> int:
@@ -104,6 +104,11 @@ def _rounding(layers: Sequence[Tapped], threads: int) -> int:
 def _of_group(group: Sequence[Tapped], threads: int) -> int:
     sums = sum(layer.moment_bytes for layer in group)
     tensors = sum(layer.tensor_bytes for layer in group)
-    widest = max(layer.patches[0].size for layer in group)
-    work = _FACTOR * widest**2 + threads * _ROUNDED * MANY_ROWS * widest
-    return sums + max(_GROUP * tensors, work)
+    return sums + max(_GROUP * tensors, *(_of_layer(layer, threads) for layer in group))
+
+
+def _of_layer(layer: Tapped, threads: int) -> int:
+    count, width = len(layer.panels), layer.panels.width
+    factors = min(threads, count) * _FACTOR * width**2
+    rows = _WEIGHT * layer.site.layer.weight.size + threads * _ROUNDED * MANY_ROWS * width
+    return _MOMENTS * count * width**2 + max(factors, rows)

@@ -18,7 +18,7 @@ import numpy as np
 
 from onnxsemi.arrays import Float64Array
 from onnxsemi.layers import Semilayer
-from onnxsemi.measure.agreement import Agreement, measure_agreement
+from onnxsemi.measure.agreement import Agreement, SampleRequest, measure_agreement
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.delta_loss import exact_delta_loss
 from onnxsemi.measure.divergence import exact_kl
@@ -113,7 +113,7 @@ def measure_sensitivity(
     agreement: tuple[Agreement, ...] = ()
     if wanted is not Method.OUTPUT and (not exact_kl_bits or (split and not exact_nats)):
         fast = stage.fast(products=not frontier)
-        agreement = stage.agreement(list(fast.moments))
+        agreement = stage.agreement(list(fast.moments), semilayers=not frontier)
         least = 0.0 if frontier else settings.min_agreement
         exact_nats = exact_nats or tuple(a.bits for a in agreement if a.same_sign < least)
         exact_kl_bits = exact_kl_bits or tuple(a.bits for a in agreement if a.kl_rank < least)
@@ -195,13 +195,12 @@ class _Stage:
         self._run.journal.ask("moments", (tuple(self._free), self.bits), measure)
         return measurement.measure(Silent(), save)  # only what is missing, if the file was lost
 
-    def agreement(self, layers: list[str]) -> tuple[Agreement, ...]:
+    def agreement(self, layers: list[str], *, semilayers: bool) -> tuple[Agreement, ...]:
         """A sample both ways; nothing if no layer has a backward pass."""
         if not layers:
             return ()
-        return measure_agreement(
-            self.bench, layers, self.bits, self._seed, self._progress, self._run.journal
-        )
+        request = SampleRequest(layers, self.bits, self._seed, semilayers=semilayers)
+        return measure_agreement(self.bench, request, self._progress, self._run.journal)
 
     def tables(self, fast: FastTables | None, exact: tuple[int, ...], *, shrinks: bool) -> _Tables:
         """Δloss and KL of every free channel: fast but for given bitwidths and missing layers.

@@ -7,6 +7,9 @@ one output channel's weights changes that channel's output by ``dW x``. Its mean
 
 If the bias takes up the mean of the change, ``dW C dW^T`` is what is left. Either is damped: to
 the diagonal is added what few images ask for (:mod:`onnxsemi.rounding.shrinkage`).
+
+Groups of a layer have moments of their own, and so have the panels that the columns of a very wide
+layer are cut into (:mod:`onnxsemi.rounding.panels`): P panels of k columns, else as many as groups.
 """
 
 from dataclasses import dataclass
@@ -14,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxsemi.arrays import Float32Array, Float64Array
+from onnxsemi.rounding.panels import Panels
 from onnxsemi.rounding.shrinkage import Spread
 
 CONSTANT = 1e-5
@@ -25,13 +29,13 @@ class Moments:
     """Moments of a layer's input columns, over calibration images and positions.
 
     Attributes:
-        second: float32[G, K, K], what a change of weights is measured by: covariance of the
-            columns of each group if the bias takes up the mean, else their raw second moments;
+        second: float32[P, k, k], what a change of weights is measured by: covariance of the
+            columns of each panel if the bias takes up the mean, else their raw second moments;
             damped.
-        mean: float64[G, K], mean of the columns.
-        damping: float64[G], what was added to the diagonal of ``second``.
-        cross: float64[O, K], what the layer's output is short of the float model's, times the
-            columns: covariance or raw, as ``second``; None if that was not summed.
+        mean: float64[P, k], mean of the columns.
+        damping: float64[P], what was added to the diagonal of ``second``.
+        cross: float64[P * O/G, k], what the layer's output is short of the float model's, times
+            the columns: covariance or raw, as ``second``; None if that was not summed.
         offset: float64[O], mean of what the output is short of.
     """
 
@@ -41,12 +45,18 @@ class Moments:
     cross: Float64Array | None = None
     offset: Float64Array | None = None
 
+    def panels(self, size: int) -> Panels:
+        """How channels of K weights fall into these panels: as few as hold them."""
+        width = self.mean.shape[1]
+        count = -(-size // width)
+        return Panels(len(self.mean) // count, size, count)
+
     def mean_output(self, change: Float32Array) -> Float64Array:
         """Mean of what a change of the weights, float32[O, ...], adds to each channel: [O]."""
-        groups, size = self.mean.shape
-        split = change.astype(np.float64).reshape(groups, -1, size)
-        means: Float64Array = np.einsum("gok,gk->go", split, self.mean).ravel()
-        return means
+        panels = self.panels(change[0].size)
+        rows = panels.rows(change.reshape(len(change), -1)).astype(np.float64)
+        split = rows.reshape(len(panels), -1, panels.width)  # [P, O/G, k]
+        return panels.summed(np.einsum("gok,gk->go", split, self.mean))
 
 
 class MomentSums:
@@ -61,12 +71,12 @@ class MomentSums:
             outputs: Output channels whose distance from the float model is summed too; 0 for none,
                 where how much the blocks differ is followed instead.
         """
-        self._second = np.zeros((groups, size, size), np.float32)
-        self._first = np.zeros((groups, size))
-        self._cross = np.zeros((outputs, size))
+        self._panels = panels = Panels.of(groups, size)
+        self._second = np.zeros((len(panels), panels.width, panels.width), np.float32)
+        self._first = np.zeros((len(panels), panels.width))
+        self._cross = np.zeros((outputs * panels.count, panels.width))
         self._distance = np.zeros(outputs)
-        self._groups = groups
-        self._spreads = [] if outputs else [Spread() for _ in range(groups)]
+        self._spreads = [] if outputs else [Spread() for _ in range(len(panels))]
         self.samples = 0
 
     def add(self, columns: Float32Array, distance: Float32Array | None = None) -> None:
@@ -76,7 +86,8 @@ class MomentSums:
             columns: float32[G, K, S].
             distance: float32[O, S], float model's output minus this one's.
         """
-        turned = columns.transpose(0, 2, 1)  # [G, S, K]
+        columns = self._panels.columns(columns)  # [P, k, S]
+        turned = columns.transpose(0, 2, 1)
         products, first = columns @ turned, columns.sum(axis=2, dtype=np.float64)
         self._second += products
         self._first += first
@@ -84,7 +95,8 @@ class MomentSums:
         for spread, own, sums in zip(self._spreads, products, first, strict=False):
             spread.add(own, sums, columns.shape[2])
         if distance is not None:
-            split = distance.reshape(self._groups, -1, distance.shape[1])
+            rows = self._panels.repeated(distance)
+            split = rows.reshape(len(columns), -1, distance.shape[1])  # [P, O/G, S]
             self._cross += (split @ turned).reshape(self._cross.shape)
             self._distance += distance.sum(axis=1, dtype=np.float64)
 
@@ -101,7 +113,7 @@ class MomentSums:
 
         Args:
             centred: If the bias takes up the mean of every change.
-            damping: float64[G], where it is known; else it follows from how much blocks differ.
+            damping: float64[P], where it is known; else it follows from how much blocks differ.
         """
         count, mean = self.samples, self._first / self.samples
         second = self._second / np.float32(count)
@@ -109,22 +121,23 @@ class MomentSums:
             damping = self._damping(second, mean)
         if centred:
             raw = np.einsum("gkk->gk", second).copy()
-            second -= (mean[:, :, None] * mean[:, None, :]).astype(np.float32)
+            for place, average in enumerate(mean):  # one by one: in float64 they are large
+                second[place] -= (average[:, None] * average).astype(np.float32)
             constant = np.einsum("gkk->gk", second) < CONSTANT * raw
-            for group, columns in zip(second, constant, strict=True):
-                group[columns], group[:, columns] = 0, 0
+            for own, columns in zip(second, constant, strict=True):
+                own[columns], own[:, columns] = 0, 0
         np.einsum("gkk->gk", second)[:] += damping[:, None].astype(np.float32)
         if not len(self._distance):
             return Moments(second, mean, damping)
         offset = self._distance / count
         cross = self._cross / count
         if centred:
-            each = len(offset) // self._groups
-            cross -= offset[:, None] * np.repeat(mean, each, axis=0)
+            each = len(cross) // len(mean)
+            cross -= self._panels.repeated(offset)[:, None] * np.repeat(mean, each, axis=0)
             cross[np.repeat(constant, each, axis=0)] = 0
         return Moments(second, mean, damping, cross, offset)
 
     def _damping(self, second: Float32Array, mean: Float64Array) -> Float64Array:
-        """float64[G], from raw second moments."""
-        groups = zip(self._spreads, second, mean, strict=True)
-        return np.array([spread.damping(own, average) for spread, own, average in groups])
+        """float64[P], from raw second moments."""
+        panels = zip(self._spreads, second, mean, strict=True)
+        return np.array([spread.damping(own, average) for spread, own, average in panels])
