@@ -35,7 +35,7 @@ def _errors(models: Mapping[str, Rows]) -> str:
     ]
     for title, rows in models.items():
         if (row := rows.get("estimators")) is not None:
-            cells = [f"{row[kind][0]:.3f} ({row[kind][1]:.3f})" for kind in kinds]
+            cells = [f"{row[kind][0]:.2g} ({row[kind][1]:.2g})" for kind in kinds]
             lines.append(f"| {title} | {row['images']} | {row['bits']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -49,7 +49,7 @@ def _plans(title: str, row: Mapping[str, Any]) -> str:
         "|---" * (1 + len(headings)) + "|",
     ]
     for name, found in row["rows"].items():
-        cells = [f"{one['kl']:.4f} ({one['predicted']:.4f})" for one in found]
+        cells = [f"{one['kl']:.3g} ({one['predicted']:.3g})" for one in found]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -65,7 +65,7 @@ def _rounding(models: Mapping[str, Rows]) -> str:
     for title, rows in models.items():
         for part in (part for part in rows if part.startswith("rounding ")):
             for damping, found in rows[part]["rows"].items():
-                cells = [f"{one['own']:.4f} / {one['others']:.4f}" for one in found]
+                cells = [f"{one['own']:.3g} / {one['others']:.3g}" for one in found]
                 count = part.split()[1]
                 lines.append(f"| {title} | {count} | {damping} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -89,7 +89,9 @@ def _of(rows: Rows, kind: str) -> list[str]:
 
 
 def _table(title: str, rows: Rows) -> str:
-    images = max(row.get("search_images", 0) for row in rows.values())
+    images = min(
+        (row["search_images"] for row in rows.values() if "search_images" in row), default=0
+    )
     reported = max(row.get("images", 0) for row in rows.values())
     lines = [
         f"{title}, {images:,} search images, {reported:,} report images:",
@@ -100,10 +102,12 @@ def _table(title: str, rows: Rows) -> str:
     kinds = ("tables", "nearest", "static", "uniform", "layers", "frontier", "compress")
     order = {kind: place for place, kind in enumerate((*kinds, "semilayer"))}
     named = sorted(rows.items(), key=lambda item: order[item[0].split()[0]])
-    return "\n".join([*lines, *(_line(name, row) for name, row in named)])
+    return "\n".join([*lines, *(_line(name, row, images) for name, row in named)])
 
 
-def _line(name: str, row: Row) -> str:
+def _line(name: str, row: Row, images: int) -> str:
+    if (own := row.get("search_images", images)) != images:
+        name = f"{name} ({own:,} search images)"
     if "failed" in row:
         return f"| {name} | {row['failed']} |" + " |" * (len(HEADINGS) - 2)
     cells = [name, *(_result(row) if "bytes" in row else [""] * 9)]
