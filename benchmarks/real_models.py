@@ -38,7 +38,7 @@ import numpy as np
 import onnx
 from cases import Case, data_of, real
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-from real_models_table import Row, read_rows, write_all
+from real_models_table import NARROW, Row, read_rows, write_all
 
 import onnxsemi
 from onnxsemi import OnnxSemiError, RunOptions, SearchSettings, Settings
@@ -62,9 +62,7 @@ from onnxsemi.search.frontier import predicted
 
 Made = dict[str, Any]
 
-BITS = (8, 6, 5, 4, 3)
-NARROW = BITS[1:]
-"""Where plans of layers and channels differ from one bitwidth for all: 8 is the widest there is."""
+BITS = (8, *NARROW)
 PARTS = {
     "nearest": tuple(f"nearest {bits}" for bits in BITS),
     "static": ("static int8",),

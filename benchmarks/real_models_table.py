@@ -1,14 +1,15 @@
 """Tables and figure of ``real_models.py``, from the rows that it kept.
 
 *Frontier against uniform*: the KL of the frontier's plan over that of one bitwidth for all, both
-rounded alike. Where the sizes differ a little, the frontier's is read off at exactly the bits a
-weight of the other, along straight lines in log KL from row to row; its widest plan is *uniform 8*.
+rounded alike. The sizes differ a little: at equal *bits* the frontier's KL is read off at exactly
+the bits a weight of the other, at equal *bytes* the other's at exactly the bytes of the frontier's
+file; along straight lines in log KL from row to row. The widest plan of both is *uniform 8*.
 """
 
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from onnxsemi import __about__
 
 Row = Mapping[str, Any]
 Rows = Mapping[str, Row]
+
+NARROW = (6, 5, 4, 3)
+"""Bitwidths at which the frontier differs from one bitwidth for all: 8 is the widest."""
 
 FIGURE = Path(__file__).with_name("real_models.png")
 DRAWN = "efficientnet"
@@ -67,21 +71,28 @@ def read_rows(folder: Path) -> dict[str, Row]:
     return {row.pop("row"): row for row in map(json.loads, lines)}
 
 
-def ratios(rows: Rows) -> dict[int, float]:
-    """Bits -> KL of the frontier over that of one bitwidth for all, both on the report images."""
-    course = [rows[name] for name in ("uniform 8", *_of(rows, "frontier")) if name in rows]
-    course = sorted(course, key=lambda row: row["mean_bits"])
-    if len(course) < 2:
-        return {}
-    bits = [row["mean_bits"] for row in course]
-    logs = [np.log(row["kl"]) for row in course]
+def ratios(rows: Rows) -> dict[int, tuple[float, float]]:
+    """Bits -> KL of the frontier over that of one bitwidth for all, at equal bits, equal bytes.
+
+    Both are of the report images.
+    """
+    uniform = [rows[name] for name in _of(rows, "uniform")]
+    frontier = [rows[name] for name in ("uniform 8", *_of(rows, "frontier")) if name in rows]
     found = {}
-    for name in _of(rows, "uniform"):
-        row = rows[name]
-        if bits[0] <= row["mean_bits"] < bits[-1]:
-            at = float(np.exp(np.interp(row["mean_bits"], bits, logs)))
-            found[int(name.split()[1])] = at / row["kl"]
+    for bits in NARROW:
+        one, other = rows.get(f"uniform {bits}"), rows.get(f"frontier {bits}")
+        if one is not None and other is not None:
+            of_bits = _read_off(frontier, "mean_bits", one["mean_bits"]) / one["kl"]
+            of_bytes = other["kl"] / _read_off(uniform, "bytes", other["bytes"])
+            found[bits] = (of_bits, of_bytes)
     return found
+
+
+def _read_off(rows: Sequence[Row], key: str, value: float) -> float:
+    """KL at a size between those of the rows."""
+    drawn = sorted(rows, key=lambda row: row[key])
+    sizes, logs = [row[key] for row in drawn], [np.log(row["kl"]) for row in drawn]
+    return float(np.exp(np.interp(value, sizes, logs)))
 
 
 def _of(rows: Rows, kind: str) -> list[str]:
@@ -138,21 +149,24 @@ def _shown(value: float | None, form: str) -> str:
 
 
 def _ratio_table(models: Mapping[str, Rows]) -> str:
-    columns = (6, 5, 4, 3)
     lines = [
-        "KL on the report images at equal bits, frontier over one bitwidth for all:",
+        "KL on the report images, frontier over one bitwidth for all, at equal bits (bytes):",
         "",
-        f"| | {' | '.join(f'{bits} bits' for bits in columns)} |",
-        "|---" * (len(columns) + 1) + "|",
+        f"| | {' | '.join(f'{bits} bits' for bits in NARROW)} |",
+        "|---" * (len(NARROW) + 1) + "|",
     ]
-    every = {title: ratios(rows) for title, rows in models.items()}
+    every = {title: found for title, rows in models.items() if (found := ratios(rows))}
     for title, found in every.items():
-        cells = [_shown(found.get(bits), "{:.2f}") for bits in columns]
+        cells = [f"{found[b][0]:.2f} ({found[b][1]:.2f})" if b in found else "" for b in NARROW]
         lines.append(f"| {title} | {' | '.join(cells)} |")
-    values = [value for found in every.values() for value in found.values()]
-    if values:
-        median, most = np.median(values), max(values)
-        lines += ["", f"Median {median:.2f}, largest {most:.2f} (at 8 bits both are one plan)."]
+    if every:
+        values = np.array([pair for found in every.values() for pair in found.values()])
+        median, most = np.median(values, axis=0), values.max(axis=0)
+        lines += [
+            "",
+            f"Median {median[0]:.2f} ({median[1]:.2f}), largest {most[0]:.2f} ({most[1]:.2f}); "
+            "at 8 bits both are one plan.",
+        ]
     return "\n".join(lines)
 
 
@@ -179,7 +193,7 @@ def _draw(title: str, rows: Rows) -> None:
     figure.savefig(FIGURE, dpi=110, metadata={"Software": None})
 
 
-def _line_of(axis: Axes, rows: list[Row], key: str, look: tuple[str, str, str]) -> None:
+def _line_of(axis: Axes, rows: Sequence[Row], key: str, look: tuple[str, str, str]) -> None:
     label, colour, marker = look
     sizes, values = [row["bytes"] / 1e6 for row in rows], [row[key] for row in rows]
     size = 12 if marker == "*" else 5
