@@ -1,11 +1,15 @@
 """The models that are measured, with their data and how many images are used."""
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
 from random_resnets import MEAN, STD
 
-from onnxsemi import DataOptions
+from onnxsemi import DataOptions, ImageSet, Normalization
+from onnxsemi.data.load import Data
 
 BUNDLED = Path(__file__).parents[1] / "models"
 
@@ -17,8 +21,8 @@ class Case:
     Attributes:
         title: As tables name it.
         model: The float ONNX file.
-        search: Images to search on.
-        report: Images that the search never sees.
+        search: Images to search on: a file, or a folder of :func:`labelled_files`.
+        report: Images that the search never sees, likewise.
         data: Preprocessing.
         search_samples: Images taken from ``search``.
         delta_loss_samples: Images taken from those for Δloss.
@@ -75,6 +79,44 @@ def trained(shared: Path) -> dict[str, Case]:
             every=4,
         ),
     }
+
+
+def real(shared: Path) -> dict[str, Case]:
+    """Models with real weights and real images by short name."""
+    imagenet = shared / "data/imagenet"
+    efficientnet = Case(
+        "ImageNet EfficientNet-Lite0",
+        shared / "models/efficientnet_lite0_imagenet.onnx",
+        imagenet / "search",
+        imagenet / "report",
+        DataOptions(mean=(0.498,), std=(0.502,)),
+        search_samples=500,
+        delta_loss_samples=512,
+    )
+    known = trained(shared)
+    names = ("resnet20", "fashion", "resnet18")
+    return {"efficientnet": efficientnet} | {name: known[name] for name in names}
+
+
+def data_of(path: Path, options: DataOptions) -> Data:
+    """What the package reads of a case: a path, or the images of a labelled folder."""
+    labelled = path / "labels.csv"
+    return labelled_files(labelled, options) if labelled.exists() else path
+
+
+def labelled_files(table: Path, options: DataOptions) -> ImageSet:
+    """Images of one size beside a table of their names and labels.
+
+    Args:
+        table: CSV with the columns ``file`` and ``label``.
+        options: Mean and standard deviation.
+    """
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    pixels = [np.asarray(Image.open(table.parent / row["file"]).convert("RGB")) for row in rows]
+    labels = np.array([int(row["label"]) for row in rows])
+    normalization = Normalization(mean=options.mean or (0.0,), std=options.std or (1.0,))
+    return ImageSet(str(table.parent), np.stack(pixels), labels, normalization)
 
 
 def random(work: Path) -> dict[str, Case]:

@@ -26,7 +26,7 @@ _BRANCH_SCALE = 0.3
 _LOGIT_SPREAD = 3.0
 
 
-class _Network:
+class Network:
     """Nodes and weights under construction."""
 
     def __init__(self, seed: int) -> None:
@@ -77,7 +77,7 @@ def random_resnet(depth: int, seed: int = 0) -> onnx.ModelProto:
     """
     if depth not in BLOCKS:
         raise ValueError(f"depth {depth}: only {sorted(BLOCKS)}")
-    net = _Network(seed)
+    net = Network(seed)
     tensor = net.relu("/stem", net.conv("/conv1", "input", (3, 64), 7, stride=2))
     tensor = net.add(
         "MaxPool", "/maxpool", [tensor], kernel_shape=[3, 3], pads=[1] * 4, strides=[2, 2]
@@ -95,7 +95,7 @@ def random_resnet(depth: int, seed: int = 0) -> onnx.ModelProto:
     net.nodes.append(
         helper.make_node("Gemm", [tensor, weight, bias], ["logits"], name="/fc/Gemm", transB=1)
     )
-    model = _model(net, f"resnet{depth}")
+    model = classifier(net, f"resnet{depth}")
     _spread_logits(model)
     return model
 
@@ -117,7 +117,7 @@ def random_images(count: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray
 
 
 def _basic(
-    net: _Network, name: str, source: str, inputs: int, shape: tuple[int, int]
+    net: Network, name: str, source: str, inputs: int, shape: tuple[int, int]
 ) -> tuple[str, int]:
     outputs, stride = shape
     branch = net.conv(f"{name}/conv1", source, (inputs, outputs), 3, stride=stride)
@@ -127,7 +127,7 @@ def _basic(
 
 
 def _bottleneck(
-    net: _Network, name: str, source: str, inputs: int, shape: tuple[int, int]
+    net: Network, name: str, source: str, inputs: int, shape: tuple[int, int]
 ) -> tuple[str, int]:
     middle, stride = shape
     outputs = 4 * middle
@@ -138,7 +138,7 @@ def _bottleneck(
     return _joined(net, name, branch, source, (inputs, outputs, stride)), outputs
 
 
-def _joined(net: _Network, name: str, branch: str, source: str, shape: tuple[int, int, int]) -> str:
+def _joined(net: Network, name: str, branch: str, source: str, shape: tuple[int, int, int]) -> str:
     inputs, outputs, stride = shape
     if inputs != outputs or stride > 1:
         sizes = (inputs, outputs)
@@ -146,10 +146,11 @@ def _joined(net: _Network, name: str, branch: str, source: str, shape: tuple[int
     return net.relu(f"{name}/out", net.add("Add", f"{name}/Add", [branch, source]))
 
 
-def _model(net: _Network, name: str) -> onnx.ModelProto:
+def classifier(net: Network, name: str, classes: int = CLASSES) -> onnx.ModelProto:
+    """The checked model of a network from `input` to `logits`."""
     ends = [
         helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", 3, 224, 224]),
-        helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", CLASSES]),
+        helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", classes]),
     ]
     graph = helper.make_graph(net.nodes, name, ends[:1], ends[1:], net.weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
