@@ -58,7 +58,6 @@ from onnxsemi.plan import BitPlan
 from onnxsemi.progress import Silent
 from onnxsemi.quantizer.rounded import Nearest, RoundedPlan, rounded
 from onnxsemi.search.course import Course, even
-from onnxsemi.search.frontier import predicted
 
 Made = dict[str, Any]
 
@@ -227,15 +226,17 @@ class Model:
         with self._measured() as measured:
             course = self._course(measured, corrected=kind != "uniform")
             plan = course.uniform(bits)
+            known = course.prediction
             if kind == "layers":
-                course = Course(course.start, course.free, even(course.harm))
+                known = replace(known, harm=even(known.harm))
+                course = Course(course.start, course.free, known.harm)
             if kind != "uniform":
                 plan = course.at_most(plan)
             begun = time.process_time()
             codes = measured.codes.rounder(plan)
             cost = _cost(measured.prepared, time.process_time() - begun)
             found = self._written(measured.prepared, codes)
-            return found | cost | {"predicted": predicted(plan, course.harm)}
+            return found | cost | {"predicted": known.of(plan)}
 
     def _course(self, measured: "_Measured", *, corrected: bool) -> Course:
         """The frontier, corrected by what plans of one bitwidth were found to do."""
@@ -281,7 +282,7 @@ class Model:
     def _written(self, prepared: Prepared, codes: RoundedPlan) -> Made:
         """Write and verify a plan's file; compare it with the float model."""
         report, search = prepared.bench(prepared.report), prepared.bench(prepared.search)
-        others = replace(search, images=search.images.select(prepared.held_out))
+        others = replace(search, images=search.images.select(prepared.fresh))
         output = self.folder / "plan.onnx"
         before = report.forward(prepared.classifier.proto)
         after = write_verified(report, codes, output, prepared.settings.profile)
