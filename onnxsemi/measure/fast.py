@@ -14,6 +14,7 @@ independent. The memory does not grow with the number of images.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -29,7 +30,7 @@ from onnxsemi.errors import RunError
 from onnxsemi.layers import Semilayer
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.parts import Part, parts_of
-from onnxsemi.measure.probe import SEEDS, Probe, ProbeRequest, build_probe
+from onnxsemi.measure.probe import SEEDS, ForwardGraph, Probe, ProbeRequest, build_probe
 from onnxsemi.measure.seam import DeltaLossTable
 from onnxsemi.measure.seeds import seed_count, seed_gradients
 from onnxsemi.measure.shards import Shard, padded, workers
@@ -267,6 +268,12 @@ class FastMeasurement:
             self.moments[layer] = LayerMoments.zeros(channels, bits, products=products)
         return self.moments[layer]
 
+    @cached_property
+    def _forward(self) -> ForwardGraph:
+        """Found once: raising a large model to another opset takes longer than a part's sums."""
+        image = self._bench.images.batch(0, 1).shape[1:]
+        return ForwardGraph.of(self._bench.classifier, image)
+
     def _load(self, part: Part) -> _Loaded:
         """Build a part's graph, and begin the sums of its layers."""
         request = ProbeRequest(
@@ -274,10 +281,9 @@ class FastMeasurement:
             bits=part.bits,
             rounding=self._bench.rounding,
             seeds=seed_count(self._logits.shape[1]),
-            image=self._bench.images.batch(0, 1).shape[1:],
         )
         give_back()  # what the part before held
-        probe = build_probe(self._bench.classifier, request)
+        probe = build_probe(self._bench.classifier, self._forward, request)
         self._missing.update(probe.missing)
         session = Session(probe.model) if probe.effects else None
         sums = [self._begun(layer) for layer in part.layers if layer in probe.effects]

@@ -61,22 +61,39 @@ class ProbeRequest:
         bits: Bitwidths, B of them.
         rounding: Gives the codes of quantized channels.
         seeds: Gradients for each image, S.
-        image: Shape of one image in the model's layout.
     """
 
     layers: Sequence[str]
     bits: tuple[int, ...]
     rounding: Rounding
     seeds: int
-    image: Shape
 
 
-def build_probe(classifier: Classifier, request: ProbeRequest) -> Probe:
-    """Build the graph of a model's target layers."""
-    model = onnx.ModelProto()
-    model.CopyFrom(raised(classifier.proto, OPSET))
-    hoist_constants(model.graph)
-    shapes = extents(model, classifier.ends.image, request.image)
+@dataclass(frozen=True, eq=False)
+class ForwardGraph:
+    """The model that every probe of it begins with.
+
+    Attributes:
+        model: At ``OPSET``, its constants among the initializers; to be copied, not changed.
+        extents: Sizes of its float tensors.
+    """
+
+    model: onnx.ModelProto
+    extents: Mapping[str, Extent]
+
+    @classmethod
+    def of(cls, classifier: Classifier, image: Shape) -> "ForwardGraph":
+        """Of a model, for images of a shape, in the model's layout."""
+        model = onnx.ModelProto()
+        model.CopyFrom(raised(classifier.proto, OPSET))
+        hoist_constants(model.graph)
+        return cls(model, extents(model, classifier.ends.image, image))
+
+
+def build_probe(classifier: Classifier, forward: ForwardGraph, request: ProbeRequest) -> Probe:
+    """Build the graph of some of a model's target layers."""
+    model, shapes = onnx.ModelProto(), forward.extents
+    model.CopyFrom(forward.model)
     logits = classifier.ends.logits
     nodes = {node.name: node for node in model.graph.node}
     sites = [site for site in classifier.sites if site.layer.name in request.layers]

@@ -68,8 +68,11 @@ def least_memory(bench: Bench, settings: Settings) -> int:
     probe = 2 * model + _changes(layers, bits)  # forward, backward, changed weights
     stages = (
         _READING * model,
-        _LOADING * probe,
-        _LOADED * probe + bench.threads * _image(bench) + _products(layers, len(bits), settings),
+        model + _LOADING * probe,
+        model
+        + _LOADED * probe
+        + bench.threads * _image(bench)
+        + _products(layers, len(bits), settings),
         _PLANS * weights + _LOADING * model,
         _rounding(tapped(bench), bench.threads) if calibrated else 0,
     )
