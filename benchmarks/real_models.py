@@ -87,7 +87,8 @@ def main() -> None:
         model = Model(known[name], arguments.work / name, arguments.budget)
         if arguments.run is not None and "compress" not in model.rows():
             model.keep("compress", model.of_run(arguments.run))
-        for row in (row for part in arguments.parts for row in PARTS[part]):
+        parts = [part for part in PARTS if part in arguments.parts]
+        for row in (row for part in parts for row in PARTS[part]):
             if row not in model.rows():
                 _make(arguments, name, row)
     write_all({name: case.title for name, case in known.items()}, arguments.work)
@@ -242,6 +243,8 @@ class Model:
         course = Course(measured.prepared.start(), measured.prepared.free(), measured.harm)
         if corrected:
             rows = self.rows()
+            if missing := [name for name in PARTS["uniform"] if name not in rows]:
+                raise SystemExit(f"{missing[0]!r} corrects the frontier: add --parts uniform")
             for bits in BITS:
                 course.observe(course.uniform(bits), rows[f"uniform {bits}"]["kl_search"])
             course.correct()
