@@ -225,6 +225,9 @@ class Model:
 
     def _plan(self, kind: str, bits: int) -> Made:
         """One bitwidth for all, or a plan of that size."""
+        missing = [name for name in PARTS["uniform"] if name not in self.rows()]
+        if kind != "uniform" and missing:
+            raise SystemExit(f"{missing[0]!r} corrects the frontier: add --parts uniform")
         with self._measured() as measured:
             course = self._course(measured, corrected=kind != "uniform")
             plan = course.uniform(bits)
@@ -243,8 +246,6 @@ class Model:
         course = Course(measured.prepared.start(), measured.prepared.free(), measured.harm)
         if corrected:
             rows = self.rows()
-            if missing := [name for name in PARTS["uniform"] if name not in rows]:
-                raise SystemExit(f"{missing[0]!r} corrects the frontier: add --parts uniform")
             for bits in BITS:
                 course.observe(course.uniform(bits), rows[f"uniform {bits}"]["kl_search"])
             course.correct()
