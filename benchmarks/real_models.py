@@ -86,7 +86,8 @@ def main() -> None:
         model = Model(known[name], arguments.work / name, arguments.budget)
         if arguments.run is not None and "compress" not in model.rows():
             model.keep("compress", model.of_run(arguments.run))
-        for row in (row for part in arguments.parts for row in PARTS[part]):
+        parts = [part for part in PARTS if part in arguments.parts]
+        for row in (row for part in parts for row in PARTS[part]):
             if row not in model.rows():
                 _make(arguments, name, row)
     write_all({name: case.title for name, case in known.items()}, arguments.work)
@@ -223,6 +224,9 @@ class Model:
 
     def _plan(self, kind: str, bits: int) -> Made:
         """One bitwidth for all, or a plan of that size."""
+        missing = [name for name in PARTS["uniform"] if name not in self.rows()]
+        if kind != "uniform" and missing:
+            raise SystemExit(f"{missing[0]!r} corrects the frontier: add --parts uniform")
         with self._measured() as measured:
             course = self._course(measured, corrected=kind != "uniform")
             plan = course.uniform(bits)

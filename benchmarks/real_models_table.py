@@ -175,14 +175,15 @@ def _draw(title: str, rows: Rows) -> None:
     for axis, key in zip(axes, ("kl", "change"), strict=True):
         for kind, (label, colour, marker) in CURVES.items():
             names = _of(rows, kind)
-            if kind in ("layers", "frontier"):
+            if names and kind in ("layers", "frontier"):
                 names += [name for name in ("uniform 8",) if name in rows]
             drawn = sorted((rows[name] for name in names), key=lambda row: -row["bytes"])
-            _line_of(axis, drawn, key, (label, colour, marker))
+            if drawn:
+                _line_of(axis, drawn, key, (label, colour, marker))
         for name, look in POINTS.items():
             if name in rows and "bytes" in rows[name]:
                 _line_of(axis, [rows[name]], key, look)
-        axis.set(xlabel="file, MB", xlim=(1.6, 5.2))
+        axis.set(xlabel="file, MB", xlim=(1.6, 5.4))
         axis.invert_xaxis()
         axis.grid(alpha=0.25)
     axes[0].set(yscale="log", ylabel="KL from the float model, nats (report images)", title=title)

@@ -15,9 +15,9 @@ theirs. What is left, of the other classes with sum T of their p and w = p / T,
     T (diag(w) - w w^T) = E[f f^T],    f = sqrt(T) (sqrt(w) e - w sum(sqrt(w) e)),
 
 is one factor more, with random signs e: right on average, whatever the number of classes. (Measured
-by ``benchmarks/few_images.py``, EfficientNet-Lite0, 1,000 classes: of a channel's KL the random
-signs leave a relative error of 0.04, the sample of 250 images one of 0.21; one label drawn from p,
-a common way, leaves 0.26.)
+by ``benchmarks/few_images.py``, CIFAR-10 ResNet-20, 10 classes, 4 bits: of a channel's KL the
+random signs leave a relative error of 0.00015, random signs alone 0.15, one label drawn from p, a
+common way, 0.20; the sample of 512 images itself leaves 0.16.)
 """
 
 import numpy as np
