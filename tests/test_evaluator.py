@@ -75,6 +75,7 @@ def test_the_checker_measures_the_same_whatever_comes_first(bench, first):
         tested = checker.check(plan)
         assert tested.right.tolist() == truth(bench, plan).tolist()
         assert tested.kl == plain_kl(bench, plan, fresh)
+        assert (tested.kl_most > tested.kl) == (bits != 32)
 
 
 def begin(evaluator, bench):

@@ -4,12 +4,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 
-import numpy as np
-
 from onnxsemi.arrays import Float32Array, Int64Array
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.evaluator import in_full, simulate
-from onnxsemi.measure.metrics import kl_divergence
+from onnxsemi.measure.metrics import kl_divergence, upper_mean
 from onnxsemi.measure.seam import Tested
 from onnxsemi.plan import BitPlan
 from onnxsemi.quantizer.rounded import RoundedPlan
@@ -39,7 +37,7 @@ class RoundingChecker:
             logits = self._bench.forward(simulate(self._bench.classifier, self._rounder(plan)))
         tested = in_full(logits, self._bench.labels, self._reference)
         own = kl_divergence(self._reference[self._fresh], logits[self._fresh])
-        return replace(tested, kl=float(np.mean(own)))
+        return replace(tested, kl=float(own.mean()), kl_most=upper_mean(own))
 
     @cached_property
     def _reference(self) -> Float32Array:

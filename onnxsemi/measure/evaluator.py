@@ -15,7 +15,7 @@ from onnxsemi.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from onnxsemi.layers import Semilayer
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.chain import Chain
-from onnxsemi.measure.metrics import cross_entropy, hits, kl_divergence
+from onnxsemi.measure.metrics import cross_entropy, hits, kl_divergence, upper_mean
 from onnxsemi.measure.risk import Margins, label_margins
 from onnxsemi.measure.seam import Score, Tested
 from onnxsemi.model.classifier import Classifier
@@ -136,8 +136,9 @@ def in_full(logits: Float32Array, labels: Int64Array, reference: Float32Array) -
     right, count = hits(logits, labels), len(labels)
     loss = float(np.mean(cross_entropy(logits, labels)))
     score, margins = Score(int(right.sum()), count, count, loss), label_margins(logits, labels)
-    kl = float(np.mean(kl_divergence(reference, logits)))
-    return Tested(score, np.arange(count), margins, right, 0.0, kl)
+    kl = kl_divergence(reference, logits)
+    mean, most = float(kl.mean()), upper_mean(kl)
+    return Tested(score, np.arange(count), margins, right, 0.0, mean, most)
 
 
 def simulate(classifier: Classifier, rounded: RoundedPlan) -> onnx.ModelProto:

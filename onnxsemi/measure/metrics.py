@@ -7,9 +7,13 @@
 The divergence is computed from log-softmax: a probability that underflows adds 0, never NaN.
 """
 
+import math
+
 import numpy as np
 
 from onnxsemi.arrays import BoolArray, Float32Array, Float64Array, Int64Array
+
+_Z95_ONE_SIDED = 1.6448536269514722
 
 
 def log_softmax(logits: Float32Array) -> Float64Array:
@@ -47,6 +51,16 @@ def kl_divergence(reference: Float32Array, quantized: Float32Array) -> Float64Ar
     log_p, log_q = log_softmax(reference), log_softmax(quantized)
     divergence: Float64Array = (np.exp(log_p) * (log_p - log_q)).sum(axis=-1)
     return np.maximum(divergence, 0.0)  # rounding can leave -1e-17
+
+
+def upper_mean(values: Float64Array) -> float:
+    """The upper end of the one-sided 95 % interval of a mean; of one value the value.
+
+    Args:
+        values: float64[N], of a sample; the mean is taken to be normal around the true one.
+    """
+    error = float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    return float(values.mean()) + _Z95_ONE_SIDED * error
 
 
 def hits(logits: Float32Array, labels: Int64Array, among: int = 1) -> BoolArray:

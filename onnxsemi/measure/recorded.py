@@ -66,6 +66,7 @@ def _reply(tested: Tested) -> Reply:
         "loss": score.loss,
         "change": tested.change,
         "kl": tested.kl,
+        "kl_most": tested.kl_most,
         "images": packed(tested.images),
         "margins": packed(tested.margins),
         "right": packed(tested.right),
@@ -75,4 +76,5 @@ def _reply(tested: Tested) -> Reply:
 def _tested(reply: Reply) -> Tested:
     score = Score(reply["correct"], reply["total"], reply["measured"], reply["loss"])
     images, margins, right = (unpacked(reply[name]) for name in ("images", "margins", "right"))
-    return Tested(score, images, margins, right, reply["change"], reply["kl"])
+    kl, most = reply["kl"], reply["kl_most"]
+    return Tested(score, images, margins, right, reply["change"], kl, most)

@@ -49,6 +49,7 @@ class Tested:
         change: Root mean square change of margins against the plan that was current.
         kl: Mean KL(float model || plan) of the softmax outputs, nats per sample, over the images
             that nothing was fitted to; None if not all images were looked at.
+        kl_most: Upper end of its one-sided 95 % interval, which plans on few images are judged by.
     """
 
     score: Score
@@ -57,6 +58,7 @@ class Tested:
     right: BoolArray
     change: float
     kl: float | None = None
+    kl_most: float | None = None
 
 
 class Checker(Protocol):

@@ -10,13 +10,11 @@ one.
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import numpy as np
-
 from onnxsemi.arrays import BoolArray, Float32Array
 from onnxsemi.emit.activations import Ranges
 from onnxsemi.emit.model import emit
 from onnxsemi.measure.bench import Bench
-from onnxsemi.measure.metrics import hits, kl_divergence
+from onnxsemi.measure.metrics import hits, kl_divergence, upper_mean
 from onnxsemi.measure.paired import Paired
 from onnxsemi.measure.recorded import RecordedChecker
 from onnxsemi.pipeline.prepare import Prepared
@@ -36,7 +34,8 @@ class Judged:
     Attributes:
         point: Its plan and its score with float32 activations, on all search images if it holds.
         paired: Float against the plan on the search images as it is to run.
-        kl: Mean KL of the plan against the float model on them, nats per sample.
+        kl: KL of the plan against the float model on those that nothing was fitted to, nats per
+            sample: the upper end of its interval.
         objection: What speaks against it; None if nothing does.
     """
 
@@ -128,10 +127,10 @@ class Chooser:
         return aligned(plan, layers, self.codes.rounding, settings.align)
 
     def _seen(self, plan: BitPlan) -> tuple[BoolArray, float | None]:
-        """Which search images a plan answers rightly as it is to run, and its KL there."""
+        """Which search images a plan answers rightly as it is to run, and its KL at the most."""
         if self.ranges is None:
             tested = self.checker.check(plan)
-            return tested.right, tested.kl
+            return tested.right, tested.kl_most
         asked, ranges = tuple(plan.bits.items()), self.ranges
         reply = self.journal.ask("integers", asked, lambda: self._on_integers(plan, ranges))
         return unpacked(reply["right"]), reply["kl"]
@@ -141,7 +140,8 @@ class Chooser:
         profile = self.prepared.settings.profile
         model = emit(self._bench.classifier, self.codes.rounder(plan), profile, ranges)
         logits = self._bench.forward(model, integers=True)
-        kl = float(np.mean(kl_divergence(self._reference, logits)))
+        fresh = self.prepared.fresh
+        kl = upper_mean(kl_divergence(self._reference[fresh], logits[fresh]))
         return {"right": packed(hits(logits, self._bench.labels)), "kl": kl}
 
     @cached_property

@@ -109,7 +109,7 @@ def _searched_drop(prepared: Prepared, searched: Searched, point: Point) -> floa
         return max(0, -(-10_000 * lost // point.score.total)) / 100
     paired = Paired.of(searched.before, tested.right)
     guards = [ask(has_labels=prepared.has_labels) for ask in (settings.guard, settings.balance)]
-    return max(guard.least_drop(paired, tested.kl) for guard in guards)
+    return max(guard.least_drop(paired, tested.kl_most) for guard in guards)
 
 
 def file_bytes(prepared: Prepared, plan: BitPlan, ranges: Ranges | None) -> int:

@@ -11,8 +11,9 @@ and that is the least tolerance that n images can show: 1.8 points on 539, 0.5 o
 
 Below it counts are held against the least tolerance instead, and two more questions are asked, so
 that it is no licence to lose as much: the answers lost are not more than chance would have, by the
-same sign test; and the mean KL against the float model is at most ``KL_FEW``. The KL is a mean over
-images of a smooth figure, whatever the labels are: few images know it well.
+same sign test; and the mean KL against the float model is at most ``KL_FEW``, by the upper end of
+its one-sided 95 % interval. The KL is a mean over images of a smooth figure, whatever the labels
+are: few images know it well.
 """
 
 from bisect import bisect_left
@@ -55,16 +56,16 @@ def objections(counted: Paired, kl: float) -> list[str]:
     """What else speaks against a plan on few images; empty if nothing does.
 
     >>> objections(Paired(539, 480, lost=11, won=2), kl=0.03)
-    ['11 lost and 2 won are more than chance', 'the KL is 0.03 nats, allowed are 0.02']
+    ['11 lost and 2 won are more than chance', 'the KL may be 0.03 nats, allowed are 0.02']
 
     Args:
         counted: The answers, as far as they count.
-        kl: Mean KL of the plan against the float model on the same images, nats per sample.
+        kl: How large the mean KL of the plan against the float model may be, nats per sample.
     """
     found = []
     # McNemar's p-value is of both sides
     if counted.lost > counted.won and counted.p_value < 2 * SIGNIFICANT:
         found.append(f"{counted.lost:,} lost and {counted.won:,} won are more than chance")
     if kl > KL_FEW:
-        found.append(f"the KL is {kl:.3g} nats, allowed are {KL_FEW:g}")
+        found.append(f"the KL may be {kl:.3g} nats, allowed are {KL_FEW:g}")
     return found

@@ -107,7 +107,7 @@ class Guard:
         Args:
             before: bool[N], which images the float model answers rightly.
             after: bool[N], which ones the plan does.
-            kl: Mean KL of the plan against the float model on them, nats per sample.
+            kl: How large the mean KL of the plan against the float model may be, nats per sample.
         """
         return self.against(Paired.of(before, after), kl)
 
@@ -120,8 +120,8 @@ class Guard:
         >>> Guard(max_drop=0, tolerance=0.5).against(Paired(4000, 3500, lost=80, won=80))
         'the change may be as low as -0.62 points; allowed is -0.50 (80 lost, 80 won of 4,000)'
         >>> Guard(max_drop=0, tolerance=0.5).against(Paired(539, 480, lost=7, won=4), kl=0.03)
-        'the KL is 0.03 nats, allowed are 0.02; the change may be as low as -1.86 points; allowed \
-is -1.81 (7 lost, 4 won of 539), which is what so few images can show'
+        'the KL may be 0.03 nats, allowed are 0.02; the change may be as low as -1.86 points; \
+allowed is -1.81 (7 lost, 4 won of 539), which is what so few images can show'
         """
         finding = self.judge(paired, kl)
         return None if finding.holds else finding.text
