@@ -209,11 +209,11 @@ class TestApply:
         assert json.loads(compared.stdout)["layers"] == []
 
     def test_without_the_images(self, folder):
-        assert_one_line(apply(folder, "no.onnx", images=None), "20 images", "--calibration-data")
+        assert_one_line(apply(folder, "no.onnx", images=None), "35 images", "--calibration-data")
         assert not (folder / "no.onnx").exists()
 
     def test_other_images(self, folder):
-        assert_one_line(apply(folder, "no.onnx", images="report.npz"), "20 of the 20 images")
+        assert_one_line(apply(folder, "no.onnx", images="report.npz"), "35 of the 35 images")
         plan = json.loads((folder / "small.plan.json").read_text())
         plan["rounding"]["images"] = ""
         (folder / "any.plan.json").write_text(json.dumps(plan))
