@@ -149,7 +149,7 @@ class TestFrontier:
         harm = table([[0.5]] * 4, bits=(4,))
         path = frontier(start(), harm, list(CHANNELS))
         assert path.steps == ()
-        assert path.stops(128) == [0]
+        assert set(path.stops(128)) == {0}
         assert path.plan(0) == start(bits=4)
 
     @quickly
@@ -159,9 +159,9 @@ class TestFrontier:
         params = {"a": 10, "b": 30}
         path = frontier(start(channels, params), seeded(seed, channels, LADDER), list(channels))
         stops = path.stops(count)
-        assert stops == sorted(set(stops))
+        assert stops == sorted(stops)
         assert (stops[0], stops[-1]) == (0, len(path.steps))
-        assert len(stops) <= count + 1
+        assert len(stops) == count + 1
         sizes = [path.plan(stop).weight_bits for stop in stops]
         whole, largest = sizes[0] - sizes[-1], 7 * 30  # a step saves 7 bits of 30 weights at most
         assert max(np.abs(np.diff(sizes))) <= whole / count + largest

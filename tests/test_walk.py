@@ -370,3 +370,14 @@ class TestLimits:
         ]
         assert all(one <= other for one, other in pairwise(sizes))
         assert sizes[0] < sizes[2]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_short_walk_that_is_drawn_anew(seed):
+    """Fewer steps than stops: places mean the same sizes on every frontier."""
+    fake = Fake(seed)
+    nats = {**fake.harm.nats, "b": fake.harm.nats["b"] / 1000, "c": fake.harm.nats["c"] * 50}
+    fake.predictions = replace(fake.predictions, harm=DeltaLossTable(LADDER, nats, samples=1))
+    found = fake.walk()
+    assert found.redrawn
+    assert found.choose(SETTINGS.allowed_drop).plan.saved_parameters

@@ -47,6 +47,7 @@ class Course:
 
     def __post_init__(self) -> None:
         self._measured: list[Measured] = []
+        self._corrected = False  # not before the uniform plans are measured
         self._draw(Prediction(self.estimated))
 
     def __len__(self) -> int:
@@ -107,8 +108,6 @@ class Course:
             self._redraw("predictions of the uniform plans and what was measured part")
         else:
             self._draw(found.applied(self.estimated))
-
-    _corrected: bool = field(default=False, init=False)
 
     def _redraw(self, why: str) -> None:
         found = correction(self.estimated, self._measured)

@@ -76,7 +76,8 @@ class Frontier:
         """Numbers of steps at which plans are about equally far apart in bits, ascending.
 
         Args:
-            count: How many plans, the last of them the narrowest.
+            count: How many plans there are behind the widest, the last of them the narrowest; of a
+                walk of few steps some are the same.
         """
         bits = {layer: list(channels) for layer, channels in self.start.bits.items()}
         saved = np.zeros(len(self.steps) + 1)
@@ -86,7 +87,7 @@ class Frontier:
             saved[number + 1] = saved[number] + narrower * self.start.channel_params[step.layer]
         wanted = np.linspace(0, saved[-1], count + 1)
         found = np.searchsorted(saved, wanted - 1e-9).clip(0, len(self.steps))
-        return sorted(set(map(int, found)))
+        return [int(number) for number in found]
 
 
 def frontier(start: BitPlan, harm: DeltaLossTable, free: Sequence[str]) -> Frontier:
