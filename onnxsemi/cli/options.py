@@ -345,9 +345,8 @@ DeltaLoss = Annotated[
     Method,
     typer.Option(
         help="fast: a few backward passes for all channels, a sample of them checked; exact: one "
-        "run of the rest of the model for each channel, bitwidth and image; output: no more than "
-        "how far a layer's output changes against how far it varies, with no sign: every Δloss is "
-        "above 0.",
+        "run of the rest of the model for each channel, bitwidth and image; output: how far a "
+        "layer's output changes against how far it varies, which has no sign.",
         rich_help_panel=_SEARCH,
     ),
 ]
@@ -366,8 +365,7 @@ MinAgreement = Annotated[
 DeltaLossSamples = Annotated[
     int | None,
     typer.Option(
-        help="Images for Δloss and the fast KL, at most half of those that weights are not rounded "
-        "on; 512 by default, 128 if Δloss is exact.",
+        help="Images for Δloss and the fast KL, others than are rounded on; 512, 128 if exact.",
         rich_help_panel=_SEARCH,
     ),
 ]

@@ -29,7 +29,7 @@ def exact_passes(classifier: Classifier, layers: Collection[str], bits: tuple[in
     return total
 
 
-def pass_seconds(bench: Bench) -> float:
+def forward_seconds(bench: Bench) -> float:
     """Wall time of one forward pass over the images."""
     began = time.perf_counter()
     bench.forward(bench.classifier.proto)

@@ -1,7 +1,6 @@
 """``compress``: the whole way from a float model and images to a verified, smaller file."""
 
 import os
-import time
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from onnxsemi.kernels import kernels_of
 from onnxsemi.measure.checker import Rounder, RoundingChecker
 from onnxsemi.measure.comparison import compare
 from onnxsemi.measure.evaluator import ModelEvaluator
+from onnxsemi.measure.forecast import forward_seconds
 from onnxsemi.measure.recorded import RecordedChecker, RecordedEvaluator
 from onnxsemi.pipeline.activations import recorded_ranges
 from onnxsemi.pipeline.choice import Chooser, Judged
@@ -298,9 +298,7 @@ def pass_seconds(prepared: Prepared, run: RunFolder, progress: Progress) -> floa
     bench = replace(prepared.bench(prepared.search), progress=progress)
 
     def measure() -> Reply:
-        began = time.perf_counter()
-        bench.forward(bench.classifier.proto)
-        return {"seconds": time.perf_counter() - began}
+        return {"seconds": forward_seconds(bench)}
 
     return float(run.journal.ask("pass", len(bench.images), measure)["seconds"])
 

@@ -117,14 +117,14 @@ def prepare(
         refuse_overlap(searched, report)
     if settings.search_samples is not None:
         searched = drawn(searched, settings.search_samples, settings.seed)
-    parts = parts_of(searched, settings)
+    subsets = subsets_of(searched, settings)
     return Prepared(
         classifier=classifier,
         search=searched,
-        delta_loss=searched.select(parts.delta_loss),
+        delta_loss=searched.select(subsets.delta_loss),
         calibration=drawn(searched, settings.calibration_samples, settings.seed),
-        rounding=searched.select(parts.rounding),
-        fresh=parts.fresh,
+        rounding=searched.select(subsets.rounding),
+        fresh=subsets.fresh,
         report=report,
         has_labels=has_labels,
         settings=settings,
@@ -154,7 +154,7 @@ def drawn(images: ImageSet, count: int, seed: int = 0) -> ImageSet:
 
 
 @dataclass(frozen=True, eq=False)
-class Parts:
+class Subsets:
     """Search images by what they are for: indices int64[], ascending.
 
     Attributes:
@@ -168,18 +168,18 @@ class Parts:
     fresh: Int64Array
 
 
-def parts_of(images: ImageSet, settings: Settings) -> Parts:
+def subsets_of(images: ImageSet, settings: Settings) -> Subsets:
     """At most half of the images to round on, and at most half of the others for Δloss."""
     every, classes = np.arange(len(images)), _classes(images)
     if settings.rounds is None or len(images) < _FEWEST:
         loss = stratified(classes, settings.delta_loss_images, settings.seed)
-        return Parts(every, loss, every)
+        return Subsets(every, loss, every)
     count = min(settings.rounding_samples, len(images) // 2)
     rounding = stratified(classes, count, settings.seed)
     others = np.setdiff1d(every, rounding)
     count = min(settings.delta_loss_images, len(others) // 2)
     loss = others[stratified(classes[others], count, settings.seed)]
-    return Parts(rounding, loss, np.setdiff1d(others, loss))
+    return Subsets(rounding, loss, np.setdiff1d(others, loss))
 
 
 def _classes(images: ImageSet) -> Int64Array:

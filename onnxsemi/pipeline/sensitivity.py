@@ -23,7 +23,7 @@ from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.delta_loss import exact_delta_loss
 from onnxsemi.measure.divergence import exact_kl
 from onnxsemi.measure.fast import FastMeasurement, FastTables
-from onnxsemi.measure.forecast import duration, exact_passes, pass_seconds
+from onnxsemi.measure.forecast import duration, exact_passes, forward_seconds
 from onnxsemi.measure.output_error import output_errors
 from onnxsemi.measure.reliability import Dependable, dependable
 from onnxsemi.measure.seam import DeltaLossTable
@@ -273,7 +273,7 @@ class _Stage:
 
     def _forecast(self, layers: Sequence[str], passes: float, reason: str) -> str:
         """What is said before layers are measured exactly."""
-        seconds = passes * pass_seconds(self.bench)
+        seconds = passes * forward_seconds(self.bench)
         variants = len(self.bits) * sum(
             self.bench.classifier.site(layer).layer.channels for layer in layers
         )
