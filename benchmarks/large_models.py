@@ -1,27 +1,38 @@
 """What a large model costs: memory, time and image-forwards of ``compress`` on few images.
 
-    python benchmarks/large_models.py --depth 152 --images 16 --max-memory 6GB
+    python benchmarks/large_models.py --model resnet152 --images 16 --max-memory 6GB
 
-The model is a ResNet with seeded random weights, the images are seeded noise: nothing here says
-anything of accuracy. Every stage is printed when it begins, with the seconds so far and the peak of
+The models have seeded random weights, the images are seeded noise: nothing here says anything of
+accuracy. Every stage is printed when it begins, with the seconds so far and the peak of
 the process; at the end the peak and the wall time. What is measured is kept in a run, and
 ``--resume`` goes on with it after a kill.
 """
 
 import argparse
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnx
 from random_resnets import MEAN, STD, random_images, random_resnet
+from random_transformers import random_vit
+from random_vgg import random_vgg
 
 import onnxsemi
 from onnxsemi import DataOptions, OnnxSemiError, RunOptions, SearchSettings, Settings
 from onnxsemi.memory import parse_memory, peak
 from onnxsemi.progress import Silent
 from onnxsemi.search.guard import Guarantee
+
+MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
+    "resnet152": partial(random_resnet, 152),
+    "wide_resnet50_2": partial(random_resnet, 50, wider=2),
+    "vgg16": random_vgg,
+    "vit_b_16": partial(random_vit, 1000, depth=12, width=768, heads=12),
+}
 
 
 class Stages(Silent):
@@ -40,7 +51,7 @@ class Stages(Silent):
 def main() -> None:
     """Make what is missing, compress, and say what it took."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--depth", type=int, default=152, help="of the ResNet")
+    parser.add_argument("--model", choices=list(MODELS), default="resnet152")
     parser.add_argument("--images", type=int, default=16, help="to search on")
     parser.add_argument("--max-memory", default=None, help="such as 6GB")
     parser.add_argument(
@@ -52,9 +63,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("large_models"), help="models and output")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    model = arguments.work / f"random{arguments.depth}.onnx"
+    model = arguments.work / f"{arguments.model}.onnx"
     if not model.exists():
-        onnx.save(random_resnet(arguments.depth), model)
+        onnx.save(MODELS[arguments.model](), model)
     files = {}
     for name, seed in (("search", 2), ("report", 3)):
         files[name] = arguments.work / f"{name}_{arguments.images}.npz"

@@ -1,4 +1,4 @@
-"""ResNet-18 to -152 for 224x224 images with seeded random weights, for measuring costs.
+"""ResNet-18 to -152, and wide ones, for 224x224 images with seeded random weights.
 
 The standard architecture (7x7 stem with stride 2, 3x3 max pooling, four stages, projection
 shortcuts, stride on the 3x3 convolution of a bottleneck), BatchNormalization folded. Weights are He
@@ -6,6 +6,8 @@ normal; the last convolution of each residual branch is scaled down, so that act
 vanish nor explode; the classifier is centred and scaled on a few images, so that answers differ
 between images and logits spread by about 3.
 """
+
+from functools import partial
 
 import numpy as np
 import onnx
@@ -65,12 +67,13 @@ class Network:
         return self.add("Relu", f"{name}/Relu", [source])
 
 
-def random_resnet(depth: int, seed: int = 0) -> onnx.ModelProto:
+def random_resnet(depth: int, seed: int = 0, *, wider: int = 1) -> onnx.ModelProto:
     """A ResNet: `input` float32[N, 3, 224, 224] -> `logits` float32[N, 1000], opset 17, IR 8.
 
     Args:
         depth: 18, 34, 50, 101 or 152.
         seed: Seed of the weights.
+        wider: How many times as wide the 3x3 convolutions of bottlenecks are: 2 for a Wide ResNet.
 
     Raises:
         ValueError: If the depth is another.
@@ -82,7 +85,7 @@ def random_resnet(depth: int, seed: int = 0) -> onnx.ModelProto:
     tensor = net.add(
         "MaxPool", "/maxpool", [tensor], kernel_shape=[3, 3], pads=[1] * 4, strides=[2, 2]
     )
-    block, width = (_bottleneck if depth >= 50 else _basic), 64
+    block, width = (partial(_bottleneck, wider=wider) if depth >= 50 else _basic), 64
     for stage, count in enumerate(BLOCKS[depth]):
         for number in range(count):
             name = f"/layer{stage + 1}/layer{stage + 1}.{number}"
@@ -96,7 +99,7 @@ def random_resnet(depth: int, seed: int = 0) -> onnx.ModelProto:
         helper.make_node("Gemm", [tensor, weight, bias], ["logits"], name="/fc/Gemm", transB=1)
     )
     model = classifier(net, f"resnet{depth}")
-    _spread_logits(model)
+    spread_logits(model)
     return model
 
 
@@ -127,10 +130,10 @@ def _basic(
 
 
 def _bottleneck(
-    net: Network, name: str, source: str, inputs: int, shape: tuple[int, int]
+    net: Network, name: str, source: str, inputs: int, shape: tuple[int, int], wider: int
 ) -> tuple[str, int]:
-    middle, stride = shape
-    outputs = 4 * middle
+    outputs, stride = 4 * shape[0], shape[1]
+    middle = wider * shape[0]
     branch = net.relu(f"{name}/relu1", net.conv(f"{name}/conv1", source, (inputs, middle), 1))
     branch = net.conv(f"{name}/conv2", branch, (middle, middle), 3, stride=stride)
     branch = net.relu(f"{name}/relu2", branch)
@@ -158,7 +161,7 @@ def classifier(net: Network, name: str, classes: int = CLASSES) -> onnx.ModelPro
     return model
 
 
-def _spread_logits(model: onnx.ModelProto) -> None:
+def spread_logits(model: onnx.ModelProto) -> None:
     """Centre and scale the classifier so that images get different answers."""
     session = onnxruntime.InferenceSession(model.SerializeToString())
     images, _ = random_images(16, seed=1)

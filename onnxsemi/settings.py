@@ -16,7 +16,11 @@ from onnxsemi.model.read import ReadOptions
 from onnxsemi.model.targets import matches
 from onnxsemi.quantizer.affine import Scheme
 from onnxsemi.rounding.settings import RoundingSettings
+from onnxsemi.search.few import images_to_show
 from onnxsemi.search.settings import SearchMethod, SearchSettings
+
+FEWEST_DEALT = 4
+"""Search images below which every one is used for everything."""
 
 _SECONDS = {"h": 3600, "m": 60, "s": 1}
 
@@ -207,6 +211,15 @@ class Settings:
         if self.scheme is not None:
             return self.scheme
         return Scheme.SYMMETRIC if self.profile.quantizes_activations else Scheme.ASYMMETRIC
+
+    def crosses(self, images: int) -> bool:
+        """Whether so many search images are few: those that weights are rounded on count, too.
+
+        They are answered by plans that are rounded on others (:mod:`onnxsemi.measure.folds`). It
+        does not hang on the tolerance asked for: what is measured is good for any.
+        """
+        few = FEWEST_DEALT <= images < images_to_show(SearchSettings.tolerance)
+        return few and self.rounds is not None
 
     @property
     def rounds(self) -> RoundingSettings | None:

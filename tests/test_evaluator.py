@@ -9,6 +9,7 @@ from onnxsemi.measure import evaluator as evaluator_module
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.checker import RoundingChecker
 from onnxsemi.measure.evaluator import ModelEvaluator, simulate
+from onnxsemi.measure.folds import Fold, Folds
 from onnxsemi.measure.metrics import hits, kl_divergence
 from onnxsemi.measure.recorded import RecordedEvaluator
 from onnxsemi.measure.risk import SAFE, Margins, label_margins
@@ -53,6 +54,13 @@ def truth(bench, plan):
     )
 
 
+def changes(bench, plan):
+    """Answers that are other ones than the float model's, by the plain way."""
+    model = simulate(bench.classifier, rounded(bench.classifier.layers, plan, bench.rounding))
+    answers = [bench.forward(m).argmax(axis=1) for m in (bench.classifier.proto, model)]
+    return (answers[0] != answers[1]).sum()
+
+
 def plain_kl(bench, plan, images=slice(None)):
     """Mean KL against the float model by the plain way, nats."""
     model = simulate(bench.classifier, rounded(bench.classifier.layers, plan, bench.rounding))
@@ -68,14 +76,36 @@ def test_the_checker_measures_the_same_whatever_comes_first(bench, first):
         return rounded(bench.classifier.layers, plan, bench.rounding)
 
     fresh = np.arange(1, COUNT, 3)
-    checker = RoundingChecker(bench, rounder, fresh)
+    folds = Folds(bench, (Fold(rounder, np.arange(COUNT)),))
+    checker = RoundingChecker(folds, fresh)
     checker.check(BitPlan.uniform(bench.classifier.layers, first))
     for bits in (32, 8, 2):
         plan = BitPlan.uniform(bench.classifier.layers, bits)
         tested = checker.check(plan)
         assert tested.right.tolist() == truth(bench, plan).tolist()
         assert tested.kl == plain_kl(bench, plan, fresh)
-        assert (tested.kl_most > tested.kl) == (bits != 32)
+        assert (tested.close.kl > tested.kl) == (bits != 32)
+        assert tested.close.changed == changes(bench, plan)
+
+
+def test_every_image_is_answered_by_the_rounding_of_its_fold(bench):
+    """One fold rounds to the bits asked for, the other to 2 bits: the answers are of two models."""
+    layers = bench.classifier.layers
+    plan, narrow = (BitPlan.uniform(layers, bits) for bits in (6, 2))
+    first = np.flatnonzero(np.random.default_rng(0).random(COUNT) < 0.3)
+    others = np.setdiff1d(np.arange(COUNT), first)
+
+    def rounder(_plan):
+        return rounded(layers, narrow, bench.rounding)
+
+    folds = (
+        Fold(lambda plan: rounded(layers, plan, bench.rounding), others),
+        Fold(rounder, first),
+    )
+    tested = RoundingChecker(Folds(bench, folds), first).check(plan)
+    expected = np.where(np.isin(np.arange(COUNT), first), truth(bench, narrow), truth(bench, plan))
+    assert tested.right.tolist() == expected.tolist()
+    assert tested.kl == pytest.approx(plain_kl(bench, narrow, first), rel=1e-5)
 
 
 def begin(evaluator, bench):

@@ -14,6 +14,7 @@ from test_walk import LADDER, SEEDS, Fake
 
 from onnxsemi.errors import SettingsError
 from onnxsemi.measure.paired import Paired
+from onnxsemi.measure.seam import Closeness
 from onnxsemi.search.few import images_to_show
 from onnxsemi.search.guard import Guarantee, Guard
 from onnxsemi.search.settings import SearchSettings
@@ -131,7 +132,7 @@ class TestTooFewImages:
         lost = data.draw(st.integers(0, total))
         found = paired(total, lost, data.draw(st.integers(0, total - lost)))
         guard = Guard(max_drop=allowed / 2, tolerance=allowed / 2, balanced=balanced)
-        finding, few = guard.judge(found, kl=0.0), guard.few(total)
+        finding, few = guard.judge(found, Closeness(0.0, 0)), guard.few(total)
         assert finding.asked == pytest.approx(allowed)
         assert (finding.allowed > finding.asked) == few
         if balanced:

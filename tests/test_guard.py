@@ -11,6 +11,7 @@ from scipy.stats import binom
 
 from onnxsemi.errors import SettingsError
 from onnxsemi.measure.paired import Paired
+from onnxsemi.measure.seam import Closeness
 from onnxsemi.search.few import (
     KL_FEW,
     SIGNIFICANT,
@@ -31,6 +32,11 @@ def paired(lost, won, same):
     """``same`` images more whose answer stays."""
     total = lost + won + same
     return Paired(total, lost + same, lost, won)
+
+
+def close(kl, changed=0):
+    """How close a plan is to the float model: nats, and answers that are others."""
+    return Closeness(kl, changed)
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,7 @@ def test_interval_against_its_formula(counts, max_drop, tolerance):
     half = 1.959963984540054 * np.sqrt(((won + lost) / n - change**2) / n)
     shown = 1.959963984540054 * np.sqrt(25) / n  # 23 answers, as many lost as won
     low, least = 100 * (change - half), -max(max_drop + tolerance, 100 * min(1, shown))
-    said = Guard(max_drop=max_drop, tolerance=tolerance).against(found, kl=0.0)
+    said = Guard(max_drop=max_drop, tolerance=tolerance).against(found, close(0.0))
     if said and "more than chance" in said:  # the interval may hold or not
         return
     if abs(max(low, -100) - least) > 1e-6:  # the sides of the line; not on it
@@ -107,8 +113,8 @@ def test_interval_against_its_formula(counts, max_drop, tolerance):
 def test_more_that_is_lost_never_helps(counts, has_labels):
     lost, won, same = counts
     guard = Guard(max_drop=0.3, tolerance=0.4, has_labels=has_labels)
-    if guard.against(paired(lost, won, same), kl=0.0) is not None:
-        assert guard.against(paired(lost + 1, won, same - 1), kl=0.0) is not None
+    if guard.against(paired(lost, won, same), close(0.0)) is not None:
+        assert guard.against(paired(lost + 1, won, same - 1), close(0.0)) is not None
 
 
 @quickly
@@ -116,11 +122,14 @@ def test_more_that_is_lost_never_helps(counts, has_labels):
 def test_without_labels_it_is_not_known_which_are_lost(lost, won, same):
     guard = Guard(max_drop=0.3, tolerance=0.4, balanced=True, has_labels=False)
     said = [
-        guard.against(paired(*pair, same), kl=0.0) is None for pair in ((lost, won), (won, lost))
+        guard.against(paired(*pair, same), close(0.0)) is None
+        for pair in ((lost, won), (won, lost))
     ]
     assert said[0] == said[1]
     half, odd = divmod(lost + won, 2)
-    balanced = Guard(max_drop=0.3, tolerance=0.4).against(paired(half + odd, half, same), kl=0.0)
+    balanced = Guard(max_drop=0.3, tolerance=0.4).against(
+        paired(half + odd, half, same), close(0.0)
+    )
     assert said[0] == (balanced is None)
 
 
@@ -130,20 +139,20 @@ def test_without_labels_it_is_not_known_which_are_lost(lost, won, same):
 def test_a_plan_that_changes_nothing_is_taken_on_however_few_images(count, tolerance, has_labels):
     guard = Guard(max_drop=0, tolerance=tolerance, has_labels=has_labels)
     before = np.arange(count) % 3 == 0
-    assert guard.objection(before, before.copy(), 0.0) is None
+    assert guard.objection(before, before.copy(), close(0.0)) is None
 
 
 @pytest.mark.parametrize("count", [10, 60, 500])
 def test_a_plan_that_loses_half_of_few_images_is_not(count):
     counts = paired(count // 2, 0, count - count // 2)
-    assert Guard(max_drop=0, tolerance=0.4).against(counts, kl=0.0) is not None
+    assert Guard(max_drop=0, tolerance=0.4).against(counts, close(0.0)) is not None
 
 
 def test_counts_are_of_the_images():
     before = np.array([True] * 300 + [False] * 700)
     after = before.copy()
     after[:50], after[300:310] = False, True
-    said = Guard(max_drop=0, tolerance=0.4).objection(before, after, 0.0)
+    said = Guard(max_drop=0, tolerance=0.4).objection(before, after, close(0.0))
     assert "(50 lost, 10 won of 1,000)" in said
 
 
@@ -173,7 +182,7 @@ class TestFewImages:
     @pytest.mark.parametrize("case", FEW + ENOUGH, ids=lambda case: str(case.images))
     def test_table(self, case):
         for pair in (*case.holds, *case.fails):
-            finding = LABELS.judge(paired(*pair, case.images - sum(pair)), kl=0.004)
+            finding = LABELS.judge(paired(*pair, case.images - sum(pair)), close(0.004))
             assert finding.holds == (pair in case.holds), finding.text
             assert finding.asked == 0.5
             assert finding.allowed == pytest.approx(case.reach, abs=0.0051)
@@ -182,8 +191,8 @@ class TestFewImages:
     def test_kl_decides_where_counts_cannot(self, case):
         """And the finding says what it judged by, and how many images would settle it."""
         counts = paired(1, 1, case.images - 2)
-        assert LABELS.judge(counts, kl=KL_FEW).holds
-        finding = LABELS.judge(counts, kl=0.021)
+        assert LABELS.judge(counts, close(KL_FEW)).holds
+        finding = LABELS.judge(counts, close(0.021))
         assert not finding.holds
         assert "the KL may be 0.021 nats, allowed are 0.02" in finding.text
         assert f"allowed is -{finding.allowed:.2f} (1 lost, 1 won" in finding.text
@@ -191,16 +200,27 @@ class TestFewImages:
         with pytest.raises(ValueError, match="the KL is asked for too"):
             LABELS.judge(counts)
 
+    @pytest.mark.parametrize("case", FEW, ids=lambda case: str(case.images))
+    def test_other_answers_count_right_or_wrong(self, case):
+        """Of 24 answers that are others two are to images with a right one before or after."""
+        counts = paired(1, 1, case.images - 2)
+        assert LABELS.judge(counts, close(0.0, TELLING)).holds
+        finding = LABELS.judge(counts, close(0.0, TELLING + 1))
+        assert not finding.holds
+        assert finding.text.startswith("24 answers are other ones than the float model gives, ")
+
     @pytest.mark.parametrize("case", ENOUGH, ids=lambda case: str(case.images))
     def test_enough_images_ask_for_no_kl(self, case):
         counts = paired(1, 1, case.images - 2)
-        assert LABELS.judge(counts, kl=9.0) == LABELS.judge(counts)
+        assert LABELS.judge(counts, close(9.0)) == LABELS.judge(counts)
         assert LABELS.warning(case.images) is None
 
     def test_more_lost_than_chance_has(self):
         """On ten images an interval of that width says nothing; the sign test does."""
-        assert "5 lost and 0 won are more than chance" in LABELS.against(paired(5, 0, 5), kl=0.0)
-        assert LABELS.against(paired(4, 0, 6), kl=0.0) is None
+        assert "5 lost and 0 won are more than chance" in LABELS.against(
+            paired(5, 0, 5), close(0.0)
+        )
+        assert LABELS.against(paired(4, 0, 6), close(0.0)) is None
 
     def test_what_is_telling_is_the_least_such_number(self):
         """The sign test against three lost for each won: size at most 5 %, power at least 80 %."""
@@ -241,17 +261,17 @@ class TestLeastDrop:
     )
     def test_is_taken_and_no_less_is(self, guard, lost, won, same, kl):
         found = paired(lost, won, same)
-        least = guard.least_drop(found, kl)
-        assert replace(guard, max_drop=least).judge(found, kl).holds
+        least = guard.least_drop(found, close(kl))
+        assert replace(guard, max_drop=least).judge(found, close(kl)).holds
         for less in (least - 0.01, least / 2):
             if 0 <= less < least:
-                assert not replace(guard, max_drop=less).judge(found, kl).holds
+                assert not replace(guard, max_drop=less).judge(found, close(kl)).holds
 
     def test_by_hand(self):
-        assert Guard(max_drop=0).least_drop(paired(7, 2, 991), 0.0) == 0.5
-        assert LABELS.least_drop(paired(0, 0, 539), 0.0) == 0
+        assert Guard(max_drop=0).least_drop(paired(7, 2, 991), close(0.0)) == 0.5
+        assert LABELS.least_drop(paired(0, 0, 539), close(0.0)) == 0
         # 9.8 / 541 can be shown, less half a point of tolerance
-        assert LABELS.least_drop(paired(0, 0, 539), 1.0) == 1.32
+        assert LABELS.least_drop(paired(0, 0, 539), close(1.0)) == 1.32
 
 
 class TestSettings:

@@ -8,7 +8,11 @@ from residual_net import save_noise, save_residual_net
 
 from onnxsemi.data.load import DataOptions
 from onnxsemi.data.sample import stratified
-from onnxsemi.pipeline.prepare import prepare
+from onnxsemi.pipeline.prepare import drawn, prepare
+from onnxsemi.pipeline.rounding import calibrated_rounder, codes_of
+from onnxsemi.plan import BitPlan
+from onnxsemi.progress import Silent
+from onnxsemi.run.folder import nowhere
 from onnxsemi.search.settings import SearchSettings
 from onnxsemi.settings import Settings
 
@@ -45,6 +49,55 @@ def test_at_most_half_is_rounded_on_and_half_of_the_others_for_the_loss(
     parts = [found.rounding.digests(), found.delta_loss.digests()]
     parts.append([found.search.digests()[place] for place in found.fresh])
     assert sorted(chain.from_iterable(parts)) == sorted(found.search.digests())
+
+
+class TestFewImages:
+    """Those that weights are rounded on are answered by plans that were rounded on others."""
+
+    def test_which_are_crossed(self, folder):
+        found = prepared(folder)
+        digests = found.search.digests()
+        assert [digests[place] for place in found.crossed] == found.rounding.digests()
+        assert found.unseen.tolist() == sorted({*found.fresh, *found.crossed})
+        assert len(found.unseen) == 90 - len(found.delta_loss)
+
+    @pytest.mark.parametrize(
+        ("count", "crosses"), [(3, False), (4, True), (1957, True), (1958, False), (2000, False)]
+    )
+    def test_as_many_as_show_the_default_tolerance_are_enough(self, count, crosses):
+        for search in (SearchSettings(), SearchSettings(tolerance=3), SearchSettings(max_drop=2)):
+            assert Settings(search=search).crosses(count) == crosses
+        assert not Settings(search=SearchSettings(method="semilayer")).crosses(count)
+
+    def test_the_second_rounding_sees_none_of_them(self, folder):
+        """Its codes are those of a rounding on the others alone."""
+        found = prepared(folder, rounding_samples=20)
+        codes = codes_of(found, nowhere(), Silent())
+        first, second = codes.folds.folds
+        assert first.rounder is codes.rounder
+        assert sorted([*first.images, *second.images]) == list(range(90))
+        assert second.images.tolist() == found.crossed.tolist()
+        others = drawn(found.search.select(first.images), len(found.rounding))
+        assert not set(others.digests()) & set(found.rounding.digests())
+        plan = BitPlan.uniform(found.classifier.layers, 3)
+        ladder, rounds = SearchSettings().bits, found.settings.rounds
+        alone = calibrated_rounder(found.bench(others), ladder, rounds, 0, Silent())(plan)
+        same = [
+            np.array_equal(second.rounder(plan).layers[name].weight, layer.weight)
+            for name, layer in alone.layers.items()
+        ]
+        own = [
+            np.array_equal(first.rounder(plan).layers[name].weight, layer.weight)
+            for name, layer in alone.layers.items()
+        ]
+        assert all(same)
+        assert not any(own)
+
+    def test_enough_images_are_rounded_on_once(self, folder, monkeypatch):
+        monkeypatch.setattr(Settings, "crosses", lambda _settings, _count: False)
+        found = prepared(folder)
+        assert found.unseen.tolist() == found.fresh.tolist()
+        assert len(codes_of(found, nowhere(), Silent()).folds.folds) == 1
 
 
 def test_by_the_seed_alone(folder):

@@ -1,45 +1,37 @@
 """The checker of plans that are rounded as a whole: every plan is rounded, run, and compared."""
 
-from collections.abc import Callable
-from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 
 from onnxsemi.arrays import Float32Array, Int64Array
-from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.evaluator import in_full, simulate
-from onnxsemi.measure.metrics import kl_divergence, upper_mean
+from onnxsemi.measure.folds import Folds
 from onnxsemi.measure.seam import Tested
 from onnxsemi.plan import BitPlan
-from onnxsemi.quantizer.rounded import RoundedPlan
-
-Rounder = Callable[[BitPlan], RoundedPlan]
-"""Gives a plan its codes; the same plan the same ones."""
 
 
 class RoundingChecker:
-    """Measures plans on all images, with the codes that a rounder gives them."""
+    """Measures plans on all images, with the codes that rounders give them."""
 
-    def __init__(self, bench: Bench, rounder: Rounder, fresh: Int64Array) -> None:
-        """Measure on the images of ``bench``.
+    def __init__(self, folds: Folds, unseen: Int64Array) -> None:
+        """Measure on the images of ``folds``.
 
         Args:
-            bench: Model and images.
-            rounder: Gives plans their codes.
-            fresh: int64[F], images that nothing was fitted to: the KL is their mean.
+            folds: Model and images, and how plans are rounded for them.
+            unseen: int64[U], images that nothing was fitted to: the KL is their mean.
         """
-        self._bench, self._rounder, self._fresh = bench, rounder, fresh
+        self._folds, self._unseen = folds, unseen
 
     def check(self, plan: BitPlan) -> Tested:
         """Measure a plan on all images."""
+        bench, reference = self._folds.bench, self._reference
         if plan == plan.all_float():
-            logits = self._reference
+            logits = reference
         else:
-            logits = self._bench.forward(simulate(self._bench.classifier, self._rounder(plan)))
-        tested = in_full(logits, self._bench.labels, self._reference)
-        own = kl_divergence(self._reference[self._fresh], logits[self._fresh])
-        return replace(tested, kl=float(own.mean()), kl_most=upper_mean(own))
+            logits = self._folds.logits(plan, partial(simulate, bench.classifier))
+        return in_full(logits, bench.labels, reference, self._unseen)
 
     @cached_property
     def _reference(self) -> Float32Array:
         """float32[N, K], logits of the float model."""
-        return self._bench.forward(self._bench.classifier.proto)
+        bench = self._folds.bench
+        return bench.forward(bench.classifier.proto)

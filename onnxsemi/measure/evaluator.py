@@ -15,9 +15,9 @@ from onnxsemi.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from onnxsemi.layers import Semilayer
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.chain import Chain
-from onnxsemi.measure.metrics import cross_entropy, hits, kl_divergence, upper_mean
+from onnxsemi.measure.metrics import changed, cross_entropy, hits, kl_divergence, upper_mean
 from onnxsemi.measure.risk import Margins, label_margins
-from onnxsemi.measure.seam import Score, Tested
+from onnxsemi.measure.seam import Closeness, Score, Tested
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.plan import BitPlan
 from onnxsemi.quantizer.rounded import RoundedPlan
@@ -125,20 +125,26 @@ class _Look:
         return Tested(score, images, margins, right, change)
 
 
-def in_full(logits: Float32Array, labels: Int64Array, reference: Float32Array) -> Tested:
+def in_full(
+    logits: Float32Array,
+    labels: Int64Array,
+    reference: Float32Array,
+    unseen: Int64Array | slice = slice(None),
+) -> Tested:
     """What is seen of a plan whose answers to all images are known.
 
     Args:
         logits: float32[N, K] of the plan.
         labels: int64[N].
         reference: float32[N, K], logits of the float model.
+        unseen: Images that nothing was fitted to: the KL is their mean.
     """
     right, count = hits(logits, labels), len(labels)
     loss = float(np.mean(cross_entropy(logits, labels)))
     score, margins = Score(int(right.sum()), count, count, loss), label_margins(logits, labels)
-    kl = kl_divergence(reference, logits)
-    mean, most = float(kl.mean()), upper_mean(kl)
-    return Tested(score, np.arange(count), margins, right, 0.0, mean, most)
+    kl = kl_divergence(reference[unseen], logits[unseen])
+    close = Closeness(upper_mean(kl), changed(reference, logits))
+    return Tested(score, np.arange(count), margins, right, 0.0, float(kl.mean()), close)
 
 
 def simulate(classifier: Classifier, rounded: RoundedPlan) -> onnx.ModelProto:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from onnxsemi.arrays import Float64Array
 from onnxsemi.layers import Semilayer
-from onnxsemi.measure.seam import Checker, Evaluator, Score, Tested
+from onnxsemi.measure.seam import Checker, Closeness, Evaluator, Score, Tested
 from onnxsemi.plan import BitPlan
 from onnxsemi.run.journal import Journal, Reply, packed, unpacked
 
@@ -66,7 +66,7 @@ def _reply(tested: Tested) -> Reply:
         "loss": score.loss,
         "change": tested.change,
         "kl": tested.kl,
-        "kl_most": tested.kl_most,
+        "close": None if tested.close is None else vars(tested.close),
         "images": packed(tested.images),
         "margins": packed(tested.margins),
         "right": packed(tested.right),
@@ -76,5 +76,5 @@ def _reply(tested: Tested) -> Reply:
 def _tested(reply: Reply) -> Tested:
     score = Score(reply["correct"], reply["total"], reply["measured"], reply["loss"])
     images, margins, right = (unpacked(reply[name]) for name in ("images", "margins", "right"))
-    kl, most = reply["kl"], reply["kl_most"]
-    return Tested(score, images, margins, right, reply["change"], kl, most)
+    close = None if reply["close"] is None else Closeness(**reply["close"])
+    return Tested(score, images, margins, right, reply["change"], reply["kl"], close)

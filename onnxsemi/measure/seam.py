@@ -37,6 +37,20 @@ class Score:
         return self.measured == self.total
 
 
+@dataclass(frozen=True)
+class Closeness:
+    """How close a plan's outputs are to the float model's: what few images show of it, too.
+
+    Attributes:
+        kl: How large the mean KL(float model || plan) of the softmax may be, nats per sample: the
+            upper end of its one-sided 95 % interval.
+        changed: Images whose first answer is another one, whether it was right or not.
+    """
+
+    kl: float
+    changed: int
+
+
 @dataclass(frozen=True, eq=False)
 class Tested:
     """A plan's score, and what was seen of the images that were looked at.
@@ -49,7 +63,7 @@ class Tested:
         change: Root mean square change of margins against the plan that was current.
         kl: Mean KL(float model || plan) of the softmax outputs, nats per sample, over the images
             that nothing was fitted to; None if not all images were looked at.
-        kl_most: Upper end of its one-sided 95 % interval, which plans on few images are judged by.
+        close: What plans on few images are judged by; None likewise.
     """
 
     score: Score
@@ -58,7 +72,7 @@ class Tested:
     right: BoolArray
     change: float
     kl: float | None = None
-    kl_most: float | None = None
+    close: Closeness | None = None
 
 
 class Checker(Protocol):

@@ -10,17 +10,21 @@ one.
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import onnx
+
 from onnxsemi.arrays import BoolArray, Float32Array
 from onnxsemi.emit.activations import Ranges
 from onnxsemi.emit.model import emit
 from onnxsemi.measure.bench import Bench
-from onnxsemi.measure.metrics import hits, kl_divergence, upper_mean
+from onnxsemi.measure.evaluator import in_full
 from onnxsemi.measure.paired import Paired
 from onnxsemi.measure.recorded import RecordedChecker
+from onnxsemi.measure.seam import Closeness
 from onnxsemi.pipeline.prepare import Prepared
 from onnxsemi.pipeline.rounding import Codes
 from onnxsemi.plan import BitPlan
 from onnxsemi.progress import Progress
+from onnxsemi.quantizer.rounded import RoundedPlan
 from onnxsemi.run.journal import Journal, Reply, packed, unpacked
 from onnxsemi.search.align import aligned
 from onnxsemi.search.guard import Guard
@@ -34,14 +38,13 @@ class Judged:
     Attributes:
         point: Its plan and its score with float32 activations, on all search images if it holds.
         paired: Float against the plan on the search images as it is to run.
-        kl: KL of the plan against the float model on those that nothing was fitted to, nats per
-            sample: the upper end of its interval.
+        close: How close the plan is to the float model.
         objection: What speaks against it; None if nothing does.
     """
 
     point: Point
     paired: Paired
-    kl: float | None
+    close: Closeness | None
     objection: str | None
 
 
@@ -92,11 +95,11 @@ class Chooser:
     def judge(self, point: Point) -> Judged:
         """A point as it is written."""
         plan = self._rounded_up(point.plan)
-        right, kl = self._seen(plan)
-        objection = self._guard.objection(self.before, right, kl)
+        right, close = self._seen(plan)
+        objection = self._guard.objection(self.before, right, close)
         score = self.checker.check(plan).score if objection is None else point.score
         point = replace(point, plan=plan, score=score)
-        return Judged(point, Paired.of(self.before, right), kl, objection)
+        return Judged(point, Paired.of(self.before, right), close, objection)
 
     @property
     def as_written(self) -> bool:
@@ -126,23 +129,25 @@ class Chooser:
         layers = [layer for layer in self.prepared.classifier.layers if layer.name in free]
         return aligned(plan, layers, self.codes.rounding, settings.align)
 
-    def _seen(self, plan: BitPlan) -> tuple[BoolArray, float | None]:
-        """Which search images a plan answers rightly as it is to run, and its KL at the most."""
+    def _seen(self, plan: BitPlan) -> tuple[BoolArray, Closeness | None]:
+        """Which search images a plan answers rightly as it is to run, and how close it is."""
         if self.ranges is None:
             tested = self.checker.check(plan)
-            return tested.right, tested.kl_most
+            return tested.right, tested.close
         asked, ranges = tuple(plan.bits.items()), self.ranges
         reply = self.journal.ask("integers", asked, lambda: self._on_integers(plan, ranges))
-        return unpacked(reply["right"]), reply["kl"]
+        return unpacked(reply["right"]), Closeness(**reply["close"])
 
     def _on_integers(self, plan: BitPlan, ranges: Ranges) -> Reply:
         """A plan's answers on integer kernels."""
-        profile = self.prepared.settings.profile
-        model = emit(self._bench.classifier, self.codes.rounder(plan), profile, ranges)
-        logits = self._bench.forward(model, integers=True)
-        fresh = self.prepared.fresh
-        kl = upper_mean(kl_divergence(self._reference[fresh], logits[fresh]))
-        return {"right": packed(hits(logits, self._bench.labels)), "kl": kl}
+        profile, bench = self.prepared.settings.profile, self._bench
+
+        def written(codes: RoundedPlan) -> onnx.ModelProto:
+            return emit(bench.classifier, codes, profile, ranges)
+
+        logits = self.codes.folds.logits(plan, written, integers=True)
+        tested = in_full(logits, bench.labels, self._reference, self.prepared.unseen)
+        return {"right": packed(tested.right), "close": vars(tested.close)}
 
     @cached_property
     def _bench(self) -> Bench:

@@ -13,11 +13,13 @@ from onnxsemi.emit.activations import Ranges
 from onnxsemi.emit.model import emit
 from onnxsemi.errors import BudgetError
 from onnxsemi.kernels import kernels_of
-from onnxsemi.measure.checker import Rounder, RoundingChecker
+from onnxsemi.measure.checker import RoundingChecker
 from onnxsemi.measure.comparison import compare
 from onnxsemi.measure.evaluator import ModelEvaluator
+from onnxsemi.measure.folds import Rounder
 from onnxsemi.measure.forecast import forward_seconds
 from onnxsemi.measure.recorded import RecordedChecker, RecordedEvaluator
+from onnxsemi.measure.seam import Closeness
 from onnxsemi.pipeline.activations import recorded_ranges
 from onnxsemi.pipeline.choice import Chooser, Judged
 from onnxsemi.pipeline.evidence import Answers, evidence_of
@@ -34,7 +36,7 @@ from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import DIGEST, PlanFile, RoundingRecord
 from onnxsemi.points.file import write_frontier
 from onnxsemi.points.nothing_holds import NothingHoldsError
-from onnxsemi.progress import Progress, Silent, Within
+from onnxsemi.progress import Progress, Silent
 from onnxsemi.quantizer.rounded import Nearest, rounded
 from onnxsemi.report.document import compress_document
 from onnxsemi.results import CompressResult, Cost
@@ -111,6 +113,7 @@ def compress(
             final, profile = search.rounder(plan), settings.profile
             after = write_verified(report_bench, final, target, profile, found.ranges)
         report = compare(before, after, report_bench.labels if prepared.has_labels else None)
+        close = Closeness(report.kl, report.images - report.same)
         result = CompressResult(
             output=target,
             plan_file=plan_path(target),
@@ -121,7 +124,7 @@ def compress(
             sizes=sizes_of(target),
             search=found.search,
             report=report,
-            finding=guard.judge(report.answers, report.kl),
+            finding=guard.judge(report.answers, close),
             sensitivity=sensitivity.summary,
             has_labels=prepared.has_labels,
             cost=Cost(folder.journal.seconds, seconds, len(found.trajectory.trials)),
@@ -215,8 +218,7 @@ class Search:
         prepared, sensitivity = self.prepared, self.sensitivity
         assert sensitivity.table is not None
         assert sensitivity.harm is not None
-        bench = replace(prepared.bench(prepared.search), progress=Within(self.progress))
-        plain = RoundingChecker(bench, self.rounder, prepared.fresh)
+        plain = RoundingChecker(self.codes.folds, prepared.unseen)
         checker = RecordedChecker(plain, self.run.journal)
         predictions = Predictions(
             delta_loss=sensitivity.table, harm=sensitivity.harm, has_labels=prepared.has_labels

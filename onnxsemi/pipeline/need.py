@@ -64,7 +64,8 @@ def least_memory(bench: Bench, settings: Settings) -> int:
     pinned = {pin.bits for pin in settings.pins}
     bits = tuple(sorted({*settings.search.bits, *pinned} - {0, FLOAT_BITS}, reverse=True))
     calibrated = settings.rounds is not None
-    table = weights // 4 * len(bits) if calibrated else 0
+    tables = 2 if settings.crosses(len(bench.images)) else 1
+    table = tables * weights // 4 * len(bits) if calibrated else 0
     probe = 2 * model + _changes(layers, bits)  # forward, backward, changed weights
     stages = (
         _READING * model,

@@ -94,7 +94,7 @@ def _needed(chooser: Chooser, searched: Searched, judged: Judged) -> float:
     """The least drop at which both the search and the choice take a plan."""
     prepared = chooser.prepared
     guard = prepared.settings.search.guard(has_labels=prepared.has_labels)
-    chosen = guard.least_drop(judged.paired, judged.kl)
+    chosen = guard.least_drop(judged.paired, judged.close)
     return max(chosen, _searched_drop(prepared, searched, judged.point))
 
 
@@ -109,7 +109,7 @@ def _searched_drop(prepared: Prepared, searched: Searched, point: Point) -> floa
         return max(0, -(-10_000 * lost // point.score.total)) / 100
     paired = Paired.of(searched.before, tested.right)
     guards = [ask(has_labels=prepared.has_labels) for ask in (settings.guard, settings.balance)]
-    return max(guard.least_drop(paired, tested.kl_most) for guard in guards)
+    return max(guard.least_drop(paired, tested.close) for guard in guards)
 
 
 def file_bytes(prepared: Prepared, plan: BitPlan, ranges: Ranges | None) -> int:

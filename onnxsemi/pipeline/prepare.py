@@ -18,9 +18,7 @@ from onnxsemi.model.read import read_model
 from onnxsemi.pipeline.need import check_memory
 from onnxsemi.plan import BitPlan
 from onnxsemi.quantizer.rounded import Nearest
-from onnxsemi.settings import Settings
-
-_FEWEST = 4
+from onnxsemi.settings import FEWEST_DEALT, Settings
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +34,8 @@ class Prepared:
         rounding: Those of them that weights are rounded on; their labels are not used.
         fresh: int64[F], indices in ``search`` of those that are in neither: predictions and the KL
             of plans are checked on them.
+        crossed: int64[C], indices in ``search`` of those that weights are rounded on, where images
+            are few: plans are rounded a second time, on others, to answer these. Else none.
         report: Images that the search never sees, labelled.
         has_labels: Whether the labels came with the data, or are the float model's answers.
         settings: What the user set.
@@ -49,6 +49,7 @@ class Prepared:
     calibration: ImageSet
     rounding: ImageSet
     fresh: Int64Array
+    crossed: Int64Array
     report: ImageSet
     has_labels: bool
     settings: Settings
@@ -59,6 +60,11 @@ class Prepared:
         """The model on some of the images."""
         rounding, threads = Nearest(self.settings.grids), self.settings.worker_threads
         return Bench(self.classifier, images, rounding, threads, self.memory)
+
+    @property
+    def unseen(self) -> Int64Array:
+        """int64[U], search images whose answers nothing was fitted to: the KL is their mean."""
+        return np.union1d(self.fresh, self.crossed)
 
     def pinned(self) -> dict[str, int]:
         """Layer -> bitwidth that a pin gives it; the last matching pin wins."""
@@ -125,6 +131,7 @@ def prepare(
         calibration=drawn(searched, settings.calibration_samples, settings.seed),
         rounding=searched.select(subsets.rounding),
         fresh=subsets.fresh,
+        crossed=subsets.rounding if settings.crosses(len(searched)) else subsets.rounding[:0],
         report=report,
         has_labels=has_labels,
         settings=settings,
@@ -171,7 +178,7 @@ class Subsets:
 def subsets_of(images: ImageSet, settings: Settings) -> Subsets:
     """At most half of the images to round on, and at most half of the others for Δloss."""
     every, classes = np.arange(len(images)), _classes(images)
-    if settings.rounds is None or len(images) < _FEWEST:
+    if settings.rounds is None or len(images) < FEWEST_DEALT:
         loss = stratified(classes, settings.delta_loss_images, settings.seed)
         return Subsets(every, loss, every)
     count = min(settings.rounding_samples, len(images) // 2)

@@ -1,7 +1,7 @@
 """How plans get their codes: nearest levels, or rounded on calibration images."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -13,11 +13,11 @@ from onnxsemi.atomic import whole_file
 from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.errors import RunError
 from onnxsemi.measure.bench import Bench
-from onnxsemi.measure.checker import Rounder
+from onnxsemi.measure.folds import Fold, Folds, Rounder
 from onnxsemi.measure.input_moments import tapped
 from onnxsemi.measure.rounding_table import rounding_table
 from onnxsemi.measure.sequential import SequentialRounder, from_table
-from onnxsemi.pipeline.prepare import Prepared
+from onnxsemi.pipeline.prepare import Prepared, drawn
 from onnxsemi.plan import BitPlan
 from onnxsemi.progress import Progress, Silent, Within
 from onnxsemi.quantizer.affine import QuantizedChannels
@@ -35,10 +35,12 @@ class Codes:
     Attributes:
         rounding: What a channel becomes by itself: Δloss and KL are measured with it.
         rounder: Gives a whole plan its codes and biases.
+        folds: Plans are measured with these: few images are answered by a second rounding, too.
     """
 
     rounding: Rounding
     rounder: Rounder
+    folds: Folds
 
 
 def codes_of(prepared: Prepared, run: RunFolder, progress: Progress) -> Codes:
@@ -49,18 +51,32 @@ def codes_of(prepared: Prepared, run: RunFolder, progress: Progress) -> Codes:
         run: Recalls and keeps what is computed.
         progress: Told of every image and layer.
     """
-    settings = prepared.settings.rounds
-    bench = prepared.bench(prepared.rounding)
+    settings, seed = prepared.settings.rounds, prepared.settings.seed
+    every = replace(prepared.bench(prepared.search), progress=Within(progress))
+    images = np.arange(len(prepared.search))
     if settings is None:
         rounding = Nearest(prepared.settings.grids)
         layers = prepared.classifier.layers
-        return Codes(rounding, lambda plan: rounded(layers, plan, rounding))
+
+        def nearest(plan: BitPlan) -> RoundedPlan:
+            return rounded(layers, plan, rounding)
+
+        return Codes(rounding, nearest, Folds(every, (Fold(nearest, images),)))
     pinned = {pin.bits for pin in prepared.settings.pins} - {FLOAT_BITS}
     bits = sorted({*prepared.settings.search.bits, *pinned}, reverse=True)
-    table = _table(bench, bits, settings, prepared.settings.seed, (run, progress))
-    return Codes(
-        table, plan_rounder(bench, table, settings, prepared.settings.seed, Within(progress))
-    )
+
+    def rounder(bench: Bench, name: str) -> tuple[RoundingTable, Rounder]:
+        table = _table(bench, bits, settings, seed, (name, run, progress))
+        return table, plan_rounder(bench, table, settings, seed, Within(progress))
+
+    table, own = rounder(prepared.bench(prepared.rounding), "rounding")
+    if not len(prepared.crossed):
+        return Codes(table, own, Folds(every, (Fold(own, images),)))
+    others = np.setdiff1d(images, prepared.crossed)
+    second = drawn(prepared.search.select(others), len(prepared.crossed), seed)
+    _, crossed = rounder(prepared.bench(second), "crossed")
+    folds = Fold(own, others), Fold(crossed, prepared.crossed)
+    return Codes(table, own, Folds(every, folds))
 
 
 def calibrated_rounder(
@@ -103,11 +119,11 @@ def _table(
     bits: list[int],
     settings: RoundingSettings,
     seed: int,
-    where: tuple[RunFolder, Progress],
+    where: tuple[str, RunFolder, Progress],
 ) -> RoundingTable:
     """The rounding table, from the run's folder if it is there."""
-    run, progress = where
-    path, built = run.file("rounding.npz"), list[RoundingTable]()
+    name, run, progress = where
+    path, built = run.file(f"{name}.npz"), list[RoundingTable]()
 
     def build(told: Progress) -> RoundingTable:
         table = rounding_table(bench, tapped(bench), bits, settings, seed, told)
@@ -119,7 +135,7 @@ def _table(
         built.append(build(progress))
         return {"layers": len(built[0].entries)}
 
-    run.journal.ask("rounding", (settings, tuple(bits)), measure)
+    run.journal.ask(name, (settings, tuple(bits)), measure)
     if built:
         return built[0]
     if path is not None and path.exists():

@@ -9,16 +9,18 @@ many, half of them for the better, has an interval of
 
 and that is the least tolerance that n images can show: 1.8 points on 539, 0.5 on 1,958.
 
-Below it counts are held against the least tolerance instead, and two more questions are asked, so
+Below it counts are held against the least tolerance instead, and three more questions are asked, so
 that it is no licence to lose as much: the answers lost are not more than chance would have, by the
-same sign test; and the mean KL against the float model is at most ``KL_FEW``, by the upper end of
-its one-sided 95 % interval. The KL is a mean over images of a smooth figure, whatever the labels
-are: few images know it well.
+same sign test; of all answers, right and wrong ones, no more than ``TELLING`` are other ones than
+the float model's (*agreement*); and the mean KL against the float model is at most ``KL_FEW``, by
+the upper end of its one-sided 95 % interval. The KL is a mean over images of a smooth figure,
+whatever the labels are: few images know it well.
 """
 
 from bisect import bisect_left
 
 from onnxsemi.measure.paired import Paired, even_width
+from onnxsemi.measure.seam import Closeness
 
 TELLING = 23
 """Changed answers; P(X >= 16) is 0.047 for X ~ B(23, 1/2) and 0.804 for X ~ B(23, 3/4), and no
@@ -41,6 +43,15 @@ def least_tolerance(total: int) -> float:
     return 100 * min(1.0, even_width(total, TELLING))
 
 
+def least_agreement(total: int) -> float:
+    """Share of the answers that must be the float model's on so many images, 0 to 1.
+
+    >>> least_agreement(500)
+    0.954
+    """
+    return max(0.0, 1 - TELLING / total)
+
+
 def images_to_show(points: float) -> int:
     """Images that can show so many points of accuracy, above 0.
 
@@ -52,20 +63,25 @@ def images_to_show(points: float) -> int:
     )
 
 
-def objections(counted: Paired, kl: float) -> list[str]:
+def objections(counted: Paired, close: Closeness) -> list[str]:
     """What else speaks against a plan on few images; empty if nothing does.
 
-    >>> objections(Paired(539, 480, lost=11, won=2), kl=0.03)
+    >>> objections(Paired(539, 480, lost=11, won=2), Closeness(kl=0.03, changed=17))
     ['11 lost and 2 won are more than chance', 'the KL may be 0.03 nats, allowed are 0.02']
+    >>> objections(Paired(539, 480, lost=9, won=8), Closeness(kl=0.01, changed=26))
+    ['26 answers are other ones than the float model gives, allowed are 23']
 
     Args:
         counted: The answers, as far as they count.
-        kl: How large the mean KL of the plan against the float model may be, nats per sample.
+        close: How close the plan is to the float model.
     """
     found = []
     # McNemar's p-value is of both sides
     if counted.lost > counted.won and counted.p_value < 2 * SIGNIFICANT:
         found.append(f"{counted.lost:,} lost and {counted.won:,} won are more than chance")
-    if kl > KL_FEW:
-        found.append(f"the KL may be {kl:.3g} nats, allowed are {KL_FEW:g}")
+    if close.changed > TELLING:
+        other = f"{close.changed:,} answers are other ones than the float model gives"
+        found.append(f"{other}, allowed are {TELLING}")
+    if close.kl > KL_FEW:
+        found.append(f"the KL may be {close.kl:.3g} nats, allowed are {KL_FEW:g}")
     return found

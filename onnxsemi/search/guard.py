@@ -17,7 +17,7 @@ plan that changes nothing has an interval wider than what is allowed: then nothi
 
 *interval within a tolerance* (the frontier's, unless told otherwise): it may reach below that by a
 tolerance. Where the images are too few to show that (:mod:`onnxsemi.search.few`), it may reach down
-by what they can show, and the KL and the split into lost and won are asked too.
+by what they can show, and the split into lost and won, the agreement and the KL are asked too.
 
 Without labels the float model's answers count as right, so that every answer that changes is lost:
 what is asked is asked of the agreement. Only within a tolerance half of what changes is counted
@@ -32,7 +32,14 @@ from enum import StrEnum
 from onnxsemi.arrays import BoolArray
 from onnxsemi.errors import SettingsError
 from onnxsemi.measure.paired import Paired
-from onnxsemi.search.few import KL_FEW, images_to_show, least_tolerance, objections
+from onnxsemi.measure.seam import Closeness
+from onnxsemi.search.few import (
+    KL_FEW,
+    images_to_show,
+    least_agreement,
+    least_tolerance,
+    objections,
+)
 
 
 class Guarantee(StrEnum):
@@ -101,43 +108,44 @@ class Guard:
             + ("" if needed is None else f", or it takes {needed:,} search images")
         )
 
-    def objection(self, before: BoolArray, after: BoolArray, kl: float | None) -> str | None:
+    def objection(self, before: BoolArray, after: BoolArray, close: Closeness | None) -> str | None:
         """Why a plan is not taken; None if nothing speaks against it.
 
         Args:
             before: bool[N], which images the float model answers rightly.
             after: bool[N], which ones the plan does.
-            kl: How large the mean KL of the plan against the float model may be, nats per sample.
+            close: How close the plan is to the float model.
         """
-        return self.against(Paired.of(before, after), kl)
+        return self.against(Paired.of(before, after), close)
 
-    def against(self, paired: Paired, kl: float | None = None) -> str | None:
-        """The same from the counts; the KL is asked for on few images only.
+    def against(self, paired: Paired, close: Closeness | None = None) -> str | None:
+        """The same from the counts; how close a plan is is asked for on few images only.
 
         >>> Guard(max_drop=0).against(Paired(4000, 3500, lost=21, won=20))
         '1 more lost than won of 4,000; allowed are 0'
         >>> Guard(max_drop=0, tolerance=0.5).against(Paired(4000, 3500, lost=21, won=20))
         >>> Guard(max_drop=0, tolerance=0.5).against(Paired(4000, 3500, lost=80, won=80))
         'the change may be as low as -0.62 points; allowed is -0.50 (80 lost, 80 won of 4,000)'
-        >>> Guard(max_drop=0, tolerance=0.5).against(Paired(539, 480, lost=7, won=4), kl=0.03)
+        >>> close = Closeness(kl=0.03, changed=15)
+        >>> Guard(max_drop=0, tolerance=0.5).against(Paired(539, 480, lost=7, won=4), close)
         'the KL may be 0.03 nats, allowed are 0.02; the change may be as low as -1.86 points; \
 allowed is -1.81 (7 lost, 4 won of 539), which is what so few images can show'
         """
-        finding = self.judge(paired, kl)
+        finding = self.judge(paired, close)
         return None if finding.holds else finding.text
 
-    def judge(self, paired: Paired, kl: float | None = None) -> Finding:
-        """Everything there is to say of the counts, and on few images of the KL."""
+    def judge(self, paired: Paired, close: Closeness | None = None) -> Finding:
+        """Everything there is to say of the counts, and on few images of agreement and KL."""
         counted, asked = self._counted(paired), self.asked
         wide = counted.half_width > asked / 100
         needed = counted.images_for(asked / 100) if wide else None
         if not self.few(paired.total):
             holds, text = self._point(paired) if self.tolerance is None else self._interval(paired)
             return Finding(holds, text, needed, asked, asked)
-        if kl is None:
+        if close is None:
             raise ValueError(f"{paired.total} images are few: the KL is asked for too")
         holds, text = self._interval(paired)
-        more = objections(counted, kl)
+        more = objections(counted, close)
         whole = "; ".join((*more, f"{text}, which is what so few images can show"))
         most = max(needed or 0, images_to_show(asked))
         return Finding(holds and not more, whole, most, asked, self._reach(paired.total))
@@ -156,30 +164,30 @@ allowed is -1.81 (7 lost, 4 won of 539), which is what so few images can show'
 
         >>> Guard(max_drop=0, tolerance=0.5).warning(539)
         '539 search images cannot show a change of 0.5 points: plans are judged by an interval \
-that reaches at most 1.81 points down and a KL of at most 0.02 nats; it would take about \
-1,958 images'
+that reaches at most 1.81 points down, an agreement of at least 95.7% and a KL of at most 0.02 \
+nats; it would take about 1,958 images'
         """
         if not self.few(total):
             return None
         return (
             f"{total:,} search images cannot show a change of {self.asked:g} points: plans are "
-            f"judged by an interval that reaches at most {self._reach(total):.2f} points down and "
-            f"a KL of at most {KL_FEW:g} nats; it would take about {images_to_show(self.asked):,} "
-            "images"
+            f"judged by an interval that reaches at most {self._reach(total):.2f} points down, an "
+            f"agreement of at least {least_agreement(total):.1%} and a KL of at most {KL_FEW:g} "
+            f"nats; it would take about {images_to_show(self.asked):,} images"
         )
 
-    def least_drop(self, paired: Paired, kl: float | None) -> float:
+    def least_drop(self, paired: Paired, close: Closeness | None) -> float:
         """The least ``max_drop``, in hundredths of a point, at which nothing speaks against a plan.
 
         Whatever holds at one holds at every larger one, so that it can be halved for.
 
         >>> guard, counts = Guard(max_drop=0, tolerance=0.5), Paired(4000, 3500, lost=80, won=80)
-        >>> guard.least_drop(counts, kl=0.01)
+        >>> guard.least_drop(counts, Closeness(kl=0.01, changed=170))
         0.13
         """
 
         def holds(hundredths: int) -> bool:
-            return replace(self, max_drop=hundredths / 100).judge(paired, kl).holds
+            return replace(self, max_drop=hundredths / 100).judge(paired, close).holds
 
         return bisect_left(range(100 * 100), True, key=holds) / 100  # noqa: FBT003
 

@@ -214,7 +214,7 @@ class _Walk:
         return min(max(self.course.first_above(wanted) - 1, few + 1), self.course.last)
 
     def _changes_few(self, tested: Tested) -> bool:
-        return self._balanced.objection(self.baseline.right, tested.right, tested.kl_most) is None
+        return self._balanced.objection(self.baseline.right, tested.right, tested.close) is None
 
     def _is_known(self, plan: BitPlan) -> bool:
         return plan.sha256 in self.tested
@@ -273,11 +273,11 @@ class _Walk:
         self.watch.improved(best)
 
     def _objection(self, tested: Tested, than: Tested | None) -> str | None:
-        before, after, kl = self.baseline.right, tested.right, tested.kl_most
+        before, after, close = self.baseline.right, tested.right, tested.close
         if than is not None and _kl(tested) >= _kl(than):
             return f"a KL of {_kl(tested):.3g} nats, where the frontier has {_kl(than):.3g}"
-        reason = self._guard.objection(before, after, kl)
-        return reason or self._balanced.objection(before, after, kl)
+        reason = self._guard.objection(before, after, close)
+        return reason or self._balanced.objection(before, after, close)
 
     @property
     def _guard(self) -> Guard:
