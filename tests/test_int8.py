@@ -72,7 +72,7 @@ class Scripted:
     def __call__(self, plan, _ranges):
         self.plans.append(plan)
         right = self.rights.pop(0) if self.rights else 0
-        return {"right": packed(np.arange(60) < right), "kl": 0.0}
+        return {"right": packed(np.arange(60) < right), "close": {"kl": 0.0, "changed": 0}}
 
 
 def test_the_most_compressed_point_that_holds_is_taken(folder, monkeypatch):
@@ -226,3 +226,14 @@ def test_load_session_leaves_the_integer_kernels(folder, compressed, tmp_path):
     onnxsemi.load_session(folder / "eight.onnx", options)
     kinds = {node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node}
     assert "QLinearConv" in kinds
+
+
+def test_a_shared_weight_loads_where_integer_sums_must_not_overflow(folder, compressed):
+    """The option of processors without VNNI replaces every constant of a DequantizeLinear once."""
+    del compressed
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    model = folder / "eight.onnx"
+    codes = [n.input[0] for n in onnx.load(model).graph.node if n.op_type == "DequantizeLinear"]
+    assert len(codes) == len(set(codes))
+    onnxruntime.InferenceSession(model, options)

@@ -213,14 +213,22 @@ def layer_nodes(model: onnx.ModelProto, index: GraphIndex) -> dict[str, list[onn
 
 
 def _shared(index: GraphIndex, weight: str) -> str:
-    """What nodes with the same weight share: the weight, or the codes that each has a tail for."""
+    """What nodes with the same weight share: the weight, or the codes that each has a tail for.
+
+    All but one have the codes through a Transpose that leaves the order of the axes.
+    """
     node = producer(index, weight)
     if node is None or node.op_type in (*_REARRANGING, "Concat"):
         return weight
     try:
-        return tail_of(index, node)[0]
+        codes, _ = tail_of(index, node)
     except (KeyError, ValueError):
         return weight  # changed since it was written, which is said where it is read
+    made = producer(index, codes)
+    if made is None or made.op_type != "Transpose":
+        return codes
+    (order,) = (list(entry.ints) for entry in made.attribute if entry.name == "perm")
+    return made.input[0] if order == sorted(order) else codes
 
 
 def _pieces(index: GraphIndex, nodes: Sequence[onnx.NodeProto]) -> list[_Piece]:

@@ -3,6 +3,7 @@
 run.json        what the run is made of: model, data, settings, versions; and what only judges
 journal.jsonl   every measurement
 rounding.npz    codes and scales of every channel at every bitwidth
+crossed.npz     the same, rounded on other images; where images are few
 moments.npz     sums of the backward passes so far
 best.onnx, best.plan.json   the best found so far, verified
 result.json, evidence.npz   what the run came to, for its report (:mod:`onnxsemi.run.kept`)
@@ -31,7 +32,7 @@ SCHEMA = 2
 _HEAD, _END = "run.json", "finished.json"
 FRONTIER = "frontier.json"
 RESULT, EVIDENCE, REPORT = "result.json", "evidence.npz", "report.html"
-_MEASURED = ("journal.jsonl", "rounding.npz", "moments.npz")
+_MEASURED = ("journal.jsonl", "rounding.npz", "crossed.npz", "moments.npz")
 _FOUND = ("best.onnx", "best.plan.json", RESULT, EVIDENCE, REPORT, FRONTIER)
 _JUDGED = "judged by"
 Identity = Mapping[str, Any]

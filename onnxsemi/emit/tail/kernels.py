@@ -2,7 +2,9 @@
 
 Without them QGemm fails in ONNX Runtime 1.19 and is not fused in 1.32, and where a
 DequantizeLinear is left over, ``session.x64quantprecision`` gives it a zero point of the wrong
-shape. If several share one constant, that option replaces it twice and fails (1.32).
+shape. If several share one constant, that option replaces it twice and fails (1.32, processors
+without VNNI): so nodes that share a weight have its codes through a Transpose that leaves the order
+of the axes, which is folded to a constant of its own.
 """
 
 from dataclasses import replace
@@ -20,5 +22,7 @@ def dequantize_for_kernels(
     build: Builder, storage: Storage, label: str, integers: Integers
 ) -> gs.Tensor:
     """float32, of the shape of the codes, which are signed."""
-    zeros = np.zeros(len(integers.scale), np.int8)
-    return dequantize(build, storage, label, replace(integers, zero_point=zeros))
+    codes, zeros = integers.codes, np.zeros(len(integers.scale), np.int8)
+    if any(node.op == "DequantizeLinear" for node in codes.outputs):
+        codes = build.node("Transpose", codes, dtype=np.int8, perm=list(range(integers.rank)))
+    return dequantize(build, storage, label, replace(integers, codes=codes, zero_point=zeros))
