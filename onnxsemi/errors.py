@@ -7,6 +7,7 @@
     ├── PlanError           a bit plan that does not fit the model
     ├── AccuracyError       nothing could be quantized within the allowed drop
     │   └── NothingHoldsError   the same, with everything that was measured
+    ├── LossError           images that the search never saw show a loss: no file was written
     ├── BudgetError         the time budget ended before anything could be given
     ├── RunError            a run folder that cannot be used, or was made of something else
     ├── OutputError         a result that cannot be written

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from onnxsemi.emit.profile import Profile
 from onnxsemi.emit.stored import InspectedLayer
+from onnxsemi.errors import OnnxSemiError
 from onnxsemi.kernels import Kernels
 from onnxsemi.measure.agreement import Agreement
 from onnxsemi.measure.comparison import Comparison
@@ -15,6 +16,7 @@ from onnxsemi.plan import BitPlan
 from onnxsemi.points.frontier import KeptFrontier, KeptPoint
 from onnxsemi.search.guard import Finding
 from onnxsemi.search.trajectory import Point, Trajectory
+from onnxsemi.search.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,11 @@ class CompressResult:
         search: Float against compressed on the search images: the search saw these. Without labels
             the float model's answers count as right.
         report: Float against compressed on the report images: the search never saw these.
-        finding: What was asked on the search images, asked of the report images: only stated, no
-            choice was made by it.
+        finding: What was asked of the plan on the search images, and what it was judged by: more
+            than was asked for, where the images are too few to show that.
+        verdict: What may be claimed, by the report images: no choice was made by them.
+        next_command: A command to type next: another point of the run that is safer; None if the
+            verdict holds, or nothing was kept.
         sensitivity: How Δloss and KL were measured.
         has_labels: Whether answers were compared with labels, or with the float model's answers.
         cost: What the measuring and searching took.
@@ -132,6 +137,7 @@ class CompressResult:
     search: Paired
     report: Comparison
     finding: Finding
+    verdict: Verdict
     sensitivity: SensitivitySummary
     has_labels: bool
     cost: Cost
@@ -140,6 +146,7 @@ class CompressResult:
     kernels: Kernels | None = None
     pinned: Mapping[str, int] = field(default_factory=dict)
     run: Path | None = None
+    next_command: str | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +165,8 @@ class ApplyResult:
         kept: The run that the plan is a point of; None for a plan file.
         point: That point.
         plan_file: The point's plan, written beside the output; None for a plan file.
+        verdict: Of the point of a run, what may be claimed by the report images; else None.
+        next_command: A command to type next: a safer point of the run; None if the verdict holds.
     """
 
     output: Path
@@ -171,6 +180,20 @@ class ApplyResult:
     kept: KeptFrontier | None = None
     point: KeptPoint | None = None
     plan_file: Path | None = None
+    verdict: Verdict | None = None
+    next_command: str | None = None
+
+
+class LossError(OnnxSemiError):
+    """The report images show a loss beyond what was asked for: no file was written.
+
+    Attributes:
+        result: Everything that was measured, the verdict first; of a file that is not there.
+    """
+
+    def __init__(self, message: str, result: CompressResult | ApplyResult) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 @dataclass(frozen=True)

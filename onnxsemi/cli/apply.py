@@ -5,7 +5,7 @@ import typer
 from onnxsemi import pipeline, report
 from onnxsemi.cli import options as opt
 from onnxsemi.cli import plan_options as plans
-from onnxsemi.cli.frame import data_options, one_line_errors, progress_of, show
+from onnxsemi.cli.frame import data_options, end_by, one_line_errors, progress_of, show
 from onnxsemi.settings import Settings
 
 
@@ -26,6 +26,8 @@ def apply(
     crop: opt.Crop = None,
     preset: opt.PresetName = None,
     threads: opt.Threads = None,
+    allow_loss: opt.AllowLoss = False,
+    strict: opt.Strict = False,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -58,6 +60,8 @@ def apply(
             calibration_samples=calibration_samples,
             data_options=data_options(mean, std, resize, crop, preset),
             threads=threads,
+            allow_loss=allow_loss,
             progress=progress,
         )
     show(report.apply_table(result), report.apply_document(result), as_json, quiet)
+    end_by(result, strict=strict)

@@ -5,7 +5,7 @@ import typer
 from onnxsemi import pipeline
 from onnxsemi.bitwidth import parse_ladder
 from onnxsemi.cli import options as opt
-from onnxsemi.cli.frame import data_options, one_line_errors, progress_of, show
+from onnxsemi.cli.frame import data_options, end_by, one_line_errors, progress_of, show, warn
 from onnxsemi.cli.said import command_line
 from onnxsemi.memory import parse_memory
 from onnxsemi.model.read import ReadOptions
@@ -63,7 +63,10 @@ def compress(
     max_memory: opt.MaxMemory = None,
     threads: opt.Threads = None,
     report: opt.ReportPage = None,
+    allow_loss: opt.AllowLoss = False,
+    strict: opt.Strict = False,
     as_json: opt.AsJson = False,
+    verbose: opt.Verbose = False,
     quiet: opt.Quiet = False,
 ) -> None:
     """Find the bitwidths and write the compressed model, verified.
@@ -117,6 +120,7 @@ def compress(
             report_fraction=report_fraction,
             seed=seed,
             threads=threads,
+            allow_loss=allow_loss,
             max_memory=None if max_memory is None else parse_memory(max_memory),
             run=RunOptions(
                 folder=folder,
@@ -130,10 +134,9 @@ def compress(
         )
         if report is not None:
             write_page(folder, report)
-    warning = settings.search.guard(has_labels=result.has_labels).warning(result.search.total)
-    if as_json and warning is not None:  # the table has it
-        typer.echo(f"warning: {warning}", err=True)
-    show(compress_table(result), compress_document(result), as_json, quiet)
+    warn(settings.search.guard(has_labels=result.has_labels).warning(result.search.total))
+    show(compress_table(result, verbose=verbose), compress_document(result), as_json, quiet)
+    end_by(result, strict=strict)
 
 
 def _rounding(

@@ -13,14 +13,21 @@ from typer.core import TyperGroup
 from onnxsemi.data.load import DataOptions, Preset
 from onnxsemi.errors import AccuracyError, OnnxSemiError, SettingsError
 from onnxsemi.progress import Progress, Silent
+from onnxsemi.report import wording
+from onnxsemi.results import ApplyResult, CompressResult, LossError
 from onnxsemi.terminal import LineProgress, LiveProgress
 
+NOT_SHOWN = 3
+"""Exit code: the report images show a loss; with --strict also: they do not show what was asked."""
 _USAGE_ERROR: Any = typer.BadParameter.__base__  # UsageError, of click or of typer's own copy
 
 
 @contextmanager
 def one_line_errors(run: Path | None = None) -> Iterator[None]:
-    """One line on standard error: a user's mistake, exit code 1; nothing holds, 4; Ctrl-C, 130."""
+    """One line on standard error: a user's mistake, exit code 1; a loss, 3; nothing holds, 4.
+
+    Ctrl-C is 130.
+    """
     try:
         yield
     except KeyboardInterrupt:
@@ -29,7 +36,29 @@ def one_line_errors(run: Path | None = None) -> Iterator[None]:
         raise typer.Exit(130) from None
     except OnnxSemiError as error:
         typer.echo(f"error: {' '.join(str(error).split())}", err=True)
-        raise typer.Exit(4 if isinstance(error, AccuracyError) else 1) from None
+        raise typer.Exit(_exit_code(error)) from None
+
+
+def _exit_code(error: OnnxSemiError) -> int:
+    if isinstance(error, LossError):
+        return NOT_SHOWN
+    return 4 if isinstance(error, AccuracyError) else 1
+
+
+def warn(*messages: str | None) -> None:
+    """A line each on standard error, whatever else is printed."""
+    for message in filter(None, messages):
+        typer.echo(f"warning: {' '.join(message.split())}", err=True)
+
+
+def end_by(result: CompressResult | ApplyResult, *, strict: bool) -> None:
+    """Say what is not shown; with ``strict`` that is an exit code, too."""
+    claim, report = result.verdict, result.report
+    if claim is None or report is None or claim.holds:
+        return
+    warn(wording.verdict(claim, report))
+    if strict:
+        raise typer.Exit(NOT_SHOWN)
 
 
 class OneLineGroup(TyperGroup):

@@ -185,7 +185,33 @@ AsJson = Annotated[
     ),
 ]
 Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Nothing but errors.", rich_help_panel=_SHOWN)
+    bool,
+    typer.Option("--quiet", "-q", help="Nothing but errors and warnings.", rich_help_panel=_SHOWN),
+]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose",
+        "-v",
+        help="How the result was found, too: sizes, cost, how far estimates were right.",
+        rich_help_panel=_SHOWN,
+    ),
+]
+AllowLoss = Annotated[
+    bool,
+    typer.Option(
+        "--allow-loss",
+        help="Write the file although the report images show a loss beyond what was asked for.",
+        rich_help_panel=_FILE,
+    ),
+]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help="Exit with 3 unless the report images show that what was asked for holds.",
+        rich_help_panel=_FILE,
+    ),
 ]
 
 ReportData = Annotated[

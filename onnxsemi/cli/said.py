@@ -6,7 +6,7 @@ from enum import Enum
 
 import typer
 
-_LEFT_OUT = {"resume", "quiet", "as_json", "report"}  # what changes no result
+_LEFT_OUT = {"resume", "quiet", "verbose", "as_json", "report", "strict"}  # what changes no result
 
 
 def command_line(context: typer.Context) -> str:

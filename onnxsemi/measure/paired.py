@@ -24,6 +24,7 @@ import numpy as np
 from onnxsemi.arrays import BoolArray
 
 _Z95 = 1.959963984540054
+_COVERAGE = 0.95
 _MOST_IMAGES = 10**15
 
 
@@ -66,7 +67,19 @@ class Paired:
         >>> [round(end, 4) for end in Paired(total=3000, before=2600, lost=10, won=10).interval]
         [-0.0031, 0.0031]
         """
-        centre, half = _adjusted(self.total, self.lost, self.won)
+        return self.interval_at(_COVERAGE)
+
+    def interval_at(self, coverage: float) -> tuple[float, float]:
+        """The interval at another coverage than 95 %, -1 to 1.
+
+        >>> paired = Paired(total=3000, before=2600, lost=10, won=10)
+        >>> [round(end, 4) for end in paired.interval_at(0.975)]
+        [-0.0036, 0.0036]
+
+        Args:
+            coverage: 0 to 1.
+        """
+        centre, half = _adjusted(self.total, self.lost, self.won, _quantile(coverage))
         return max(-1.0, centre - half), min(1.0, centre + half)
 
     @property
@@ -86,7 +99,7 @@ class Paired:
         changed = self.lost + self.won
         return min(1.0, 2 * float(bdtr(min(self.lost, self.won), changed, 0.5)))
 
-    def images_for(self, width: float) -> int | None:
+    def images_for(self, width: float, coverage: float = 0.95) -> int | None:
         """Images that it takes for an interval of at most ± ``width``, at the shares seen here.
 
         The interval narrows with every image more, so that the least number can be halved for.
@@ -96,14 +109,15 @@ class Paired:
 
         Args:
             width: Half the interval, 0 to 1.
+            coverage: Of the interval, 0 to 1.
 
         Returns:
             None if there is no such number, as for a width of 0.
         """
-        lost, won = self.lost / self.total, self.won / self.total
+        lost, won, z = self.lost / self.total, self.won / self.total, _quantile(coverage)
 
         def narrow(images: int) -> bool:
-            return _adjusted(images, lost * images, won * images)[1] <= width
+            return _adjusted(images, lost * images, won * images, z)[1] <= width
 
         if not narrow(_MOST_IMAGES):
             return None
@@ -119,8 +133,17 @@ def even_width(total: int, changed: float) -> float:
     return _adjusted(total, changed / 2, changed / 2)[1]
 
 
-def _adjusted(total: float, lost: float, won: float) -> tuple[float, float]:
+def _quantile(coverage: float) -> float:
+    """Of the standard normal distribution, two-sided."""
+    if coverage == _COVERAGE:
+        return _Z95
+    from scipy.special import ndtri  # noqa: PLC0415  slow to import; scipy.stats takes 40 MB
+
+    return float(ndtri((1 + coverage) / 2))
+
+
+def _adjusted(total: float, lost: float, won: float, z: float = _Z95) -> tuple[float, float]:
     """Centre and half width of the interval."""
     n = total + 2
     centre = (won - lost) / n
-    return centre, _Z95 * math.sqrt(((won + lost + 2) / n - centre**2) / n)
+    return centre, z * math.sqrt(((won + lost + 2) / n - centre**2) / n)

@@ -19,7 +19,7 @@ from onnxsemi.emit.profile import Profile
 from onnxsemi.errors import DataError, PlanError, SettingsError
 from onnxsemi.kernels import kernels_of
 from onnxsemi.measure.bench import Bench
-from onnxsemi.measure.comparison import compare
+from onnxsemi.measure.comparison import Comparison, compare
 from onnxsemi.measure.shards import worker_threads
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.head import ImageInput
@@ -27,10 +27,11 @@ from onnxsemi.model.read import ReadOptions, read_model
 from onnxsemi.model.targets import TargetPolicy
 from onnxsemi.pipeline.activations import calibrate
 from onnxsemi.pipeline.asked import Asked, asked_for
+from onnxsemi.pipeline.claim import claimed, report_images
 from onnxsemi.pipeline.prepare import drawn, labelled
 from onnxsemi.pipeline.rounding import calibrated_rounder, plan_rounder, restored
 from onnxsemi.pipeline.sizes import sizes_of
-from onnxsemi.pipeline.write import check_output, plan_path, write_verified
+from onnxsemi.pipeline.write import check_output, plan_path, refuse_loss, written
 from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import DIGEST, PlanFile
 from onnxsemi.progress import Progress, Silent
@@ -57,6 +58,7 @@ def apply(  # noqa: PLR0913  a flag each
     calibration_samples: int = Settings.calibration_samples,
     data_options: DataOptions | None = None,
     threads: int | None = None,
+    allow_loss: bool = False,
     progress: Progress | None = None,
 ) -> ApplyResult:
     """Write a model with the bitwidths of a plan file, or of a point that a run has kept.
@@ -70,16 +72,19 @@ def apply(  # noqa: PLR0913  a flag each
         profile: Form of the written file; any plan can be written in any of them, but int8 needs
             one made with the symmetric scheme.
         align: Channels of each bitwidth in a layer are rounded up to a multiple of this.
-        data: Images to measure accuracy on; without them the file is verified on random images.
+        data: Images to measure accuracy on. Without them a run's own report images are taken, and
+            a plan's file is verified on random images.
         calibration_data: Images that weights are rounded on, which a run knows; and to calibrate
             the activations of profile int8 on: a plan made for it holds their ranges already.
         calibration: How ranges follow from the values on these images.
         calibration_samples: How many of them to take at the most.
         data_options: Preprocessing of the images.
         threads: Shards of images worked on at once; None for every core.
+        allow_loss: Write a run's point although its images show a loss beyond what was asked for.
         progress: Told where the work is.
 
     Raises:
+        LossError: If the images show a loss beyond what was asked of the run.
         PlanError: If the plan does not fit the model.
         OnnxSemiError: If the model, the data or the run cannot be used, or the written file is not
             what the plan says. No file is written then, and an existing one is left as it is.
@@ -109,35 +114,47 @@ def apply(  # noqa: PLR0913  a flag each
         else:
             sample = drawn(shown, calibration_samples)
             ranges = calibrate(classifier, sample, choice(Calibration, calibration))
-    if data is None:
-        has_labels, images = False, random_images(image)
-    else:
-        loaded = load_images(data, image.name, image.shape, asked.options)
-        has_labels, images = loaded.labels is not None, loaded
     rounding = Nearest(fitted.scheme)
     bits = aligned(fitted.plan, classifier.layers, rounding, align)
-    bench = labelled(Bench(classifier, images, rounding, workers, progress=told))
+    bench = Bench(classifier, random_images(image), rounding, workers, progress=told)
+    if data is not None:
+        loaded: ImageSet | None = load_images(data, image.name, image.shape, asked.options)
+    else:
+        loaded = None if asked.kept is None else report_images(asked.kept, bench)
+    bench = labelled(bench if loaded is None else replace(bench, images=loaded))
     before = bench.forward(classifier.proto)
     codes = _codes(asked, shown, bits, bench)
     told.start("writing and verifying", 1)
-    with _beside(asked, bits, target) as plan_file:
-        after = write_verified(bench, codes, target, profile, ranges)
-    report = None
-    if data is not None:
-        report = compare(before, after, bench.labels if has_labels else None)
-    return ApplyResult(
-        output=target,
-        profile=profile,
-        plan=bits,
-        sizes=sizes_of(target),
-        report=report,
-        has_labels=has_labels,
-        kernels=None if ranges is None else kernels_of(target, classifier, bits),
-        edited=fitted.edited,
-        kept=asked.kept,
-        point=asked.point,
-        plan_file=plan_file,
-    )
+    with (
+        _beside(asked, bits, target) as plan_file,
+        written(bench, codes, target, profile, ranges) as file,
+    ):
+        result = ApplyResult(
+            output=target,
+            profile=profile,
+            plan=bits,
+            sizes=sizes_of(file.path),
+            report=None,
+            has_labels=loaded is not None and loaded.labels is not None,
+            kernels=None if ranges is None else kernels_of(file.path, classifier, bits),
+            edited=fitted.edited,
+            kept=asked.kept,
+            point=asked.point,
+            plan_file=plan_file,
+        )
+        if loaded is not None:
+            labels = None if loaded.labels is None else bench.labels
+            result = _judged(result, compare(before, file.logits, labels), bench.images, Path(plan))
+        refuse_loss(result, allowed=allow_loss)
+    return result
+
+
+def _judged(result: ApplyResult, report: Comparison, images: ImageSet, run: Path) -> ApplyResult:
+    """With what was measured, and of a run's point with what may be claimed."""
+    if result.kept is None:
+        return replace(result, report=report)
+    claim = claimed(result.kept, run, result.plan, (images, report), result.output)
+    return replace(result, report=report, verdict=claim.verdict, next_command=claim.next_command)
 
 
 @dataclass(frozen=True, eq=False)

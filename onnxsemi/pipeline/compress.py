@@ -4,26 +4,28 @@ import os
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from onnxsemi import __about__
+from onnxsemi.arrays import Float32Array
 from onnxsemi.atomic import check_writable, whole_file
 from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.data.load import Data
 from onnxsemi.emit.activations import Ranges
 from onnxsemi.emit.model import emit
 from onnxsemi.errors import BudgetError
-from onnxsemi.kernels import kernels_of
+from onnxsemi.kernels import Kernels, kernels_of
 from onnxsemi.measure.checker import RoundingChecker
-from onnxsemi.measure.comparison import compare
+from onnxsemi.measure.comparison import Comparison, compare
 from onnxsemi.measure.evaluator import ModelEvaluator
 from onnxsemi.measure.folds import Rounder
 from onnxsemi.measure.forecast import forward_seconds
 from onnxsemi.measure.recorded import RecordedChecker, RecordedEvaluator
-from onnxsemi.measure.seam import Closeness
 from onnxsemi.pipeline.activations import recorded_ranges
 from onnxsemi.pipeline.choice import Chooser, Judged
 from onnxsemi.pipeline.evidence import Answers, evidence_of
 from onnxsemi.pipeline.found import Found, Searched
+from onnxsemi.pipeline.next_step import next_command
 from onnxsemi.pipeline.nothing import best_measured, file_bytes, nothing_holds
 from onnxsemi.pipeline.pareto import Anchor, kept_frontier
 from onnxsemi.pipeline.prepare import Prepared, prepare
@@ -31,10 +33,11 @@ from onnxsemi.pipeline.rounding import Codes, codes_of
 from onnxsemi.pipeline.runs import Clock, Limited, check_folder, identity, made_of, opened
 from onnxsemi.pipeline.sensitivity import Sensitivity, measure_sensitivity
 from onnxsemi.pipeline.sizes import sizes_of
-from onnxsemi.pipeline.write import check_output, plan_path, write_best, write_verified
+from onnxsemi.pipeline.write import check_output, plan_path, refuse_loss, write_best, written
 from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import DIGEST, PlanFile, RoundingRecord
 from onnxsemi.points.file import write_frontier
+from onnxsemi.points.frontier import KeptFrontier
 from onnxsemi.points.nothing_holds import NothingHoldsError
 from onnxsemi.progress import Progress, Silent
 from onnxsemi.quantizer.rounded import Nearest, rounded
@@ -43,10 +46,12 @@ from onnxsemi.results import CompressResult, Cost
 from onnxsemi.run.folder import RunFolder
 from onnxsemi.run.journal import Reply
 from onnxsemi.run.kept import keep_result
+from onnxsemi.run.looks import count_look
 from onnxsemi.search.run import search
 from onnxsemi.search.semilayers import Split
 from onnxsemi.search.settings import SearchMethod, SearchSettings
 from onnxsemi.search.trajectory import Point, Trajectory
+from onnxsemi.search.verdict import verdict
 from onnxsemi.search.walk import Predictions, walk_frontier
 from onnxsemi.search.watch import Watch
 from onnxsemi.settings import Settings
@@ -77,6 +82,8 @@ def compress(
         The plan, accuracy on search and report images, sizes, and every decision.
 
     Raises:
+        LossError: If the report images show a loss beyond what was asked for (``allow_loss`` writes
+            the file nevertheless). It has the result; the run keeps everything.
         NothingHoldsError: If no plan holds the accuracy asked for. It has the best that was
             measured; the run keeps everything, and other settings that only judge (``max_drop``,
             ``tolerance``, ``guarantee``) can be tried with ``resume`` without measuring again.
@@ -103,44 +110,7 @@ def compress(
         codes = codes_of(prepared, folder, limited)
         sensitivity = measure_sensitivity(prepared, codes.rounding, folder, limited)
         search = Search(prepared, codes, sensitivity, folder, clock, told)
-        found = search.find()
-        plan = found.chosen.plan
-        document = plan_file(prepared, plan, found.ranges)
-        document = replace(document, evidence=found.evidence())
-        with whole_file(plan_path(target)) as scratch:
-            scratch.write_text(document.to_json(), encoding="utf-8")
-            told.start("writing and verifying", 1)
-            final, profile = search.rounder(plan), settings.profile
-            after = write_verified(report_bench, final, target, profile, found.ranges)
-        report = compare(before, after, report_bench.labels if prepared.has_labels else None)
-        close = Closeness(report.kl, report.images - report.same)
-        result = CompressResult(
-            output=target,
-            plan_file=plan_path(target),
-            profile=settings.profile,
-            plan=plan,
-            chosen=found.chosen,
-            trajectory=found.trajectory,
-            sizes=sizes_of(target),
-            search=found.search,
-            report=report,
-            finding=guard.judge(report.answers, close),
-            sensitivity=sensitivity.summary,
-            has_labels=prepared.has_labels,
-            cost=Cost(folder.journal.seconds, seconds, len(found.trajectory.trials)),
-            skipped=prepared.classifier.skipped,
-            notes=(*prepared.classifier.notes, *warnings(prepared)),
-            kernels=None if found.ranges is None else kernels_of(target, prepared.classifier, plan),
-            pinned=prepared.pinned(),
-            run=folder.path,
-        )
-        search.keep(result, Answers.of(before, after), os.fspath(model))
-        if folder.path is not None:
-            anchor = Anchor(document, plan, target.stat().st_size, found.search)
-            write_frontier(kept_frontier(prepared, found, anchor), folder.path)
-        if not found.trajectory.out_of_time:
-            folder.finish(str(target))
-    return result
+        return search.deliver(search.find(), target, before, seconds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,7 +163,8 @@ class Search:
         if not judged or judged[-1].objection is not None:
             raise self._nothing(searched, chooser, judged)
         taken = judged[-1]
-        return Found(**vars(searched), chosen=taken.point, search=taken.paired)
+        known = vars(searched)
+        return Found(**known, chosen=taken.point, search=taken.paired, close=taken.close)
 
     def _nothing(
         self, searched: Searched, chooser: Chooser, refused: list[Judged]
@@ -236,14 +207,86 @@ class Search:
         table, free = self.sensitivity.table, prepared.free()
         return search(start, free, table, evaluator, settings.search, watch), evaluator
 
-    def keep(self, result: CompressResult, answers: Answers, model: str) -> None:
+    def deliver(
+        self, found: Found, target: Path, before: Float32Array, pass_seconds: float
+    ) -> CompressResult:
+        """Write what was found, and keep everything that is said of it.
+
+        Args:
+            found: What the search came to.
+            target: Where the file is to be.
+            before: float32[N, K], logits of the float model on the report images.
+            pass_seconds: Of one float32 forward pass over the search images.
+
+        Raises:
+            LossError: If the report images show a loss; no file is written then.
+        """
+        prepared, run, told = self.prepared, self.run, self.progress
+        settings, plan, ranges = prepared.settings, found.chosen.plan, found.ranges
+        bench = replace(prepared.bench(prepared.report), progress=told)
+        document = replace(plan_file(prepared, plan, ranges), evidence=found.evidence())
+        told.start("writing and verifying", 1)
+        codes = self.rounder(plan)
+        with (
+            whole_file(plan_path(target)) as scratch,
+            written(bench, codes, target, settings.profile, ranges) as file,
+        ):
+            scratch.write_text(document.to_json(), encoding="utf-8")
+            kept = kept_frontier(
+                prepared, found, Anchor(document, plan, file.path.stat().st_size, found.search)
+            )
+            report = compare(before, file.logits, bench.labels if prepared.has_labels else None)
+            result = CompressResult(
+                output=target,
+                plan_file=plan_path(target),
+                profile=settings.profile,
+                plan=plan,
+                chosen=found.chosen,
+                trajectory=found.trajectory,
+                sizes=sizes_of(file.path),
+                search=found.search,
+                report=report,
+                sensitivity=self.sensitivity.summary,
+                has_labels=prepared.has_labels,
+                cost=Cost(run.journal.seconds, pass_seconds, len(found.trajectory.trials)),
+                skipped=prepared.classifier.skipped,
+                notes=(*prepared.classifier.notes, *warnings(prepared)),
+                kernels=_kernels(file.path, prepared, found),
+                pinned=prepared.pinned(),
+                run=run.path,
+                **self._claimed(found, report, kept, target),
+            )
+            self.keep(result, Answers.of(before, file.logits))
+            if run.path is not None:
+                write_frontier(kept, run.path)
+            refuse_loss(result, allowed=settings.allow_loss)
+        if not found.trajectory.out_of_time:
+            run.finish(str(target))
+        return result
+
+    def _claimed(
+        self, found: Found, report: Comparison, kept: KeptFrontier, target: Path
+    ) -> dict[str, Any]:
+        """What was asked, what may be claimed, and what to do next."""
+        prepared, plan = self.prepared, found.chosen.plan
+        guard = prepared.settings.search.guard(has_labels=prepared.has_labels)
+        run = self.run.path
+        looks = count_look(run, prepared.report.fingerprint(), plan.sha256)
+        claim = verdict(guard, report, looks)
+        return {
+            "finding": guard.judge(found.search, found.close),
+            "verdict": claim,
+            "next_command": None if claim.holds else next_command(kept, plan, run, target),
+        }
+
+    def keep(self, result: CompressResult, answers: Answers) -> None:
         """Write what the report needs into the run's folder."""
         prepared, codes = self.prepared, self.codes
         if self.run.path is None:
             return
         made = {
             "command": prepared.settings.run.command,
-            "model": model,
+            "model": str(prepared.files[0]),
             "search_data": prepared.search.name,
             "report_data": prepared.report.name,
             "made_from": identity(prepared),
@@ -273,6 +316,13 @@ class Search:
             scratch.write_text(document.to_json(), encoding="utf-8")
             bench, profile = prepared.bench(prepared.search), prepared.settings.profile
             write_best(bench, self.rounder(best.plan), model, profile, ranges)
+
+
+def _kernels(path: Path, prepared: Prepared, found: Found) -> Kernels | None:
+    """How the targets of a file run, if activations are quantized."""
+    return (
+        None if found.ranges is None else kernels_of(path, prepared.classifier, found.chosen.plan)
+    )
 
 
 def check_profile(prepared: Prepared) -> None:

@@ -10,6 +10,7 @@ from onnxsemi.emit.activations import Ranges
 from onnxsemi.layers import Semilayer, Sign
 from onnxsemi.measure.paired import Paired
 from onnxsemi.measure.recorded import RecordedChecker
+from onnxsemi.measure.seam import Closeness
 from onnxsemi.pipeline.sensitivity import Sensitivity
 from onnxsemi.plan import BitPlan
 from onnxsemi.plan_evidence import Evidence
@@ -45,10 +46,12 @@ class Found(Searched):
     Attributes:
         chosen: The most compressed point that holds the accuracy.
         search: Float against chosen on the search images, as the file is to run.
+        close: How close the two are there.
     """
 
     chosen: Point
     search: Paired
+    close: Closeness | None
 
     def evidence(self) -> dict[str, tuple[Evidence, ...]] | None:
         """What was known of the chosen plan's channels; None if Δloss was not measured.

@@ -79,6 +79,7 @@ def kept_frontier(prepared: Prepared, searched: Searched, anchor: Anchor) -> Kep
         source=_source(prepared),
         method=settings.search.method,
         profile=settings.profile,
+        guard=settings.search.guard(has_labels=prepared.has_labels),
         has_labels=prepared.has_labels,
         images=len(before),
         correct=int(before.sum()),
@@ -123,11 +124,15 @@ def _points(prepared: Prepared, searched: Searched, anchor: Anchor) -> Iterator[
 
 
 def _source(prepared: Prepared) -> Source:
-    model, data = prepared.files
+    settings, paths = prepared.settings, prepared.files
+    data, report = (None if path is None else path.absolute() for path in paths[1:])
     return Source(
-        model=model.absolute(),
-        data=None if data is None else data.absolute(),
-        options=prepared.settings.data,
+        model=prepared.files[0].absolute(),
+        data=data,
+        options=settings.data,
+        report=report,
+        report_fraction=settings.report_fraction if prepared.splits else None,
+        seed=settings.seed,
     )
 
 

@@ -40,7 +40,9 @@ class Prepared:
         has_labels: Whether the labels came with the data, or are the float model's answers.
         settings: What the user set.
         memory: Bytes that the process may take.
-        files: Where the model was, and the search images; None if these came from no file.
+        files: Where the model was, the search images and the report images; None for images that
+            came from no file of their own.
+        splits: Whether the report images are a part of those that were given to search on.
     """
 
     classifier: Classifier
@@ -54,7 +56,8 @@ class Prepared:
     has_labels: bool
     settings: Settings
     memory: int
-    files: tuple[Path, Path | None]
+    files: tuple[Path, Path | None, Path | None]
+    splits: bool
 
     def bench(self, images: ImageSet) -> Bench:
         """The model on some of the images."""
@@ -136,8 +139,13 @@ def prepare(
         has_labels=has_labels,
         settings=settings,
         memory=memory,
-        files=(Path(model), Path(data) if isinstance(data, str | os.PathLike) else None),
+        files=(Path(model), _path(data), _path(report_data)),
+        splits=report_data is None,
     )
+
+
+def _path(data: Data | None) -> Path | None:
+    return Path(data) if isinstance(data, str | os.PathLike) else None
 
 
 def labelled(bench: Bench) -> Bench:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -17,6 +18,8 @@ from onnxsemi.errors import OutputError
 from onnxsemi.measure.bench import Bench
 from onnxsemi.model.load import model_files
 from onnxsemi.quantizer.rounded import RoundedPlan
+from onnxsemi.report import wording
+from onnxsemi.results import ApplyResult, CompressResult, LossError
 from onnxsemi.verify import verify
 
 
@@ -55,10 +58,24 @@ def plan_path(output: Path) -> Path:
     return output.with_suffix(".plan.json")
 
 
-def write_verified(
+@dataclass(frozen=True, eq=False)
+class Written:
+    """A verified file that is about to appear.
+
+    Attributes:
+        path: Where it is for now.
+        logits: Read back, on the images: float32[N, K].
+    """
+
+    path: Path
+    logits: Float32Array
+
+
+@contextmanager
+def written(
     bench: Bench, rounded: RoundedPlan, output: Path, profile: Profile, ranges: Ranges | None = None
-) -> Float32Array:
-    """Write the compressed model; it appears only once it is verified.
+) -> Iterator[Written]:
+    """Write the compressed model; it appears only once it is verified and the block succeeds.
 
     Args:
         bench: The float model, and the images to measure the file on.
@@ -67,15 +84,21 @@ def write_verified(
         profile: Form of the file.
         ranges: Ranges of the activations, to quantize those too.
 
-    Returns:
-        Logits of the written file, read back, on the images: float32[N, K].
-
     Raises:
         VerificationError: If the file is not what was measured.
         OutputError: If it cannot be written.
     """
     with _verified(bench, rounded, output, profile, ranges) as scratch:
-        return bench.forward(onnx.load_model(scratch), integers=ranges is not None)
+        logits = bench.forward(onnx.load_model(scratch), integers=ranges is not None)
+        yield Written(scratch, logits)
+
+
+def write_verified(
+    bench: Bench, rounded: RoundedPlan, output: Path, profile: Profile, ranges: Ranges | None = None
+) -> Float32Array:
+    """The same without a block; gives the logits."""
+    with written(bench, rounded, output, profile, ranges) as file:
+        return file.logits
 
 
 def write_best(
@@ -98,3 +121,24 @@ def _verified(
         del emitted  # verifying reads the file, and takes memory of its own
         verify(scratch, bench, rounded, ranges)
         yield scratch
+
+
+def refuse_loss(result: CompressResult | ApplyResult, *, allowed: bool) -> None:
+    """Stop where the verdict fails, so that no file appears.
+
+    Args:
+        result: What would be given; its verdict counts.
+        allowed: Whether the file is wanted nevertheless.
+
+    Raises:
+        LossError: With what to do instead.
+    """
+    claim, report = result.verdict, result.report
+    if allowed or claim is None or report is None or not claim.fails:
+        return
+    instead = f"try {result.next_command}, " if result.next_command else ""
+    raise LossError(
+        f"{wording.verdict(claim, report)}: nothing was written to {result.output}; {instead}"
+        "give other images, or write it nevertheless with --allow-loss",
+        result,
+    )

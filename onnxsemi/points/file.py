@@ -1,10 +1,11 @@
 """The kept frontier as a JSON file, ``frontier.json`` in the run's folder.
 
     {
-      "schema": 2,  "tool": "onnxsemi 0.1.0",
+      "schema": 3,  "tool": "onnxsemi 0.1.0",
       "method": "frontier",  "profile": "qdq",  "has_labels": true,
       "images": 2000,  "correct": 1881,  "as_written": null,
-      "source": {"model": "/models/net.onnx", "data": "/data/search.npz", "options": {...}},
+      "guard": {"max_drop": 0.0, "tolerance": 0.5, "balanced": false, "has_labels": true},
+      "source": {"model": "/models/net.onnx", "data": "/data/search.npz", "options": {...}, ...},
       "document": {...},
       "weights": {"/layer1/conv1": 144},
       "points": [
@@ -36,8 +37,9 @@ from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import plan_of_document
 from onnxsemi.points.frontier import KeptFrontier, KeptPoint, Source
 from onnxsemi.run.folder import FRONTIER
+from onnxsemi.search.guard import Guard
 
-SCHEMA = 2
+SCHEMA = 3
 _PLAIN = ("phase", "trial", "rejected", "correct", "kl", "predicted", "file_bytes", "chosen")
 Bits = Mapping[str, tuple[int, ...]]
 
@@ -99,6 +101,7 @@ def _document(kept: KeptFrontier) -> dict[str, Any]:
         "tool": f"onnxsemi {__about__.VERSION}",
         "method": kept.method,
         "profile": kept.profile,
+        "guard": asdict(kept.guard),
         "has_labels": kept.has_labels,
         "images": kept.images,
         "correct": kept.correct,
@@ -107,6 +110,9 @@ def _document(kept: KeptFrontier) -> dict[str, Any]:
             "model": str(source.model),
             "data": None if source.data is None else str(source.data),
             "options": asdict(source.options),
+            "report": None if source.report is None else str(source.report),
+            "report_fraction": source.report_fraction,
+            "seed": source.seed,
         },
         "document": kept.document.to_document(),
         "weights": dict(params),
@@ -129,7 +135,7 @@ def _moves(before: Bits, after: Bits) -> dict[str, dict[str, str]]:
 
 def _kept(document: dict[str, Any]) -> KeptFrontier:
     plan, source, written = document["document"], document["source"], document["as_written"]
-    data, options = source["data"], dict(source["options"])
+    options = dict(source["options"])
     for name in ("mean", "std"):
         options[name] = None if options[name] is None else tuple(options[name])
     chosen = plan_of_document(plan)
@@ -142,17 +148,25 @@ def _kept(document: dict[str, Any]) -> KeptFrontier:
         document=chosen,
         source=Source(
             model=Path(source["model"]),
-            data=None if data is None else Path(data),
+            data=_path(source["data"]),
             options=DataOptions(**options),
+            report=_path(source["report"]),
+            report_fraction=source["report_fraction"],
+            seed=source["seed"],
         ),
         method=document["method"],
         profile=document["profile"],
+        guard=Guard(**document["guard"]),
         has_labels=document["has_labels"],
         images=document["images"],
         correct=document["correct"],
         as_written=None if written is None else Paired(**written),
         points=points,
     )
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
 
 
 def _points(

@@ -13,6 +13,7 @@ from onnxsemi.data.load import DataOptions
 from onnxsemi.measure.paired import Paired
 from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import PlanFile
+from onnxsemi.search.guard import Guard
 
 STOP = "stop"
 """Phase of a point that no part of the search has measured."""
@@ -61,11 +62,17 @@ class Source:
         model: The float model.
         data: Images that were searched on; None if they came from no file.
         options: Their preprocessing.
+        report: Images that the search never saw; None if they came from no file of their own.
+        report_fraction: Share of ``data`` that was kept for the report where they came from there.
+        seed: Of that choice.
     """
 
     model: Path
     data: Path | None
     options: DataOptions
+    report: Path | None = None
+    report_fraction: float | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +85,7 @@ class KeptFrontier:
         source: Where model and images were.
         method: How bitwidths were found.
         profile: Form of the file that sizes are of.
+        guard: What was asked of plans.
         has_labels: Whether answers were compared with labels, or with the float model's answers.
         images: Search images.
         correct: Right answers of the float model.
@@ -89,6 +97,7 @@ class KeptFrontier:
     source: Source
     method: str
     profile: str
+    guard: Guard
     has_labels: bool
     images: int
     correct: int

@@ -24,6 +24,7 @@ from onnxsemi.results import (
 from onnxsemi.search.guard import Finding
 from onnxsemi.search.ranking import Ranked
 from onnxsemi.search.trajectory import Point, Trial
+from onnxsemi.search.verdict import Verdict
 
 SCHEMA = 1
 
@@ -41,7 +42,8 @@ def compress_document(result: CompressResult) -> Document:
         "sizes": _sizes(result.sizes),
         "search": _paired(search) if labels else _agreed(search.total, search.after),
         "report": _comparison(result.report),
-        "check": _finding(result.finding, result.report.images),
+        "verdict": _verdict(result.verdict, result.report) | {"next_command": result.next_command},
+        "asked": _finding(result.finding),
         "sensitivity": _sensitivity(result.sensitivity),
         "cost": {
             "seconds": result.cost.seconds,
@@ -72,6 +74,7 @@ def apply_document(result: ApplyResult) -> Document:
         "answers_compared_with": None if result.report is None else _labels(result.has_labels),
         "sizes": _sizes(result.sizes),
         "report": None if result.report is None else _comparison(result.report),
+        **_apply_verdict(result),
         "plan": _plan(result.plan),
         "plan_edited": result.edited,
         "plan_file": None if result.plan_file is None else str(result.plan_file),
@@ -189,13 +192,33 @@ def _comparison(comparison: Comparison, reference: str = wording.FLOAT_MODEL) ->
     }
 
 
-def _finding(finding: Finding, images: int) -> Document:
+def _verdict(claim: Verdict, report: Comparison) -> Document:
     return {
-        "holds": finding.holds,
+        "outcome": claim.outcome,
+        "summary": wording.verdict(claim, report),
+        "reason": claim.reason,
+        "asked_points": claim.asked,
+        "interval": list(claim.interval),
+        "coverage": claim.coverage,
+        "looks": claim.looks,
+        "images_needed": claim.images_needed,
+    }
+
+
+def _apply_verdict(result: ApplyResult) -> Document:
+    if result.verdict is None or result.report is None:
+        return {}
+    found = _verdict(result.verdict, result.report)
+    return {"verdict": found | {"next_command": result.next_command}}
+
+
+def _finding(finding: Finding) -> Document:
+    """What was asked on the search images, and what they were judged by."""
+    return {
         "asked_points": finding.asked,
         "allowed_points": finding.allowed,
         "images_needed": finding.images_needed,
-        "summary": list(wording.found(finding, images)),
+        "summary": finding.text,
     }
 
 

@@ -13,11 +13,6 @@ def given_lines(result: CompressResult) -> list[str]:
     ]
 
 
-def others_line(result: CompressResult) -> list[str]:
-    """Where other sizes are."""
-    return [] if result.run is None else [f"Other sizes: onnxsemi pareto {result.run}"]
-
-
 def plan_lines(result: ApplyResult) -> list[str]:
     """Which point of a run was written, or that the plan is no longer the tool's."""
     edited = "The plan was edited: its bits are others than onnxsemi wrote; the file says so too."

@@ -15,7 +15,7 @@ from onnxsemi.measure.agreement import Agreement
 from onnxsemi.measure.comparison import Comparison
 from onnxsemi.measure.paired import Paired
 from onnxsemi.report import wording
-from onnxsemi.report.plans import given_lines, others_line, plan_lines
+from onnxsemi.report.plans import given_lines, plan_lines
 from onnxsemi.report.predictions import prediction_lines
 from onnxsemi.results import (
     ApplyResult,
@@ -27,18 +27,41 @@ from onnxsemi.results import (
     Sizes,
     Spread,
 )
+from onnxsemi.search.verdict import Verdict
 
 
-def compress_table(result: CompressResult) -> RenderableType:
-    """Sizes, accuracy on search and report images, cost, and how to load the file."""
+def compress_table(result: CompressResult, *, verbose: bool = False) -> RenderableType:
+    """The verdict, the file, its accuracy, and what to do next; with ``verbose`` everything else.
+
+    The verdict stands first, and all of it fits one screen of 80 x 24.
+    """
     report = result.report
     answers = _answers_table([("search", result.search), *_rows("report", report)], report)
-    said = [wording.agreed(report), *wording.found(result.finding, report.images)]
-    point = result.chosen
-    where = f"{point.phase} phase" + (f", {point.bits} bits" if point.bits is not None else "")
-    stopped = result.trajectory.out_of_time
     lines = [
-        *map(_sentence, said),
+        f"Wrote {_file_line(result.output, result.sizes)}; {_verified(result.profile)}.",
+        _load_hint(result.profile, result.output),
+        *([_TIME_ENDED] if result.trajectory.out_of_time else []),
+        *_next_lines(result),
+    ]
+    parts: list[RenderableType] = [Text(_verdict_line(result.verdict, report), "bold"), answers]
+    if verbose:
+        parts += [_sizes_table(result.sizes), *_trust(result), *map(Text, _details(result))]
+    else:
+        lines.append("How it was found, and how sure: --verbose, or 'report'.")
+    return Group(*parts, *map(Text, lines))
+
+
+_TIME_ENDED = "The time budget ended: --resume goes on with the search."
+
+
+def _details(result: CompressResult) -> list[str]:
+    """Everything that is no verdict."""
+    point, report = result.chosen, result.report
+    where = f"{point.phase} phase" + (f", {point.bits} bits" if point.bits is not None else "")
+    return [
+        *(f"Note: {note}." for note in result.notes),
+        _sentence(wording.agreed(report)),
+        f"Asked of the search images: {result.finding.text}.",
         f"Chosen from {len(result.trajectory.points)} plans ({where}); "
         f"{result.plan.mean_bits:.2f} bits a target weight.",
         *prediction_lines(result),
@@ -46,34 +69,55 @@ def compress_table(result: CompressResult) -> RenderableType:
         f"{result.cost.trials} trials, {_duration(result.cost.seconds)}"
         f"; Δloss and KL from {result.sensitivity.samples:,} of them.",
         *_exact_lines(result.sensitivity),
-        *(["The time budget ended: --resume goes on with the search."] if stopped else []),
         *_kernel_lines(result.kernels),
         *_float_activations_line(result),
         *given_lines(result),
-        f"Wrote {result.output} and {result.plan_file}; {_verified(result.profile)}.",
-        _load_hint(result.profile, result.output),
-        *others_line(result),
+        f"Plan: {result.plan_file}",
     ]
-    notes = [f"Note: {note}." for note in result.notes]
+
+
+def _trust(result: CompressResult) -> list[RenderableType]:
     agreement = result.sensitivity.agreement
-    trust = [_agreement_table(agreement)] if agreement else []
-    return Group(_sizes_table(result.sizes), answers, *trust, *map(Text, [*notes, *lines]))
+    return [_agreement_table(agreement)] if agreement else []
+
+
+def _verdict_line(claim: Verdict, report: Comparison) -> str:
+    return _sentence(wording.verdict(claim, report))
+
+
+def _next_lines(result: CompressResult | ApplyResult) -> list[str]:
+    """What to do next: a safer point, or how many images it would take; other sizes."""
+    claim, report = result.verdict, result.report
+    run = result.run if isinstance(result, CompressResult) else None
+    needed = None if claim is None or report is None else wording.needed(claim, report)
+    return [
+        *([] if needed is None else [_sentence(needed)]),
+        *([f"A safer size: {result.next_command}"] if result.next_command else []),
+        *([] if run is None else [f"Other sizes: onnxsemi pareto {run}"]),
+    ]
+
+
+def _file_line(output: Path, sizes: Sizes) -> str:
+    change = f"{sizes.bytes_before:,} -> {sizes.bytes_after:,} bytes"
+    return f"{output}, {sizes.file:.2%} smaller ({change})"
 
 
 def apply_table(result: ApplyResult) -> RenderableType:
     """Sizes, accuracy if data were given, and how to load the file."""
-    parts: list[RenderableType] = [_sizes_table(result.sizes)]
+    parts: list[RenderableType] = []
     if result.report is not None:
+        if result.verdict is not None:
+            parts.append(Text(_verdict_line(result.verdict, result.report), "bold"))
         parts.append(_answers_table(_rows("data", result.report), result.report))
         parts.append(Text(_sentence(wording.agreed(result.report))))
     lines = (
         *_kernel_lines(result.kernels),
         *plan_lines(result),
-        f"Wrote {result.output}; {_verified(result.profile)}.",
+        f"Wrote {_file_line(result.output, result.sizes)}; {_verified(result.profile)}.",
         _load_hint(result.profile, result.output),
+        *_next_lines(result),
     )
-    parts.extend(map(Text, lines))
-    return Group(*parts)
+    return Group(*parts, _sizes_table(result.sizes), *map(Text, lines))
 
 
 def evaluate_table(result: EvaluateResult) -> RenderableType:

@@ -5,7 +5,7 @@ What is measured without labels is called agreement, and nothing else.
 
 from onnxsemi.measure.comparison import Comparison, exact_interval
 from onnxsemi.measure.paired import Paired
-from onnxsemi.search.guard import Finding
+from onnxsemi.search.verdict import Verdict
 
 FLOAT_MODEL = "the float model"
 _LEAST_P = 0.001
@@ -86,21 +86,44 @@ def summary(comparison: Comparison, reference: str = FLOAT_MODEL) -> tuple[str, 
     return (*changes, agreed(comparison, reference))
 
 
-def found(finding: Finding, images: int) -> tuple[str, ...]:
-    """What was asked on the search images, said of the report images.
+def verdict(claim: Verdict, comparison: Comparison) -> str:
+    """What may be claimed, in one sentence.
 
-    >>> text = "1 more lost than won of 40; allowed are 1"
-    >>> found(Finding(True, text, 9000, asked=0.5, allowed=0.5), 40)
-    ('asked of the report images: 1 more lost than won of 40; allowed are 1: holds', \
-'40 report images are too few to tell a change of 0.5 points: it would take 9,000, at the share of \
-answers that changed here')
+    >>> from onnxsemi.search.verdict import Outcome
+    >>> claim = Verdict(Outcome.HOLDS, "cannot lie below -0.5 points", 0.5, (-0.0034, 0.0024), None)
+    >>> verdict(claim, Comparison(4000, 3968, 0.0039, Paired(4000, 3807, lost=17, won=15)))
+    'holds: top-1 95.17% -> 95.12% on 4,000 report images; the change, -0.05 points \
+[-0.34, +0.24], cannot lie below -0.5 points'
+
+    Args:
+        claim: What may be claimed.
+        comparison: Float against compressed, which it was judged by.
     """
-    holds = "holds" if finding.holds else "does not hold"
-    said = (f"asked of the report images: {finding.text}: {holds}",)
-    if finding.images_needed is None:
-        return said
+    images, paired = f"{comparison.images:,} report images", comparison.top1
+    again = f"; look {claim.looks} at these images" if claim.looks > 1 else ""
+    if paired is None:
+        same = share(comparison.same, comparison.images)
+        seen, points = f"the float model's answer on {same} of {images}", ""
+    else:
+        before, after = share(paired.before, paired.total), share(paired.after, paired.total)
+        low, high = (100 * end for end in claim.interval)
+        seen = f"top-1 {before} -> {after} on {images}"
+        points = f", {100 * paired.change:+.2f} points [{low:+.2f}, {high:+.2f}],"
+    return f"{claim.outcome}: {seen}; the change{points} {claim.reason}{again}"
+
+
+def needed(claim: Verdict, comparison: Comparison) -> str | None:
+    """How many images would settle it; None if it is settled, or no number would.
+
+    >>> from onnxsemi.search.verdict import Outcome
+    >>> claim = Verdict(Outcome.UNPROVEN, "may lie below -0.5 points", 0.5, (-0.1, 0.1), 9000)
+    >>> needed(claim, Comparison(40, 39, 0.01, Paired(40, 36, lost=1, won=0)))
+    '40 report images cannot settle it: it would take about 9,000, at the share of answers that \
+changed here'
+    """
+    if claim.images_needed is None:
+        return None
     return (
-        *said,
-        f"{images:,} report images are too few to tell a change of {finding.asked:g} points: it "
-        f"would take {finding.images_needed:,}, at the share of answers that changed here",
+        f"{comparison.images:,} report images cannot settle it: it would take about "
+        f"{claim.images_needed:,}, at the share of answers that changed here"
     )

@@ -136,7 +136,7 @@ allowed is -1.81 (7 lost, 4 won of 539), which is what so few images can show'
 
     def judge(self, paired: Paired, close: Closeness | None = None) -> Finding:
         """Everything there is to say of the counts, and on few images of agreement and KL."""
-        counted, asked = self._counted(paired), self.asked
+        counted, asked = self.counted(paired), self.asked
         wide = counted.half_width > asked / 100
         needed = counted.images_for(asked / 100) if wide else None
         if not self.few(paired.total):
@@ -215,7 +215,7 @@ nats; it would take about 1,958 images'
 
     def _interval(self, paired: Paired) -> tuple[bool, str]:
         lost, won, total = paired.lost, paired.won, paired.total
-        low, least = 100 * self._counted(paired).interval[0], -self._reach(total)
+        low, least = 100 * self.counted(paired).interval[0], -self._reach(total)
         holds, changed = low >= least - 1e-9, f"{lost + won:,} of {total:,} answers"
         down = f"the change may be as low as {low:.2f} points; allowed is {least:.2f}"
         if self.balanced:
@@ -225,8 +225,8 @@ nats; it would take about 1,958 images'
         agreement = f"agreement may be as low as {100 + low:.2f} %; allowed is {100 + least:.2f} %"
         return holds, f"{agreement} ({changed} changed)"
 
-    def _counted(self, paired: Paired) -> Paired:
-        """What counts as lost."""
+    def counted(self, paired: Paired) -> Paired:
+        """What counts as lost and won: half of what changed each, if that is balanced."""
         if not self.balanced:
             return paired
         half, odd = divmod(paired.lost + paired.won, 2)

@@ -18,7 +18,7 @@ def summary(kept: Kept) -> Markup:
         tag("div", tag("dt", name), tag("dd", tag("b", value), tag("span", note)))
         for name, value, note in tiles
     ]
-    said = (*kept.document["report"]["summary"], *kept.document["check"]["summary"])
+    said = (kept.document["verdict"]["summary"], *kept.document["report"]["summary"])
     return join(
         tag("dl", *found, class_="tiles"),
         tag("p", words.sentence, class_="claim"),

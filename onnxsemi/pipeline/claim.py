@@ -1,0 +1,70 @@
+"""What may be claimed of a point that a run has kept, by the run's report images or by others."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from onnxsemi.data.images import ImageSet
+from onnxsemi.data.load import load_images
+from onnxsemi.data.sample import split
+from onnxsemi.measure.bench import Bench
+from onnxsemi.measure.comparison import Comparison
+from onnxsemi.pipeline.next_step import next_command
+from onnxsemi.pipeline.prepare import labelled
+from onnxsemi.plan import BitPlan
+from onnxsemi.points.frontier import KeptFrontier
+from onnxsemi.run.looks import count_look, is_report
+from onnxsemi.search.verdict import Verdict, verdict
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What may be claimed, and what to do next.
+
+    Attributes:
+        verdict: By the images.
+        next_command: A safer point of the run; None if the verdict holds.
+    """
+
+    verdict: Verdict
+    next_command: str | None
+
+
+def report_images(kept: KeptFrontier, bench: Bench) -> ImageSet | None:
+    """The report images of a run, as far as they are still where they were.
+
+    Args:
+        kept: What the run has kept.
+        bench: The float model, with any images.
+    """
+    source, image = kept.source, bench.classifier.ends.image
+    if source.report is not None and source.report.exists():
+        return load_images(source.report, image.name, image.shape, source.options)
+    if source.report_fraction is None or source.data is None or not source.data.exists():
+        return None
+    every = load_images(source.data, image.name, image.shape, source.options)
+    searched = labelled(replace(bench, images=every)).images
+    _, report = split(searched, source.report_fraction, source.seed)
+    return report if kept.has_labels else replace(report, labels=None)
+
+
+def claimed(
+    kept: KeptFrontier, run: Path, plan: BitPlan, shown: tuple[ImageSet, Comparison], output: Path
+) -> Claim:
+    """Judge a point by images.
+
+    Args:
+        kept: The run that it is a point of.
+        run: The run's folder: looks at its report images are counted there.
+        plan: Bits of every target channel.
+        shown: Labelled images, and float against the point on them.
+        output: Where the point is to be written.
+    """
+    images, comparison = shown
+    has_labels, guard = comparison.top1 is not None, kept.guard
+    if has_labels != guard.has_labels:
+        within = bool(guard.tolerance)
+        guard = replace(guard, has_labels=has_labels, balanced=within and not has_labels)
+    fingerprint = images.fingerprint()
+    looks = count_look(run, fingerprint, plan.sha256) if is_report(run, fingerprint) else 1
+    found = verdict(guard, comparison, looks)
+    return Claim(found, None if found.holds else next_command(kept, plan, run, output))
