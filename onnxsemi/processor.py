@@ -43,18 +43,18 @@ FEATURES: Mapping[str, frozenset[str]] = {
         "AMX_INT8": "amx_int8",
         "AMX_BF16": "amx_bf16",
         "NEON": "neon asimd hw.optional.neon",
-        "FP16": "asimdhp hw.optional.arm.feat_fp16",
-        "DOTPROD": "asimddp hw.optional.arm.feat_dotprod",
-        "I8MM": "i8mm hw.optional.arm.feat_i8mm",
-        "BF16": "bf16 hw.optional.arm.feat_bf16",
+        "FP16": "asimdhp hw.optional.arm.FEAT_FP16",
+        "DOTPROD": "asimddp hw.optional.arm.FEAT_DotProd",
+        "I8MM": "i8mm hw.optional.arm.FEAT_I8MM",
+        "BF16": "bf16 hw.optional.arm.FEAT_BF16",
         "SVE": "sve",
         "SVE2": "sve2",
-        "SME": "sme hw.optional.arm.feat_sme",
-        "SME2": "sme2 hw.optional.arm.feat_sme2",
+        "SME": "sme hw.optional.arm.FEAT_SME",
+        "SME2": "sme2 hw.optional.arm.FEAT_SME2",
     }.items()
 }
-"""Instruction sets that kernels are chosen by -> what numpy, Linux' ``/proc/cpuinfo`` and macOS'
-``sysctl`` call them, in small letters."""
+"""Instruction sets that kernels are chosen by -> what numpy and Linux' ``/proc/cpuinfo`` call them,
+in small letters, and macOS' ``sysctl``."""
 
 _LEVELS = ("SVE2", "SVE", "AVX512_VNNI", "AVX512F", "AVX2", "AVX", "NEON")
 _ARCHITECTURES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
@@ -163,7 +163,7 @@ def _known_to_system() -> set[str]:
     """Words that the system has for what the processor can do."""
     if sys.platform == "darwin":
         names = {word for words in FEATURES.values() for word in words if word.startswith("hw.")}
-        return {name for name in names if _sysctl(name.replace(".feat_", ".FEAT_")) == b"\1\0\0\0"}
+        return {name for name in names if int.from_bytes(_sysctl(name), sys.byteorder) == 1}
     cpuinfo = _cpuinfo()
     return set(cpuinfo.get("flags", cpuinfo.get("features", "")).lower().split())
 

@@ -139,6 +139,7 @@ class Settings:
         threads: Shards of images worked on at once; None for every core. Changes no result.
         max_memory: Bytes that the process may take; less than the model needs is refused. None for
             what it holds and half of what is free. Changes no result.
+        force: Go on where the data or the processor look wrong.
         run: Where the run is kept, and how long it may take.
     """
 
@@ -162,6 +163,7 @@ class Settings:
     seed: int = 0
     threads: int | None = None
     max_memory: int | None = None
+    force: bool = False
     run: RunOptions = field(default_factory=RunOptions)
 
     def __post_init__(self) -> None:

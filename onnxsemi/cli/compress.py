@@ -61,6 +61,7 @@ def compress(
     resume: opt.Resume = False,
     time_budget: opt.TimeBudget = None,
     max_memory: opt.MaxMemory = None,
+    force: opt.Force = Settings.force,
     threads: opt.Threads = None,
     report: opt.ReportPage = None,
     as_json: opt.AsJson = False,
@@ -118,6 +119,7 @@ def compress(
             seed=seed,
             threads=threads,
             max_memory=None if max_memory is None else parse_memory(max_memory),
+            force=force,
             run=RunOptions(
                 folder=folder,
                 resume=resume,

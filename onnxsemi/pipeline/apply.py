@@ -33,10 +33,11 @@ from onnxsemi.pipeline.sizes import sizes_of
 from onnxsemi.pipeline.write import check_output, plan_path, write_verified
 from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import DIGEST, PlanFile
+from onnxsemi.processor import Processor
 from onnxsemi.progress import Progress, Silent
 from onnxsemi.quantizer.affine import Scheme
 from onnxsemi.quantizer.rounded import Nearest, RoundedPlan, rounded
-from onnxsemi.results import ApplyResult
+from onnxsemi.results import ApplyResult, Origin
 from onnxsemi.search.align import aligned
 from onnxsemi.settings import Settings
 
@@ -120,7 +121,7 @@ def apply(  # noqa: PLR0913  a flag each
     before = bench.forward(classifier.proto)
     codes = _codes(asked, shown, bits, bench)
     told.start("writing and verifying", 1)
-    with _beside(asked, bits, target) as plan_file:
+    with _beside(asked, codes, target) as plan_file:
         after = write_verified(bench, codes, target, profile, ranges)
     report = None
     if data is not None:
@@ -137,6 +138,7 @@ def apply(  # noqa: PLR0913  a flag each
         kept=asked.kept,
         point=asked.point,
         plan_file=plan_file,
+        origin=_origin(asked.document, codes),
     )
 
 
@@ -171,15 +173,33 @@ def _fit(asked: Asked) -> _Fitted:
 
 
 @contextmanager
-def _beside(asked: Asked, plan: BitPlan, output: Path) -> Iterator[Path | None]:
-    """The plan of a run's point, written beside the output if that succeeds."""
+def _beside(asked: Asked, codes: RoundedPlan, output: Path) -> Iterator[Path | None]:
+    """The plan of a run's point, written beside the output if that succeeds.
+
+    It was made here: on one kind of processor, if the run was measured on this one, too.
+    """
     if asked.kept is None:
         yield None
         return
-    document = replace(asked.document, bits=plan.bits, plan_sha256=plan.sha256)
+    plan, here, there = codes.plan, Processor.here(), asked.kept.document.processor
+    document = replace(
+        asked.document,
+        bits=plan.bits,
+        plan_sha256=plan.sha256,
+        weights_sha256=codes.sha256,
+        processor=here if here == there else None,
+    )
     with whole_file(plan_path(output)) as scratch:
         scratch.write_text(document.to_json(), encoding="utf-8")
         yield plan_path(output)
+
+
+def _origin(document: PlanFile, codes: RoundedPlan) -> Origin | None:
+    """The weights beside those where the plan was made, if it says what those were."""
+    there = document.weights_of(codes.plan)
+    if there is None:
+        return None
+    return Origin(there == codes.sha256, document.processor, Processor.here())
 
 
 def random_images(image: ImageInput) -> ImageSet:

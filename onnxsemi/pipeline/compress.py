@@ -28,7 +28,16 @@ from onnxsemi.pipeline.nothing import best_measured, file_bytes, nothing_holds
 from onnxsemi.pipeline.pareto import Anchor, kept_frontier
 from onnxsemi.pipeline.prepare import Prepared, prepare
 from onnxsemi.pipeline.rounding import Codes, codes_of
-from onnxsemi.pipeline.runs import Clock, Limited, check_folder, identity, made_of, opened
+from onnxsemi.pipeline.runs import (
+    Clock,
+    Limited,
+    check_folder,
+    identity,
+    made_of,
+    mixed,
+    one_processor,
+    opened,
+)
 from onnxsemi.pipeline.sensitivity import Sensitivity, measure_sensitivity
 from onnxsemi.pipeline.sizes import sizes_of
 from onnxsemi.pipeline.write import check_output, plan_path, write_best, write_verified
@@ -37,7 +46,7 @@ from onnxsemi.plan_file import DIGEST, PlanFile, RoundingRecord
 from onnxsemi.points.file import write_frontier
 from onnxsemi.points.nothing_holds import NothingHoldsError
 from onnxsemi.progress import Progress, Silent
-from onnxsemi.quantizer.rounded import Nearest, rounded
+from onnxsemi.quantizer.rounded import Nearest, RoundedPlan, rounded
 from onnxsemi.report.document import compress_document
 from onnxsemi.results import CompressResult, Cost
 from onnxsemi.run.folder import RunFolder
@@ -97,7 +106,7 @@ def compress(
     report_bench = replace(prepared.bench(prepared.report), progress=told)
     # first, so that images that the model cannot take are found at once
     before = report_bench.forward(prepared.classifier.proto)
-    with opened(settings.run, made_of(prepared)) as folder:
+    with opened(settings.run, made_of(prepared), force=settings.force) as folder:
         seconds = pass_seconds(prepared, folder, told)
         limited = Limited(told, clock)
         codes = codes_of(prepared, folder, limited)
@@ -105,12 +114,12 @@ def compress(
         search = Search(prepared, codes, sensitivity, folder, clock, told)
         found = search.find()
         plan = found.chosen.plan
-        document = plan_file(prepared, plan, found.ranges)
+        told.start("writing and verifying", 1)
+        final, profile = search.rounder(plan), settings.profile
+        document = rounded_file(prepared, final, found.ranges, folder)
         document = replace(document, evidence=found.evidence())
         with whole_file(plan_path(target)) as scratch:
             scratch.write_text(document.to_json(), encoding="utf-8")
-            told.start("writing and verifying", 1)
-            final, profile = search.rounder(plan), settings.profile
             after = write_verified(report_bench, final, target, profile, found.ranges)
         report = compare(before, after, report_bench.labels if prepared.has_labels else None)
         close = Closeness(report.kl, report.images - report.same)
@@ -129,7 +138,7 @@ def compress(
             has_labels=prepared.has_labels,
             cost=Cost(folder.journal.seconds, seconds, len(found.trajectory.trials)),
             skipped=prepared.classifier.skipped,
-            notes=(*prepared.classifier.notes, *warnings(prepared)),
+            notes=(*prepared.classifier.notes, *warnings(prepared), *mixed(folder)),
             kernels=None if found.ranges is None else kernels_of(target, prepared.classifier, plan),
             pinned=prepared.pinned(),
             run=folder.path,
@@ -204,6 +213,7 @@ class Search:
         judged, plan = best.judged, best.judged.point.plan
         told = [(item.point, item.objection or "") for item in (*refused, judged)]
         document = plan_file(prepared, plan, searched.ranges)
+        document = replace(document, processor=one_processor(run))
         size = file_bytes(prepared, plan, searched.ranges)
         anchor = Anchor(document, plan, size, others=told)
         frontier = kept_frontier(prepared, searched, anchor)
@@ -246,7 +256,10 @@ class Search:
             "model": model,
             "search_data": prepared.search.name,
             "report_data": prepared.report.name,
-            "made_from": identity(prepared),
+            "made_from": {
+                **identity(prepared),
+                "processor": "; ".join(map(str, self.run.processors)),
+            },
             "channel_parameters": dict(result.plan.channel_params),
         }
         evidence = evidence_of(
@@ -268,11 +281,12 @@ class Search:
             return
         if best.plan.saved_parameters == 0 or not best.score.in_full:
             return
+        codes = self.rounder(best.plan)
         with whole_file(plan) as scratch:
-            document = plan_file(prepared, best.plan, ranges)
+            document = rounded_file(prepared, codes, ranges, run)
             scratch.write_text(document.to_json(), encoding="utf-8")
             bench, profile = prepared.bench(prepared.search), prepared.settings.profile
-            write_best(bench, self.rounder(best.plan), model, profile, ranges)
+            write_best(bench, codes, model, profile, ranges)
 
 
 def check_profile(prepared: Prepared) -> None:
@@ -320,6 +334,14 @@ def plan_file(prepared: Prepared, plan: BitPlan, ranges: Ranges | None) -> PlanF
         tool=f"onnxsemi {__about__.VERSION}",
         plan_sha256=plan.sha256,
     )
+
+
+def rounded_file(
+    prepared: Prepared, codes: RoundedPlan, ranges: Ranges | None, run: RunFolder
+) -> PlanFile:
+    """The plan with what came of it: a digest of its weights, and what rounded them."""
+    document = plan_file(prepared, codes.plan, ranges)
+    return replace(document, processor=one_processor(run), weights_sha256=codes.sha256)
 
 
 def _rounding_record(prepared: Prepared) -> RoundingRecord | None:

@@ -18,6 +18,7 @@ from onnxsemi.results import (
     CompressResult,
     EvaluateResult,
     InspectResult,
+    Origin,
     SensitivitySummary,
     Sizes,
 )
@@ -74,6 +75,8 @@ def apply_document(result: ApplyResult) -> Document:
         "report": None if result.report is None else _comparison(result.report),
         "plan": _plan(result.plan),
         "plan_edited": result.edited,
+        "same_weights": result.same_weights,
+        "origin": None if result.origin is None else _origin(result.origin),
         "plan_file": None if result.plan_file is None else str(result.plan_file),
         "kernels": None if result.kernels is None else _kernels(result.kernels),
     }
@@ -136,6 +139,15 @@ def _header() -> Document:
 
 def _labels(has_labels: bool) -> str:  # noqa: FBT001  the one thing it is about
     return "labels" if has_labels else "the float model's own answers"
+
+
+def _origin(origin: Origin) -> Document:
+    there = origin.there
+    return {
+        "processor": None if there is None else asdict(there),
+        "processor_here": asdict(origin.here),
+        "summary": wording.origin(origin),
+    }
 
 
 def _kernels(kernels: Kernels) -> Document:

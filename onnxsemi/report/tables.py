@@ -38,7 +38,7 @@ def compress_table(result: CompressResult) -> RenderableType:
     where = f"{point.phase} phase" + (f", {point.bits} bits" if point.bits is not None else "")
     stopped = result.trajectory.out_of_time
     lines = [
-        *map(_sentence, said),
+        *map(wording.sentence, said),
         f"Chosen from {len(result.trajectory.points)} plans ({where}); "
         f"{result.plan.mean_bits:.2f} bits a target weight.",
         *prediction_lines(result),
@@ -65,7 +65,7 @@ def apply_table(result: ApplyResult) -> RenderableType:
     parts: list[RenderableType] = [_sizes_table(result.sizes)]
     if result.report is not None:
         parts.append(_answers_table(_rows("data", result.report), result.report))
-        parts.append(Text(_sentence(wording.agreed(result.report))))
+        parts.append(Text(wording.sentence(wording.agreed(result.report))))
     lines = (
         *_kernel_lines(result.kernels),
         *plan_lines(result),
@@ -263,10 +263,6 @@ def _answers_table(rows: Iterable[tuple[str, Paired]], comparison: Comparison) -
             wording.p_value(paired),
         )
     return table
-
-
-def _sentence(words: str) -> str:
-    return f"{words[0].upper()}{words[1:]}."
 
 
 def _table(*headings: str) -> Table:
