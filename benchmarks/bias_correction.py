@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 from cases import Case, trained
-from tables import replace_table
+from tables import note_processor, replace_table, versions
 
 from onnxsemi import ReadOptions, RoundingSettings, Settings
 from onnxsemi.arrays import Float32Array
@@ -69,6 +69,7 @@ def main() -> None:
     for name in arguments.models:
         path = arguments.work / f"{name}.json"
         if not path.exists():
+            note_processor(arguments.work)
             path.write_text(json.dumps(list(_rows(known[name], arguments.images))))
     found = {name: arguments.work / f"{name}.json" for name in known}
     tables = [
@@ -77,7 +78,7 @@ def main() -> None:
         if path.exists()
         for line in _table(known[name].title, json.loads(path.read_text()))
     ]
-    replace_table("bias", tables)
+    replace_table("bias", [f"{versions(arguments.work)}.", *tables])
 
 
 def _rows(case: Case, images: int) -> Iterable[dict[str, Any]]:

@@ -16,11 +16,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
 from cases import Case, random, trained
 from emitted import FORMS, LADDERS, Form, plan_of, write
 from search_cost import write_random_models
-from tables import replace_table
+from tables import note_processor, replace_table, versions
 
 import onnxsemi
 from onnxsemi import Profile
@@ -45,11 +44,13 @@ def main() -> None:
     for name in MODELS:
         if not (arguments.work / f"{name}.json").exists():
             print(name, flush=True)
+            note_processor(arguments.work)
             paths = ["--shared", arguments.shared, "--work", arguments.work]
             command = [sys.executable, __file__, *map(str, paths), "--model", name]
             subprocess.run(command, check=True)
     results = {name: json.loads((arguments.work / f"{name}.json").read_text()) for name in MODELS}
-    replace_table("emission", _lines({known[name].title: found for name, found in results.items()}))
+    titled = {known[name].title: found for name, found in results.items()}
+    replace_table("emission", _lines(titled, arguments.work))
 
 
 def _run(case: Case, name: str, work: Path) -> None:
@@ -81,9 +82,8 @@ def _run(case: Case, name: str, work: Path) -> None:
     (work / f"{name}.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
 
 
-def _lines(results: dict[str, dict[str, Any]]) -> list[str]:
-    engines = f"onnxsemi {onnxsemi.__version__}, ONNX Runtime {onnxruntime.__version__}"
-    lines = [f"{engines}, one thread.", ""]
+def _lines(results: dict[str, dict[str, Any]], work: Path) -> list[str]:
+    lines = [f"{versions(work)}, one thread.", ""]
     for title, found in results.items():
         batches = found["three float32"]["default"]["batches"]
         lines += [f"### {title}", "", *_table(found, batches), ""]

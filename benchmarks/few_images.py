@@ -39,6 +39,7 @@ import numpy as np
 from cases import Case, data_of, real
 from few_images_table import write_all
 from fisher_estimators import ESTIMATORS, SIGNED, Estimates, estimates
+from tables import note_processor
 
 from onnxsemi import RoundingSettings
 from onnxsemi.arrays import Float32Array, Float64Array
@@ -110,11 +111,13 @@ def main() -> None:
         for part, measure in study.parts().items():
             if part not in _rows(path):
                 print(f"{name}: {part}", flush=True)
+                note_processor(arguments.work)
                 line = json.dumps({"part": part, **measure()})
                 with path.open("a", encoding="utf-8") as file:
                     file.write(line + "\n")
     found = {name: _rows(arguments.work / f"{name}.jsonl") for name in COUNTS}
-    write_all({cases[name].title: rows for name, rows in found.items() if rows})
+    rows = {cases[name].title: rows for name, rows in found.items() if rows}
+    write_all(rows, arguments.work)
 
 
 def _rows(path: Path) -> dict[str, dict[str, Any]]:

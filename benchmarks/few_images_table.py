@@ -1,21 +1,23 @@
 """Tables of ``few_images.py``."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from fisher_estimators import ESTIMATORS
-from tables import replace_table
+from tables import replace_table, versions
 
 Rows = Mapping[str, Mapping[str, Any]]
 
 
-def write_all(models: Mapping[str, Rows]) -> None:
+def write_all(models: Mapping[str, Rows], work: Path) -> None:
     """Write what there are rows for.
 
     Args:
         models: How tables name a model -> what was measured of it, by part.
+        work: Folder of the rows.
     """
-    parts = [_errors(models)]
+    parts = [f"{versions(work)}.", _errors(models)]
     for title, rows in models.items():
         if "plans" in rows:
             parts.append(_plans(title, rows["plans"]))

@@ -28,21 +28,22 @@ from typing import Any
 import numpy as np
 from cases import Case, trained
 from frontier_table import write_all
+from tables import note_processor
 
 import onnxsemi
 from onnxsemi import ReadOptions, RoundingSettings, RunOptions, SearchSettings, Settings
 from onnxsemi.data.load import load_images
 from onnxsemi.measure.bench import Bench
-from onnxsemi.measure.checker import Rounder
+from onnxsemi.measure.folds import Rounder
 from onnxsemi.measure.forward import forward
 from onnxsemi.measure.metrics import hits, kl_divergence
 from onnxsemi.measure.paired import Paired
 from onnxsemi.model.head import find_ends
 from onnxsemi.model.load import load_proto
-from onnxsemi.pipeline.compress import Search
 from onnxsemi.pipeline.prepare import Prepared, prepare
 from onnxsemi.pipeline.rounding import calibrated_rounder, codes_of
 from onnxsemi.pipeline.runs import Clock
+from onnxsemi.pipeline.search import Search
 from onnxsemi.pipeline.sensitivity import measure_sensitivity
 from onnxsemi.pipeline.sizes import sizes_of
 from onnxsemi.pipeline.write import write_verified
@@ -97,6 +98,7 @@ def main() -> None:
         for row in (row for part in arguments.parts for row in rows[part]):
             if not (arguments.work / name / f"{row}.json").exists():
                 print(f"{name}: {row}", flush=True)
+                note_processor(arguments.work)
                 paths = ["--shared", arguments.shared, "--work", arguments.work]
                 command = [sys.executable, __file__, *map(str, paths), "--row", name, row]
                 subprocess.run(command, check=True)

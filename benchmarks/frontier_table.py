@@ -1,19 +1,12 @@
 """Tables and figure of ``frontier.py``, from the JSON files that its rows left."""
 
 import json
-import os
-import platform
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-import numpy as np
-import onnxruntime
-import scipy
 from matplotlib import pyplot
-from tables import replace_table
-
-from onnxsemi import __about__
+from tables import replace_table, versions
 
 FIGURE = Path(__file__).with_name("frontier.png")
 CURVES = {
@@ -30,7 +23,7 @@ def write_all(titles: dict[str, str], work: Path) -> None:
         titles: Model -> how tables name it.
         work: Folder of the results.
     """
-    parts = [_versions(), _whole_table(titles, work)]
+    parts = [_versions(work), _whole_table(titles, work)]
     for name, title in titles.items():
         if (found := _load(work / name / "ingredients.json")) is not None:
             parts.append(_ingredients_table(title, found))
@@ -133,10 +126,9 @@ def _load(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
-def _versions() -> str:
+def _versions(work: Path) -> str:
     return (
-        f"onnxsemi {__about__.VERSION}, ONNX Runtime {onnxruntime.__version__}, numpy "
-        f"{np.__version__}, scipy {scipy.__version__}, Python {platform.python_version()}, "
-        f"{os.cpu_count()} cores. All convolutions and the classifier; seed 0; 4,000 search images "
-        "of CIFAR-10, 2,000 of Fashion-MNIST."
+        f"{versions(work, ('onnxruntime', 'numpy', 'scipy'))}. "
+        "All convolutions and the classifier; seed 0; 4,000 search images of CIFAR-10, 2,000 of "
+        "Fashion-MNIST."
     )

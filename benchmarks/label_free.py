@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from cases import FASHION, Case, trained
-from tables import replace_table
+from tables import note_processor, replace_table, versions
 
 import onnxsemi
 from onnxsemi.data.images import ImageSet
@@ -43,11 +43,12 @@ def main() -> None:
     cases = {"fashion": FASHION}
     if arguments.shared is not None:
         cases["resnet20"] = trained(arguments.shared)["resnet20"]
-    lines = _head()
+    lines = []
     for name, case in cases.items():
         folder = arguments.work / name
         folder.mkdir(parents=True, exist_ok=True)
         lines += _rows(case, {run: _found(case, run, folder, arguments.images) for run in RUNS})
+    lines = [f"{versions(arguments.work)}.", "", *_head(), *lines]
     if arguments.images is None:
         replace_table("label_free", lines)
     print("\n".join(lines))
@@ -58,6 +59,7 @@ def _found(case: Case, run: str, folder: Path, count: int | None) -> dict[str, A
     path = folder / (f"{run}.json" if count is None else f"{run} of {count}.json")
     if not path.exists():
         print(f"{case.title}: {run}", flush=True)
+        note_processor(folder.parent)
         result = _run(case, run, path.with_suffix(".onnx"), count)
         path.write_text(json.dumps(result), encoding="utf-8")
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

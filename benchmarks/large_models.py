@@ -20,6 +20,7 @@ import onnx
 from random_resnets import MEAN, STD, random_images, random_resnet
 from random_transformers import random_vit
 from random_vgg import random_vgg
+from tables import versions
 
 import onnxsemi
 from onnxsemi import DataOptions, OnnxSemiError, RunOptions, SearchSettings, Settings
@@ -86,6 +87,7 @@ def main() -> None:
 
 def _compress(model: Path, files: dict[str, Path], settings: Settings) -> None:
     begun = time.monotonic()
+    print(f"{versions()}.")
     try:
         result = onnxsemi.compress(
             model,

@@ -10,30 +10,25 @@ table in ``benchmarks/README.md`` is written anew.
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnxruntime
 from cases import Case, trained
-from tables import replace_table
+from tables import note_processor, replace_table, versions
 
-from onnxsemi import __about__
 from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.measure.evaluator import simulate
 from onnxsemi.measure.metrics import hits
 from onnxsemi.measure.paired import Paired
 from onnxsemi.memory import peak
 from onnxsemi.model.read import ReadOptions
-from onnxsemi.pipeline.compress import Search
 from onnxsemi.pipeline.prepare import Prepared, prepare
 from onnxsemi.pipeline.rounding import codes_of
 from onnxsemi.pipeline.runs import Clock
+from onnxsemi.pipeline.search import Search
 from onnxsemi.pipeline.sensitivity import measure_sensitivity
 from onnxsemi.pipeline.sizes import sizes_of
 from onnxsemi.pipeline.write import write_verified
@@ -78,6 +73,7 @@ def main() -> None:
         for row in ROWS:
             if not (arguments.work / name / f"{row}.json").exists():
                 print(f"{name}: {row}", flush=True)
+                note_processor(arguments.work)
                 paths = ["--shared", arguments.shared, "--work", arguments.work]
                 command = [sys.executable, __file__, *map(str, paths), "--row", name, row]
                 subprocess.run(command, check=True)
@@ -176,17 +172,16 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _write_table(known: dict[str, Case], work: Path) -> None:
-    parts = [_machine()]
+    parts = [_machine(work)]
     for name, case in known.items():
         if all((work / name / f"{row}.json").exists() for row in ROWS):
             parts.append(_table(case, work / name))
     replace_table("paper_table", ["\n\n".join(parts)])
 
 
-def _machine() -> str:
+def _machine(work: Path) -> str:
     return (
-        f"onnxsemi {__about__.VERSION}, ONNX Runtime {onnxruntime.__version__}, "
-        f"numpy {np.__version__}, Python {platform.python_version()}, {os.cpu_count()} cores. "
+        f"{versions(work, ('onnxruntime', 'numpy'))}. "
         f"Ladder {', '.join(map(str, LADDER))}; asymmetric; targets `hidden`; seed 0."
     )
 

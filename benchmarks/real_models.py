@@ -39,6 +39,7 @@ import onnx
 from cases import Case, data_of, real
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from real_models_table import NARROW, Row, read_rows, write_all
+from tables import note_processor
 
 import onnxsemi
 from onnxsemi import OnnxSemiError, RunOptions, SearchSettings, Settings
@@ -112,6 +113,7 @@ def _arguments() -> argparse.Namespace:
 def _make(arguments: argparse.Namespace, name: str, row: str) -> None:
     """Make a row in a process of its own."""
     print(f"{name}: {row}", flush=True)
+    note_processor(arguments.work)
     command = [sys.executable, __file__, "--shared", arguments.shared, "--work", arguments.work]
     if arguments.budget is not None:
         command += ["--budget", arguments.budget]

@@ -7,19 +7,14 @@ file; along straight lines in log KL from row to row. The widest plan of both is
 """
 
 import json
-import os
-import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from matplotlib import pyplot
 from matplotlib.axes import Axes
-from tables import replace_table
-
-from onnxsemi import __about__
+from tables import replace_table, versions
 
 Row = Mapping[str, Any]
 Rows = Mapping[str, Row]
@@ -55,7 +50,7 @@ def write_all(titles: Mapping[str, str], work: Path) -> None:
         work: Folder of the rows.
     """
     found = {name: rows for name in titles if (rows := read_rows(work / name))}
-    parts = [_versions()]
+    parts = [f"{versions(work, ('onnxruntime', 'numpy'))}; seed 0."]
     parts += [_table(titles[name], rows) for name, rows in found.items()]
     parts.append(_ratio_table({titles[name]: rows for name, rows in found.items()}))
     print("\n\n".join(parts))
@@ -199,11 +194,3 @@ def _line_of(axis: Axes, rows: Sequence[Row], key: str, look: tuple[str, str, st
     sizes, values = [row["bytes"] / 1e6 for row in rows], [row[key] for row in rows]
     size = 12 if marker == "*" else 5
     axis.plot(sizes, values, color=colour, marker=marker, ms=size, lw=1.3, label=label)
-
-
-def _versions() -> str:
-    return (
-        f"onnxsemi {__about__.VERSION}, ONNX Runtime {onnxruntime.__version__}, numpy "
-        f"{np.__version__}, Python {platform.python_version()}, {os.cpu_count()} cores; "
-        "seed 0."
-    )

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from cases import Case, trained
-from tables import replace_table
+from tables import replace_table, versions
 
 from onnxsemi import ReadOptions, RoundingSettings, Settings
 from onnxsemi.measure.blas import one_thread
@@ -49,6 +49,7 @@ def main() -> None:
         lines = _large_layer(pool)
         for name in ("fashion", "resnet20"):
             lines += _ranges_table(cases[name], pool)
+    lines = [f"{versions()}.", "", *lines]
     print("\n".join(lines))
     replace_table("rounding", lines)
 

@@ -21,7 +21,7 @@ import numpy as np
 import onnx
 from cases import FASHION
 from emitted import FORMS, LADDERS, Form, plan_of, write
-from tables import replace_table
+from tables import replace_table, this_machine
 
 from onnxsemi import BitPlan, Profile, ReadOptions, TargetPolicy, load_images
 from onnxsemi.arrays import Float32Array
@@ -72,7 +72,8 @@ def main() -> int:
                 _write(files / f"{ladder}-{form.name}.onnx", ladder, form)
         runs = [_probe(_environment(folder / v, OLDER[v]), files, "onnxruntime") for v in OLDER]
         runs += [_probe(Path(sys.executable), files, runtime) for runtime in HERE]
-    lines = [f"| {' | '.join(cells)} |" for cells in _rows(runs)]
+    lines = [f"{this_machine()}.", ""]
+    lines += [f"| {' | '.join(cells)} |" for cells in _rows(runs)]
     print("\n".join(lines))
     if arguments.table:
         replace_table("runtimes", lines)

@@ -24,6 +24,7 @@ import onnx
 from cases import Case, random, trained
 from random_resnets import random_images, random_resnet
 from search_cost_table import DROPS, LADDER, write_table
+from tables import note_processor
 
 import onnxsemi
 from onnxsemi import Method, ReadOptions, RunOptions, SearchSettings, Settings
@@ -59,6 +60,7 @@ def main() -> None:
             continue
         if not (arguments.work / f"{name}-{job}-{number}.json").exists():
             print(f"{name}: {job} {number}", flush=True)
+            note_processor(arguments.work)
             paths = ["--shared", arguments.shared, "--work", arguments.work]
             command = [sys.executable, __file__, *map(str, paths), "--job", name, job, str(number)]
             subprocess.run(command, check=True)

@@ -1,18 +1,13 @@
 """The table of ``search_cost.py``, from the JSON files that its measurements left."""
 
 import json
-import os
-import platform
 import statistics
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from cases import Case
-from tables import replace_table
-
-import onnxsemi
+from tables import replace_table, versions
 
 LADDER = (8, 6, 4, 2)
 DROPS = (0.0, 0.5, 1.0)  # points of search accuracy at which fast and exact are compared
@@ -20,15 +15,14 @@ DROPS = (0.0, 0.5, 1.0)  # points of search accuracy at which fast and exact are
 
 def write_table(known: dict[str, Case], work: Path) -> None:
     """Put the table between the markers of the benchmarks' README."""
-    versions = (
-        f"onnxsemi {onnxsemi.__version__}, ONNX Runtime {onnxruntime.__version__}, numpy "
-        f"{np.__version__}, Python {platform.python_version()}, {os.cpu_count()} cores. Ladder "
+    head = (
+        f"{versions(work, ('onnxruntime', 'numpy'))}. Ladder "
         f"{', '.join(map(str, LADDER))}; asymmetric; targets `hidden`; seed 0. Median of three "
         "[least, most] where a range is given."
     )
     tables = (_passes_table, _signs_table, _same_images_table, _single_figures)
     parts = [table(known, work) for table in tables]
-    replace_table("search_cost", ["\n\n".join([versions, *parts])])
+    replace_table("search_cost", ["\n\n".join([head, *parts])])
 
 
 def _read(work: Path, name: str, job: str) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import onnx
 from random_transformers import random_convnext, random_vit
-from tables import replace_table
+from tables import note_processor, replace_table, versions
 
 from onnxsemi import ImageSet
 from onnxsemi.measure.bench import Bench
@@ -59,10 +59,11 @@ def main() -> None:
             key = (model, classes, arguments.images)
             if key not in rows:
                 print(*key, flush=True)
+                note_processor(arguments.work)
                 rows[key] = _row(*key)
                 with path.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(rows[key]) + "\n")
-    table = _table(list(rows.values()))
+    table = [f"{versions(arguments.work)}.", "", *_table(list(rows.values()))]
     print("\n".join(table))
     replace_table("transformers", table)
 

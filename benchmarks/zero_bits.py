@@ -27,6 +27,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from cases import trained
+from tables import versions
 
 from onnxsemi import ReadOptions, SearchSettings, Settings
 from onnxsemi.arrays import Float32Array, Float64Array, Int64Array
@@ -289,6 +290,7 @@ def main() -> None:
     known = measure_sensitivity(prepared, table, run, Silent()).harm
     assert known is not None
     ways = allocations(prepared, known.nats, dropped_harm(prepared))
+    print(f"{versions()}.")
     predict(ways)
     if arguments.kilobytes:
         judge = Judge(prepared, table)

@@ -24,9 +24,16 @@ search knew of them. It decides nothing:
       "evidence": {"/layer1/conv1": {"4": {"negative":
         {"channels": "4-6", "delta_loss": -2.1e-05, "kl": 1.3e-05, "trial": 3}}}}
 
+``weights_sha256`` and ``processor`` say what came of it where it was made: a digest of the rounded
+weights, the same in every profile, and the kind of processor that rounded them. So ``apply`` can
+tell whether it gives the very weights:
+
+      "processor": {"features": ["x86_64", "AVX", ...], "libraries": ["onnxruntime 1.32.0", ...]},
+      "weights_sha256": "<digest of codes, grids, float32 channels and biases>"
+
 Every channel of every target layer stands in exactly one range; 32 means float32. ``activations``
 is there if those are quantized: the range of each tensor; one that is left out stays float32.
-Schema 1 is the same without ``plan_sha256`` and ``evidence``, and is read too.
+Schema 1 is the same without ``plan_sha256`` and what was added with it, and is read too.
 """
 
 import json
@@ -43,6 +50,7 @@ from onnxsemi.errors import PlanError, SettingsError
 from onnxsemi.layers import TargetLayer
 from onnxsemi.plan import BitPlan
 from onnxsemi.plan_evidence import Evidence, evidence_document, read_evidence, refuse_unknown
+from onnxsemi.processor import Processor
 from onnxsemi.rounding.settings import RoundingSettings
 
 SCHEMA = 2
@@ -50,7 +58,7 @@ _KEYS = {
     *("schema", "tool", "model", "targets", "exclude", "output", "scheme"),
     *("rounding", "activations", "layers"),
 }
-_NEW_KEYS = {"plan_sha256", "evidence"}
+_NEW_KEYS = {"plan_sha256", "evidence", "processor", "weights_sha256"}
 _LEVELS = 4  # of objects that are written a line an entry: what is deeper stands on one
 
 
@@ -89,6 +97,8 @@ class PlanFile:
         rounding: How weights were rounded on images; None for the nearest level.
         plan_sha256: What :attr:`BitPlan.sha256` was when the tool wrote it; None if not known.
         evidence: Layer name -> what the search knew of its channels; None if it is left out.
+        processor: Kind of processor that rounded the weights; None if not known, or not one.
+        weights_sha256: What :attr:`RoundedPlan.sha256` was there; None if not known.
     """
 
     model: str
@@ -102,6 +112,8 @@ class PlanFile:
     rounding: RoundingRecord | None = None
     plan_sha256: str | None = None
     evidence: Mapping[str, tuple[Evidence, ...]] | None = None
+    processor: Processor | None = None
+    weights_sha256: str | None = None
 
     def to_document(self) -> dict[str, Any]:
         """What stands in the file."""
@@ -116,6 +128,10 @@ class PlanFile:
         }
         if self.plan_sha256 is not None:
             document["plan_sha256"] = self.plan_sha256
+        if self.processor is not None:
+            document["processor"] = self.processor.document()
+        if self.weights_sha256 is not None:
+            document["weights_sha256"] = self.weights_sha256
         if self.rounding is not None:
             document["rounding"] = {
                 **asdict(self.rounding.settings),
@@ -135,6 +151,10 @@ class PlanFile:
     def to_json(self) -> str:
         """The file's text: the same plan gives the same text, a line a layer and bitwidth."""
         return _text(self.to_document(), _LEVELS, "") + "\n"
+
+    def weights_of(self, plan: BitPlan) -> str | None:
+        """Digest of the weights of its own bits; None for other bits, or if it is not known."""
+        return self.weights_sha256 if self.plan_sha256 == plan.sha256 else None
 
     def edited(self, plan: BitPlan) -> bool:
         """Whether its bits, which ``plan`` has, are others than the tool wrote."""
@@ -225,8 +245,10 @@ def plan_of_document(document: object) -> PlanFile:
         tool=str(document.get("tool", "")),
         activations=_ranges(document.get("activations")),
         rounding=_rounding(document.get("rounding")),
-        plan_sha256=_sha256(document.get("plan_sha256")),
+        plan_sha256=_sha256(document, "plan_sha256"),
         evidence=read_evidence(document.get("evidence"), channels),
+        processor=_processor(document.get("processor")),
+        weights_sha256=_sha256(document, "weights_sha256"),
     )
 
 
@@ -249,12 +271,20 @@ def _text(value: Any, levels: int, indent: str) -> str:
     return "{\n" + ",\n".join(entries) + f"\n{indent}}}"
 
 
-def _sha256(entry: Any) -> str | None:
+def _sha256(document: dict[str, Any], key: str) -> str | None:
+    entry = document.get(key)
     if entry is None:
         return None
     if not isinstance(entry, str) or len(entry) != 64 or set(entry) - set("0123456789abcdef"):
-        raise PlanError(f"'plan_sha256' is {entry!r}, no SHA-256; leave it away if it is not known")
+        raise PlanError(f"{key!r} is {entry!r}, no SHA-256; leave it away if it is not known")
     return entry
+
+
+def _processor(entry: Any) -> Processor | None:
+    try:
+        return None if entry is None else Processor.of_document(entry)
+    except ValueError as error:
+        raise PlanError(f"'processor': {error}; leave it away if it is not known") from None
 
 
 def _rounding(entry: Any) -> RoundingRecord | None:

@@ -14,6 +14,7 @@ from onnxsemi.measure.paired import Paired
 from onnxsemi.model.targets import Skipped
 from onnxsemi.plan import BitPlan
 from onnxsemi.points.frontier import KeptFrontier, KeptPoint
+from onnxsemi.processor import Processor
 from onnxsemi.search.guard import Finding
 from onnxsemi.search.trajectory import Point, Trajectory
 from onnxsemi.search.verdict import Verdict
@@ -150,6 +151,21 @@ class CompressResult:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """The weights of a plan beside those that it gave where it was made.
+
+    Attributes:
+        same_weights: Whether they are the very same, bit for bit.
+        there: Kind of processor that rounded them there; None if not known, or not one.
+        here: Kind of processor that rounded them here.
+    """
+
+    same_weights: bool
+    there: Processor | None
+    here: Processor
+
+
+@dataclass(frozen=True)
 class ApplyResult:
     """A plan applied and verified.
 
@@ -167,6 +183,8 @@ class ApplyResult:
         plan_file: The point's plan, written beside the output; None for a plan file.
         verdict: Of the point of a run, what may be claimed by the report images; else None.
         next_command: A command to type next: a safer point of the run; None if the verdict holds.
+        origin: Its weights beside those where the plan was made; None if those are not known, or
+            the bits are others.
     """
 
     output: Path
@@ -182,6 +200,12 @@ class ApplyResult:
     plan_file: Path | None = None
     verdict: Verdict | None = None
     next_command: str | None = None
+    origin: Origin | None = None
+
+    @property
+    def same_weights(self) -> bool | None:
+        """Whether the weights are those where the plan was made; None if that is not known."""
+        return None if self.origin is None else self.origin.same_weights
 
 
 class LossError(OnnxSemiError):

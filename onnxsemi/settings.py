@@ -140,6 +140,7 @@ class Settings:
         max_memory: Bytes that the process may take; less than the model needs is refused. None for
             what it holds and half of what is free. Changes no result.
         allow_loss: Write the file although the report images show a loss beyond what was asked for.
+        force: Go on where the data or the processor look wrong.
         run: Where the run is kept, and how long it may take.
     """
 
@@ -163,6 +164,7 @@ class Settings:
     seed: int = 0
     threads: int | None = None
     max_memory: int | None = None
+    force: bool = False
     allow_loss: bool = False
     run: RunOptions = field(default_factory=RunOptions)
 

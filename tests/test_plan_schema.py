@@ -53,13 +53,15 @@ def test_real_plans(plans):
 
 def test_schema_1_is_read(plan):
     document = plan | {"schema": 1}
-    for key in ("evidence", "plan_sha256"):
+    for key in ("evidence", "plan_sha256", "processor", "weights_sha256"):
         assert not VALIDATOR.is_valid(document)
         del document[key]
     assert VALIDATOR.is_valid(document)
     found = plan_of_document(document)
     assert found.evidence is None
     assert found.plan_sha256 is None
+    assert found.processor is None
+    assert found.weights_sha256 is None
     assert found.bits == plan_of_document(plan).bits
 
 
@@ -75,6 +77,11 @@ WRONG = {
     "bitwidth": lambda p: p["layers"]["c1"].update(bits={"9": "0-7"}),
     "ranges": lambda p: p["layers"]["c1"].update(bits={"8": "all"}),
     "hash": lambda p: p.update(plan_sha256="abc"),
+    "digest": lambda p: p.update(weights_sha256="A" * 64),
+    "processor": lambda p: p.update(processor="AMD EPYC"),
+    "half a processor": lambda p: p["processor"].pop("features"),
+    "unknown of a processor": lambda p: p["processor"].update(cores=2),
+    "no names": lambda p: p["processor"].update(libraries=[1]),
     "rounding": lambda p: p["rounding"].update(method="up"),
     "unknown rounding": lambda p: p["rounding"].update(randomly=True),
     "activation": lambda p: p.update(activations={"image": [0.0]}),

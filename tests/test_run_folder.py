@@ -452,6 +452,7 @@ class TestIdentity:
         apart = flags - set(identity(inputs))
         assert apart == {
             *("--search", "--model", "--data", "--run", "--threads", "--max-memory"),
+            "--force",
             *("--search-samples", "--report-fraction"),  # show in the images
         }
 

@@ -16,7 +16,7 @@ def apply(
     at: plans.At = None,
     profile: opt.ProfileName = Settings.profile,
     align: opt.Align = Settings.align,
-    data: opt.OptionalData = None,
+    data: plans.OptionalData = None,
     calibration_data: opt.CalibrationData = None,
     calibration: opt.CalibrationName = Settings.calibration,
     calibration_samples: opt.CalibrationSamples = Settings.calibration_samples,

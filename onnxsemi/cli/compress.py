@@ -61,6 +61,7 @@ def compress(
     resume: opt.Resume = False,
     time_budget: opt.TimeBudget = None,
     max_memory: opt.MaxMemory = None,
+    force: opt.Force = Settings.force,
     threads: opt.Threads = None,
     report: opt.ReportPage = None,
     allow_loss: opt.AllowLoss = False,
@@ -122,6 +123,7 @@ def compress(
             threads=threads,
             allow_loss=allow_loss,
             max_memory=None if max_memory is None else parse_memory(max_memory),
+            force=force,
             run=RunOptions(
                 folder=folder,
                 resume=resume,

@@ -69,12 +69,6 @@ DataPath = Annotated[
         rich_help_panel=_DATA,
     ),
 ]
-OptionalData = Annotated[
-    Path | None,
-    typer.Option(
-        "--data", "-d", help="Images to compare with the float model on.", rich_help_panel=_DATA
-    ),
-]
 Numbers = str | None
 Mean = Annotated[
     Numbers,
@@ -174,6 +168,12 @@ MaxMemory = Annotated[
         help="Memory to keep within, such as 2GB, for any number of images; by default half of "
         "what is free. Changes no result.",
         rich_help_panel=_RUN,
+    ),
+]
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force", help="Go on where the data or the processor look wrong.", rich_help_panel=_RUN
     ),
 ]
 AsJson = Annotated[

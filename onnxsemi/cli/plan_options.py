@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+_IMAGES = "Images"  # the panel of the other options about images
+
 PlanPath = Annotated[
     Path,
     typer.Argument(
@@ -27,6 +29,12 @@ At = Annotated[
         help="Which point of a run: 85% is the least harm at that compression of the target "
         "weights (the paper's ratio, not the file's size) or more; -0.1 the smallest measured one "
         "whose accuracy on the search images changes by no less than that many points.",
+    ),
+]
+OptionalData = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", "-d", help="Images to compare with the float model on.", rich_help_panel=_IMAGES
     ),
 ]
 AnyFile = Annotated[

@@ -34,10 +34,11 @@ from onnxsemi.pipeline.sizes import sizes_of
 from onnxsemi.pipeline.write import check_output, plan_path, refuse_loss, written
 from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import DIGEST, PlanFile
+from onnxsemi.processor import Processor
 from onnxsemi.progress import Progress, Silent
 from onnxsemi.quantizer.affine import Scheme
 from onnxsemi.quantizer.rounded import Nearest, RoundedPlan, rounded
-from onnxsemi.results import ApplyResult
+from onnxsemi.results import ApplyResult, Origin
 from onnxsemi.search.align import aligned
 from onnxsemi.settings import Settings
 
@@ -126,7 +127,7 @@ def apply(  # noqa: PLR0913  a flag each
     codes = _codes(asked, shown, bits, bench)
     told.start("writing and verifying", 1)
     with (
-        _beside(asked, bits, target) as plan_file,
+        _beside(asked, codes, target) as plan_file,
         written(bench, codes, target, profile, ranges) as file,
     ):
         result = ApplyResult(
@@ -141,6 +142,7 @@ def apply(  # noqa: PLR0913  a flag each
             kept=asked.kept,
             point=asked.point,
             plan_file=plan_file,
+            origin=_origin(asked.document, codes),
         )
         if loaded is not None:
             labels = None if loaded.labels is None else bench.labels
@@ -188,15 +190,33 @@ def _fit(asked: Asked) -> _Fitted:
 
 
 @contextmanager
-def _beside(asked: Asked, plan: BitPlan, output: Path) -> Iterator[Path | None]:
-    """The plan of a run's point, written beside the output if that succeeds."""
+def _beside(asked: Asked, codes: RoundedPlan, output: Path) -> Iterator[Path | None]:
+    """The plan of a run's point, written beside the output if that succeeds.
+
+    It was made here: on one kind of processor, if the run was measured on this one, too.
+    """
     if asked.kept is None:
         yield None
         return
-    document = replace(asked.document, bits=plan.bits, plan_sha256=plan.sha256)
+    plan, here, there = codes.plan, Processor.here(), asked.kept.document.processor
+    document = replace(
+        asked.document,
+        bits=plan.bits,
+        plan_sha256=plan.sha256,
+        weights_sha256=codes.sha256,
+        processor=here if here == there else None,
+    )
     with whole_file(plan_path(output)) as scratch:
         scratch.write_text(document.to_json(), encoding="utf-8")
         yield plan_path(output)
+
+
+def _origin(document: PlanFile, codes: RoundedPlan) -> Origin | None:
+    """The weights beside those where the plan was made, if it says what those were."""
+    there = document.weights_of(codes.plan)
+    if there is None:
+        return None
+    return Origin(there == codes.sha256, document.processor, Processor.here())
 
 
 def random_images(image: ImageInput) -> ImageSet:

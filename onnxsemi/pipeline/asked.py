@@ -75,7 +75,11 @@ def asked_for(
     own = source.data if rounded and source.data is not None and source.data.exists() else None
     return Asked(
         document=replace(
-            kept.document, bits=point.plan.bits, plan_sha256=point.plan.sha256, evidence=None
+            kept.document,
+            bits=point.plan.bits,
+            plan_sha256=point.plan.sha256,
+            evidence=None,
+            weights_sha256=kept.document.weights_of(point.plan),
         ),
         name=str(path),
         model=source.model if model is None else Path(model),

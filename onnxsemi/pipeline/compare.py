@@ -124,6 +124,8 @@ def _stated(plan: PlanFile) -> Stated:
         "scheme": plan.scheme,
         "activations": _digest(plan.activations),
         "evidence": _digest(plan.evidence),
+        "processor": "none" if plan.processor is None else str(plan.processor),
+        "weights where it was made": (plan.weights_sha256 or "none")[:12],
     }
     if plan.rounding is not None:
         stated |= {f"rounding {k}": str(v) for k, v in asdict(plan.rounding.settings).items()}

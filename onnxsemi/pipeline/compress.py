@@ -1,59 +1,33 @@
 """``compress``: the whole way from a float model and images to a verified, smaller file."""
 
 import os
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from onnxsemi import __about__
-from onnxsemi.arrays import Float32Array
-from onnxsemi.atomic import check_writable, whole_file
+from onnxsemi.atomic import check_writable
 from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.data.load import Data
 from onnxsemi.emit.activations import Ranges
 from onnxsemi.emit.model import emit
-from onnxsemi.errors import BudgetError
-from onnxsemi.kernels import Kernels, kernels_of
-from onnxsemi.measure.checker import RoundingChecker
-from onnxsemi.measure.comparison import Comparison, compare
-from onnxsemi.measure.evaluator import ModelEvaluator
-from onnxsemi.measure.folds import Rounder
 from onnxsemi.measure.forecast import forward_seconds
-from onnxsemi.measure.recorded import RecordedChecker, RecordedEvaluator
-from onnxsemi.pipeline.activations import recorded_ranges
-from onnxsemi.pipeline.choice import Chooser, Judged
-from onnxsemi.pipeline.evidence import Answers, evidence_of
-from onnxsemi.pipeline.found import Found, Searched
-from onnxsemi.pipeline.next_step import next_command
-from onnxsemi.pipeline.nothing import best_measured, file_bytes, nothing_holds
-from onnxsemi.pipeline.pareto import Anchor, kept_frontier
 from onnxsemi.pipeline.prepare import Prepared, prepare
-from onnxsemi.pipeline.rounding import Codes, codes_of
-from onnxsemi.pipeline.runs import Clock, Limited, check_folder, identity, made_of, opened
-from onnxsemi.pipeline.sensitivity import Sensitivity, measure_sensitivity
-from onnxsemi.pipeline.sizes import sizes_of
-from onnxsemi.pipeline.write import check_output, plan_path, refuse_loss, write_best, written
-from onnxsemi.plan import BitPlan
-from onnxsemi.plan_file import DIGEST, PlanFile, RoundingRecord
-from onnxsemi.points.file import write_frontier
-from onnxsemi.points.frontier import KeptFrontier
-from onnxsemi.points.nothing_holds import NothingHoldsError
+from onnxsemi.pipeline.rounding import codes_of
+from onnxsemi.pipeline.runs import (
+    Clock,
+    Limited,
+    check_folder,
+    made_of,
+    opened,
+)
+from onnxsemi.pipeline.search import Search
+from onnxsemi.pipeline.sensitivity import measure_sensitivity
+from onnxsemi.pipeline.write import check_output, plan_path
 from onnxsemi.progress import Progress, Silent
 from onnxsemi.quantizer.rounded import Nearest, rounded
-from onnxsemi.report.document import compress_document
-from onnxsemi.results import CompressResult, Cost
+from onnxsemi.results import CompressResult
 from onnxsemi.run.folder import RunFolder
 from onnxsemi.run.journal import Reply
-from onnxsemi.run.kept import keep_result
-from onnxsemi.run.looks import count_look
-from onnxsemi.search.run import search
 from onnxsemi.search.semilayers import Split
-from onnxsemi.search.settings import SearchMethod, SearchSettings
-from onnxsemi.search.trajectory import Point, Trajectory
-from onnxsemi.search.verdict import verdict
-from onnxsemi.search.walk import Predictions, walk_frontier
-from onnxsemi.search.watch import Watch
 from onnxsemi.settings import Settings
 
 
@@ -104,225 +78,13 @@ def compress(
     report_bench = replace(prepared.bench(prepared.report), progress=told)
     # first, so that images that the model cannot take are found at once
     before = report_bench.forward(prepared.classifier.proto)
-    with opened(settings.run, made_of(prepared)) as folder:
+    with opened(settings.run, made_of(prepared), force=settings.force) as folder:
         seconds = pass_seconds(prepared, folder, told)
         limited = Limited(told, clock)
         codes = codes_of(prepared, folder, limited)
         sensitivity = measure_sensitivity(prepared, codes.rounding, folder, limited)
         search = Search(prepared, codes, sensitivity, folder, clock, told)
         return search.deliver(search.find(), target, before, seconds)
-
-
-@dataclass(frozen=True, eq=False)
-class Search:
-    """A search under way.
-
-    Attributes:
-        prepared: Model and images.
-        codes: Where codes come from.
-        sensitivity: What to split and rank by.
-        run: Recalls and keeps what is measured.
-        clock: Says when the time has ended.
-        progress: Told of every trial.
-    """
-
-    prepared: Prepared
-    codes: Codes
-    sensitivity: Sensitivity
-    run: RunFolder
-    clock: Clock
-    progress: Progress
-
-    @property
-    def rounder(self) -> Rounder:
-        """Gives plans their codes."""
-        return self.codes.rounder
-
-    def find(self) -> Found:
-        """Search a plan.
-
-        Raises:
-            AccuracyError: If no compression holds the accuracy asked for; everything is kept then.
-        """
-        prepared, journal = self.prepared, self.run.journal
-        start, settings = prepared.start(), prepared.settings
-        self.progress.start("first plans", 1)
-        ranges = recorded_ranges(prepared, journal)
-        measured = "top-1" if prepared.has_labels else "agreement"
-        keep = partial(self._keep_best, ranges)
-        watch = Watch(self.progress, self._out_of_time, keep, measured)
-        if settings.search.method is SearchMethod.FRONTIER:
-            trajectory, checker = self.frontier(start, watch)
-        else:
-            trajectory, checker = self.semilayers(start, watch)
-        _check_time(trajectory, settings.search)
-        before = checker.check(start.all_float()).right
-        searched = Searched(trajectory, ranges, checker, before, self.sensitivity)
-        chooser = Chooser(prepared, self.codes, ranges, checker, before, journal)
-        judged = chooser.choose(trajectory, self.progress)
-        if not judged or judged[-1].objection is not None:
-            raise self._nothing(searched, chooser, judged)
-        taken = judged[-1]
-        known = vars(searched)
-        return Found(**known, chosen=taken.point, search=taken.paired, close=taken.close)
-
-    def _nothing(
-        self, searched: Searched, chooser: Chooser, refused: list[Judged]
-    ) -> NothingHoldsError:
-        """Keep what was measured, and say what holds best."""
-        prepared, run = self.prepared, self.run
-        best = best_measured(chooser, searched, refused)
-        judged, plan = best.judged, best.judged.point.plan
-        told = [(item.point, item.objection or "") for item in (*refused, judged)]
-        document = plan_file(prepared, plan, searched.ranges)
-        size = file_bytes(prepared, plan, searched.ranges)
-        anchor = Anchor(document, plan, size, others=told)
-        frontier = kept_frontier(prepared, searched, anchor)
-        if run.path is not None:
-            write_frontier(frontier, run.path)
-        if not searched.trajectory.out_of_time:
-            run.finish(None)
-        return nothing_holds(best, frontier, chooser, run.path)
-
-    def frontier(self, start: BitPlan, watch: Watch) -> tuple[Trajectory, RecordedChecker]:
-        """The search along the frontier, and what measured its plans."""
-        prepared, sensitivity = self.prepared, self.sensitivity
-        assert sensitivity.table is not None
-        assert sensitivity.harm is not None
-        plain = RoundingChecker(self.codes.folds, prepared.unseen)
-        checker = RecordedChecker(plain, self.run.journal)
-        predictions = Predictions(
-            delta_loss=sensitivity.table, harm=sensitivity.harm, has_labels=prepared.has_labels
-        )
-        settings, free = prepared.settings.search, prepared.free()
-        return walk_frontier(start, free, predictions, checker, settings, watch), checker
-
-    def semilayers(self, start: BitPlan, watch: Watch) -> tuple[Trajectory, RecordedChecker]:
-        """The paper's search, and what measured its plans."""
-        prepared, journal = self.prepared, self.run.journal
-        told = Limited(self.progress, self.clock)
-        kl = partial(self.sensitivity.kl, progress=told, journal=journal)
-        settings, bench = prepared.settings, prepared.bench(prepared.search)
-        evaluator = RecordedEvaluator(ModelEvaluator(bench, kl, settings.seed), journal)
-        table, free = self.sensitivity.table, prepared.free()
-        return search(start, free, table, evaluator, settings.search, watch), evaluator
-
-    def deliver(
-        self, found: Found, target: Path, before: Float32Array, pass_seconds: float
-    ) -> CompressResult:
-        """Write what was found, and keep everything that is said of it.
-
-        Args:
-            found: What the search came to.
-            target: Where the file is to be.
-            before: float32[N, K], logits of the float model on the report images.
-            pass_seconds: Of one float32 forward pass over the search images.
-
-        Raises:
-            LossError: If the report images show a loss; no file is written then.
-        """
-        prepared, run, told = self.prepared, self.run, self.progress
-        settings, plan, ranges = prepared.settings, found.chosen.plan, found.ranges
-        bench = replace(prepared.bench(prepared.report), progress=told)
-        document = replace(plan_file(prepared, plan, ranges), evidence=found.evidence())
-        told.start("writing and verifying", 1)
-        codes = self.rounder(plan)
-        with (
-            whole_file(plan_path(target)) as scratch,
-            written(bench, codes, target, settings.profile, ranges) as file,
-        ):
-            scratch.write_text(document.to_json(), encoding="utf-8")
-            kept = kept_frontier(
-                prepared, found, Anchor(document, plan, file.path.stat().st_size, found.search)
-            )
-            report = compare(before, file.logits, bench.labels if prepared.has_labels else None)
-            result = CompressResult(
-                output=target,
-                plan_file=plan_path(target),
-                profile=settings.profile,
-                plan=plan,
-                chosen=found.chosen,
-                trajectory=found.trajectory,
-                sizes=sizes_of(file.path),
-                search=found.search,
-                report=report,
-                sensitivity=self.sensitivity.summary,
-                has_labels=prepared.has_labels,
-                cost=Cost(run.journal.seconds, pass_seconds, len(found.trajectory.trials)),
-                skipped=prepared.classifier.skipped,
-                notes=(*prepared.classifier.notes, *warnings(prepared)),
-                kernels=_kernels(file.path, prepared, found),
-                pinned=prepared.pinned(),
-                run=run.path,
-                **self._claimed(found, report, kept, target),
-            )
-            self.keep(result, Answers.of(before, file.logits))
-            if run.path is not None:
-                write_frontier(kept, run.path)
-            refuse_loss(result, allowed=settings.allow_loss)
-        if not found.trajectory.out_of_time:
-            run.finish(str(target))
-        return result
-
-    def _claimed(
-        self, found: Found, report: Comparison, kept: KeptFrontier, target: Path
-    ) -> dict[str, Any]:
-        """What was asked, what may be claimed, and what to do next."""
-        prepared, plan = self.prepared, found.chosen.plan
-        guard = prepared.settings.search.guard(has_labels=prepared.has_labels)
-        run = self.run.path
-        looks = count_look(run, prepared.report.fingerprint(), plan.sha256)
-        claim = verdict(guard, report, looks)
-        return {
-            "finding": guard.judge(found.search, found.close),
-            "verdict": claim,
-            "next_command": None if claim.holds else next_command(kept, plan, run, target),
-        }
-
-    def keep(self, result: CompressResult, answers: Answers) -> None:
-        """Write what the report needs into the run's folder."""
-        prepared, codes = self.prepared, self.codes
-        if self.run.path is None:
-            return
-        made = {
-            "command": prepared.settings.run.command,
-            "model": str(prepared.files[0]),
-            "search_data": prepared.search.name,
-            "report_data": prepared.report.name,
-            "made_from": identity(prepared),
-            "channel_parameters": dict(result.plan.channel_params),
-        }
-        evidence = evidence_of(
-            prepared, codes.rounding, self.sensitivity, result.trajectory, answers
-        )
-        keep_result(self.run, compress_document(result) | made, evidence)
-
-    def _out_of_time(self) -> bool:
-        if self.run.journal.recalling or not self.clock.ended:
-            return False
-        self.run.journal.close()  # the full search does not ask for what follows
-        return True
-
-    def _keep_best(self, ranges: Ranges | None, best: Point) -> None:
-        """Write the best so far into the run's folder."""
-        prepared, run = self.prepared, self.run
-        model, plan = run.file("best.onnx"), run.file("best.plan.json")
-        if model is None or plan is None or run.journal.recalling:
-            return
-        if best.plan.saved_parameters == 0 or not best.score.in_full:
-            return
-        with whole_file(plan) as scratch:
-            document = plan_file(prepared, best.plan, ranges)
-            scratch.write_text(document.to_json(), encoding="utf-8")
-            bench, profile = prepared.bench(prepared.search), prepared.settings.profile
-            write_best(bench, self.rounder(best.plan), model, profile, ranges)
-
-
-def _kernels(path: Path, prepared: Prepared, found: Found) -> Kernels | None:
-    """How the targets of a file run, if activations are quantized."""
-    return (
-        None if found.ranges is None else kernels_of(path, prepared.classifier, found.chosen.plan)
-    )
 
 
 def check_profile(prepared: Prepared) -> None:
@@ -353,45 +115,3 @@ def pass_seconds(prepared: Prepared, run: RunFolder, progress: Progress) -> floa
         return {"seconds": forward_seconds(bench)}
 
     return float(run.journal.ask("pass", len(bench.images), measure)["seconds"])
-
-
-def plan_file(prepared: Prepared, plan: BitPlan, ranges: Ranges | None) -> PlanFile:
-    """The plan with what is needed to apply it."""
-    settings = prepared.settings
-    return PlanFile(
-        model=prepared.classifier.fingerprint,
-        targets=settings.model.targets,
-        exclude=settings.model.exclude,
-        output=settings.model.output,
-        scheme=settings.grids,
-        bits=plan.bits,
-        activations=ranges,
-        rounding=_rounding_record(prepared),
-        tool=f"onnxsemi {__about__.VERSION}",
-        plan_sha256=plan.sha256,
-    )
-
-
-def _rounding_record(prepared: Prepared) -> RoundingRecord | None:
-    """How the weights are rounded and on which images, to do it again."""
-    settings = prepared.settings
-    if settings.rounds is None:
-        return None
-    digests = tuple(digest.hex()[:DIGEST] for digest in prepared.rounding.digests())
-    return RoundingRecord(settings.rounds, settings.seed, digests)
-
-
-def warnings(prepared: Prepared) -> tuple[str, ...]:
-    """What is to be said of the search images, whatever is found."""
-    guard = prepared.settings.search.guard(has_labels=prepared.has_labels)
-    warning = guard.warning(len(prepared.search))
-    return () if warning is None else (warning,)
-
-
-def _check_time(trajectory: Trajectory, settings: SearchSettings) -> None:
-    holding = settings.allowed_drop
-    if trajectory.choose(holding).plan.saved_parameters == 0 and trajectory.out_of_time:
-        raise BudgetError(
-            f"the time budget ended after {len(trajectory.trials)} trials, before anything could "
-            "be compressed: go on with --resume, or give more time"
-        )

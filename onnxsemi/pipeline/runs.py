@@ -10,6 +10,7 @@ from typing import Any
 
 from onnxsemi.errors import BudgetError, RunError
 from onnxsemi.pipeline.prepare import Prepared
+from onnxsemi.processor import Processor
 from onnxsemi.progress import Progress
 from onnxsemi.run.folder import Identity, MadeOf, RunFolder, nowhere, open_run
 from onnxsemi.settings import RunOptions
@@ -19,7 +20,7 @@ _LEFT_OUT = {
     *("search", "model", "data", "pins", "run", "rounding"),
     *("search_samples", "report_fraction", "delta_loss_samples", "calibration_samples"),
     *("rounding_samples",),
-    *("threads", "max_memory", "allow_loss"),
+    *("threads", "max_memory", "allow_loss", "force"),
 }
 _JUDGES = ("--max-drop", "--tolerance", "--guarantee")
 """Settings that say which of the measured plans are good enough, and change no measurement."""
@@ -44,11 +45,30 @@ def check_folder(options: RunOptions, *outputs: Path) -> None:
             )
 
 
-def opened(options: RunOptions, made_of: MadeOf) -> AbstractContextManager[RunFolder]:
+def opened(
+    options: RunOptions, made_of: MadeOf, *, force: bool = False
+) -> AbstractContextManager[RunFolder]:
     """The run's folder, for as long as the run takes."""
     if options.folder is None:
-        return nullcontext(nowhere())
-    return open_run(Path(options.folder), made_of, resume=options.resume)
+        return nullcontext(nowhere(made_of.processors))
+    return open_run(Path(options.folder), made_of, resume=options.resume, force=force)
+
+
+def one_processor(run: RunFolder) -> Processor | None:
+    """The kind of processor that all of a run was measured on; None if there were several."""
+    return run.processors[0] if len(run.processors) == 1 else None
+
+
+def mixed(run: RunFolder) -> tuple[str, ...]:
+    """What is to be said of a run that was measured on several kinds of processors."""
+    if len(run.processors) <= 1:
+        return ()
+    first, last = run.processors[0], run.processors[-1]
+    return (
+        "parts of this run were measured on another kind of processor, whose kernels give other "
+        f"bits ({first.beside(last)}, then {last.beside(first)}): run anew on either kind, the "
+        "same command may end in other bytes",
+    )
 
 
 class Clock:
@@ -98,7 +118,7 @@ def made_of(prepared: Prepared) -> MadeOf:
     """Everything that decides what a run gives, and which part of it only judges."""
     parts = dict(identity(prepared))
     judged = {name: parts.pop(name) for name in (*_JUDGES, "report data")}
-    return MadeOf(parts, judged)
+    return MadeOf(parts, judged, (Processor.here(),))
 
 
 def identity(prepared: Prepared) -> Identity:

@@ -8,12 +8,15 @@ follow from weights: here to the nearest level of the grid (:class:`Nearest`).
     weight[c] = scale[c] * (units[c] - zero_point[c])      or the float32 channel as it is
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnxsemi.arrays import Float32Array, Float64Array, read_only
 from onnxsemi.bitwidth import FLOAT_BITS
@@ -76,6 +79,16 @@ class RoundedLayer:
             whole[bits_of == value] = channels.dequantize()
         return cls(tuple(bits_of.tolist()), quantized, whole, bias)
 
+    def arrays(self) -> Iterator[NDArray[np.generic]]:
+        """All that is written of it, in whatever profile: bits, codes and grids, weight, bias."""
+        yield np.array(self.bits, np.uint8)
+        for _, channels in sorted(self.quantized.items()):
+            yield from (channels.codes, channels.scale, channels.zero_point)
+            yield np.array([channels.doubled], np.uint8)
+        yield self.weight  # float32 channels stand only here
+        if self.bias is not None:
+            yield self.bias
+
 
 @dataclass(frozen=True, eq=False)
 class RoundedPlan:
@@ -99,6 +112,17 @@ class RoundedPlan:
                 if any((q.zero_point != q.centre).any() for q in layer.quantized.values()):
                     raise ValueError(f"layer {name!r}: a symmetric grid is not centred on zero")
         object.__setattr__(self, "layers", MappingProxyType(dict(self.layers)))
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of every bit of the weights, whatever profile they are written in."""
+        digest = hashlib.sha256()
+        for name, layer in sorted(self.layers.items()):
+            digest.update(f"{name!r}\n".encode())
+            for array in layer.arrays():
+                digest.update(f"{array.dtype.kind}{array.shape}\n".encode())
+                digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
+        return digest.hexdigest()
 
 
 class Rounding(Protocol):

@@ -18,6 +18,7 @@ from onnxsemi.results import (
     CompressResult,
     EvaluateResult,
     InspectResult,
+    Origin,
     SensitivitySummary,
     Sizes,
 )
@@ -77,6 +78,8 @@ def apply_document(result: ApplyResult) -> Document:
         **_apply_verdict(result),
         "plan": _plan(result.plan),
         "plan_edited": result.edited,
+        "same_weights": result.same_weights,
+        "origin": None if result.origin is None else _origin(result.origin),
         "plan_file": None if result.plan_file is None else str(result.plan_file),
         "kernels": None if result.kernels is None else _kernels(result.kernels),
     }
@@ -139,6 +142,15 @@ def _header() -> Document:
 
 def _labels(has_labels: bool) -> str:  # noqa: FBT001  the one thing it is about
     return "labels" if has_labels else "the float model's own answers"
+
+
+def _origin(origin: Origin) -> Document:
+    there = origin.there
+    return {
+        "processor": None if there is None else asdict(there),
+        "processor_here": asdict(origin.here),
+        "summary": wording.origin(origin),
+    }
 
 
 def _kernels(kernels: Kernels) -> Document:

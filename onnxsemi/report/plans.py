@@ -1,5 +1,6 @@
 """Where a plan came from, in words: what was given, which point it is, whether it was edited."""
 
+from onnxsemi.report import wording
 from onnxsemi.results import ApplyResult, CompressResult
 
 
@@ -14,9 +15,10 @@ def given_lines(result: CompressResult) -> list[str]:
 
 
 def plan_lines(result: ApplyResult) -> list[str]:
-    """Which point of a run was written, or that the plan is no longer the tool's."""
+    """Which point of a run was written, whether the plan is the tool's, and the weights too."""
     edited = "The plan was edited: its bits are others than onnxsemi wrote; the file says so too."
-    return [*([edited] if result.edited else []), *_point_lines(result)]
+    origin = [] if result.origin is None else [wording.sentence(wording.origin(result.origin))]
+    return [*([edited] if result.edited else []), *_point_lines(result), *origin]
 
 
 def _point_lines(result: ApplyResult) -> list[str]:

@@ -60,7 +60,7 @@ def _details(result: CompressResult) -> list[str]:
     where = f"{point.phase} phase" + (f", {point.bits} bits" if point.bits is not None else "")
     return [
         *(f"Note: {note}." for note in result.notes),
-        _sentence(wording.agreed(report)),
+        wording.sentence(wording.agreed(report)),
         f"Asked of the search images: {result.finding.text}.",
         f"Chosen from {len(result.trajectory.points)} plans ({where}); "
         f"{result.plan.mean_bits:.2f} bits a target weight.",
@@ -82,7 +82,7 @@ def _trust(result: CompressResult) -> list[RenderableType]:
 
 
 def _verdict_line(claim: Verdict, report: Comparison) -> str:
-    return _sentence(wording.verdict(claim, report))
+    return wording.sentence(wording.verdict(claim, report))
 
 
 def _next_lines(result: CompressResult | ApplyResult) -> list[str]:
@@ -91,7 +91,7 @@ def _next_lines(result: CompressResult | ApplyResult) -> list[str]:
     run = result.run if isinstance(result, CompressResult) else None
     needed = None if claim is None or report is None else wording.needed(claim, report)
     return [
-        *([] if needed is None else [_sentence(needed)]),
+        *([] if needed is None else [wording.sentence(needed)]),
         *([f"A safer size: {result.next_command}"] if result.next_command else []),
         *([] if run is None else [f"Other sizes: onnxsemi pareto {run}"]),
     ]
@@ -109,7 +109,7 @@ def apply_table(result: ApplyResult) -> RenderableType:
         if result.verdict is not None:
             parts.append(Text(_verdict_line(result.verdict, result.report), "bold"))
         parts.append(_answers_table(_rows("data", result.report), result.report))
-        parts.append(Text(_sentence(wording.agreed(result.report))))
+        parts.append(Text(wording.sentence(wording.agreed(result.report))))
     lines = (
         *_kernel_lines(result.kernels),
         *plan_lines(result),
@@ -307,10 +307,6 @@ def _answers_table(rows: Iterable[tuple[str, Paired]], comparison: Comparison) -
             wording.p_value(paired),
         )
     return table
-
-
-def _sentence(words: str) -> str:
-    return f"{words[0].upper()}{words[1:]}."
 
 
 def _table(*headings: str) -> Table:

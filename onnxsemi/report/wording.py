@@ -5,10 +5,20 @@ What is measured without labels is called agreement, and nothing else.
 
 from onnxsemi.measure.comparison import Comparison, exact_interval
 from onnxsemi.measure.paired import Paired
+from onnxsemi.results import Origin
 from onnxsemi.search.verdict import Verdict
 
 FLOAT_MODEL = "the float model"
 _LEAST_P = 0.001
+
+
+def sentence(words: str) -> str:
+    """Words as a sentence.
+
+    >>> sentence("holds")
+    'Holds.'
+    """
+    return f"{words[0].upper()}{words[1:]}."
 
 
 def share(count: int, total: int) -> str:
@@ -127,3 +137,30 @@ changed here'
         f"{comparison.images:,} report images cannot settle it: it would take about "
         f"{claim.images_needed:,}, at the share of answers that changed here"
     )
+
+
+def origin(found: Origin) -> str:
+    """Whether the weights are those that the plan gave where it was made, or why they may not be.
+
+    >>> from onnxsemi.processor import Processor
+    >>> old, new = (Processor(("x86_64", set), ()) for set in ("AVX2", "AVX512F"))
+    >>> origin(Origin(False, old, new))
+    'the same plan, rounded on another kind of processor (there: x86_64 AVX2; here: x86_64 \
+AVX512F): its weights are others than where the plan was made'
+    """
+    there, here = found.there, found.here
+    if found.same_weights:
+        return "its weights are those that the plan gave where it was made, bit for bit"
+    others = "its weights are others than where the plan was made"
+    if there is None:
+        return f"the same plan, but {others}"
+    if there == here:
+        return (
+            f"the same plan on the same kind of processor, but {others}: was its rounding edited, "
+            "or are the images others?"
+        )
+    another = "on another kind of processor"
+    if there.features == here.features:
+        another = "by other libraries or kernels of theirs"
+    told = f"(there: {there.beside(here)}; here: {here.beside(there)})"
+    return f"the same plan, rounded {another} {told}: {others}"

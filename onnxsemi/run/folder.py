@@ -11,6 +11,9 @@ report.html     the report, where it is asked for
 frontier.json   every point that could be written instead of the one that was chosen
 finished.json   written last: what the run gave
 
+The kinds of processors that parts were measured on stand in the run's head, too: kernels depend on
+them (:mod:`onnxsemi.processor`), and a run is taken up on another one only if that is forced.
+
 What only judges (the allowed drop, images that only the report looks at) may be another when a run
 is taken up again: what was measured stays, and what was found by it gives way.
 """
@@ -18,7 +21,7 @@ is taken up again: what was measured stays, and what was found by it gives way.
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ from filelock import FileLock, Timeout
 
 from onnxsemi.atomic import sweep, whole_file
 from onnxsemi.errors import RunError
+from onnxsemi.processor import Processor
 from onnxsemi.run.journal import Journal
 
 SCHEMA = 2
@@ -34,7 +38,7 @@ FRONTIER = "frontier.json"
 RESULT, EVIDENCE, REPORT = "result.json", "evidence.npz", "report.html"
 _MEASURED = ("journal.jsonl", "rounding.npz", "crossed.npz", "moments.npz")
 _FOUND = ("best.onnx", "best.plan.json", RESULT, EVIDENCE, REPORT, FRONTIER)
-_JUDGED = "judged by"
+_JUDGED, _PROCESSORS = "judged by", "processors"
 Identity = Mapping[str, Any]
 """Name of a part (``model``, ``--bits``, ``numpy``) -> its fingerprint or value, as JSON has it."""
 
@@ -46,14 +50,18 @@ class MadeOf:
     Attributes:
         measured: What decides what is measured: with another value it is another run.
         judged: What decides which of the measured plans is taken, and what is said of it.
+        processors: Kinds of processors that parts are measured on; empty if that is not known.
     """
 
     measured: Identity
     judged: Identity
+    processors: tuple[Processor, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """As JSON has it."""
         whole = {"schema": SCHEMA, **self.measured, _JUDGED: dict(self.judged)}
+        if self.processors:
+            whole[_PROCESSORS] = [asdict(processor) for processor in self.processors]
         document: dict[str, Any] = json.loads(json.dumps(whole))
         return document
 
@@ -64,12 +72,16 @@ class RunFolder:
     Attributes:
         path: The folder; None for a run that keeps nothing.
         journal: Its measurements.
+        processors: Kinds of processors that parts of it were measured on, in their order.
     """
 
-    def __init__(self, path: Path | None, journal: Journal) -> None:
+    def __init__(
+        self, path: Path | None, journal: Journal, processors: tuple[Processor, ...] = ()
+    ) -> None:
         """Made by :func:`open_run`, or by :func:`nowhere`."""
         self.path = path
         self.journal = journal
+        self.processors = processors
 
     def file(self, name: str) -> Path | None:
         """Path of one of the run's files; None if the run keeps nothing."""
@@ -96,23 +108,26 @@ def nothing_held(path: Path) -> bool:
     return isinstance(finished, dict) and finished.get("output", "") is None
 
 
-def nowhere() -> RunFolder:
+def nowhere(processors: tuple[Processor, ...] = ()) -> RunFolder:
     """A run that keeps nothing."""
-    return RunFolder(None, Journal())
+    return RunFolder(None, Journal(), processors)
 
 
 @contextmanager
-def open_run(path: Path, made_of: MadeOf, *, resume: bool) -> Iterator[RunFolder]:
+def open_run(
+    path: Path, made_of: MadeOf, *, resume: bool, force: bool = False
+) -> Iterator[RunFolder]:
     """Begin a run in a folder, or take one up again.
 
     Args:
         path: The folder; made if it is not there.
         made_of: What the run is made of.
         resume: Go on with the run that is there, if there is one.
+        force: Go on with it on another kind of processor, too.
 
     Raises:
         RunError: If an unfinished run would be lost, the one to go on with was made of something
-            else, or another process is working on it.
+            else or on another kind of processor, or another process is working on it.
     """
     _check_place(path)
     lock = FileLock(path / ".lock")
@@ -126,10 +141,11 @@ def open_run(path: Path, made_of: MadeOf, *, resume: bool) -> Iterator[RunFolder
         for name in (_HEAD, *_MEASURED, *_FOUND, _END):
             sweep(path / name)
         if resume and (path / _HEAD).exists():
-            _go_on(path, made_of)
+            processors = _go_on(path, made_of, force=force)
         else:
+            processors = made_of.processors
             _begin(path, made_of)
-        run = RunFolder(path, Journal(path / "journal.jsonl"))
+        run = RunFolder(path, Journal(path / "journal.jsonl"), processors)
         (path / _END).unlink(missing_ok=True)
         yield run
     finally:
@@ -176,18 +192,42 @@ def _write_head(path: Path, made_of: MadeOf) -> None:
         scratch.write_text(json.dumps(made_of.document(), indent=1) + "\n", encoding="utf-8")
 
 
-def _go_on(path: Path, made_of: MadeOf) -> None:
+def _go_on(path: Path, made_of: MadeOf, *, force: bool) -> tuple[Processor, ...]:
     """Take up the run that is there; what other judging settings led to is removed first.
 
     A process that is killed here leaves the head as it was: the next one removes the rest.
+
+    Returns:
+        Every kind of processor that parts of the run were, or will be, measured on.
     """
-    before, now = _head(path), made_of.document()
+    before = _head(path)
+    there = _processors(path, before.pop(_PROCESSORS, []))
+    new = tuple(here for here in made_of.processors if here not in there)
+    now = replace(made_of, processors=()).document()
     judged = (before.pop(_JUDGED, None), now.pop(_JUDGED))
     _check_same(path, before, now)
+    if there and new and not force:
+        one, other = there[-1].beside(new[0]), new[0].beside(there[-1])
+        raise RunError(
+            f"{path}: was measured on another kind of processor (there: {one}; here: {other}), "
+            "whose kernels give other bits: go on there; or here, with --force; or choose another "
+            "--run to start anew"
+        )
+    processors = (*there, *new)
     if judged[0] != judged[1]:
         for name in (_END, *_FOUND):
             (path / name).unlink(missing_ok=True)
-        _write_head(path, made_of)
+    if judged[0] != judged[1] or new:
+        _write_head(path, replace(made_of, processors=processors))
+    return processors
+
+
+def _processors(path: Path, entries: Any) -> tuple[Processor, ...]:
+    """Those that stand in the head."""
+    try:
+        return tuple(map(Processor.of_document, entries))
+    except (TypeError, ValueError) as error:
+        raise _unreadable(path / _HEAD) from error
 
 
 def _head(path: Path) -> dict[str, Any]:
@@ -197,10 +237,14 @@ def _head(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         before = None
     if not isinstance(before, dict):
-        raise RunError(
-            f"{head}: cannot be read; delete the folder or choose another --run to start anew"
-        )
+        raise _unreadable(head)
     return before
+
+
+def _unreadable(head: Path) -> RunError:
+    return RunError(
+        f"{head}: cannot be read; delete the folder or choose another --run to start anew"
+    )
 
 
 def _check_same(path: Path, before: Identity, now: Identity) -> None:

@@ -8,7 +8,7 @@ from onnxsemi.report.page.markup import Markup, join, tag
 from onnxsemi.report.page.plot import folded, table
 from onnxsemi.run.kept import Kept
 
-_VERSIONS = ("onnxsemi", "onnx", "onnxruntime", "numpy", "scipy")
+_VERSIONS = ("onnxsemi", "onnx", "onnxruntime", "numpy", "scipy", "processor")
 _HIDDEN = ("schema",)
 
 
@@ -36,7 +36,7 @@ def about(kept: Kept) -> Markup:
         table(("", "value"), list(_cost(document)), caption="Cost"),
         *_notes(document),
         folded("Settings", table(("setting", "value"), settings, caption="Settings")),
-        folded("Versions", table(("package", "version"), versions, caption="Versions")),
+        folded("Versions", table(("what", "version or kind"), versions, caption="Versions")),
     )
 
 
@@ -66,9 +66,11 @@ def trust(kept: Kept) -> Markup | None:
 def _command(command: str) -> tuple[Markup, ...]:
     if not command:
         return (tag("p", "Made from Python, with the settings below."),)
-    said = "To make it again (one click selects the line; same inputs, settings and versions give "
+    said = (
+        "To make it again (one click selects the line; same inputs, settings, versions and kind of "
+    )
     return (
-        tag("p", said + "the same bytes):"),
+        tag("p", said + "processor give the same bytes):"),
         tag("pre", tag("code", command), tabindex=0, class_="command"),
     )
 

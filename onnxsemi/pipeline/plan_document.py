@@ -1,0 +1,48 @@
+"""The plan file of a compression: bits, and what is needed to give them their codes again."""
+
+from dataclasses import replace
+
+from onnxsemi import __about__
+from onnxsemi.emit.activations import Ranges
+from onnxsemi.pipeline.prepare import Prepared
+from onnxsemi.pipeline.runs import (
+    one_processor,
+)
+from onnxsemi.plan import BitPlan
+from onnxsemi.plan_file import DIGEST, PlanFile, RoundingRecord
+from onnxsemi.quantizer.rounded import RoundedPlan
+from onnxsemi.run.folder import RunFolder
+
+
+def plan_file(prepared: Prepared, plan: BitPlan, ranges: Ranges | None) -> PlanFile:
+    """The plan with what is needed to apply it."""
+    settings = prepared.settings
+    return PlanFile(
+        model=prepared.classifier.fingerprint,
+        targets=settings.model.targets,
+        exclude=settings.model.exclude,
+        output=settings.model.output,
+        scheme=settings.grids,
+        bits=plan.bits,
+        activations=ranges,
+        rounding=_rounding_record(prepared),
+        tool=f"onnxsemi {__about__.VERSION}",
+        plan_sha256=plan.sha256,
+    )
+
+
+def rounded_file(
+    prepared: Prepared, codes: RoundedPlan, ranges: Ranges | None, run: RunFolder
+) -> PlanFile:
+    """The plan with what came of it: a digest of its weights, and what rounded them."""
+    document = plan_file(prepared, codes.plan, ranges)
+    return replace(document, processor=one_processor(run), weights_sha256=codes.sha256)
+
+
+def _rounding_record(prepared: Prepared) -> RoundingRecord | None:
+    """How the weights are rounded and on which images, to do it again."""
+    settings = prepared.settings
+    if settings.rounds is None:
+        return None
+    digests = tuple(digest.hex()[:DIGEST] for digest in prepared.rounding.digests())
+    return RoundingRecord(settings.rounds, settings.seed, digests)
