@@ -134,6 +134,10 @@ class Settings:
         delta_loss_samples: Images for Δloss and the fast KL, taken from the search images that
             weights are not rounded on, at most half of them; None for 512, or 128 for exact Δloss.
         search_samples: Images for KL and accuracy during the search; None for all there are.
+        report_labels: Table of labels for report data that are a folder of images; ``data.labels``
+            is that of the search images.
+        force: Go on with images that are too few, or whose labels the float model meets no better
+            than by guessing; what would be refused is a warning then. Changes no result.
         report_fraction: Share of the images kept for the report if no report data are given.
         seed: Seed of every sample that is drawn.
         threads: Shards of images worked on at once; None for every core. Changes no result.
@@ -158,6 +162,8 @@ class Settings:
     min_agreement: float = 0.7
     delta_loss_samples: int | None = None
     search_samples: int | None = None
+    report_labels: str | os.PathLike[str] | None = None
+    force: bool = False
     report_fraction: float = 0.5
     seed: int = 0
     threads: int | None = None

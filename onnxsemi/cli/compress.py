@@ -4,6 +4,7 @@ import typer
 
 from onnxsemi import pipeline
 from onnxsemi.bitwidth import parse_ladder
+from onnxsemi.cli import image_options as img
 from onnxsemi.cli import options as opt
 from onnxsemi.cli.frame import data_options, one_line_errors, progress_of, show
 from onnxsemi.cli.said import command_line
@@ -57,6 +58,10 @@ def compress(
     resize: opt.Resize = None,
     crop: opt.Crop = None,
     preset: opt.PresetName = None,
+    classes: img.Classes = None,
+    labels: img.Labels = None,
+    report_labels: img.ReportLabels = None,
+    force: img.Force = False,
     run: opt.RunPath = None,
     resume: opt.Resume = False,
     time_budget: opt.TimeBudget = None,
@@ -102,7 +107,7 @@ def compress(
             rounding=_rounding(ranges, rounding, inputs, not no_bias_correction),
             rounding_samples=rounding_samples,
             model=ReadOptions(targets=targets, exclude=tuple(exclude or ()), output=output),
-            data=data_options(mean, std, resize, crop, preset),
+            data=data_options(mean, std, resize, crop, preset, classes, labels),
             scheme=scheme,
             profile=profile,
             align=align,
@@ -115,6 +120,8 @@ def compress(
             delta_loss_samples=delta_loss_samples,
             search_samples=search_samples,
             report_fraction=report_fraction,
+            report_labels=report_labels,
+            force=force,
             seed=seed,
             threads=threads,
             max_memory=None if max_memory is None else parse_memory(max_memory),

@@ -36,7 +36,7 @@ from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import DIGEST, PlanFile, RoundingRecord
 from onnxsemi.points.file import write_frontier
 from onnxsemi.points.nothing_holds import NothingHoldsError
-from onnxsemi.progress import Progress, Silent
+from onnxsemi.progress import Progress, Silent, warn
 from onnxsemi.quantizer.rounded import Nearest, rounded
 from onnxsemi.report.document import compress_document
 from onnxsemi.results import CompressResult, Cost
@@ -91,6 +91,7 @@ def compress(
     check_folder(settings.run, target, plan_path(target))
     told.start("reading the model and the images", 1)
     prepared = prepare(model, data, report_data, settings)
+    warn(told, prepared.warnings)
     guard = settings.search.guard(has_labels=prepared.has_labels)
     guard.check_images(len(prepared.search))
     check_profile(prepared)
@@ -133,6 +134,7 @@ def compress(
             kernels=None if found.ranges is None else kernels_of(target, prepared.classifier, plan),
             pinned=prepared.pinned(),
             run=folder.path,
+            warnings=prepared.warnings,
         )
         search.keep(result, Answers.of(before, after), os.fspath(model))
         if folder.path is not None:

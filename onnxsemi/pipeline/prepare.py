@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from onnxsemi.arrays import Int64Array
+from onnxsemi.arrays import Float32Array, Int64Array
+from onnxsemi.data.checks import sample, too_few
 from onnxsemi.data.images import ImageSet
 from onnxsemi.data.load import Data, load_images
 from onnxsemi.data.sample import refuse_overlap, split, stratified
@@ -16,6 +17,7 @@ from onnxsemi.memory import default_memory
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.read import read_model
 from onnxsemi.pipeline.need import check_memory
+from onnxsemi.pipeline.sanity import LEAST_IMAGES, Judged, check_answers, checked
 from onnxsemi.plan import BitPlan
 from onnxsemi.quantizer.rounded import Nearest
 from onnxsemi.settings import FEWEST_DEALT, Settings
@@ -41,6 +43,7 @@ class Prepared:
         settings: What the user set.
         memory: Bytes that the process may take.
         files: Where the model was, and the search images; None if these came from no file.
+        warnings: What is likely to be wrong with the images or their labels.
     """
 
     classifier: Classifier
@@ -55,6 +58,7 @@ class Prepared:
     settings: Settings
     memory: int
     files: tuple[Path, Path | None]
+    warnings: tuple[str, ...] = ()
 
     def bench(self, images: ImageSet) -> Bench:
         """The model on some of the images."""
@@ -109,18 +113,21 @@ def prepare(
     bench = Bench(classifier, searched, rounding, settings.worker_threads, memory)
     if settings.max_memory is not None:
         check_memory(memory, bench, settings)
-    searched = labelled(bench).images
+    searched, warnings = _sane(bench, settings)
     if report_data is None:
         searched, report = split(searched, settings.report_fraction, settings.seed)
     else:
-        report = load_images(report_data, image.name, image.shape, settings.data)
+        options = replace(settings.data, labels=settings.report_labels)
+        report = load_images(report_data, image.name, image.shape, options)
         if (report.labels is not None) != has_labels:
             raise DataError(
                 f"{searched.name} and {report.name}: one has labels, the other has none; "
                 "give both or neither"
             )
-        report = labelled(replace(bench, images=report)).images
+        report, said = _sane(replace(bench, images=report), settings)
         refuse_overlap(searched, report)
+        warnings += said
+    warnings += _enough(searched, report, settings)
     if settings.search_samples is not None:
         searched = drawn(searched, settings.search_samples, settings.seed)
     subsets = subsets_of(searched, settings)
@@ -137,7 +144,40 @@ def prepare(
         settings=settings,
         memory=memory,
         files=(Path(model), Path(data) if isinstance(data, str | os.PathLike) else None),
+        warnings=warnings,
     )
+
+
+def _sane(bench: Bench, settings: Settings) -> tuple[ImageSet, tuple[str, ...]]:
+    """Each image once, with labels, and what is likely to be wrong with them.
+
+    Raises:
+        DataError: If the labels cannot be those of the images, unless it is forced.
+    """
+
+    def forward(images: ImageSet) -> Float32Array:
+        return replace(bench, images=images).forward(bench.classifier.proto)
+
+    fitting = checked(bench.images, forward)
+    seen = sample(fitting.images)
+    said = check_answers(Judged(seen, forward(seen), forward), fitting.doubts, force=settings.force)
+    images = labelled(replace(bench, images=fitting.images)).images
+    return images, (*fitting.warnings, *said)
+
+
+def _enough(search: ImageSet, report: ImageSet, settings: Settings) -> tuple[str, ...]:
+    """What to say of too few images.
+
+    Raises:
+        DataError: If there are too few to search on, unless it is forced.
+    """
+    few = too_few(search, LEAST_IMAGES)
+    if few is not None and not settings.force:
+        kept = (
+            f" ({len(report)} more are kept for the report)" if search.name == report.name else ""
+        )
+        raise DataError(f"{few}{kept}; --force searches on them all the same")
+    return tuple(said for said in (few, too_few(report, LEAST_IMAGES)) if said is not None)
 
 
 def labelled(bench: Bench) -> Bench:
