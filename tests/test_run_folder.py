@@ -381,7 +381,8 @@ def identity(
     report: str | None = "report.npz",
 ) -> Identity:
     report_data = None if report is None else folder / report
-    prepared = prepare(folder / model, folder / search, report_data, settings or PAPER)
+    chosen = replace(settings or PAPER, force=True)
+    prepared = prepare(folder / model, folder / search, report_data, chosen)
     return runs.identity(prepared)
 
 

@@ -185,7 +185,8 @@ AsJson = Annotated[
     ),
 ]
 Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Nothing but errors.", rich_help_panel=_SHOWN)
+    bool,
+    typer.Option("--quiet", "-q", help="Nothing but errors and warnings.", rich_help_panel=_SHOWN),
 ]
 
 ReportData = Annotated[

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxsemi.arrays import Int64Array
-from onnxsemi.measure.guessing import many_more
+from onnxsemi.measure.guessing import far_better
 
 _SHOWN = 4
 
@@ -44,14 +44,25 @@ def relabelled(answers: Int64Array, labels: Int64Array, classes: int) -> Relabel
         labels: int64[N], likewise.
         classes: How many the model has.
     """
-    for order, words in _usual(classes):
-        if many_more(answers, _back(order)[answers], labels):
-            return Relabelling(order, int((order[labels] == answers).sum()), words)
     if not _gains(answers, labels):
         return None
+    usual = [
+        Relabelling(order, int((order[labels] == answers).sum()), words)
+        for order, words in _usual(classes)
+        if far_better(answers, _back(order)[answers], labels)
+    ]
+    fitted = _fitted_if_it_holds(answers, labels, classes)
+    found = [*usual, *([] if fitted is None else [fitted])]
+    return max(found, key=lambda one: one.right, default=None)
+
+
+def _fitted_if_it_holds(
+    answers: Int64Array, labels: Int64Array, classes: int
+) -> Relabelling | None:
+    """The map that explains most, if one fitted to half of the images explains the others."""
     first = _first_halves(labels)
     order = _fitted(answers[first], labels[first], classes)
-    if not many_more(answers[~first], _back(order)[answers[~first]], labels[~first]):
+    if not far_better(answers[~first], _back(order)[answers[~first]], labels[~first]):
         return None
     order = _fitted(answers, labels, classes)
     return Relabelling(order, int((order[labels] == answers).sum()), _words(order, labels))

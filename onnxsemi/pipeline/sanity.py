@@ -26,7 +26,7 @@ from onnxsemi.data.images import ImageSet, Normalization
 from onnxsemi.data.scaled import channel_axis, rescaled
 from onnxsemi.data.source import chunks
 from onnxsemi.errors import DataError, ModelError
-from onnxsemi.measure.guessing import Guessing, many_more
+from onnxsemi.measure.guessing import Guessing, far_better
 from onnxsemi.measure.relabelling import relabelled
 from onnxsemi.search.few import TELLING
 
@@ -126,19 +126,20 @@ def _explained(
     now = _share(guessing.right, guessing.total)
     other = relabelled(answers, labels, judged.logits.shape[1])
     if other is not None:
-        right = _share(other.right, guessing.total)
-        return (f"{images.name}: {other.words}: so read, {right} are right, not {now}",)
+        so_read = _share(other.right, guessing.total)
+        return (f"{images.name}: {other.words}: so read, {so_read} are right, not {now}",)
     if guessing.better and not doubts and images.normalization != Normalization():
         return ()
+    best, said = guessing.right, ""
     for how, tried in _preprocessed(images):
         try:
             found = judged.forward(tried).argmax(axis=1)
         except ModelError:  # numbers that this model takes to infinity
             continue
-        if many_more(answers, found, labels):
-            right = _share(int((found == labels).sum()), guessing.total)
-            return (f"{images.name}: with {how}, {right} are right, not {now}",)
-    return ()
+        right = int((found == labels).sum())
+        if right > best and far_better(answers, found, labels):
+            best, said = right, f"with {how}, {_share(right, guessing.total)} are right, not {now}"
+    return (f"{images.name}: {said}",) if said else ()
 
 
 def _preprocessed(images: ImageSet) -> Iterator[tuple[str, ImageSet]]:

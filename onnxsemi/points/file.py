@@ -130,8 +130,8 @@ def _moves(before: Bits, after: Bits) -> dict[str, dict[str, str]]:
 def _kept(document: dict[str, Any]) -> KeptFrontier:
     plan, source, written = document["document"], document["source"], document["as_written"]
     data, options = source["data"], dict(source["options"])
-    for name in ("mean", "std"):
-        options[name] = None if options[name] is None else tuple(options[name])
+    for name in ("mean", "std", "classes"):  # a run of before there were classes has none
+        options[name] = None if options.get(name) is None else tuple(options[name])
     chosen = plan_of_document(plan)
     weights = {layer: int(document["weights"][layer]) for layer in chosen.bits}
     points = tuple(_points(document["points"], chosen.bits, weights))
