@@ -68,7 +68,7 @@ class TestRefused:
         ("more", "words"),
         [
             (("--classes", "absent.txt"), "--classes: absent.txt cannot be read"),
-            (("--labels", "absent.csv"), "--labels: is for a folder"),
+            (("--labels", "absent.csv"), "--labels is for a folder"),
             (("--mean", "0.5"), "for uint8 images"),
         ],
     )
@@ -147,6 +147,7 @@ class TestTable:
         command = frontier_command(tmp_path, "o.onnx", *tables, *numbers, data="flat")
         found = run(*command)
         assert found.exit_code == 0, found.output
-        applied = run("apply", tmp_path / "o.run", "-o", tmp_path / "again.onnx", "-q")
+        data = ("--data", tmp_path / "report.npz", "-o", tmp_path / "again.onnx", "-q")
+        applied = run("apply", tmp_path / "o.run", *data)
         assert applied.exit_code == 0, applied.output
         assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "o.onnx").read_bytes()

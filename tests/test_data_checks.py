@@ -14,7 +14,7 @@ from onnxsemi.data.checks import check_classes, once, order_doubts
 from onnxsemi.data.images import ImageSet, Normalization
 from onnxsemi.data.load import DataOptions, load_images
 from onnxsemi.data.naming import read_class_names
-from onnxsemi.errors import DataError, ModelError
+from onnxsemi.errors import DataError, ModelError, SettingsError
 from onnxsemi.measure.guessing import Guessing, far_better
 from onnxsemi.measure.relabelling import relabelled
 from onnxsemi.model.head import find_ends
@@ -92,6 +92,12 @@ class TestPreprocessing:
         (said,) = evaluate(pixels, labels).warnings
         assert "with mean 0.28" in said
         assert "are right, not 5" in said or "are right, not 4" in said
+
+    def test_more_images_than_are_looked_at(self):
+        with np.load(MODELS / "fashion_search.npz") as arrays:
+            images = ImageSet("mine", arrays["x"][:700], arrays["y"][:700])
+        (said,) = onnxsemi.evaluate(MODEL, images).warnings
+        assert "with mean 0.29" in said
 
     def test_floats_from_0_to_1(self, floats, labels):
         found = " ".join(evaluate(floats, labels).warnings)
@@ -427,7 +433,7 @@ class TestTable:
 
     def test_is_for_folders(self, tmp_path):
         save_noise(tmp_path / "n.npz", count=2, seed=0)
-        with pytest.raises(DataError, match="--labels: is for a folder"):
+        with pytest.raises(DataError, match="--labels is for a folder"):
             load_images(tmp_path / "n.npz", "x", (None, 3, 8, 8), DataOptions(labels="l.csv"))
 
     def test_the_report_has_its_own(self, folder, tmp_path_factory):
@@ -440,6 +446,10 @@ class TestTable:
         found = prepare(MODEL, folder, other, settings)
         assert found.search.labels.tolist() == [9, 0, 0]
         assert found.report.labels.tolist() == [3]
+
+    def test_of_a_report_that_is_not_there(self, folder):
+        with pytest.raises(SettingsError, match="--report-labels: needs --report-data"):
+            prepare(MODEL, folder, None, Settings(report_labels="labels.csv"))
 
     @pytest.mark.shared
     def test_of_images_of_1000_classes(self, shared):

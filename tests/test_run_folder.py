@@ -453,7 +453,8 @@ class TestIdentity:
         apart = flags - set(identity(inputs))
         assert apart == {
             *("--search", "--model", "--data", "--run", "--threads", "--max-memory"),
-            *("--search-samples", "--report-fraction"),  # show in the images
+            "--force",
+            *("--search-samples", "--report-fraction", "--report-labels"),  # show in the images
         }
 
     @pytest.mark.parametrize(

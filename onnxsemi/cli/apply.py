@@ -3,6 +3,7 @@
 import typer
 
 from onnxsemi import pipeline, report
+from onnxsemi.cli import image_options as img
 from onnxsemi.cli import options as opt
 from onnxsemi.cli import plan_options as plans
 from onnxsemi.cli.frame import data_options, one_line_errors, progress_of, show
@@ -25,6 +26,8 @@ def apply(
     resize: opt.Resize = None,
     crop: opt.Crop = None,
     preset: opt.PresetName = None,
+    classes: img.Classes = None,
+    labels: img.Labels = None,
     threads: opt.Threads = None,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
@@ -56,7 +59,7 @@ def apply(
             calibration_data=calibration_data,
             calibration=calibration,
             calibration_samples=calibration_samples,
-            data_options=data_options(mean, std, resize, crop, preset),
+            data_options=data_options(mean, std, resize, crop, preset, classes, labels),
             threads=threads,
             progress=progress,
         )

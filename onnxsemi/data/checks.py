@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from onnxsemi.arrays import Int64Array
 from onnxsemi.data.images import ImageSet
 from onnxsemi.data.sample import stratified
 from onnxsemi.data.source import chunks
@@ -18,11 +19,16 @@ SAMPLE = 512
 """Images at most that are looked at: enough to tell 93 % from 90 %, and a pass of any model."""
 
 
-def sample(images: ImageSet) -> ImageSet:
-    """At most ``SAMPLE`` images, of each class its share: always the same ones."""
+def sampled(images: ImageSet) -> Int64Array:
+    """Indices of at most ``SAMPLE`` images, of each class its share: always the same ones."""
     labels = images.labels
     classes = np.zeros(len(images), np.int64) if labels is None else labels
-    return images if len(images) <= SAMPLE else images.select(stratified(classes, SAMPLE, seed=0))
+    return stratified(classes, SAMPLE, seed=0)
+
+
+def sample(images: ImageSet) -> ImageSet:
+    """These images; the same object if they are all."""
+    return images if len(images) <= SAMPLE else images.select(sampled(images))
 
 
 def once(images: ImageSet) -> tuple[ImageSet, tuple[str, ...]]:

@@ -101,7 +101,10 @@ def load_images(
         naming = Naming(classes=options.classes, table=options.labels)
         return read_folder(path, _framing(path, shape, options), normalization, naming).fit(shape)
     if options.labels is not None:
-        raise DataError(f"--labels: is for a folder of images; {data} is a file with labels 'y'")
+        raise DataError(
+            f"{options.labels}: --labels is for a folder of images, and {data} is a file, whose "
+            "labels are 'y'"
+        )
     return read_npz(path, options.mean, options.std).fit(shape)
 
 

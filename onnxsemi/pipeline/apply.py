@@ -100,7 +100,8 @@ def apply(  # noqa: PLR0913  a flag each
     classifier = fitted.classifier
     image, shown, ranges = classifier.ends.image, None, None
     if asked.images is not None:
-        shown = load_images(asked.images, image.name, image.shape, asked.options)
+        own = asked.options if asked.options is not data_options else _no_table(data_options)
+        shown = load_images(asked.images, image.name, image.shape, own)
     if profile.quantizes_activations:
         _check_grids(fitted.scheme, asked.name)
         kept = asked.document.rounding is not None and asked.document.activations is not None
@@ -112,7 +113,8 @@ def apply(  # noqa: PLR0913  a flag each
     if data is None:
         has_labels, images = False, random_images(image)
     else:
-        loaded = load_images(data, image.name, image.shape, asked.options)
+        own = asked.options if asked.options is data_options else _no_table(asked.options)
+        loaded = load_images(data, image.name, image.shape, own)
         has_labels, images = loaded.labels is not None, loaded
     rounding = Nearest(fitted.scheme)
     bits = aligned(fitted.plan, classifier.layers, rounding, align)
@@ -138,6 +140,11 @@ def apply(  # noqa: PLR0913  a flag each
         point=asked.point,
         plan_file=plan_file,
     )
+
+
+def _no_table(options: DataOptions | None) -> DataOptions | None:
+    """Preprocessing alone: a table of labels is of one folder, the user's or the run's."""
+    return None if options is None else replace(options, labels=None)
 
 
 @dataclass(frozen=True, eq=False)

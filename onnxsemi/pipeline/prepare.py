@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from onnxsemi.arrays import Float32Array, Int64Array
-from onnxsemi.data.checks import sample, too_few
+from onnxsemi.data.checks import check_classes, sample, too_few
 from onnxsemi.data.images import ImageSet
 from onnxsemi.data.load import Data, load_images
 from onnxsemi.data.sample import refuse_overlap, split, stratified
@@ -105,6 +105,8 @@ def prepare(
     """
     classifier = read_model(model, settings.model)
     _check_patterns(classifier, settings)
+    if report_data is None and settings.report_labels is not None:
+        raise SettingsError("--report-labels: needs --report-data, the folder that they are of")
     image = classifier.ends.image
     searched = load_images(data, image.name, image.shape, settings.data)
     has_labels = searched.labels is not None
@@ -184,14 +186,16 @@ def labelled(bench: Bench) -> Bench:
     """The same with checked labels; without labels, with the float model's own answers.
 
     Raises:
-        DataError: If a label is no class of the model.
+        DataError: If a label is no class of the model, or class folders are not as many.
         ModelError: If the model cannot run the images.
     """
     images, proto = bench.images, bench.classifier.proto
     if images.labels is None:
         answers = bench.forward(proto).argmax(axis=1)
         return replace(bench, images=images.with_labels(answers.astype(np.int64)))
-    images.check_labels(bench.first(1).forward(proto).shape[1])
+    classes = bench.first(1).forward(proto).shape[1]
+    check_classes(images, classes)
+    images.check_labels(classes)
     return bench
 
 

@@ -18,6 +18,7 @@ from onnxsemi.data.checks import (
     once,
     order_doubts,
     sample,
+    sampled,
     scale_warnings,
     value_doubts,
     value_range,
@@ -130,7 +131,16 @@ def _explained(
         return (f"{images.name}: {other.words}: so read, {so_read} are right, not {now}",)
     if guessing.better and not doubts and images.normalization != Normalization():
         return ()
-    best, said = guessing.right, ""
+    return _better_preprocessed(judged, answers)
+
+
+def _better_preprocessed(judged: Judged, answers: Int64Array) -> tuple[str, ...]:
+    """The preprocessing under which most answers are right, if that are far more; of a sample."""
+    places, images = sampled(judged.images), sample(judged.images)
+    labels, answers = images.labels, answers[places]
+    assert labels is not None
+    best, said = int((answers == labels).sum()), ""
+    now = _share(best, len(images))
     for how, tried in _preprocessed(images):
         try:
             found = judged.forward(tried).argmax(axis=1)
@@ -138,13 +148,12 @@ def _explained(
             continue
         right = int((found == labels).sum())
         if right > best and far_better(answers, found, labels):
-            best, said = right, f"with {how}, {_share(right, guessing.total)} are right, not {now}"
+            best, said = right, f"with {how}, {_share(right, len(images))} are right, not {now}"
     return (f"{images.name}: {said}",) if said else ()
 
 
 def _preprocessed(images: ImageSet) -> Iterator[tuple[str, ImageSet]]:
-    """The same images, not many, as other preprocessing would give them; the likeliest first."""
-    images = sample(images)
+    """The same images as other preprocessing would give them; the likeliest first."""
     given = images.normalization
     unit = 1.0 if given is None and value_range(images)[1] <= 1 else 255.0
     if given is not None and max(*given.mean, *given.std) > 1:
