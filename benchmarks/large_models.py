@@ -73,6 +73,7 @@ def main() -> None:
         np.savez(files[name], x=images, y=labels)
     settings = Settings(
         data=DataOptions(mean=MEAN, std=STD),
+        force=True,  # random weights and labels
         threads=arguments.threads,
         max_memory=arguments.max_memory and parse_memory(arguments.max_memory),
     )

@@ -163,6 +163,14 @@ class TestLabels:
         said = refusal(pixels, order[labels], RIGHT)
         assert "labels follow another order: 0->2, 1->4, 2->7, 3->0, ...: so read, 9" in said
 
+    def test_permuted_so_that_some_stay(self, pixels, labels):
+        """Better than guessing, but with another order three times as many are right."""
+        order = np.array([7, 9, 2, 4, 0, 5, 6, 1, 8, 3])
+        said = refusal(pixels, order[labels], RIGHT)
+        assert "labels follow another order: 0->4, 1->7, 3->9, 4->3, ..." in said
+        (warned,) = evaluate(pixels, order[labels], RIGHT, force=True).warnings
+        assert said.startswith(warned)
+
     def test_two_classes_for_each_other(self, pixels, labels):
         order = np.array([0, 1, 5, 3, 4, 2, 6, 7, 8, 9])
         (said,) = evaluate(pixels, order[labels], RIGHT).warnings
@@ -190,10 +198,14 @@ class TestLabels:
         ("y", "words"),
         [
             (np.eye(3), "np.argmax(y, axis=1)"),
+            (
+                np.array([[1, 1], [0, 1], [0, 0]]),
+                "one number an image is needed, and these are several",
+            ),
             (np.zeros((3, 1), int), "y.ravel()"),
             (np.zeros(3), "y.astype(int)"),
         ],
-        ids=["one-hot", "column", "float"],
+        ids=["one-hot", "multi-hot", "column", "float"],
     )
     def test_of_another_shape_get_the_remedy(self, pixels, y, words):
         with pytest.raises(DataError) as caught:
@@ -296,7 +308,7 @@ class TestGuessing:
         assert not far_better(now, was, labels)
         assert not far_better(was, was, labels)
         few = np.where(np.arange(100) < 96, labels, 0)
-        assert not far_better(few, now, labels)  # four of a hundred
+        assert not far_better(few, now, labels)  # by chance
         assert not far_better(
             1 - labels, np.zeros(100, int), labels
         )  # right more often, by guessing

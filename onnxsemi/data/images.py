@@ -239,7 +239,9 @@ def label_array(labels: NDArray[Any], count: int, name: str) -> Int64Array:
         if labels.shape == (count, 1):
             remedy = ": one number an image is needed, y.ravel()"
         elif labels.ndim == 2 and len(labels) == count:
-            remedy = ": one number an image is needed; if these are one-hot, np.argmax(y, axis=1)"
+            one_hot = bool(((labels != 0).sum(axis=1) == 1).all())
+            found = "these are one-hot, np.argmax(y, axis=1)" if one_hot else "these are several"
+            remedy = f": one number an image is needed, and {found}"
         raise DataError(said + remedy)
     if not np.issubdtype(labels.dtype, np.integer):
         whole = labels.dtype.kind == "f" and (labels == np.round(labels)).all()

@@ -21,6 +21,8 @@ from onnxsemi.arrays import Int64Array
 
 _SIGNIFICANT = 0.05
 _MISSED = 0.001
+LEAST_GAIN = 0.02
+"""Share of the images: less is a detail of preprocessing, such as how images are resized."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Guessing:
 def far_better(before: Int64Array, after: Int64Array, labels: Int64Array) -> bool:
     """Whether other answers are right so much more often that it is neither chance nor detail.
 
-    By the sign test of the images on which just one of them is right, one-sided, at 1 ‰; by five of
+    By the sign test of the images on which just one of them is right, one-sided, at 1 ‰; by two of
     a hundred images at the least; and better than guessing, by a quarter of the way to being always
     right: where nearly all answers are wrong, any others are right more often.
 
@@ -89,7 +91,7 @@ def far_better(before: Int64Array, after: Int64Array, labels: Int64Array) -> boo
 
     was, now = before == labels, after == labels
     won, lost = int((now & ~was).sum()), int((was & ~now).sum())
-    if won <= lost or won - lost < 0.05 * len(labels):
+    if won <= lost or won - lost < LEAST_GAIN * len(labels):
         return False
     if float(bdtrc(won - 1, won + lost, 0.5)) >= _MISSED:
         return False

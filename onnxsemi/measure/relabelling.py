@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxsemi.arrays import Int64Array
-from onnxsemi.measure.guessing import far_better
+from onnxsemi.measure.guessing import LEAST_GAIN, far_better
 
 _SHOWN = 4
 
@@ -88,7 +88,7 @@ def _back(order: Int64Array) -> Int64Array:
 def _gains(answers: Int64Array, labels: Int64Array) -> bool:
     """Whether any map could explain much more: each label's commonest answer, twice or not."""
     counts = _counts(answers, labels)
-    return float(counts.max(axis=1).sum() - np.trace(counts)) >= 0.05 * len(labels)
+    return float(counts.max(axis=1).sum() - np.trace(counts)) >= LEAST_GAIN * len(labels)
 
 
 def _counts(answers: Int64Array, labels: Int64Array) -> Int64Array:

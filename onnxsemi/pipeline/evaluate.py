@@ -55,16 +55,16 @@ def evaluate(  # noqa: PLR0913  a flag each
     told.start("reading the model and the images", 1)
     proto, ends = _open(model, output)
     images = load_images(data, ends.image.name, ends.image.shape, data_options)
-    forward = partial(_logits, proto, ends, threads=workers, progress=told)
+    forward = partial(_logits, proto, ends, threads=workers)
     fitting = checked(images, forward)
     images, labels = fitting.images, fitting.images.labels
-    logits, comparison = forward(images), None
+    logits, comparison = forward(images, progress=told), None
     judged = Judged(images, logits, forward)
     if reference is not None:
         proto, ends = _open(reference, output)
-        forward = partial(_logits, proto, ends, threads=workers, progress=told)
+        forward = partial(_logits, proto, ends, threads=workers)
         images = images.fit(ends.image.shape)
-        other = forward(images)
+        other = forward(images, progress=told)
         judged = Judged(images, other, forward)
         if other.shape != logits.shape:
             raise ModelError(
@@ -97,7 +97,12 @@ def _open(path: str | os.PathLike[str], output: str | None) -> tuple[onnx.ModelP
 
 
 def _logits(
-    proto: onnx.ModelProto, ends: Ends, images: ImageSet, threads: int, progress: Progress
+    proto: onnx.ModelProto,
+    ends: Ends,
+    images: ImageSet,
+    *,
+    threads: int,
+    progress: Progress | None = None,
 ) -> Float32Array:
     found = parts(proto, ends, images, threads, integers=quantizes_activations(proto))
-    return gathered(found, images, progress)
+    return gathered(found, images, progress or Silent())

@@ -28,7 +28,7 @@ from onnxsemi.data.scaled import channel_axis, rescaled
 from onnxsemi.data.source import chunks
 from onnxsemi.errors import DataError, ModelError
 from onnxsemi.measure.guessing import Guessing, far_better
-from onnxsemi.measure.relabelling import relabelled
+from onnxsemi.measure.relabelling import Relabelling, relabelled
 from onnxsemi.search.few import TELLING
 
 LEAST_IMAGES = TELLING
@@ -94,13 +94,17 @@ def check_answers(judged: Judged, doubts: tuple[str, ...], *, force: bool) -> tu
         force: Whether answers no better than guessing are a warning only.
 
     Raises:
-        DataError: If they are no better, and images are enough to tell; with the likely causes.
+        DataError: If they are no better than guessing, and images are enough to tell, with the
+            likely causes; or if more than twice as many are right with labels in another order.
     """
     images, answers = judged.images, judged.logits.argmax(axis=1)
     if images.labels is None:
         return (*doubts, *_same_answer(images, answers))
     guessing = Guessing.of(answers, images.labels)
-    found = _explained(judged, answers, guessing, doubts)
+    other = relabelled(answers, images.labels, judged.logits.shape[1])
+    found = _explained(judged, answers, guessing, other, doubts)
+    if other is not None and other.right > 2 * guessing.right and guessing.better:
+        return _refused(found[0], force=force)
     if guessing.better:
         return (*found, *(doubts if found else ()))
     if len(np.unique(images.labels)) == 1:
@@ -113,21 +117,26 @@ def check_answers(judged: Judged, doubts: tuple[str, ...], *, force: bool) -> tu
         return (*found, *doubts, f"{said}: too few images to tell that it is better")
     causes = _plain(images, (*found, *scale_warnings(images), *doubts))
     said = f"{said}: {'; '.join(causes or [_usual_causes(images)])}"
+    return _refused(said, force=force)
+
+
+def _refused(said: str, *, force: bool) -> tuple[str, ...]:
     if not force:
         raise DataError(f"{said}; --force goes on all the same")
     return (said,)
 
 
 def _explained(
-    judged: Judged, answers: Int64Array, guessing: Guessing, doubts: tuple[str, ...]
+    judged: Judged,
+    answers: Int64Array,
+    guessing: Guessing,
+    other: Relabelling | None,
+    doubts: tuple[str, ...],
 ) -> tuple[str, ...]:
     """The order of labels, or else the preprocessing, under which far more answers are right."""
-    images, labels = judged.images, judged.images.labels
-    assert labels is not None
-    now = _share(guessing.right, guessing.total)
-    other = relabelled(answers, labels, judged.logits.shape[1])
+    images = judged.images
     if other is not None:
-        so_read = _share(other.right, guessing.total)
+        now, so_read = (_share(n, guessing.total) for n in (guessing.right, other.right))
         return (f"{images.name}: {other.words}: so read, {so_read} are right, not {now}",)
     if guessing.better and not doubts and images.normalization != Normalization():
         return ()
