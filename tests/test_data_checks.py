@@ -364,6 +364,31 @@ class TestFolders:
         assert sorted(set(images.labels.tolist())) == [5, 6, 7, 8, 9]
         assert images.classes == shuffled
 
+    def test_in_another_order_than_the_models(self, tmp_path, pixels, labels):
+        """Sorted by name ankle boots come first, of which the model says class 9."""
+        names = [
+            "top",
+            "trouser",
+            "pullover",
+            "dress",
+            "coat",
+            "sandal",
+            "shirt",
+            "sneaker",
+            "bag",
+            "ankleboot",
+        ]
+        for place, label in enumerate(labels[:150]):
+            into = tmp_path / names[label]
+            into.mkdir(exist_ok=True)
+            Image.fromarray(pixels[place, :, :, 0]).save(into / f"{place:03}.png")
+        with pytest.raises(DataError) as caught:
+            onnxsemi.evaluate(MODEL, tmp_path, data_options=self.OPTIONS)
+        assert "labels follow another order: 0->9, 1->8, 2->4, " in str(caught.value)
+        assert "in the model's order with --classes names.txt; --force" in str(caught.value)
+        named = DataOptions(mean=(0.286,), std=(0.353,), classes=tuple(names))
+        assert onnxsemi.evaluate(MODEL, tmp_path, data_options=named).warnings == ()
+
     def test_a_folder_that_is_no_class(self, folder):
         options = DataOptions(classes=self.NAMES[1:])
         with pytest.raises(DataError, match="class folder 'class0' is none of the --classes"):

@@ -137,7 +137,9 @@ def _explained(
     images = judged.images
     if other is not None:
         now, so_read = (_share(n, guessing.total) for n in (guessing.right, other.right))
-        return (f"{images.name}: {other.words}: so read, {so_read} are right, not {now}",)
+        said = f"{images.name}: {other.words}: so read, {so_read} are right, not {now}"
+        names = "; give the names of the classes in the model's order with --classes names.txt"
+        return (said + (names if images.classes else ""),)
     if guessing.better and not doubts and images.normalization != Normalization():
         return ()
     return _better_preprocessed(judged, answers)
