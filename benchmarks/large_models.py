@@ -74,7 +74,9 @@ def main() -> None:
         np.savez(files[name], x=images, y=labels)
     settings = Settings(
         data=DataOptions(mean=MEAN, std=STD),
+        force=True,  # random weights and labels
         threads=arguments.threads,
+        force=True,  # random weights answer no better than by guessing
         max_memory=arguments.max_memory and parse_memory(arguments.max_memory),
     )
     search = replace(settings.search, tries=arguments.tries)

@@ -113,6 +113,7 @@ def _settings(case: Case, **options: Any) -> Settings:
         "data": case.data,
         "delta_loss_samples": case.delta_loss_samples,
         "search_samples": case.search_samples,
+        "force": True,  # of random models the labels are random, too
     }
     return Settings(**(chosen | options))
 

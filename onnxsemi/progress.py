@@ -1,6 +1,7 @@
 """The seam through which long work reports where it is. The library itself prints nothing."""
 
-from typing import Protocol
+from collections.abc import Iterable
+from typing import Protocol, runtime_checkable
 
 
 class Progress(Protocol):
@@ -20,6 +21,21 @@ class Progress(Protocol):
             share: Of the search images that are answered rightly, 0 to 1.
             measured: What that is: top-1, or agreement where the float model's answers are right.
         """
+
+
+@runtime_checkable
+class Warned(Protocol):
+    """A progress that is told of warnings, too; one without the method is not."""
+
+    def warn(self, warning: str) -> None:
+        """Something about the model or the images is likely to be wrong."""
+
+
+def warn(progress: Progress, warnings: Iterable[str]) -> None:
+    """Tell warnings to a progress that takes them."""
+    if isinstance(progress, Warned):
+        for warning in warnings:
+            progress.warn(warning)
 
 
 class Silent:

@@ -126,6 +126,7 @@ class CompressResult:
         kernels: How the targets run, if activations are quantized: all accuracy was measured so.
         pinned: Layer -> bitwidth that was given, not searched.
         run: Folder that keeps the other points; None if nothing was kept.
+        warnings: What is likely to be wrong with the images or their labels.
     """
 
     output: Path
@@ -148,6 +149,7 @@ class CompressResult:
     pinned: Mapping[str, int] = field(default_factory=dict)
     run: Path | None = None
     next_command: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -225,16 +227,18 @@ class EvaluateResult:
     """How a model does on images, labelled or not, and against a reference model.
 
     Attributes:
-        total: Images.
+        total: Images, each of them once.
         correct: Images whose top-1 answer is the label; None without labels.
         loss: Mean cross-entropy, nats per sample; None without labels.
         comparison: Reference against model; None without a reference.
+        warnings: What is likely to be wrong with the images or their labels.
     """
 
     total: int
     correct: int | None
     loss: float | None
     comparison: Comparison | None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -134,13 +134,17 @@ class Settings:
         delta_loss_samples: Images for Δloss and the fast KL, taken from the search images that
             weights are not rounded on, at most half of them; None for 512, or 128 for exact Δloss.
         search_samples: Images for KL and accuracy during the search; None for all there are.
+        report_labels: Table of labels for report data that are a folder of images; ``data.labels``
+            is that of the search images.
         report_fraction: Share of the images kept for the report if no report data are given.
         seed: Seed of every sample that is drawn.
         threads: Shards of images worked on at once; None for every core. Changes no result.
         max_memory: Bytes that the process may take; less than the model needs is refused. None for
             what it holds and half of what is free. Changes no result.
         allow_loss: Write the file although the report images show a loss beyond what was asked for.
-        force: Go on where the data or the processor look wrong.
+        force: Go on with images that are too few, or that the float model answers no better than by
+            guessing, and with a run of another kind of processor; what would be refused is then a
+            warning.
         run: Where the run is kept, and how long it may take.
     """
 
@@ -160,6 +164,7 @@ class Settings:
     min_agreement: float = 0.7
     delta_loss_samples: int | None = None
     search_samples: int | None = None
+    report_labels: str | os.PathLike[str] | None = None
     report_fraction: float = 0.5
     seed: int = 0
     threads: int | None = None

@@ -11,6 +11,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from onnxsemi.progress import Silent
+
 LINE_SECONDS = 60.0
 """Between two lines about the same phase."""
 MOMENT_SECONDS = 1.0
@@ -104,6 +106,10 @@ class LiveProgress:
         """Show the best so far."""
         self._best = f"best {compression:.2%} smaller, {measured} {share:.2%}"
 
+    def warn(self, warning: str) -> None:
+        """Print a warning above the display."""
+        print_warning(self._live.console, warning)
+
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Both lines, narrower than the terminal."""
         if self._phase is None:
@@ -169,11 +175,33 @@ class LineProgress:
         """Remember the best for the next line."""
         self._best = f"; best so far {compression:.2%} smaller, {measured} {share:.2%}"
 
+    def warn(self, warning: str) -> None:
+        """Print a warning."""
+        print_warning(self._console, warning)
+
     def _print(self, text: str) -> None:
         self._said = self._now()
         self._console.print(
             f"{text}{self._best}", highlight=False, markup=False, soft_wrap=True, emoji=False
         )
+
+
+class OnlyWarnings(Silent):
+    """Nothing but warnings, a line each."""
+
+    def __init__(self, console: Console) -> None:
+        """Print on ``console``."""
+        self._console = console
+
+    def warn(self, warning: str) -> None:
+        """Print a warning."""
+        print_warning(self._console, warning)
+
+
+def print_warning(console: Console, warning: str) -> None:
+    """One line, however long."""
+    text = f"warning: {' '.join(warning.split())}"
+    console.print(text, highlight=False, markup=False, soft_wrap=True, emoji=False)
 
 
 def clock(seconds: float) -> str:

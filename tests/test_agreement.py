@@ -35,7 +35,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     search = save_noise(folder / "search.npz", count=40, seed=1)
     report = save_noise(folder / "report.npz", count=10, seed=2)
     settings = Settings(
-        search=SearchSettings(method="semilayer", bits=BITS), model=ReadOptions(targets="all")
+        search=SearchSettings(method="semilayer", bits=BITS),
+        model=ReadOptions(targets="all"),
+        force=True,
     )
     return prepare(model, search, report, settings)
 

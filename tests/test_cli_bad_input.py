@@ -86,7 +86,7 @@ class TestBadInput:
         assert not (folder / "never.onnx").exists()
 
     def test_report_images_that_the_search_saw(self, folder):
-        command = ("compress", folder / "model.onnx", "-o", folder / "never.onnx")
+        command = ("compress", folder / "model.onnx", "-o", folder / "never.onnx", "--force")
         data = ("-d", folder / "search.npz", "--report-data", folder / "search.npz")
         assert_one_line(run(*command, *data), "60 of its 60 images")
 

@@ -62,7 +62,7 @@ class TestCompress:
         grouped = ("--exclude", "dw") if profile is Profile.NODES else ()
         result = compress(folder, f"{profile}.onnx", "--profile", profile, *grouped, "-q")
         assert result.exit_code == 0, result.output
-        data = ("--data", folder / "report.npz", "--json")
+        data = ("--data", folder / "report.npz", "--json", "--force")
         found = json.loads(run("evaluate", folder / f"{profile}.onnx", *data).stdout)
         assert found["correct"] is not None
 
@@ -168,7 +168,7 @@ class TestApply:
             assert_one_line(result, "grouped convolution")
             return
         assert result.exit_code == 0, result.output
-        data = ("--data", folder / "report.npz", "--json")
+        data = ("--data", folder / "report.npz", "--json", "--force")
         small = folder / "small.onnx"
         found = run("evaluate", folder / "other.onnx", "--reference", small, *data)
         assert json.loads(found.stdout)["comparison"]["kl_nats"] < 1e-9

@@ -128,7 +128,7 @@ class TestValues:
         self, folder: Path, command: list[object], out: Path, more: tuple[str, str]
     ) -> None:
         result = run(*command, *more)
-        assert (result.exit_code, result.output) == (0, "")
+        assert (result.exit_code, result.stdout) == (0, "")
         assert out.read_bytes() == (folder / "small.onnx").read_bytes()
 
 
@@ -235,7 +235,7 @@ class TestResume:
         self, folder: Path, command: list[object], out: Path
     ) -> None:
         result = run(*command, "--resume")
-        assert (result.exit_code, result.output) == (0, "")
+        assert (result.exit_code, result.stdout) == (0, "")
         assert out.read_bytes() == (folder / "small.onnx").read_bytes()
 
     def test_of_a_finished_run_measures_nothing_again(

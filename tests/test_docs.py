@@ -22,7 +22,7 @@ import pytest
 
 PROJECT = Path(__file__).parents[1]
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
-IMAGES = 40
+IMAGES = 48
 LANGUAGES = {"sh", "python", "json", ""}  # what has none is output
 NOT_RUN = {"installs packages", "needs PyTorch"}
 TIMEOUT = 300  # seconds; a block that hangs fails

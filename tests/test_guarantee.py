@@ -192,7 +192,7 @@ class TestCommand:
                 save_noise(tmp_path / f"{name}.npz", count=count, seed=seed, labels=labels)
             )
         out, layers = tmp_path / "o.onnx", ("--method", method, "--rounding-samples", "40")
-        data = ("-d", inputs[0], "--report-data", inputs[1], "-o", out, "--json")
+        data = ("-d", inputs[0], "--report-data", inputs[1], "-o", out, "--json", "--force")
         asked = ("--guarantee", guarantee, "--max-drop", "4")
         found = run("compress", folder / "model.onnx", *data, *layers, *asked)
         assert found.exit_code == 0, found.output
@@ -216,7 +216,7 @@ def test_a_choice_that_no_plan_allows_is_one_line(folder, tmp_path):
     rng = np.random.default_rng(0)
     more = ("--guarantee", "interval", "--max-drop", "4.5", "--bits", "1", "--targets", "all", "-q")
     save_noise(tmp_path / "s.npz", count=60, seed=int(rng.integers(9)))
-    data = ("-d", tmp_path / "s.npz", "--report-data", folder / "report.npz")
+    data = ("-d", tmp_path / "s.npz", "--report-data", folder / "report.npz", "--force")
     found = run("compress", folder / "model.onnx", *data, "-o", tmp_path / "o.onnx", *more)
     words = "an interval that reaches at most 4.5 points down on 60 search images"
     assert_one_line(found, words, code=4)

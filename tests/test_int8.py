@@ -78,7 +78,9 @@ class Scripted:
 def test_the_most_compressed_point_that_holds_is_taken(folder, monkeypatch):
     """The first two plans lose too much on integers, the third holds."""
     float_right = json.loads(
-        run("evaluate", folder / "model.onnx", "--data", folder / "search.npz", "--json").stdout
+        run(
+            "evaluate", folder / "model.onnx", "-d", folder / "search.npz", "--json", "--force"
+        ).stdout
     )["correct"]
     oracle = Scripted([float_right - 1, float_right - 2, float_right])
     monkeypatch.setattr(choice.Chooser, "_on_integers", oracle)
@@ -213,7 +215,9 @@ def test_calibration_on_no_images(folder):
 
 def test_evaluate_runs_on_integers(folder, compressed):
     document = json.loads(
-        run("evaluate", folder / "eight.onnx", "--data", folder / "report.npz", "--json").stdout
+        run(
+            "evaluate", folder / "eight.onnx", "-d", folder / "report.npz", "--json", "--force"
+        ).stdout
     )
     assert document["correct"] == compressed["report"]["correct_after"]
 

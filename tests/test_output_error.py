@@ -113,6 +113,7 @@ def without_rule(tmp_path: Path, bits: tuple[int, ...], **chosen):
     settings = Settings(
         search=SearchSettings(method="semilayer", bits=bits),
         model=ReadOptions(targets="all"),
+        force=True,
         **chosen,
     )
     prepared = prepare(tmp_path / "atan.onnx", search, report, settings)

@@ -208,7 +208,7 @@ def test_memory_that_is_asked_for(tmp_path, monkeypatch):
     images = np.random.default_rng(0).normal(size=(12, *IMAGE)).astype(np.float32)
     np.savez(tmp_path / "noise.npz", x=images)
     files = (tmp_path / "wide.onnx", tmp_path / "noise.npz", None)
-    prepared = prepare(*files, Settings(model=ReadOptions(targets="all")))
+    prepared = prepare(*files, Settings(model=ReadOptions(targets="all"), force=True))
     bench = prepared.bench(prepared.rounding)
     needs = [least_memory(replace(bench, threads=n), prepared.settings) for n in (1, 2, 8)]
     monkeypatch.setattr(panels_module, "WIDEST", 10**6)

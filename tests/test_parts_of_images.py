@@ -31,7 +31,7 @@ def prepared(folder, **settings):
         folder / "net.onnx",
         folder / "search.npz",
         folder / "report.npz",
-        Settings(data=DataOptions(), **settings),
+        Settings(data=DataOptions(), force=True, **settings),
     )
 
 

@@ -228,8 +228,7 @@ class TestChanged:
         option = (change,) if change.startswith("--") else ()
         result = run(*compress_command(folder, "out.onnx", "--resume", *option))
         assert result.exit_code == 1
-        assert result.stderr.count("\n") == 1
-        assert words in result.stderr
+        assert_one_line(result, words)
         assert contents(folder / "out.run") == before
         assert not (folder / "out.onnx").exists()
 

@@ -77,7 +77,7 @@ def compress(inputs: Path, folder: Path, way: str, progress: Counting, **more: A
         inputs / "search.npz",
         report_data=inputs / "report.npz",
         output=folder / "out.onnx",
-        settings=Settings(run=options, **WAYS[way], **more),
+        settings=Settings(run=options, force=True, **WAYS[way], **more),
         progress=progress,
     )
 

@@ -381,7 +381,8 @@ def identity(
     report: str | None = "report.npz",
 ) -> Identity:
     report_data = None if report is None else folder / report
-    prepared = prepare(folder / model, folder / search, report_data, settings or PAPER)
+    chosen = replace(settings or PAPER, force=True)
+    prepared = prepare(folder / model, folder / search, report_data, chosen)
     return runs.identity(prepared)
 
 
@@ -453,7 +454,8 @@ class TestIdentity:
         assert apart == {
             *("--search", "--model", "--data", "--run", "--threads", "--max-memory"),
             "--force",
-            *("--search-samples", "--report-fraction"),  # show in the images
+            "--allow-loss",
+            *("--search-samples", "--report-fraction", "--report-labels"),  # show in the images
         }
 
     @pytest.mark.parametrize(

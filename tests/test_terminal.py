@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import pytest
 from rich.console import Console
 
-from onnxsemi.progress import Within
-from onnxsemi.terminal import LineProgress, LiveProgress
+from onnxsemi.progress import Silent, Within, warn
+from onnxsemi.terminal import LineProgress, LiveProgress, OnlyWarnings
 
 
 @dataclass
@@ -28,6 +28,19 @@ def lines(console, progress):
     with console.capture() as captured:
         console.print(progress)
     return captured.get().splitlines()
+
+
+@pytest.mark.parametrize("kind", [LiveProgress, LineProgress, OnlyWarnings])
+def test_a_warning_is_one_line_whatever_the_width(kind):
+    console = Console(file=io.StringIO(), width=40)
+    warn(kind(console), ["a [bold]long[/bold]\nwarning of " + "many words " * 10])
+    text = console.file.getvalue()
+    assert text.count("\n") == 1
+    assert text.startswith("warning: a [bold]long[/bold] warning of many words")
+
+
+def test_a_progress_without_warnings_is_told_none():
+    warn(Silent(), ["nobody hears this"])
 
 
 class TestLive:

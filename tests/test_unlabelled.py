@@ -133,7 +133,7 @@ class TestLabelled:
     def test_top_5_and_the_p_value_are_shown(self, made, tmp_path):
         """Fewer than ten classes have no top-5; with labels the words are those of accuracy."""
         save_noise(tmp_path / "r.npz", count=60, seed=3)
-        data = ("-d", tmp_path / "r.npz", "--reference", made / "model.onnx")
+        data = ("-d", tmp_path / "r.npz", "--reference", made / "model.onnx", "--force")
         found = run("evaluate", made / "small.onnx", *data)
         assert "McNemar p" in found.stdout
         assert "top-5" not in found.stdout

@@ -3,6 +3,7 @@
 import typer
 
 from onnxsemi import pipeline, report
+from onnxsemi.cli import image_options as img
 from onnxsemi.cli import options as opt
 from onnxsemi.cli import plan_options as plans
 from onnxsemi.cli.frame import data_options, end_by, one_line_errors, progress_of, show
@@ -20,11 +21,13 @@ def apply(
     calibration_data: opt.CalibrationData = None,
     calibration: opt.CalibrationName = Settings.calibration,
     calibration_samples: opt.CalibrationSamples = Settings.calibration_samples,
-    mean: opt.Mean = None,
-    std: opt.Std = None,
-    resize: opt.Resize = None,
-    crop: opt.Crop = None,
-    preset: opt.PresetName = None,
+    mean: img.Mean = None,
+    std: img.Std = None,
+    resize: img.Resize = None,
+    crop: img.Crop = None,
+    preset: img.PresetName = None,
+    classes: img.Classes = None,
+    labels: img.Labels = None,
     threads: opt.Threads = None,
     allow_loss: opt.AllowLoss = False,
     strict: opt.Strict = False,
@@ -58,7 +61,7 @@ def apply(
             calibration_data=calibration_data,
             calibration=calibration,
             calibration_samples=calibration_samples,
-            data_options=data_options(mean, std, resize, crop, preset),
+            data_options=data_options(mean, std, resize, crop, preset, classes, labels),
             threads=threads,
             allow_loss=allow_loss,
             progress=progress,

@@ -4,8 +4,9 @@ import typer
 
 from onnxsemi import pipeline
 from onnxsemi.bitwidth import parse_ladder
+from onnxsemi.cli import image_options as img
 from onnxsemi.cli import options as opt
-from onnxsemi.cli.frame import data_options, end_by, one_line_errors, progress_of, show, warn
+from onnxsemi.cli.frame import data_options, end_by, one_line_errors, progress_of, show
 from onnxsemi.cli.said import command_line
 from onnxsemi.memory import parse_memory
 from onnxsemi.model.read import ReadOptions
@@ -24,8 +25,8 @@ def compress(
     out: opt.OutFile,
     profile: opt.ProfileName = Settings.profile,
     align: opt.Align = Settings.align,
-    report_data: opt.ReportData = None,
-    report_fraction: opt.ReportFraction = Settings.report_fraction,
+    report_data: img.ReportData = None,
+    report_fraction: img.ReportFraction = Settings.report_fraction,
     method: opt.MethodName = SearchSettings.method,
     bits: opt.Bits = None,
     max_drop: opt.MaxDrop = SearchSettings.max_drop,
@@ -52,16 +53,19 @@ def compress(
     exclude: opt.Exclude = None,
     pin: opt.Pins = None,
     output: opt.OutputName = None,
-    mean: opt.Mean = None,
-    std: opt.Std = None,
-    resize: opt.Resize = None,
-    crop: opt.Crop = None,
-    preset: opt.PresetName = None,
+    mean: img.Mean = None,
+    std: img.Std = None,
+    resize: img.Resize = None,
+    crop: img.Crop = None,
+    preset: img.PresetName = None,
+    classes: img.Classes = None,
+    labels: img.Labels = None,
+    report_labels: img.ReportLabels = None,
+    force: img.Force = False,
     run: opt.RunPath = None,
     resume: opt.Resume = False,
     time_budget: opt.TimeBudget = None,
     max_memory: opt.MaxMemory = None,
-    force: opt.Force = Settings.force,
     threads: opt.Threads = None,
     report: opt.ReportPage = None,
     allow_loss: opt.AllowLoss = False,
@@ -106,7 +110,7 @@ def compress(
             rounding=_rounding(ranges, rounding, inputs, not no_bias_correction),
             rounding_samples=rounding_samples,
             model=ReadOptions(targets=targets, exclude=tuple(exclude or ()), output=output),
-            data=data_options(mean, std, resize, crop, preset),
+            data=data_options(mean, std, resize, crop, preset, classes, labels),
             scheme=scheme,
             profile=profile,
             align=align,
@@ -119,11 +123,12 @@ def compress(
             delta_loss_samples=delta_loss_samples,
             search_samples=search_samples,
             report_fraction=report_fraction,
+            report_labels=report_labels,
+            force=force,
             seed=seed,
             threads=threads,
             allow_loss=allow_loss,
             max_memory=None if max_memory is None else parse_memory(max_memory),
-            force=force,
             run=RunOptions(
                 folder=folder,
                 resume=resume,
@@ -136,7 +141,6 @@ def compress(
         )
         if report is not None:
             write_page(folder, report)
-    warn(settings.search.guard(has_labels=result.has_labels).warning(result.search.total))
     show(compress_table(result, verbose=verbose), compress_document(result), as_json, quiet)
     end_by(result, strict=strict)
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from onnxsemi import pipeline, report
+from onnxsemi.cli import image_options as img
 from onnxsemi.cli import options as opt
 from onnxsemi.cli.frame import data_options, one_line_errors, progress_of, show
 
@@ -19,11 +20,14 @@ def evaluate(
     data: opt.DataPath,
     reference: Reference = None,
     output: opt.OutputName = None,
-    mean: opt.Mean = None,
-    std: opt.Std = None,
-    resize: opt.Resize = None,
-    crop: opt.Crop = None,
-    preset: opt.PresetName = None,
+    mean: img.Mean = None,
+    std: img.Std = None,
+    resize: img.Resize = None,
+    crop: img.Crop = None,
+    preset: img.PresetName = None,
+    classes: img.Classes = None,
+    labels: img.Labels = None,
+    force: img.Force = False,
     threads: opt.Threads = None,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
@@ -41,7 +45,8 @@ def evaluate(
             data,
             reference=reference,
             output=output,
-            data_options=data_options(mean, std, resize, crop, preset),
+            data_options=data_options(mean, std, resize, crop, preset, classes, labels),
+            force=force,
             threads=threads,
             progress=progress,
         )

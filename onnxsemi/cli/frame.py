@@ -11,11 +11,12 @@ from rich.console import Console, RenderableType
 from typer.core import TyperGroup
 
 from onnxsemi.data.load import DataOptions, Preset
+from onnxsemi.data.naming import read_class_names
 from onnxsemi.errors import AccuracyError, OnnxSemiError, SettingsError
-from onnxsemi.progress import Progress, Silent
+from onnxsemi.progress import Progress
 from onnxsemi.report import wording
 from onnxsemi.results import ApplyResult, CompressResult, LossError
-from onnxsemi.terminal import LineProgress, LiveProgress
+from onnxsemi.terminal import LineProgress, LiveProgress, OnlyWarnings
 
 NOT_SHOWN = 3
 """Exit code: the report images show a loss; with --strict also: they do not show what was asked."""
@@ -91,10 +92,10 @@ def _one_line_usage() -> Iterator[None]:
 
 @contextmanager
 def progress_of(*, silent: bool) -> Iterator[Progress]:
-    """Progress on standard error: live on a terminal, lines elsewhere."""
+    """Progress on standard error: live on a terminal, lines elsewhere; warnings in any case."""
     console = Console(stderr=True)
     if silent:
-        yield Silent()
+        yield OnlyWarnings(console)
     elif console.is_interactive:
         with LiveProgress(console) as live:
             yield live
@@ -111,15 +112,23 @@ def show(table: RenderableType, document: dict[str, Any], as_json: bool, quiet: 
 
 
 def data_options(
-    mean: str | None, std: str | None, resize: int | None, crop: int | None, preset: Preset | None
+    mean: str | None,
+    std: str | None,
+    resize: int | None,
+    crop: int | None,
+    preset: Preset | None,
+    classes: Path | None = None,
+    labels: Path | None = None,
 ) -> DataOptions:
-    """Preprocessing from its flags."""
+    """Preprocessing and labels from their flags."""
     return DataOptions(
         mean=_numbers("--mean", mean),
         std=_numbers("--std", std),
         resize=resize,
         crop=crop,
         preset=preset,
+        classes=None if classes is None else read_class_names(classes),
+        labels=labels,
     )
 
 

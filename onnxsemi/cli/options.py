@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from onnxsemi.calibration import Calibration
-from onnxsemi.data.load import Preset
 from onnxsemi.emit.profile import Profile
 from onnxsemi.model.targets import TargetPolicy
 from onnxsemi.quantizer.affine import Scheme
@@ -66,39 +65,6 @@ DataPath = Annotated[
         help="Images: an .npz file with x (uint8 N,H,W,C, or float32 in the model's layout) and "
         "labels y, or a folder with one folder a class. Without labels the float model's own "
         "answers take their place.",
-        rich_help_panel=_DATA,
-    ),
-]
-Numbers = str | None
-Mean = Annotated[
-    Numbers,
-    typer.Option(
-        help="Mean of the pixels on the scale 0 to 1, such as 0.485,0.456,0.406; for uint8 images "
-        "after /255. Replaces what the file says.",
-        rich_help_panel=_DATA,
-    ),
-]
-Std = Annotated[
-    Numbers, typer.Option(help="Standard deviation of the pixels, likewise.", rich_help_panel=_DATA)
-]
-Resize = Annotated[
-    int | None,
-    typer.Option(
-        help="Image files: length of the shorter side after resizing, pixels.",
-        rich_help_panel=_DATA,
-    ),
-]
-Crop = Annotated[
-    int | None,
-    typer.Option(
-        help="Image files: side of the centred square, pixels; the model's input size by default.",
-        rich_help_panel=_DATA,
-    ),
-]
-PresetName = Annotated[
-    Preset | None,
-    typer.Option(
-        help="imagenet: shorter side 256, centre 224, the usual mean and std.",
         rich_help_panel=_DATA,
     ),
 ]
@@ -170,12 +136,6 @@ MaxMemory = Annotated[
         rich_help_panel=_RUN,
     ),
 ]
-Force = Annotated[
-    bool,
-    typer.Option(
-        "--force", help="Go on where the data or the processor look wrong.", rich_help_panel=_RUN
-    ),
-]
 AsJson = Annotated[
     bool,
     typer.Option(
@@ -214,21 +174,6 @@ Strict = Annotated[
     ),
 ]
 
-ReportData = Annotated[
-    Path | None,
-    typer.Option(
-        help="Images that the search never sees, to measure the result on. Without it a seeded, "
-        "stratified share of --data is kept for that.",
-        rich_help_panel=_DATA,
-    ),
-]
-ReportFraction = Annotated[
-    float,
-    typer.Option(
-        help="Share of --data that is kept for the report without --report-data, 0 to 1.",
-        rich_help_panel=_DATA,
-    ),
-]
 MethodName = Annotated[
     SearchMethod,
     typer.Option(

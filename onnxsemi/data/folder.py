@@ -1,13 +1,15 @@
 """Images from a folder with one folder a class (needs Pillow: ``pip install '.[images]'``).
 
-The classes are the sub-folders in the order of their names; hidden ones are passed over. A folder
-of images without sub-folders gives images without labels. Each image is resized so that its shorter
+The classes are the sub-folders in the order of their names, as text, or of the class names that are
+given; hidden ones are passed over. A folder of images without sub-folders gives images without
+labels, unless a table has them. Each image is resized so that its shorter
 side is ``resize``, and its centre ``crop`` x ``crop`` is taken. Every file is decoded once at the
 start, so that a broken one is refused before anything is measured; the images of a folder that is
 too large for the memory are decoded again whenever they are asked for.
 """
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +17,10 @@ import numpy as np
 
 from onnxsemi.arrays import Int64Array, UInt8Array
 from onnxsemi.data.images import ImageSet, Normalization
+from onnxsemi.data.naming import read_labels
 from onnxsemi.data.source import PixelSource, fits_memory
 from onnxsemi.errors import DataError
+from onnxsemi.lfs import pointer_remedy
 
 _SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".webp"}
 
@@ -46,6 +50,19 @@ class Framing:
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Naming:
+    """Where the labels of image files come from.
+
+    Attributes:
+        classes: Names of the model's classes, in its order; None for those of the folders.
+        table: A table of files and labels; None for one folder a class, or no labels.
+    """
+
+    classes: tuple[str, ...] | None = None
+    table: str | os.PathLike[str] | None = None
+
+
 class ImageFiles(PixelSource):
     """Images decoded from their files when asked for."""
 
@@ -72,26 +89,61 @@ class ImageFiles(PixelSource):
             _read(file, self._framing)
 
 
-def read_folder(path: Path, framing: Framing, normalization: Normalization) -> ImageSet:
-    """Read every image below ``path``.
+def read_folder(
+    path: Path, framing: Framing, normalization: Normalization, naming: Naming | None = None
+) -> ImageSet:
+    """Read every image below ``path``, or those that a table of labels lists.
 
     Raises:
-        DataError: If Pillow is missing, there is no image, or one cannot be read.
+        DataError: If Pillow is missing, there is no image, one cannot be read, or has no label
+            where others have one.
     """
-    classes = sorted(e for e in path.iterdir() if e.is_dir() and not e.name.startswith("."))
-    empty = [folder.name for folder in classes if not any(_images(folder))]
-    if empty:
-        raise DataError(f"{path}: class folder {empty[0]!r} has no images")
-    files = [(file, label) for label, folder in enumerate(classes) for file in _images(folder)]
-    files = files or [(file, -1) for file in _images(path)]
-    if not files:
-        raise DataError(f"{path}: no images in it or in its class folders")
-    images = ImageFiles([file for file, _ in files], framing)
-    labels = np.array([label for _, label in files], np.int64) if files[0][1] >= 0 else None
+    naming = naming or Naming()
+    if naming.table is None:
+        labelled, classes = _in_folders(path, naming.classes)
+    else:
+        labelled, classes = _in_table(path, naming), naming.classes
+    images = ImageFiles(list(labelled), framing)
+    numbers = [label for label in labelled.values() if label is not None]
+    labels = np.array(numbers, np.int64) if numbers else None
     if fits_memory(images.shape, images.dtype):
-        return ImageSet(str(path), images.take(np.arange(len(files))), labels, normalization)
+        pixels = images.take(np.arange(len(labelled)))
+        return ImageSet(str(path), pixels, labels, normalization, classes=classes)
     images.check()
-    return ImageSet(str(path), images, labels, normalization)
+    return ImageSet(str(path), images, labels, normalization, classes=classes)
+
+
+def _in_folders(
+    path: Path, names: tuple[str, ...] | None
+) -> tuple[Mapping[Path, int | None], tuple[str, ...] | None]:
+    """Image file -> label by its class folder, None without folders; and the classes' names."""
+    folders = sorted(e for e in path.iterdir() if e.is_dir() and not e.name.startswith("."))
+    for folder in folders:
+        if not any(_images(folder)):
+            raise DataError(f"{path}: class folder {folder.name!r} has no images")
+        if names is not None and folder.name not in names:
+            raise DataError(f"{path}: class folder {folder.name!r} is none of the --classes")
+    known = tuple(folder.name for folder in folders) if names is None else names
+    labelled: dict[Path, int | None] = {
+        file: known.index(folder.name) for folder in folders for file in _images(folder)
+    }
+    labelled = labelled or dict.fromkeys(_images(path))
+    if not labelled:
+        raise DataError(f"{path}: no images in it or in its class folders")
+    return labelled, known or None
+
+
+def _in_table(path: Path, naming: Naming) -> Mapping[Path, int | None]:
+    """Image file -> label of a table."""
+    assert naming.table is not None
+    labelled = read_labels(naming.table, path, naming.classes)
+    missing = [file for file in _images(path) if file not in labelled]
+    if missing:
+        raise DataError(
+            f"{path}: {missing[0].name} has no label in {naming.table}, nor have "
+            f"{len(missing) - 1} others: give every image one, or take it out of the folder"
+        )
+    return dict(labelled)
 
 
 def _images(folder: Path) -> Iterator[Path]:
@@ -108,7 +160,8 @@ def _read(file: Path, framing: Framing) -> UInt8Array:
         with Image.open(file) as image:
             whole = image.convert("L" if framing.colours == 1 else "RGB")
     except (UnidentifiedImageError, OSError) as error:
-        raise DataError(f"{file}: not a readable image ({error})") from None
+        remedy = pointer_remedy(file)
+        raise DataError(remedy or f"{file}: not a readable image ({error})") from None
     scale = framing.resize / min(whole.size)
     width, height = (max(framing.crop, round(side * scale)) for side in whole.size)
     left, top = (width - framing.crop) // 2, (height - framing.crop) // 2

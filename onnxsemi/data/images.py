@@ -56,6 +56,7 @@ class ImageSet:
         labels: int64[N], or None.
         normalization: Applied to uint8 pixels, by default only the division by 255.
         channels_first: Whether the model takes [N, C, H, W]; set by :meth:`fit`.
+        classes: Names of the labels in their order, where the source has any.
     """
 
     name: str
@@ -63,12 +64,18 @@ class ImageSet:
     labels: Int64Array | None = None
     normalization: Normalization | None = None
     channels_first: bool = True
+    classes: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         given = self.pixels
         pixels = checked(given if isinstance(given, PixelSource) else np.asarray(given), self.name)
         if pixels.dtype == np.uint8 and self.normalization is None:
             object.__setattr__(self, "normalization", Normalization())
+        if pixels.dtype != np.uint8 and self.normalization is not None:
+            raise DataError(
+                f"{self.name}: float images are taken as they are, but mean and std are given: "
+                "give uint8 images, or leave the normalization away"
+            )
         frozen = read_only(pixels) if isinstance(pixels, np.ndarray) else pixels
         object.__setattr__(self, "pixels", frozen)
         if self.labels is not None:
@@ -132,9 +139,11 @@ class ImageSet:
             return
         bad = np.flatnonzero((self.labels < 0) | (self.labels >= classes))
         if bad.size:
+            from_one = self.labels.min() == 1 and self.labels.max() == classes
             raise DataError(
                 f"{self.name}: label {self.labels[bad[0]]} of image {bad[0]} is no class of the "
                 f"model, whose {classes} classes are 0 to {classes - 1}"
+                + ("; these count from 1: give y - 1" if from_one else "")
             )
 
     def digests(self) -> list[bytes]:
@@ -226,7 +235,16 @@ def label_array(labels: NDArray[Any], count: int, name: str) -> Int64Array:
         DataError: If there is not one whole number an image.
     """
     if labels.shape != (count,):
-        raise DataError(f"{name}: {count} images, but 'y' has shape {list(labels.shape)}")
+        said, remedy = f"{name}: {count} images, but 'y' has shape {list(labels.shape)}", ""
+        if labels.shape == (count, 1):
+            remedy = ": one number an image is needed, y.ravel()"
+        elif labels.ndim == 2 and len(labels) == count:
+            one_hot = bool(((labels != 0).sum(axis=1) == 1).all())
+            found = "these are one-hot, np.argmax(y, axis=1)" if one_hot else "these are several"
+            remedy = f": one number an image is needed, and {found}"
+        raise DataError(said + remedy)
     if not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(f"{name}: 'y' is {labels.dtype}; it must be whole numbers")
+        whole = labels.dtype.kind == "f" and (labels == np.round(labels)).all()
+        remedy = ", y.astype(int)" if whole else ", the classes from 0"
+        raise DataError(f"{name}: 'y' is {labels.dtype}; it must be whole numbers{remedy}")
     return labels.astype(np.int64)

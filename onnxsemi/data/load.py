@@ -1,13 +1,14 @@
 """Whatever the user has -> an ImageSet laid out for the model."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
 from onnxsemi.choices import choice
-from onnxsemi.data.folder import Framing, read_folder
+from onnxsemi.data.folder import Framing, Naming, read_folder
 from onnxsemi.data.images import ImageSet, Normalization
+from onnxsemi.data.naming import check_class_names
 from onnxsemi.data.npz import read_npz
 from onnxsemi.data.reader import BatchReader, read_all
 from onnxsemi.errors import DataError
@@ -32,6 +33,10 @@ class DataOptions:
         resize: Shorter side of image files after resizing; the crop unless told.
         crop: Side of the centred square; the model's input size unless told.
         preset: Fills whatever of these is not given.
+        classes: Names of the model's classes in its order, for folders of images: those of class
+            folders, of which some may be missing, and of ``labels``.
+        labels: For a folder of images: a table with the columns file and label, the number or the
+            name of the class.
     """
 
     mean: tuple[float, ...] | None = None
@@ -39,6 +44,8 @@ class DataOptions:
     resize: int | None = None
     crop: int | None = None
     preset: Preset | None = None
+    classes: tuple[str, ...] | None = None
+    labels: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         if self.preset is not None:
@@ -46,12 +53,19 @@ class DataOptions:
         for flag, value in (("--resize", self.resize), ("--crop", self.crop)):
             if value is not None and value < 1:
                 raise DataError(f"{flag}: {value} must be 1 or more")
+        if self.classes is not None:
+            check_class_names(self.classes)
+            object.__setattr__(self, "classes", tuple(self.classes))
+        if self.labels is not None:  # a run keeps its options as JSON
+            object.__setattr__(self, "labels", os.fspath(self.labels))
 
     def filled(self) -> "DataOptions":
         """With the preset's values where nothing was given."""
         if self.preset is None:
             return self
-        return DataOptions(
+        return replace(
+            self,
+            preset=None,
             mean=self.mean or (0.485, 0.456, 0.406),
             std=self.std or (0.229, 0.224, 0.225),
             resize=self.resize or 256,
@@ -84,7 +98,13 @@ def load_images(
         raise DataError(f"{data}: no such file or folder")
     if path.is_dir():
         normalization = Normalization(mean=options.mean or (0.0,), std=options.std or (1.0,))
-        return read_folder(path, _framing(path, shape, options), normalization).fit(shape)
+        naming = Naming(classes=options.classes, table=options.labels)
+        return read_folder(path, _framing(path, shape, options), normalization, naming).fit(shape)
+    if options.labels is not None:
+        raise DataError(
+            f"{options.labels}: --labels is for a folder of images, and {data} is a file, whose "
+            "labels are 'y'"
+        )
     return read_npz(path, options.mean, options.std).fit(shape)
 
 

@@ -1,7 +1,8 @@
 """Images from a ``.npz`` file.
 
 Keys: ``x`` uint8[N, H, W, C], or float32[N, ...] already in the model's layout; ``y`` int[N]
-(optional); ``mean`` and ``std`` (optional, for uint8), one value or one a colour channel.
+(optional); ``mean`` and ``std`` (optional, for uint8), one value or one a colour channel. Any other
+key is refused, and so are mean and std beside floats: what a file says is never ignored.
 
 Images too large for the memory are read from the archive itself where they lie in it as they are,
 from a temporary file where they are compressed. Either way all of them are read once at the start:
@@ -25,7 +26,9 @@ from onnxsemi.data.images import ImageSet, Normalization
 from onnxsemi.data.rowfile import RowFile, Spill
 from onnxsemi.data.source import Pixels, fits_memory
 from onnxsemi.errors import DataError
+from onnxsemi.lfs import pointer_remedy
 
+_KNOWN = ("x", "y", "mean", "std")
 _LOCAL_HEADER = struct.Struct("<26xHH")  # of a zip member: lengths of its name and extra field
 _PIECE = 2**20
 
@@ -41,8 +44,13 @@ def read_npz(path: Path, mean: tuple[float, ...] | None, std: tuple[float, ...] 
         raise DataError(f"{path}: no array 'x' with the images; it holds {sorted(arrays)}")
     labels = arrays.get("y")
     if pixels.dtype != np.uint8:
-        if mean or std:
-            raise DataError(f"{path}: mean and std are for uint8 images; 'x' is {pixels.dtype}")
+        said = [name for name in ("mean", "std") if name in arrays]
+        if mean or std or said:
+            where = f"{path}: holds {' and '.join(said)}" if said else str(path)
+            raise DataError(
+                f"{where}: mean and std are for uint8 images, and 'x' is {pixels.dtype}, which is "
+                "taken as it is: save the images as uint8, or normalized and without mean and std"
+            )
         return ImageSet(str(path), pixels, labels)
     normalization = Normalization(
         mean=mean or _colours(arrays, "mean", 0.0), std=std or _colours(arrays, "std", 1.0)
@@ -59,17 +67,28 @@ def _read_arrays(path: Path) -> tuple[Pixels | None, dict[str, NDArray[Any]]]:
                     f"{path}: one array; save several with numpy.savez(path, x=..., y=...)"
                 )
             if "x" not in archive:
-                known = [key for key in ("y", "mean", "std") if key in archive]
-                return None, {key: np.empty(0) for key in known or archive}
+                return None, {key: np.empty(0) for key in archive}
+            _refuse_unknown(path, archive.files)
             pixels = _large(file, archive.zip, str(path))
             if pixels is None:
                 pixels = archive["x"]
-            return pixels, {key: archive[key] for key in ("y", "mean", "std") if key in archive}
+            return pixels, {key: archive[key] for key in _KNOWN[1:] if key in archive}
     except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error):
         raise DataError(
-            f"{path}: not a readable .npz archive of plain arrays; "
+            pointer_remedy(path)
+            or f"{path}: not a readable .npz archive of plain arrays; "
             "save one with numpy.savez(path, x=images, y=labels)"
         ) from None
+
+
+def _refuse_unknown(path: Path, keys: list[str]) -> None:
+    """A key that nothing reads is a typing mistake: 'Y', 'labels', 'sdt'."""
+    unknown = sorted(set(keys) - set(_KNOWN))
+    if unknown:
+        raise DataError(
+            f"{path}: holds {', '.join(map(repr, unknown))}, which nothing reads: the keys are "
+            "x (images), y (labels), mean and std; rename it, or leave it out"
+        )
 
 
 def _large(file: BinaryIO, archive: zipfile.ZipFile, name: str) -> RowFile | None:

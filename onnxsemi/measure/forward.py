@@ -102,5 +102,8 @@ def logit_rows(scores: Float32Array, rows: int) -> Float32Array:
             "a classifier gives [images, classes]"
         )
     if scores.shape[1] < 2:
-        raise ModelError("the output has one value an image; a classifier has two classes or more")
+        raise ModelError(
+            "the output has one value an image; a classifier has two classes or more: of one logit "
+            "z, as before a Sigmoid, export the two scores Concat(0, z)"
+        )
     return np.asarray(scores, np.float32).reshape(rows, -1)

@@ -8,6 +8,7 @@ from onnx import TensorProto
 from onnxsemi.errors import ModelError
 from onnxsemi.model.index import GraphIndex
 
+_NOT_EXCLUSIVE = ("Sigmoid", "HardSigmoid")
 # Between a final Softmax and the output only shape and number format may change. (Raising the opset
 # of a Softmax below 13 puts a Flatten before it and a Reshape behind it; a float16 model that gives
 # float32 ends in a Cast.)
@@ -55,9 +56,11 @@ def find_ends(graph: onnx.GraphProto, wanted: str | None) -> Ends:
         wanted: Name of the output that holds the class scores, if there are several.
 
     Raises:
-        ModelError: If there is not one image input, or the output is not clear.
+        ModelError: If there is not one image input, or the output is not clear, or its classes do
+            not exclude each other.
     """
     output = judged_output(graph, wanted)
+    refuse_sigmoid(graph, output)
     return Ends(image_input(graph), output, logits_tensor(graph, output))
 
 
@@ -106,18 +109,37 @@ def judged_output(graph: onnx.GraphProto, wanted: str | None) -> str:
     return name
 
 
+def refuse_sigmoid(graph: onnx.GraphProto, output: str) -> None:
+    """Refuse a probability of its own for each class: loss and KL are of classes that sum to 1.
+
+    Raises:
+        ModelError: If the output comes from a Sigmoid.
+    """
+    last = _last_node(graph, output)
+    if last is not None and last.op_type in _NOT_EXCLUSIVE:
+        raise ModelError(
+            f"output {output!r} comes from a {last.op_type}: a probability of its own for each "
+            "class, where one label an image is needed; if there is one, export the model without "
+            "it (the first answer stays the same); of a single logit z export Concat(0, z)"
+        )
+
+
 def logits_tensor(graph: onnx.GraphProto, output: str) -> str:
     """The input of a final Softmax, or the output itself if there is none."""
+    last = _last_node(graph, output)
+    return str(last.input[0]) if last is not None and last.op_type == "Softmax" else output
+
+
+def _last_node(graph: onnx.GraphProto, output: str) -> onnx.NodeProto | None:
+    """The node that the values of an output come from; None if they are the model's input."""
     index = GraphIndex.of(graph)
     name = output
     while (position := index.producer.get(name)) is not None:
-        node = graph.node[position]
-        if node.op_type == "Softmax":
-            return str(node.input[0])
+        node: onnx.NodeProto = graph.node[position]
         if node.op_type not in _SAME_VALUES:
-            break
+            return node
         name = node.input[0]
-    return output
+    return None
 
 
 def _type_name(elem_type: int) -> str:

@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 from onnx import checker, external_data_helper, inliner
 
 from onnxsemi.errors import ModelError, first_line
+from onnxsemi.lfs import pointer_remedy
 
 OLDEST_OPSET = 7
 _STANDARD_DOMAINS = ("", "ai.onnx")
@@ -61,7 +62,8 @@ def _parse(file: Path) -> onnx.ModelProto:
     try:
         model = onnx.load_model(file, _FORMAT, load_external_data=False)
     except DecodeError:
-        raise ModelError(f"{file}: not an ONNX file, or cut short in transfer") from None
+        remedy = pointer_remedy(file)
+        raise ModelError(remedy or f"{file}: not an ONNX file, or cut short in transfer") from None
     except OSError as error:
         raise ModelError(f"{file}: cannot be read: {error.strerror or error}") from None
     if not model.graph.node or not model.opset_import:
@@ -73,7 +75,9 @@ def _read_external_data(model: onnx.ModelProto, file: Path) -> None:
     try:
         external_data_helper.load_external_data_for_model(model, str(file.parent))
     except (OSError, ValueError, checker.ValidationError) as error:
-        raise ModelError(f"{file}: its external data cannot be read: {first_line(error)}") from None
+        remedies = filter(None, map(pointer_remedy, model_files(file)[1:]))
+        failure = f"{file}: its external data cannot be read: {first_line(error)}"
+        raise ModelError(next(remedies, failure)) from None
 
 
 def _check(model: onnx.ModelProto, file: Path) -> None:

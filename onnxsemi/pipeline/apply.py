@@ -106,7 +106,8 @@ def apply(  # noqa: PLR0913  a flag each
     classifier = fitted.classifier
     image, shown, ranges = classifier.ends.image, None, None
     if asked.images is not None:
-        shown = load_images(asked.images, image.name, image.shape, asked.options)
+        own = asked.options if asked.options is not data_options else _no_table(data_options)
+        shown = load_images(asked.images, image.name, image.shape, own)
     if profile.quantizes_activations:
         _check_grids(fitted.scheme, asked.name)
         kept = asked.document.rounding is not None and asked.document.activations is not None
@@ -119,9 +120,10 @@ def apply(  # noqa: PLR0913  a flag each
     bits = aligned(fitted.plan, classifier.layers, rounding, align)
     bench = Bench(classifier, random_images(image), rounding, workers, progress=told)
     if data is not None:
-        loaded: ImageSet | None = load_images(data, image.name, image.shape, asked.options)
+        own = asked.options if asked.options is data_options else _no_table(asked.options)
+        loaded: ImageSet | None = load_images(data, image.name, image.shape, own)
     else:
-        loaded = None if asked.kept is None else report_images(asked.kept, bench)
+        loaded = None if asked.kept is None else report_images(asked.kept, Path(plan), bench)
     bench = labelled(bench if loaded is None else replace(bench, images=loaded))
     before = bench.forward(classifier.proto)
     codes = _codes(asked, shown, bits, bench)
@@ -157,6 +159,11 @@ def _judged(result: ApplyResult, report: Comparison, images: ImageSet, run: Path
         return replace(result, report=report)
     claim = claimed(result.kept, run, result.plan, (images, report), result.output)
     return replace(result, report=report, verdict=claim.verdict, next_command=claim.next_command)
+
+
+def _no_table(options: DataOptions | None) -> DataOptions | None:
+    """Preprocessing alone: a table of labels is of one folder, the user's or the run's."""
+    return None if options is None else replace(options, labels=None)
 
 
 @dataclass(frozen=True, eq=False)

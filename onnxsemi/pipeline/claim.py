@@ -9,7 +9,7 @@ from onnxsemi.data.sample import split
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.comparison import Comparison
 from onnxsemi.pipeline.next_step import next_command
-from onnxsemi.pipeline.prepare import labelled
+from onnxsemi.pipeline.prepare import once
 from onnxsemi.plan import BitPlan
 from onnxsemi.points.frontier import KeptFrontier
 from onnxsemi.run.looks import count_look, is_report
@@ -29,21 +29,26 @@ class Claim:
     next_command: str | None
 
 
-def report_images(kept: KeptFrontier, bench: Bench) -> ImageSet | None:
-    """The report images of a run, as far as they are still where they were.
+def report_images(kept: KeptFrontier, run: Path, bench: Bench) -> ImageSet | None:
+    """The report images of a run, if they are still where they were; without labels as they came.
 
     Args:
         kept: What the run has kept.
+        run: The run's folder.
         bench: The float model, with any images.
     """
     source, image = kept.source, bench.classifier.ends.image
-    if source.report is not None and source.report.exists():
-        return load_images(source.report, image.name, image.shape, source.options)
-    if source.report_fraction is None or source.data is None or not source.data.exists():
+    apart = source.report is not None
+    path = source.report if apart else source.data
+    if path is None or not path.exists() or not (apart or source.report_fraction):
         return None
-    every = load_images(source.data, image.name, image.shape, source.options)
-    searched = labelled(replace(bench, images=every)).images
-    _, report = split(searched, source.report_fraction, source.seed)
+    labels = source.report_labels if apart else source.options.labels
+    options = replace(source.options, labels=labels)
+    report = once(replace(bench, images=load_images(path, image.name, image.shape, options))).images
+    if not apart and source.report_fraction is not None:
+        _, report = split(report, source.report_fraction, source.seed)
+    if not is_report(run, report.fingerprint()):
+        return None
     return report if kept.has_labels else replace(report, labels=None)
 
 

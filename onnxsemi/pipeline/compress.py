@@ -19,10 +19,10 @@ from onnxsemi.pipeline.runs import (
     made_of,
     opened,
 )
-from onnxsemi.pipeline.search import Search
+from onnxsemi.pipeline.search import Search, warnings
 from onnxsemi.pipeline.sensitivity import measure_sensitivity
 from onnxsemi.pipeline.write import check_output, plan_path
-from onnxsemi.progress import Progress, Silent
+from onnxsemi.progress import Progress, Silent, warn
 from onnxsemi.quantizer.rounded import Nearest, rounded
 from onnxsemi.results import CompressResult
 from onnxsemi.run.folder import RunFolder
@@ -72,6 +72,7 @@ def compress(
     check_folder(settings.run, target, plan_path(target))
     told.start("reading the model and the images", 1)
     prepared = prepare(model, data, report_data, settings)
+    warn(told, warnings(prepared))
     guard = settings.search.guard(has_labels=prepared.has_labels)
     guard.check_images(len(prepared.search))
     check_profile(prepared)

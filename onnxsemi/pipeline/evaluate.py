@@ -1,11 +1,13 @@
 """``evaluate``: accuracy and loss of any ONNX classifier, and how it differs from another."""
 
 import os
+from functools import partial
 
 import numpy as np
 import onnx
 
 from onnxsemi.arrays import Float32Array
+from onnxsemi.data.checks import too_few
 from onnxsemi.data.images import ImageSet
 from onnxsemi.data.load import Data, DataOptions, load_images
 from onnxsemi.errors import ModelError
@@ -16,7 +18,8 @@ from onnxsemi.measure.shards import worker_threads
 from onnxsemi.model.head import Ends, find_ends
 from onnxsemi.model.load import load_proto
 from onnxsemi.model.widen import is_float16, widen
-from onnxsemi.progress import Progress, Silent
+from onnxsemi.pipeline.sanity import LEAST_IMAGES, Judged, check_answers, checked
+from onnxsemi.progress import Progress, Silent, warn
 from onnxsemi.results import EvaluateResult
 from onnxsemi.runtime import quantizes_activations
 
@@ -28,6 +31,7 @@ def evaluate(  # noqa: PLR0913  a flag each
     reference: str | os.PathLike[str] | None = None,
     output: str | None = None,
     data_options: DataOptions | None = None,
+    force: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> EvaluateResult:
@@ -39,6 +43,8 @@ def evaluate(  # noqa: PLR0913  a flag each
         reference: Another ONNX file that takes the same images: the float model, say.
         output: Name of the output that holds the class scores, if there are several.
         data_options: Preprocessing of the images.
+        force: Go on with labels that the float model (``reference``, if given) meets no better than
+            by guessing: that is a warning then.
         threads: Shards of images worked on at once; None for every core.
         progress: Told where the work is.
 
@@ -49,23 +55,35 @@ def evaluate(  # noqa: PLR0913  a flag each
     told.start("reading the model and the images", 1)
     proto, ends = _open(model, output)
     images = load_images(data, ends.image.name, ends.image.shape, data_options)
-    logits = _logits(proto, ends, images, workers, told)
-    images.check_labels(logits.shape[1])
-    labels = images.labels
-    comparison = None
+    forward = partial(_logits, proto, ends, threads=workers)
+    fitting = checked(images, forward)
+    images, labels = fitting.images, fitting.images.labels
+    logits, comparison = forward(images, progress=told), None
+    judged = Judged(images, logits, forward)
     if reference is not None:
         proto, ends = _open(reference, output)
-        other = _logits(proto, ends, images.fit(ends.image.shape), workers, told)
+        forward = partial(_logits, proto, ends, threads=workers)
+        images = images.fit(ends.image.shape)
+        other = forward(images, progress=told)
+        judged = Judged(images, other, forward)
         if other.shape != logits.shape:
             raise ModelError(
                 f"{reference} has {other.shape[1]} classes, {model} has {logits.shape[1]}"
             )
         comparison = compare(other, logits, labels)
+    few = too_few(images, LEAST_IMAGES)
+    warnings = (
+        *fitting.warnings,
+        *(() if few is None else (few,)),
+        *check_answers(judged, fitting.doubts, force=force),
+    )
+    warn(told, warnings)
     return EvaluateResult(
         total=len(images),
         correct=None if labels is None else int(hits(logits, labels).sum()),
         loss=None if labels is None else float(np.mean(cross_entropy(logits, labels))),
         comparison=comparison,
+        warnings=warnings,
     )
 
 
@@ -79,7 +97,12 @@ def _open(path: str | os.PathLike[str], output: str | None) -> tuple[onnx.ModelP
 
 
 def _logits(
-    proto: onnx.ModelProto, ends: Ends, images: ImageSet, threads: int, progress: Progress
+    proto: onnx.ModelProto,
+    ends: Ends,
+    images: ImageSet,
+    *,
+    threads: int,
+    progress: Progress | None = None,
 ) -> Float32Array:
     found = parts(proto, ends, images, threads, integers=quantizes_activations(proto))
-    return gathered(found, images, progress)
+    return gathered(found, images, progress or Silent())

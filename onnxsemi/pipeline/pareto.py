@@ -131,6 +131,7 @@ def _source(prepared: Prepared) -> Source:
         data=data,
         options=settings.data,
         report=report,
+        report_labels=None if settings.report_labels is None else os.fspath(settings.report_labels),
         report_fraction=settings.report_fraction if prepared.splits else None,
         seed=settings.seed,
     )

@@ -2,11 +2,13 @@
 
 import os
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from onnxsemi.arrays import Int64Array
+from onnxsemi.arrays import Float32Array, Int64Array
+from onnxsemi.data.checks import check_classes, sample, too_few
 from onnxsemi.data.images import ImageSet
 from onnxsemi.data.load import Data, load_images
 from onnxsemi.data.sample import refuse_overlap, split, stratified
@@ -16,6 +18,7 @@ from onnxsemi.memory import default_memory
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.read import read_model
 from onnxsemi.pipeline.need import check_memory
+from onnxsemi.pipeline.sanity import LEAST_IMAGES, Judged, check_answers, checked
 from onnxsemi.plan import BitPlan
 from onnxsemi.quantizer.rounded import Nearest
 from onnxsemi.settings import FEWEST_DEALT, Settings
@@ -43,6 +46,7 @@ class Prepared:
         files: Where the model was, the search images and the report images; None for images that
             came from no file of their own.
         splits: Whether the report images are a part of those that were given to search on.
+        warnings: What is likely to be wrong with the images or their labels.
     """
 
     classifier: Classifier
@@ -58,6 +62,7 @@ class Prepared:
     memory: int
     files: tuple[Path, Path | None, Path | None]
     splits: bool
+    warnings: tuple[str, ...] = ()
 
     def bench(self, images: ImageSet) -> Bench:
         """The model on some of the images."""
@@ -104,6 +109,8 @@ def prepare(
     """
     classifier = read_model(model, settings.model)
     _check_patterns(classifier, settings)
+    if report_data is None and settings.report_labels is not None:
+        raise SettingsError("--report-labels: needs --report-data, the folder that they are of")
     image = classifier.ends.image
     searched = load_images(data, image.name, image.shape, settings.data)
     has_labels = searched.labels is not None
@@ -112,18 +119,21 @@ def prepare(
     bench = Bench(classifier, searched, rounding, settings.worker_threads, memory)
     if settings.max_memory is not None:
         check_memory(memory, bench, settings)
-    searched = labelled(bench).images
+    searched, warnings = _sane(bench, settings)
     if report_data is None:
         searched, report = split(searched, settings.report_fraction, settings.seed)
     else:
-        report = load_images(report_data, image.name, image.shape, settings.data)
+        options = replace(settings.data, labels=settings.report_labels)
+        report = load_images(report_data, image.name, image.shape, options)
         if (report.labels is not None) != has_labels:
             raise DataError(
                 f"{searched.name} and {report.name}: one has labels, the other has none; "
                 "give both or neither"
             )
-        report = labelled(replace(bench, images=report)).images
+        report, said = _sane(replace(bench, images=report), settings)
         refuse_overlap(searched, report)
+        warnings += said
+    warnings += _enough(searched, report, settings)
     if settings.search_samples is not None:
         searched = drawn(searched, settings.search_samples, settings.seed)
     subsets = subsets_of(searched, settings)
@@ -141,6 +151,7 @@ def prepare(
         memory=memory,
         files=(Path(model), _path(data), _path(report_data)),
         splits=report_data is None,
+        warnings=warnings,
     )
 
 
@@ -148,18 +159,59 @@ def _path(data: Data | None) -> Path | None:
     return Path(data) if isinstance(data, str | os.PathLike) else None
 
 
+def once(bench: Bench) -> Bench:
+    """Each image once, with labels as :func:`labelled` gives them."""
+    return labelled(replace(bench, images=checked(bench.images, partial(_logits, bench)).images))
+
+
+def _logits(bench: Bench, images: ImageSet) -> Float32Array:
+    """float32[N, K] of the float model on other images."""
+    return replace(bench, images=images).forward(bench.classifier.proto)
+
+
+def _sane(bench: Bench, settings: Settings) -> tuple[ImageSet, tuple[str, ...]]:
+    """Each image once, with labels, and what is likely to be wrong with them.
+
+    Raises:
+        DataError: If the labels cannot be those of the images, unless it is forced.
+    """
+    forward = partial(_logits, bench)
+    fitting = checked(bench.images, forward)
+    seen = sample(fitting.images)
+    said = check_answers(Judged(seen, forward(seen), forward), fitting.doubts, force=settings.force)
+    images = labelled(replace(bench, images=fitting.images)).images
+    return images, (*fitting.warnings, *said)
+
+
+def _enough(search: ImageSet, report: ImageSet, settings: Settings) -> tuple[str, ...]:
+    """What to say of too few images.
+
+    Raises:
+        DataError: If there are too few to search on, unless it is forced.
+    """
+    few = too_few(search, LEAST_IMAGES)
+    if few is not None and not settings.force:
+        kept = (
+            f" ({len(report)} more are kept for the report)" if search.name == report.name else ""
+        )
+        raise DataError(f"{few}{kept}; --force searches on them all the same")
+    return tuple(said for said in (few, too_few(report, LEAST_IMAGES)) if said is not None)
+
+
 def labelled(bench: Bench) -> Bench:
     """The same with checked labels; without labels, with the float model's own answers.
 
     Raises:
-        DataError: If a label is no class of the model.
+        DataError: If a label is no class of the model, or class folders are not as many.
         ModelError: If the model cannot run the images.
     """
     images, proto = bench.images, bench.classifier.proto
     if images.labels is None:
         answers = bench.forward(proto).argmax(axis=1)
         return replace(bench, images=images.with_labels(answers.astype(np.int64)))
-    images.check_labels(bench.first(1).forward(proto).shape[1])
+    classes = bench.first(1).forward(proto).shape[1]
+    check_classes(images, classes)
+    images.check_labels(classes)
     return bench
 
 

@@ -191,10 +191,11 @@ class Search:
                 has_labels=prepared.has_labels,
                 cost=Cost(run.journal.seconds, pass_seconds, len(found.trajectory.trials)),
                 skipped=prepared.classifier.skipped,
-                notes=(*prepared.classifier.notes, *warnings(prepared), *mixed(run)),
+                notes=(*prepared.classifier.notes, *mixed(run)),
                 kernels=_kernels(file.path, prepared, found),
                 pinned=prepared.pinned(),
                 run=run.path,
+                warnings=warnings(prepared),
                 **self._claimed(found, report, kept, target),
             )
             self.keep(result, Answers.of(before, file.logits))
@@ -271,10 +272,10 @@ def _kernels(path: Path, prepared: Prepared, found: Found) -> Kernels | None:
 
 
 def warnings(prepared: Prepared) -> tuple[str, ...]:
-    """What is to be said of the search images, whatever is found."""
+    """What is to be said first: what the images cannot show, and what may be wrong with them."""
     guard = prepared.settings.search.guard(has_labels=prepared.has_labels)
-    warning = guard.warning(len(prepared.search))
-    return () if warning is None else (warning,)
+    few = guard.warning(len(prepared.search))
+    return (*(() if few is None else (few,)), *prepared.warnings)
 
 
 def _check_time(trajectory: Trajectory, settings: SearchSettings) -> None:

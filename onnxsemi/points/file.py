@@ -111,6 +111,7 @@ def _document(kept: KeptFrontier) -> dict[str, Any]:
             "data": None if source.data is None else str(source.data),
             "options": asdict(source.options),
             "report": None if source.report is None else str(source.report),
+            "report_labels": source.report_labels,
             "report_fraction": source.report_fraction,
             "seed": source.seed,
         },
@@ -136,7 +137,7 @@ def _moves(before: Bits, after: Bits) -> dict[str, dict[str, str]]:
 def _kept(document: dict[str, Any]) -> KeptFrontier:
     plan, source, written = document["document"], document["source"], document["as_written"]
     options = dict(source["options"])
-    for name in ("mean", "std"):
+    for name in ("mean", "std", "classes"):
         options[name] = None if options[name] is None else tuple(options[name])
     chosen = plan_of_document(plan)
     weights = {layer: int(document["weights"][layer]) for layer in chosen.bits}
@@ -151,6 +152,7 @@ def _kept(document: dict[str, Any]) -> KeptFrontier:
             data=_path(source["data"]),
             options=DataOptions(**options),
             report=_path(source["report"]),
+            report_labels=source["report_labels"],
             report_fraction=source["report_fraction"],
             seed=source["seed"],
         ),

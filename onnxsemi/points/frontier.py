@@ -63,6 +63,7 @@ class Source:
         data: Images that were searched on; None if they came from no file.
         options: Their preprocessing.
         report: Images that the search never saw; None if they came from no file of their own.
+        report_labels: Their table of labels, where that is a file of its own.
         report_fraction: Share of ``data`` that was kept for the report where they came from there.
         seed: Of that choice.
     """
@@ -71,6 +72,7 @@ class Source:
     data: Path | None
     options: DataOptions
     report: Path | None = None
+    report_labels: str | None = None
     report_fraction: float | None = None
     seed: int = 0
 

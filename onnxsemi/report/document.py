@@ -63,6 +63,7 @@ def compress_document(result: CompressResult) -> Document:
         "run": None if result.run is None else str(result.run),
         "skipped": [{"layer": skip.name, "reason": skip.reason} for skip in result.skipped],
         "notes": list(result.notes),
+        "warnings": list(result.warnings),
         "kernels": None if result.kernels is None else _kernels(result.kernels),
     }
 
@@ -87,7 +88,7 @@ def apply_document(result: ApplyResult) -> Document:
 
 def evaluate_document(result: EvaluateResult) -> Document:
     """An evaluation; without labels the keys that need them are not there."""
-    document = _header() | {"images": result.total}
+    document = _header() | {"images": result.total, "warnings": list(result.warnings)}
     if result.correct is not None:
         document |= {
             "correct": result.correct,

@@ -87,7 +87,7 @@ def _cost(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _notes(document: Mapping[str, Any]) -> Iterator[Markup]:
-    notes = [f"{note}." for note in document["notes"]]
+    notes = [f"{note}." for note in (*document.get("warnings", ()), *document["notes"])]
     if document["kernels"] is not None:
         kernels = document["kernels"]
         count = len(kernels["integer"]) + len(kernels["float32"])

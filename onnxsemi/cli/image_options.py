@@ -1,0 +1,92 @@
+"""Options of images: which they are, how they are prepared, their labels, what is refused."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onnxsemi.data.load import Preset
+
+_DATA = "Images"
+Numbers = str | None
+
+Classes = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Folders of images: a text file with the names of all classes of the model, one a "
+        "line in its order. Class folders are found among them; without it they are the classes in "
+        "the order of their names, and as many as the model has.",
+        rich_help_panel=_DATA,
+    ),
+]
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="A folder of images without class folders: a .csv file with the columns file and "
+        "label, the number of the class, or its name with --classes.",
+        rich_help_panel=_DATA,
+    ),
+]
+ReportLabels = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="The same for --report-data.", rich_help_panel=_DATA),
+]
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        help="Go on with images that are too few, or that the float model answers no better than "
+        "by guessing, and with a run that began on another kind of processor: what is refused "
+        "otherwise is a warning then.",
+        rich_help_panel=_DATA,
+    ),
+]
+Mean = Annotated[
+    Numbers,
+    typer.Option(
+        help="Mean of the pixels on the scale 0 to 1, such as 0.485,0.456,0.406; for uint8 images "
+        "after /255. Replaces what the file says.",
+        rich_help_panel=_DATA,
+    ),
+]
+Std = Annotated[
+    Numbers, typer.Option(help="Standard deviation of the pixels, likewise.", rich_help_panel=_DATA)
+]
+Resize = Annotated[
+    int | None,
+    typer.Option(
+        help="Image files: length of the shorter side after resizing, pixels.",
+        rich_help_panel=_DATA,
+    ),
+]
+Crop = Annotated[
+    int | None,
+    typer.Option(
+        help="Image files: side of the centred square, pixels; the model's input size by default.",
+        rich_help_panel=_DATA,
+    ),
+]
+PresetName = Annotated[
+    Preset | None,
+    typer.Option(
+        help="imagenet: shorter side 256, centre 224, the usual mean and std.",
+        rich_help_panel=_DATA,
+    ),
+]
+ReportData = Annotated[
+    Path | None,
+    typer.Option(
+        help="Images that the search never sees, to measure the result on. Without it a seeded, "
+        "stratified share of --data is kept for that.",
+        rich_help_panel=_DATA,
+    ),
+]
+ReportFraction = Annotated[
+    float,
+    typer.Option(
+        help="Share of --data that is kept for the report without --report-data, 0 to 1.",
+        rich_help_panel=_DATA,
+    ),
+]
