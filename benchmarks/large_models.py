@@ -76,7 +76,6 @@ def main() -> None:
         data=DataOptions(mean=MEAN, std=STD),
         force=True,  # random weights and labels
         threads=arguments.threads,
-        force=True,  # random weights answer no better than by guessing
         max_memory=arguments.max_memory and parse_memory(arguments.max_memory),
     )
     search = replace(settings.search, tries=arguments.tries)
