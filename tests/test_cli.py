@@ -22,7 +22,23 @@ class TestHelp:
     def test_exit_codes_are_told(self):
         said = " ".join(run("--help").output.split())
         assert "Exit codes: 0 done; 1 the model" in said
-        assert "2 wrong command line; 130 interrupted." in said
+        assert "2 wrong command line; 3 the report images show a loss" in said
+        assert "4 no plan holds what was asked; 130 interrupted." in said
+
+    def test_two_sizes(self):
+        """Both tell of the same command; an option that the short one leaves out works as ever."""
+        short, other, every = (
+            run("compress", name).output for name in ("-h", "--help", "--help-all")
+        )
+        assert short == other
+        for basic in ("--data", "--out", "--max-drop", "--strict", "--help-all"):
+            assert basic in short
+            assert basic in every
+        for advanced in ("--ranges", "--no-bias-correction", "--min-agreement", "--pin"):
+            assert advanced not in short
+            assert advanced in every
+        assert len(short.splitlines()) < 0.6 * len(every.splitlines())
+        assert run("compress", "-h").output == short  # and shows it again as it was
 
     def test_version(self):
         result = run("--version")

@@ -1,7 +1,8 @@
 """The command line: the only room that prints, and that turns an error into an exit code.
 
 One module a command. Exit codes: 0 done; 1 the model, the data, the plan or a setting cannot be
-used, or the accuracy asked for cannot be held; 2 the command line itself is wrong; 130 interrupted.
+used; 2 the command line itself is wrong; 3 the report images show a loss; 4 nothing holds what was
+asked; 130 interrupted.
 """
 
 from typing import Annotated
@@ -14,21 +15,23 @@ from onnxsemi.cli.bench import bench
 from onnxsemi.cli.compress import compress
 from onnxsemi.cli.evaluate import evaluate
 from onnxsemi.cli.frame import OneLineGroup
+from onnxsemi.cli.help import NAMES
 from onnxsemi.cli.inspect import inspect
 from onnxsemi.cli.pareto import pareto
 from onnxsemi.cli.report import report
 
 _EPILOG = """**Example:** onnxsemi compress model.onnx --data images.npz -o small.onnx
 
-**Exit codes:** 0 done; 1 the model, the data, the plan or a setting cannot be used, or the accuracy
-asked for cannot be held (one line on standard error says why); 2 wrong command line; 130
-interrupted.
+**Exit codes:** 0 done; 1 the model, the data, the plan or a setting cannot be used (one line on
+standard error says why); 2 wrong command line; 3 the report images show a loss, and nothing was
+written; 4 no plan holds what was asked; 130 interrupted.
 
 Results go to standard output, progress to standard error. NO_COLOR=1 turns colour off.
 """
 
 app = typer.Typer(
     cls=OneLineGroup,
+    context_settings=NAMES,
     help="Make a trained ONNX classifier much smaller without losing accuracy, and without "
     "retraining: mixed-precision quantization by semilayers (Matsumoto et al., PMLR 222, 2024).",
     epilog=_EPILOG,
@@ -55,4 +58,4 @@ def _root(
 
 
 for command in (compress, apply, evaluate, inspect, pareto, bench, report):
-    app.command()(command)
+    app.command(context_settings=NAMES)(command)

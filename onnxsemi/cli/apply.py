@@ -7,6 +7,7 @@ from onnxsemi.cli import image_options as img
 from onnxsemi.cli import options as opt
 from onnxsemi.cli import plan_options as plans
 from onnxsemi.cli.frame import data_options, end_by, one_line_errors, progress_of, show
+from onnxsemi.cli.help import HelpAll
 from onnxsemi.settings import Settings
 
 
@@ -33,6 +34,7 @@ def apply(
     strict: opt.Strict = False,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
+    help_all: HelpAll = False,
 ) -> None:
     """Write a model with the bitwidths of a plan, or of another point of a run, without searching.
 
@@ -47,6 +49,7 @@ def apply(
 
     **Example:** onnxsemi apply small.run --at 85% -o larger.onnx
     """
+    del help_all  # its callback has shown it
     if model is None and not plan.is_dir():
         raise typer.BadParameter("Missing argument 'MODEL': only a run knows its model.")
     with one_line_errors(), progress_of(silent=quiet or as_json) as progress:

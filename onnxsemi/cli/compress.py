@@ -7,6 +7,7 @@ from onnxsemi.bitwidth import parse_ladder
 from onnxsemi.cli import image_options as img
 from onnxsemi.cli import options as opt
 from onnxsemi.cli.frame import data_options, end_by, one_line_errors, progress_of, show
+from onnxsemi.cli.help import HelpAll
 from onnxsemi.cli.said import command_line
 from onnxsemi.memory import parse_memory
 from onnxsemi.model.read import ReadOptions
@@ -36,7 +37,7 @@ def compress(
     ranges: opt.RangesName = RoundingSettings.ranges,
     rounding: opt.RoundingName = RoundingSettings.method,
     inputs: opt.InputsName = RoundingSettings.inputs,
-    no_bias_correction: opt.NoBiasCorrection = not RoundingSettings.bias_correction,
+    bias_correction: opt.BiasCorrection = RoundingSettings.bias_correction,
     rounding_samples: opt.RoundingSamples = Settings.rounding_samples,
     order: opt.OrderName = SearchSettings.order,
     split: opt.SplitName = SearchSettings.split,
@@ -73,25 +74,24 @@ def compress(
     as_json: opt.AsJson = False,
     verbose: opt.Verbose = False,
     quiet: opt.Quiet = False,
+    help_all: HelpAll = False,
 ) -> None:
     """Find the bitwidths and write the compressed model, verified.
 
-    Measures what quantizing each channel does to the loss (Δloss) and to the softmax (KL), at every
-    bitwidth; looks along the frontier of plans that are predicted to do least harm for the smallest
-    that nothing on the search images speaks against; and lowers semilayers, channels of a layer
-    that share the sign of Δloss, from there on. --method semilayer is the paper's search instead.
-    The written file is read back, compared bit for bit with what was measured, and its accuracy
-    measured on images the search never saw. The plan is written beside it, as NAME.plan.json, for
-    'apply'.
+    **Example:** onnxsemi compress model.onnx --data images.npz -o small.onnx
+
+    Measures what quantizing each channel does to the softmax and the loss, and looks for the
+    smallest plan of bitwidths that nothing on the search images speaks against. The written file is
+    read back, compared bit for bit with what was measured, and judged by images that the search
+    never saw: the verdict. The plan is written beside it, as NAME.plan.json, for 'apply'.
 
     Everything measured is kept in a folder, NAME.run: after Ctrl-C or a crash, the same command
     with --resume goes on from there and ends in the same file.
 
-    **Example:** onnxsemi compress model.onnx --data images.npz -o small.onnx
-
     **For integer kernels:** onnxsemi compress model.onnx --data images.npz -o small.onnx --profile
     int8
     """
+    del help_all  # its callback has shown it
     folder = run or out.with_suffix(".run")
     with one_line_errors(folder), progress_of(silent=quiet or as_json) as progress:
         if report is not None:
@@ -107,7 +107,7 @@ def compress(
                 guarantee=guarantee,
                 tries=tries,
             ),
-            rounding=_rounding(ranges, rounding, inputs, not no_bias_correction),
+            rounding=_rounding(ranges, rounding, inputs, bias_correction),
             rounding_samples=rounding_samples,
             model=ReadOptions(targets=targets, exclude=tuple(exclude or ()), output=output),
             data=data_options(mean, std, resize, crop, preset, classes, labels),

@@ -9,6 +9,7 @@ from onnxsemi import pipeline, report
 from onnxsemi.cli import image_options as img
 from onnxsemi.cli import options as opt
 from onnxsemi.cli.frame import data_options, one_line_errors, progress_of, show
+from onnxsemi.cli.help import HelpAll
 
 Reference = Annotated[
     Path | None, typer.Option(help="Compare with this model: the float one, say.")
@@ -31,6 +32,7 @@ def evaluate(
     threads: opt.Threads = None,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
+    help_all: HelpAll = False,
 ) -> None:
     """Measure accuracy and loss, and the difference from a reference model.
 
@@ -39,6 +41,7 @@ def evaluate(
 
     **Example:** onnxsemi evaluate small.onnx --reference model.onnx --data test.npz
     """
+    del help_all  # its callback has shown it
     with one_line_errors(), progress_of(silent=quiet or as_json) as progress:
         result = pipeline.evaluate(
             model,

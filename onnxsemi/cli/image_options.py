@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from onnxsemi.cli.help import advanced
 from onnxsemi.data.load import Preset
 
 _DATA = "Images"
@@ -31,7 +32,7 @@ Labels = Annotated[
 ]
 ReportLabels = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="The same for --report-data.", rich_help_panel=_DATA),
+    advanced(metavar="FILE", help="The same for --report-data.", rich_help_panel=_DATA),
 ]
 Force = Annotated[
     bool,
@@ -56,14 +57,14 @@ Std = Annotated[
 ]
 Resize = Annotated[
     int | None,
-    typer.Option(
+    advanced(
         help="Image files: length of the shorter side after resizing, pixels.",
         rich_help_panel=_DATA,
     ),
 ]
 Crop = Annotated[
     int | None,
-    typer.Option(
+    advanced(
         help="Image files: side of the centred square, pixels; the model's input size by default.",
         rich_help_panel=_DATA,
     ),
@@ -85,7 +86,7 @@ ReportData = Annotated[
 ]
 ReportFraction = Annotated[
     float,
-    typer.Option(
+    advanced(
         help="Share of --data that is kept for the report without --report-data, 0 to 1.",
         rich_help_panel=_DATA,
     ),

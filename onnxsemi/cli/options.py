@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from onnxsemi.calibration import Calibration
+from onnxsemi.cli.help import advanced
 from onnxsemi.emit.profile import Profile
 from onnxsemi.model.targets import TargetPolicy
 from onnxsemi.quantizer.affine import Scheme
@@ -50,7 +51,7 @@ ProfileName = Annotated[
 ]
 Align = Annotated[
     int,
-    typer.Option(
+    advanced(
         metavar="CHANNELS",
         help="Round bitwidths up, so that the channels of each in a layer are a multiple of this: "
         "16 makes profile nodes faster (kernels compute channels in blocks).",
@@ -70,7 +71,7 @@ DataPath = Annotated[
 ]
 OutputName = Annotated[
     str | None,
-    typer.Option(
+    advanced(
         "--output",
         metavar="NAME",
         help="The model's output with the class scores, if it has several outputs.",
@@ -79,7 +80,7 @@ OutputName = Annotated[
 ]
 Targets = Annotated[
     TargetPolicy,
-    typer.Option(
+    advanced(
         help="hidden: the paper's (no stem, no projection shortcut, no classifier); conv: every "
         "convolution; all: Gemm and MatMul too.",
         rich_help_panel=_LAYERS,
@@ -87,7 +88,7 @@ Targets = Annotated[
 ]
 Exclude = Annotated[
     list[str] | None,
-    typer.Option(
+    advanced(
         metavar="PATTERN",
         help="Leave layers as they are; shell pattern of layer names (see 'inspect'). Repeatable.",
         rich_help_panel=_LAYERS,
@@ -95,14 +96,14 @@ Exclude = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    typer.Option(
+    advanced(
         help="Shards of images worked on at once; every core by default. Changes no result.",
         rich_help_panel=_RUN,
     ),
 ]
 RunPath = Annotated[
     Path | None,
-    typer.Option(
+    advanced(
         "--run",
         metavar="FOLDER",
         help="Where the run is kept; by default beside the output, as NAME.run.",
@@ -176,7 +177,7 @@ Strict = Annotated[
 
 MethodName = Annotated[
     SearchMethod,
-    typer.Option(
+    advanced(
         "--method",
         help="frontier: plans over all bitwidths by predicted harm, weights rounded so that the "
         "others make up for each error; semilayer: the paper's, one bitwidth at a time, weights to "
@@ -186,7 +187,7 @@ MethodName = Annotated[
 ]
 Bits = Annotated[
     str | None,
-    typer.Option(
+    advanced(
         help="Bitwidths to use: 1 to 8 unless given, 8,6,4 for --method semilayer. With 0 among "
         "them (frontier), channels may lose all weights: their output is constant then.",
         rich_help_panel=_SEARCH,
@@ -202,14 +203,14 @@ Tolerance = Annotated[
 ]
 Tries = Annotated[
     int,
-    typer.Option(
+    advanced(
         help="Semilayers that are tried on top of the best plan of the frontier.",
         rich_help_panel=_SEARCH,
     ),
 ]
 RangesName = Annotated[
     Ranges,
-    typer.Option(
+    advanced(
         "--ranges",
         metavar="NAME",
         help="minmax: smallest to largest weight; mse: the clip that changes the weights least; "
@@ -219,7 +220,7 @@ RangesName = Annotated[
 ]
 RoundingName = Annotated[
     RoundingMethod,
-    typer.Option(
+    advanced(
         "--rounding",
         help="nearest level, or gptq: the weights behind make up for the error of each.",
         rich_help_panel=_ROUNDING,
@@ -227,7 +228,7 @@ RoundingName = Annotated[
 ]
 InputsName = Annotated[
     Inputs,
-    typer.Option(
+    advanced(
         "--inputs",
         metavar="NAME",
         help="Inputs that layers are rounded for. quantized: what the quantized layers before them "
@@ -235,16 +236,17 @@ InputsName = Annotated[
         rich_help_panel=_ROUNDING,
     ),
 ]
-NoBiasCorrection = Annotated[
+BiasCorrection = Annotated[
     bool,
-    typer.Option(
-        help="Leave biases as they are; otherwise they take up the mean of what rounding changes.",
+    advanced(
+        "--bias-correction/--no-bias-correction",
+        help="Let biases take up the mean of what rounding changes, or leave them as they are.",
         rich_help_panel=_ROUNDING,
     ),
 ]
 RoundingSamples = Annotated[
     int,
-    typer.Option(
+    advanced(
         help="Search images that weights are rounded on, without their labels; at most half.",
         rich_help_panel=_ROUNDING,
     ),
@@ -259,7 +261,7 @@ MaxDrop = Annotated[
 ]
 GuaranteeName = Annotated[
     Guarantee | None,
-    typer.Option(
+    advanced(
         "--guarantee",
         help="What --max-drop is asked of. interval: the lower end of the paired 95 % interval of "
         "the change on the search images; point: the change itself. Unless given, the interval "
@@ -269,21 +271,21 @@ GuaranteeName = Annotated[
 ]
 OrderName = Annotated[
     Order,
-    typer.Option(
+    advanced(
         help="Try the most or the least sensitive semilayer first (semilayer).",
         rich_help_panel=_SEARCH,
     ),
 ]
 SplitName = Annotated[
     Split,
-    typer.Option(
+    advanced(
         help="sign: two semilayers a layer by the sign of Δloss; none: whole layers (semilayer).",
         rich_help_panel=_SEARCH,
     ),
 ]
 SchemeName = Annotated[
     Scheme | None,
-    typer.Option(
+    advanced(
         help="asymmetric: minimum to maximum, the paper's, and the default; symmetric: centred on "
         "zero, which profile int8 needs and takes.",
         rich_help_panel=_SEARCH,
@@ -291,7 +293,7 @@ SchemeName = Annotated[
 ]
 CalibrationName = Annotated[
     Calibration,
-    typer.Option(
+    advanced(
         "--calibration",
         metavar="NAME",
         help="Ranges of activations, by ONNX Runtime's calibrators. minmax: all values; entropy: "
@@ -301,7 +303,7 @@ CalibrationName = Annotated[
 ]
 CalibrationSamples = Annotated[
     int,
-    typer.Option(help="Images for that, drawn from those that are there.", rich_help_panel=_INT8),
+    advanced(help="Images for that, drawn from those that are there.", rich_help_panel=_INT8),
 ]
 CalibrationData = Annotated[
     Path | None,
@@ -314,7 +316,7 @@ CalibrationData = Annotated[
 ]
 DeltaLoss = Annotated[
     Method,
-    typer.Option(
+    advanced(
         help="fast: a few backward passes for all channels, a sample of them checked; exact: one "
         "run of the rest of the model for each channel, bitwidth and image; output: how far a "
         "layer's output changes against how far it varies, which has no sign.",
@@ -323,11 +325,11 @@ DeltaLoss = Annotated[
 ]
 Kl = Annotated[
     Method,
-    typer.Option(help="fast or exact, for the KL of semilayers.", rich_help_panel=_SEARCH),
+    advanced(help="fast or exact, for the KL of semilayers.", rich_help_panel=_SEARCH),
 ]
 MinAgreement = Annotated[
     float,
-    typer.Option(
+    advanced(
         help="0 to 1: a bitwidth at which fast and exact agree less than this on the sample (equal "
         "signs of Δloss; rank correlation of KL) is measured exactly.",
         rich_help_panel=_SEARCH,
@@ -335,24 +337,22 @@ MinAgreement = Annotated[
 ]
 DeltaLossSamples = Annotated[
     int | None,
-    typer.Option(
+    advanced(
         help="Images for Δloss and the fast KL, others than are rounded on; 512, 128 if exact.",
         rich_help_panel=_SEARCH,
     ),
 ]
 SearchSamples = Annotated[
     int | None,
-    typer.Option(
+    advanced(
         help="Images that the search measures plans on; all by default.",
         rich_help_panel=_SEARCH,
     ),
 ]
-Seed = Annotated[
-    int, typer.Option(help="Seed of every sample that is drawn.", rich_help_panel=_SEARCH)
-]
+Seed = Annotated[int, advanced(help="Seed of every sample that is drawn.", rich_help_panel=_SEARCH)]
 Pins = Annotated[
     list[str] | None,
-    typer.Option(
+    advanced(
         "--pin",
         metavar="PATTERN=BITS",
         help="Give layers a bitwidth instead of searching it, such as 'layer3.*=8'. Repeatable.",
