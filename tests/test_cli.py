@@ -34,7 +34,7 @@ class TestHelp:
         for basic in ("--data", "--out", "--max-drop", "--strict", "--help-all"):
             assert basic in short
             assert basic in every
-        for advanced in ("--ranges", "--no-bias-correction", "--min-agreement", "--pin"):
+        for advanced in ("--ranges", "--bias-correction", "--min-agreement", "--pin"):
             assert advanced not in short
             assert advanced in every
         assert len(short.splitlines()) < 0.6 * len(every.splitlines())
