@@ -6,6 +6,10 @@ The models have seeded random weights, the images are seeded noise: nothing here
 accuracy. Every stage is printed when it begins, with the seconds so far and the peak of
 the process; at the end the peak and the wall time. What is measured is kept in a run, and
 ``--resume`` goes on with it after a kill.
+
+    python benchmarks/large_models.py --model vgg16 --images 4 --delta-loss
+
+measures Δloss and KL alone, and says in how many parts.
 """
 
 import argparse
@@ -24,8 +28,14 @@ from tables import versions
 
 import onnxsemi
 from onnxsemi import DataOptions, OnnxSemiError, RunOptions, SearchSettings, Settings
-from onnxsemi.memory import parse_memory, peak
+from onnxsemi.data.load import load_images
+from onnxsemi.measure.bench import Bench
+from onnxsemi.measure.fast import FastMeasurement
+from onnxsemi.measure.parts import parts_of
+from onnxsemi.memory import default_memory, parse_memory, peak
+from onnxsemi.model.read import read_model
 from onnxsemi.progress import Silent
+from onnxsemi.quantizer.rounded import Nearest
 from onnxsemi.search.guard import Guarantee
 
 MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
@@ -61,6 +71,9 @@ def main() -> None:
     parser.add_argument("--tries", type=int, default=SearchSettings.tries)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--resume", action="store_true", help="go on with a run that was killed")
+    parser.add_argument(
+        "--delta-loss", action="store_true", help="Δloss and KL alone, of weights at nearest levels"
+    )
     parser.add_argument("--work", type=Path, default=Path("large_models"), help="models and output")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
@@ -83,7 +96,32 @@ def main() -> None:
         search = replace(search, max_drop=arguments.max_drop, guarantee=Guarantee.POINT)
     run = RunOptions(folder=model.with_suffix(".run"), resume=arguments.resume)
     settings = replace(settings, search=search, run=run)
-    _compress(model, files, settings)
+    if arguments.delta_loss:
+        _delta_loss(model, files["search"], settings)
+    else:
+        _compress(model, files, settings)
+
+
+def _delta_loss(model: Path, images: Path, settings: Settings) -> None:
+    """Δloss and KL of every channel at 8 to 1 bits, in as many parts as memory asks for."""
+    classifier = read_model(model, settings.model)
+    image = classifier.ends.image
+    data = load_images(images, image.name, image.shape, settings.data)
+    memory = settings.max_memory or default_memory()
+    bench = Bench(classifier, data, Nearest(settings.grids), settings.worker_threads, memory)
+    names = [layer.name for layer in classifier.layers]
+    begun = time.process_time()
+    bench.forward(classifier.proto)
+    one, parts = time.process_time() - begun, parts_of(classifier.layers, settings.search.bits)
+    begun = time.process_time()
+    measurement = FastMeasurement(bench, names, settings.search.bits, settings.seed, products=False)
+    found = measurement.measure(Silent(), lambda: None)
+    spent = time.process_time() - begun
+    print(
+        f"{model.stem}: {classifier.parameters / 1e6:.1f} M parameters, {len(data)} images, Δloss "
+        f"of {sum(len(rows) for rows in found.harm().nats.values()):,} channels in {len(parts)} "
+        f"parts: {spent / one:.1f} passes, peak {peak() / 2**20:,.0f} MB"
+    )
 
 
 def _compress(model: Path, files: dict[str, Path], settings: Settings) -> None:

@@ -27,7 +27,7 @@ from onnxsemi.measure.comparison import Comparison
 from onnxsemi.measure.paired import Paired
 from onnxsemi.model.read import ReadOptions
 from onnxsemi.model.targets import TargetPolicy
-from onnxsemi.pipeline import apply, bench, compare, compress, evaluate, inspect, pareto
+from onnxsemi.pipeline import apply, bench, check, compare, compress, evaluate, inspect, pareto
 from onnxsemi.plan import BitPlan
 from onnxsemi.points.frontier import KeptFrontier, KeptPoint
 from onnxsemi.points.nothing_holds import NothingHoldsError
@@ -36,10 +36,12 @@ from onnxsemi.quantizer.affine import Scheme
 from onnxsemi.results import (
     ApplyResult,
     BenchResult,
+    CheckResult,
     CompareResult,
     CompressResult,
     EvaluateResult,
     InspectResult,
+    LossError,
 )
 from onnxsemi.rounding.ranges import Ranges
 from onnxsemi.rounding.settings import Inputs, RoundingMethod, RoundingSettings
@@ -48,6 +50,7 @@ from onnxsemi.search.guard import Guarantee
 from onnxsemi.search.ranking import Order
 from onnxsemi.search.semilayers import Split
 from onnxsemi.search.settings import SearchMethod, SearchSettings
+from onnxsemi.search.verdict import Outcome, Verdict
 from onnxsemi.settings import Method, Pin, RunOptions, Settings
 
 __version__ = __about__.VERSION
@@ -59,6 +62,7 @@ __all__ = [
     "BitPlan",
     "BudgetError",
     "Calibration",
+    "CheckResult",
     "CompareResult",
     "Comparison",
     "CompressResult",
@@ -71,12 +75,14 @@ __all__ = [
     "InspectResult",
     "KeptFrontier",
     "KeptPoint",
+    "LossError",
     "Method",
     "ModelError",
     "Normalization",
     "NothingHoldsError",
     "OnnxSemiError",
     "Order",
+    "Outcome",
     "OutputError",
     "Paired",
     "Pin",
@@ -97,10 +103,12 @@ __all__ = [
     "SettingsError",
     "Split",
     "TargetPolicy",
+    "Verdict",
     "VerificationError",
     "__version__",
     "apply",
     "bench",
+    "check",
     "compare",
     "compress",
     "evaluate",

@@ -7,13 +7,13 @@ import sys
 import onnxsemi
 
 PUBLIC = """
-    AccuracyError ApplyResult BenchResult BitPlan BudgetError Calibration Comparison
+    AccuracyError ApplyResult BenchResult BitPlan BudgetError Calibration CheckResult Comparison
     CompareResult CompressResult DataError DataOptions EvaluateResult Guarantee ImageSet Inputs
-    InspectResult KeptFrontier KeptPoint Method ModelError Normalization NothingHoldsError
-    OnnxSemiError Order OutputError Paired Pin PlanError Preset Profile Progress Ranges
+    InspectResult KeptFrontier KeptPoint LossError Method ModelError Normalization NothingHoldsError
+    OnnxSemiError Order Outcome OutputError Paired Pin PlanError Preset Profile Progress Ranges
     ReadOptions RoundingMethod RoundingSettings RunError RunOptions Scheme SearchMethod
-    SearchSettings Settings SettingsError Split TargetPolicy VerificationError __version__ apply
-    bench compare compress evaluate inspect ladder load_images load_session pareto
+    SearchSettings Settings SettingsError Split TargetPolicy Verdict VerificationError __version__
+    apply bench check compare compress evaluate inspect ladder load_images load_session pareto
 """
 
 

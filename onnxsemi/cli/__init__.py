@@ -12,6 +12,7 @@ import typer
 from onnxsemi import __about__
 from onnxsemi.cli.apply import apply
 from onnxsemi.cli.bench import bench
+from onnxsemi.cli.check import check
 from onnxsemi.cli.compress import compress
 from onnxsemi.cli.evaluate import evaluate
 from onnxsemi.cli.frame import OneLineGroup
@@ -57,5 +58,5 @@ def _root(
     pass
 
 
-for command in (compress, apply, evaluate, inspect, pareto, bench, report):
+for command in (check, compress, apply, evaluate, inspect, pareto, bench, report):
     app.command(context_settings=NAMES)(command)

@@ -1,5 +1,6 @@
 """Results as tables for people and as JSON documents for machines."""
 
+from onnxsemi.report.check import check_document, check_table
 from onnxsemi.report.compare import compare_document, compare_table
 from onnxsemi.report.document import (
     apply_document,
@@ -22,6 +23,8 @@ __all__ = [
     "apply_table",
     "bench_document",
     "bench_table",
+    "check_document",
+    "check_table",
     "compare_document",
     "compare_table",
     "compress_document",

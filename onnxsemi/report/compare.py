@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from onnxsemi.report.document import Document, _header
-from onnxsemi.report.tables import _table
+from onnxsemi.report.tables import plain_table
 from onnxsemi.results import CompareResult
 
 
@@ -17,7 +17,7 @@ def compare_table(result: CompareResult) -> RenderableType:
         return Group(head, Text("no difference"))
     parts: list[RenderableType] = [head]
     if result.layers:
-        table = _table("layer", "bits", "to")
+        table = plain_table("layer", "bits", "to")
         table.add_column("channels", overflow="fold")
         before = ""
         for found in result.layers:
@@ -26,7 +26,7 @@ def compare_table(result: CompareResult) -> RenderableType:
             before = found.layer
         parts.append(table)
     if result.settings:
-        table = _table("", "first", "second")
+        table = plain_table("", "first", "second")
         for what, (first, second) in result.settings.items():
             table.add_row(what, Text(first), Text(second))
         parts.append(table)

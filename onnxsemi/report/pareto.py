@@ -10,7 +10,7 @@ from onnxsemi.measure.paired import Paired
 from onnxsemi.points.frontier import KeptFrontier, KeptPoint
 from onnxsemi.report import wording
 from onnxsemi.report.document import Document, _agreed, _header, _labels, _paired
-from onnxsemi.report.tables import _table
+from onnxsemi.report.tables import plain_table
 
 
 def pareto_table(kept: KeptFrontier, run: Path, *, every: bool) -> RenderableType:
@@ -23,7 +23,7 @@ def pareto_table(kept: KeptFrontier, run: Path, *, every: bool) -> RenderableTyp
             percent of compression.
     """
     seen = ("change, 95 % interval", "lost/won") if kept.has_labels else ("same, 95 % interval",)
-    table = _table("smaller", "bits", "file bytes", *seen, "KL", "from")
+    table = plain_table("smaller", "bits", "file bytes", *seen, "KL", "from")
     shown = list(kept.points) if every else list(_worth_showing(kept))
     for point in shown:
         table.add_row(*_row(kept, point))

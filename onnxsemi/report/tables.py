@@ -122,7 +122,7 @@ def apply_table(result: ApplyResult) -> RenderableType:
 
 def evaluate_table(result: EvaluateResult) -> RenderableType:
     """Accuracy, loss, and the difference from a reference."""
-    table = _table("", "value")
+    table = plain_table("", "value")
     table.add_row("images", f"{result.total:,}")
     if result.correct is not None:
         table.add_row("top-1 accuracy", f"{result.correct / result.total:.2%}")
@@ -159,7 +159,7 @@ def inspect_table(result: InspectResult) -> RenderableType:
 
 def bench_table(result: BenchResult) -> RenderableType:
     """Latency, load time, memory and bytes, as ratios to the first row."""
-    table = _table(
+    table = plain_table(
         "model", "folded", *(f"batch {n}" for n in result.batches), "load", "peak", "file"
     )
     for row in result.rows:
@@ -200,7 +200,7 @@ def _float_table(layers: Iterable[InspectedLayer]) -> Table:
 
 
 def _stored_table(result: InspectResult) -> Table:
-    table = _table("layer", "bits", "channels", "codes", "scales", "structure")
+    table = plain_table("layer", "bits", "channels", "codes", "scales", "structure")
     for layer in result.layers:
         if not layer.groups:
             table.add_row(Text(layer.name), "32", "", "", "", "")
@@ -221,7 +221,7 @@ def _stored_table(result: InspectResult) -> Table:
 
 
 def _sizes_table(sizes: Sizes) -> Table:
-    table = _table("size", "smaller by", "")
+    table = plain_table("size", "smaller by", "")
     table.add_row("target weights (the paper's ratio)", f"{sizes.targets:.2%}", "")
     table.add_row("whole model", f"{sizes.model:.2%}", "")
     change = f"{sizes.bytes_before:,} -> {sizes.bytes_after:,} bytes"
@@ -288,12 +288,12 @@ def _rows(name: str, comparison: Comparison) -> list[tuple[str, Paired]]:
 def _answers_table(rows: Iterable[tuple[str, Paired]], comparison: Comparison) -> Table:
     """Right answers before and after; without labels, how many are the float model's."""
     if comparison.top1 is None:
-        table = _table("agreement", "images", "same", "share, 95 % interval")
+        table = plain_table("agreement", "images", "same", "share, 95 % interval")
         for name, paired in rows:
             share = wording.share_interval(paired.after, paired.total)
             table.add_row(name, f"{paired.total:,}", f"{paired.after:,}", share)
         return table
-    table = _table(
+    table = plain_table(
         "top-1", "images", "float", "now", "change, 95 % interval", "lost/won", "McNemar p"
     )
     for name, paired in rows:
@@ -309,7 +309,8 @@ def _answers_table(rows: Iterable[tuple[str, Paired]], comparison: Comparison) -
     return table
 
 
-def _table(*headings: str) -> Table:
+def plain_table(*headings: str) -> Table:
+    """Columns without lines; all but the first are figures."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for place, heading in enumerate(headings):
         side: JustifyMethod = "right" if place else "left"
@@ -325,7 +326,7 @@ def _duration(seconds: float) -> str:
 def _agreement_table(agreement: Sequence[Agreement]) -> Table:
     """How far the fast way can be trusted."""
     channels = agreement[0].channels
-    table = _table("fast against exact, bits", *(str(a.bits) for a in agreement))
+    table = plain_table("fast against exact, bits", *(str(a.bits) for a in agreement))
     table.add_row(f"same sign, of {channels} channels", *(f"{a.same_sign:.0%}" for a in agreement))
     table.add_row("rank of Δloss (Spearman)", *(f"{a.delta_loss_rank:.2f}" for a in agreement))
     table.add_row("rank of KL (Spearman)", *(f"{a.kl_rank:.2f}" for a in agreement))

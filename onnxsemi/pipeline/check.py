@@ -1,0 +1,120 @@
+"""``check``: what ``compress`` will work with, before anything long begins."""
+
+import os
+from math import prod
+
+from onnxsemi.data.checks import sample
+from onnxsemi.data.load import Data
+from onnxsemi.measure.bench import Bench
+from onnxsemi.measure.forecast import forward_seconds
+from onnxsemi.measure.metrics import hits
+from onnxsemi.model.classifier import Classifier
+from onnxsemi.pipeline.need import least_memory
+from onnxsemi.pipeline.nothing import file_bytes
+from onnxsemi.pipeline.prepare import Prepared, prepare
+from onnxsemi.pipeline.search import warnings
+from onnxsemi.plan import BitPlan
+from onnxsemi.progress import Progress, Silent, warn
+from onnxsemi.results import CheckResult, FloatWeights, Forecast
+from onnxsemi.search.few import images_to_show, least_tolerance
+from onnxsemi.search.settings import SearchMethod
+from onnxsemi.settings import Settings
+
+SHOWN_BITS = (8, 4, 2)
+"""One bitwidth for all: sizes between which the search ends."""
+PASSES = {SearchMethod.FRONTIER: (70, 130), SearchMethod.SEMILAYER: (20, 70)}
+"""Forward passes over the search images that a run takes (``benchmarks/frontier.py``)."""
+CROSSED = 2
+"""How many times as many, where images are few and every plan is rounded twice."""
+_TIMED = 32  # images
+
+
+def check(
+    model: str | os.PathLike[str],
+    data: Data,
+    *,
+    report_data: Data | None = None,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+) -> CheckResult:
+    """Look at a model and images as :func:`compress` would, and say what to expect.
+
+    Nothing is written, and no plan is measured: the float model runs on 512 images at most.
+
+    Args:
+        model: An ONNX file.
+        data: Images to search on, as for :func:`compress`.
+        report_data: Images that the search would never see; a part of ``data`` unless given.
+        settings: As for :func:`compress`.
+        progress: Told where the work is.
+
+    Raises:
+        OnnxSemiError: If ``compress`` would refuse the model, the images or the settings.
+    """
+    settings, told = settings or Settings(), progress or Silent()
+    told.start("reading the model and the images", 1)
+    prepared = prepare(model, data, report_data, settings)
+    said = warnings(prepared)
+    warn(told, said)
+    guard = settings.search.guard(has_labels=prepared.has_labels)
+    guard.check_images(len(prepared.search))
+    bench = prepared.bench(sample(prepared.search))
+    logits = bench.forward(prepared.classifier.proto)
+    classifier, image = prepared.classifier, prepared.classifier.ends.image
+    right = int(hits(logits, bench.labels).sum()) if prepared.has_labels else None
+    return CheckResult(
+        model=prepared.files[0],
+        input_name=image.name,
+        input_shape=image.shape,
+        classes=logits.shape[1],
+        search_images=len(prepared.search),
+        report_images=len(prepared.report),
+        looked_at=len(bench.images),
+        correct=right,
+        targets=len(classifier.layers),
+        target_bytes=sum(layer.weight.nbytes for layer in classifier.layers),
+        file_bytes=classifier.source_bytes,
+        left_float=_left_float(classifier),
+        asked=guard.asked,
+        shown=least_tolerance(len(prepared.search)),
+        images_needed=images_to_show(guard.asked) if guard.asked else None,
+        sizes={bits: _size(prepared, bits) for bits in SHOWN_BITS},
+        forecast=_forecast(prepared, bench),
+        warnings=said,
+    )
+
+
+def _left_float(classifier: Classifier) -> tuple[FloatWeights, ...]:
+    """Weighted layers that are no targets, largest first, and all other values in one."""
+    layers = [
+        FloatWeights(skipped.name, 4 * prod(skipped.shape) if skipped.shape else 0, skipped.reason)
+        for skipped in classifier.skipped
+    ]
+    targets = sum(layer.weight.size for layer in classifier.layers)
+    rest = 4 * (classifier.parameters - targets) - sum(layer.bytes for layer in layers)
+    layers.sort(key=lambda layer: -layer.bytes)
+    return (*layers, FloatWeights("biases and other values", max(0, rest), "no weights of a layer"))
+
+
+def _size(prepared: Prepared, bits: int) -> int:
+    """Bytes of the file with one bitwidth for all targets that are not pinned."""
+    plan = prepared.start()
+    for name in prepared.free():
+        plan = plan.with_bits(name, range(len(plan.bits[name])), bits)
+    return file_bytes(prepared, BitPlan(plan.bits, plan.channel_params), None)
+
+
+def _forecast(prepared: Prepared, bench: Bench) -> Forecast:
+    """From the time of a pass over a few images."""
+    settings, images = prepared.settings, prepared.search
+    timed = bench.first(_TIMED)
+    forward_seconds(timed)  # the first pass takes longer
+    one = forward_seconds(timed) / len(timed.images) * len(images)
+    crossed = CROSSED if settings.crosses(len(images)) else 1
+    passes = PASSES[settings.search.method]
+    return Forecast(
+        pass_seconds=one,
+        passes=(crossed * passes[0], crossed * passes[1]),
+        least_memory=least_memory(prepared.bench(images), settings),
+        memory=prepared.memory,
+    )

@@ -1,0 +1,102 @@
+"""``check`` as a table and as a JSON document."""
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from onnxsemi import __about__
+from onnxsemi.measure.forecast import duration
+from onnxsemi.report import wording
+from onnxsemi.report.document import SCHEMA
+from onnxsemi.results import CheckResult
+
+_SHOWN = 5
+"""Layers that stay float32 and are named; the others in one line."""
+
+
+def check_table(result: CheckResult) -> RenderableType:
+    """What there is, what stays float32, and what to expect."""
+    table = Table.grid(padding=(0, 2), pad_edge=False)
+    for name, value in _rows(result):
+        table.add_row(Text(name, "bold"), Text(value))
+    return Group(table, *map(Text, _float_lines(result)))
+
+
+def check_document(result: CheckResult) -> dict[str, Any]:
+    """The same for machines."""
+    document = asdict(result) | {
+        "model": str(result.model),
+        "sizes": {str(bits): size for bits, size in result.sizes.items()},
+        "warnings": list(result.warnings),
+    }
+    document["forecast"]["seconds"] = list(result.forecast.seconds)
+    return {"schema": SCHEMA, "tool": f"onnxsemi {__about__.VERSION}", **document}
+
+
+def _rows(result: CheckResult) -> list[tuple[str, str]]:
+    shape = ", ".join("N" if size is None else str(size) for size in result.input_shape)
+    images = f"{result.search_images:,} to search on, {result.report_images:,} for the report"
+    share = f"{result.target_bytes / result.file_bytes:.1%}"
+    before = result.file_bytes
+    sizes = ", ".join(
+        f"{size:,} at {bits} bits (-{1 - size / before:.1%})" for bits, size in result.sizes.items()
+    )
+    low, high = (duration(seconds) for seconds in result.forecast.seconds)
+    passes = "{} to {} passes of {:.1f} s".format(
+        *result.forecast.passes, result.forecast.pass_seconds
+    )
+    need, may = (f"{n / 2**20:,.0f} MB" for n in _memory(result))
+    return [
+        ("input", f"{result.input_name} [{shape}], {result.classes:,} classes"),
+        ("images", images),
+        ("float model", _accuracy(result)),
+        (
+            "quantized",
+            f"{result.targets} layers, {result.target_bytes:,} bytes, {share} of the file",
+        ),
+        ("file, bytes", f"{before:,} now; with one bitwidth for all {sizes}"),
+        ("asked", _asked(result)),
+        ("time", f"{low} to {high} ({passes})"),
+        ("memory", f"at least about {need}, at most {may}"),
+    ]
+
+
+def _memory(result: CheckResult) -> tuple[int, int]:
+    return result.forecast.least_memory, result.forecast.memory
+
+
+def _accuracy(result: CheckResult) -> str:
+    if result.correct is None:
+        return "no labels: its own answers take their place"
+    share = wording.share_interval(result.correct, result.looked_at)
+    return f"top-1 {share} on {result.looked_at:,} search images"
+
+
+def _asked(result: CheckResult) -> str:
+    if result.images_needed is None:
+        return "no drop at all of the change that is seen"
+    said = f"the change may reach {result.asked:g} points down"
+    if result.shown <= result.asked:
+        return f"{said}; these images can show {result.shown:.2g}"
+    return (
+        f"{said}: it takes about {result.images_needed:,} search images to show that; these can "
+        f"show {result.shown:.2f}, so that agreement and KL are asked too"
+    )
+
+
+def _float_lines(result: CheckResult) -> list[str]:
+    """What stays float32, as far as it has bytes."""
+    kept = [weights for weights in result.left_float if weights.bytes]
+    lines = [
+        f"Stays float32: {weights.name}, {weights.bytes:,} bytes "
+        f"({weights.bytes / result.file_bytes:.1%}): {weights.reason}."
+        for weights in kept[:_SHOWN]
+    ]
+    more = kept[_SHOWN:]
+    if more:
+        total = sum(weights.bytes for weights in more)
+        lines.append(f"Stays float32: {len(more)} others, {total:,} bytes; see 'inspect'.")
+    return lines
