@@ -90,8 +90,8 @@ def test_the_forecast(found):
     low, high = PASSES[SearchSettings().method]
     assert forecast.passes == (2 * low, 2 * high)  # few images: every plan is rounded twice
     assert forecast.seconds == tuple(n * forecast.pass_seconds for n in forecast.passes)
-    assert 0 < forecast.least_memory
-    assert 0 < forecast.memory
+    assert forecast.least_memory > 0
+    assert forecast.memory > 0
 
 
 def test_nothing_is_written(folder):
