@@ -88,7 +88,7 @@ def document(layers, bits, evidence, *, labels, rng):
             "overhead": 1 / 3,
             "gzip_bytes": 180,
         },
-        "check": {"summary": ["asked of the report images: it holds"]},
+        "verdict": {"summary": "holds: what the report images say"},
         "report": {
             "summary": ["said of both"],
             "images": images,

@@ -120,7 +120,7 @@ class TestReport:
         assert "accuracy" not in page.read_text().partition("<body>")[2].lower()
 
     def test_a_run_that_the_time_budget_ended(self, folder, tmp_path, monkeypatch):
-        search = sys.modules["onnxsemi.pipeline.compress"].Search
+        search = sys.modules["onnxsemi.pipeline.search"].Search
         monkeypatch.setattr(search, "_out_of_time", ended_after(4))
         result = run(*frontier_command(folder, tmp_path / "a.onnx", *SMALL))
         assert result.exit_code == 0, result.output

@@ -206,9 +206,13 @@ class TestCommand:
             counts = [paired(p["images"], p["images"] - p["same"], 0) for p in (search, report)]
         ends = [c.interval[0] if guarantee is Guarantee.INTERVAL else c.change for c in counts]
         assert 100 * ends[0] >= -4 - 1e-9
-        assert document["check"]["holds"] == (100 * ends[1] >= -4 - 1e-9)
-        assert document["check"]["images_needed"] == counts[1].images_for(0.04)
-        assert "too few to tell a change of 4 points" in document["check"]["summary"][1]
+        claim = document["verdict"]
+        assert (claim["outcome"] == "holds") == (100 * ends[1] >= -4 - 1e-9)
+        assert (claim["outcome"] == "fails") == (100 * counts[1].interval[1] < -4)
+        assert claim["asked_points"] == 4
+        assert claim["looks"] == 1
+        assert f"on {counts[1].total} report images" in claim["summary"] or not labels
+        assert document["asked"]["allowed_points"] == 4
 
 
 def test_a_choice_that_no_plan_allows_is_one_line(folder, tmp_path):

@@ -63,7 +63,7 @@ class TestSummary:
         assert "95 % interval −1.23 to +0.45" in text
         assert "1 / 2" in text
         assert "said of both" in text
-        assert "asked of the report images" in text
+        assert "holds: what the report images say" in text
         assert "On 100 report images that the search never saw, top-1 accuracy changed" in text
 
     def test_without_labels_nothing_is_called_accuracy(self):

@@ -18,6 +18,7 @@ from onnxsemi.plan_file import PlanFile, read_plan
 from onnxsemi.points.at import At
 from onnxsemi.points.file import read_frontier, write_frontier
 from onnxsemi.points.frontier import KeptFrontier, KeptPoint, Source, by_size
+from onnxsemi.search.guard import Guard
 
 SMALL = ("--rounding-samples", "40", "--max-drop", "1")
 
@@ -261,7 +262,7 @@ class TestRefusals:
         ("change", "words"),
         [
             (lambda text: text[: len(text) // 2], "not a JSON file"),
-            (lambda text: text.replace('"schema": 2', '"schema": 9', 1), "schema 9"),
+            (lambda text: text.replace('"schema": 3', '"schema": 9', 1), "schema 9"),
             (lambda text: text.replace('"chosen": false', '"chosen": true'), "is damaged"),
             (lambda text: text.replace('"trial"', '"tryal"'), "is damaged"),
             (lambda text: text.replace('"weights"', '"wheights"'), "is damaged"),
@@ -354,6 +355,7 @@ def kept(*points, options=None):
     source = Source(model="/m.onnx", data=None, options=options or DataOptions())
     return KeptFrontier(
         document=document, source=source, method="frontier", profile="qdq", has_labels=True,
+        guard=Guard(max_drop=0, tolerance=0.5),
         images=100, correct=90, as_written=Paired(100, 90, 2, 1), points=by_size(points),
     )  # fmt: skip
 

@@ -271,7 +271,7 @@ class TestSame:
         assert left.keys().isdisjoint((*FOUND, "finished.json"))
         assert left["journal.jsonl"] == journal
 
-    @pytest.mark.parametrize("place", range(13))
+    @pytest.mark.parametrize("place", range(14))
     def test_killed_while_it_is_cleared(
         self, finished: Path, monkeypatch: pytest.MonkeyPatch, place: int
     ) -> None:
@@ -286,10 +286,10 @@ class TestSame:
             run.journal.ask("pass", 3, lambda: {"seconds": 1.0})
         monkeypatch.undo()
         begun = json.loads((finished / "run.json").read_text())["--bits"] == [4]
-        assert begun == (place > 9)  # nine files, and what takes the place of run.json
+        assert begun == (place > 10)  # ten files, and what takes the place of run.json
         with open_run(finished, made(other), resume=begun) as run:
             assert run.journal.ask("pass", 3, lambda: {"seconds": 2.0})["seconds"] == (
-                1.0 if place > 11 else 2.0
+                1.0 if place > 12 else 2.0
             )
 
     @pytest.mark.parametrize("text", ["[]", "3", "null", '"run"'])

@@ -148,7 +148,7 @@ def broken_off(done, tmp_path_factory):
         shutil.copy(done / name, folder)
     with pytest.MonkeyPatch.context() as patch:
         elsewhere(patch, OLD)
-        module = sys.modules["onnxsemi.pipeline.compress"]  # the package has a function of the name
+        module = sys.modules["onnxsemi.pipeline.search"]
         patch.setattr(module, "write_frontier", _killed)
         assert run(*command(folder)).exit_code == 130
     return folder
