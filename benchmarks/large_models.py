@@ -70,6 +70,7 @@ def main() -> None:
     )
     parser.add_argument("--tries", type=int, default=SearchSettings.tries)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--budget", type=float, help="seconds, then the best so far is written")
     parser.add_argument("--resume", action="store_true", help="go on with a run that was killed")
     parser.add_argument(
         "--delta-loss", action="store_true", help="Δloss and KL alone, of weights at nearest levels"
@@ -94,7 +95,9 @@ def main() -> None:
     search = replace(settings.search, tries=arguments.tries)
     if arguments.max_drop is not None:
         search = replace(search, max_drop=arguments.max_drop, guarantee=Guarantee.POINT)
-    run = RunOptions(folder=model.with_suffix(".run"), resume=arguments.resume)
+    run = RunOptions(
+        folder=model.with_suffix(".run"), resume=arguments.resume, time_budget=arguments.budget
+    )
     settings = replace(settings, search=search, run=run)
     if arguments.delta_loss:
         _delta_loss(model, files["search"], settings)

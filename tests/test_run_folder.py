@@ -96,7 +96,7 @@ class TestBegin:
             assert run.file("best.onnx") == path / "best.onnx"
             assert not run.journal.recalling
             assert json.loads((path / "run.json").read_text()) == {
-                "schema": 2,
+                "schema": 3,
                 **MADE_OF,
                 "judged by": JUDGED,
             }
