@@ -50,7 +50,8 @@ class TestHelp:
 
 class TestCompress:
     def test_table_has_sizes_accuracy_and_how_to_load(self, folder):
-        output = " ".join(run(*compress_command(folder, "again.onnx")).output.split())
+        command = compress_command(folder, "again.onnx", "--verbose")
+        output = " ".join(run(*command).output.split())
         for words in (
             "target weights (the paper's ratio)",
             "whole model",
@@ -63,6 +64,26 @@ class TestCompress:
             "onnxsemi.load_session",
         ):
             assert words in output
+
+    def test_the_short_table_begins_with_the_verdict_and_fits_a_screen(self, folder):
+        result = run(*compress_command(folder, "again.onnx", "--max-drop", "40"))
+        first = result.stdout.split(":")[0]
+        assert first in ("Holds", "Unproven")
+        assert len(result.stdout.splitlines()) <= 24
+        for words in ("smaller (", "verified bit for bit", "pareto", "--verbose"):
+            assert words in " ".join(result.stdout.split())
+        assert "Spearman" not in result.stdout
+        warned = [
+            line for line in result.stderr.splitlines() if line.startswith("warning: unproven")
+        ]
+        assert bool(warned) == (first == "Unproven")
+
+    def test_strict_is_an_exit_code(self, folder):
+        """A verdict that is not shown is no success for whoever asks so."""
+        command = compress_command(folder, "again.onnx", "--max-drop", "40", "--strict", "--json")
+        result = run(*command)
+        holds = json.loads(result.stdout)["verdict"]["outcome"] == "holds"
+        assert result.exit_code == (0 if holds else 3)
 
     def test_same_bytes_again_whatever_the_threads(self, folder):
         for threads in (1, 3):

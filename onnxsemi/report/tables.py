@@ -41,6 +41,7 @@ def compress_table(result: CompressResult, *, verbose: bool = False) -> Renderab
         f"Wrote {_file_line(result.output, result.sizes)}; {_verified(result.profile)}.",
         _load_hint(result.profile, result.output),
         *([_TIME_ENDED] if result.trajectory.out_of_time else []),
+        *given_lines(result),
         *_next_lines(result),
     ]
     parts: list[RenderableType] = [Text(_verdict_line(result.verdict, report), "bold"), answers]
@@ -71,7 +72,6 @@ def _details(result: CompressResult) -> list[str]:
         *_exact_lines(result.sensitivity),
         *_kernel_lines(result.kernels),
         *_float_activations_line(result),
-        *given_lines(result),
         f"Plan: {result.plan_file}",
     ]
 
