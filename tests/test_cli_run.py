@@ -54,7 +54,7 @@ def assert_refused(result: Result, out: Path, *words: str) -> None:
 
 class TestHelp:
     def test_options_of_the_run(self) -> None:
-        output = run("compress", "--help").output
+        output = run("compress", "--help-all").output
         for option in ("resume", "time-budget", "max-memory", "run", "delta-loss", "kl"):
             assert f"--{option} " in output
 

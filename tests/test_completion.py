@@ -36,7 +36,7 @@ class TestCompletion:
 
     def test_options(self, shell):
         found = completed(shell, "onnxsemi compress --re")
-        assert all(option in found for option in ("--report-data", "--resume", "--resize"))
+        assert all(option in found for option in ("--report-data", "--resume", "--report"))
         assert "--data" not in found.replace("--report-data", "").replace(" --data", "")
 
     @pytest.mark.parametrize(

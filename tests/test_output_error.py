@@ -202,7 +202,7 @@ def test_the_command_says_what_is_estimated(way, tmp_path):
     onnx.save(ATAN.model(), tmp_path / "model.onnx")
     save_noise(tmp_path / "search.npz", count=40, seed=1)
     save_noise(tmp_path / "report.npz", count=20, seed=2)
-    more = ("--max-drop", "40", "--bits", "8,4,2", "--delta-loss", way)
+    more = ("--max-drop", "40", "--bits", "8,4,2", "--delta-loss", way, "--verbose")
     result = run(*frontier_command(tmp_path, "small.onnx", *more))
     assert result.exit_code == 0, result.output
     text = " ".join(result.output.split())
