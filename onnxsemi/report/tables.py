@@ -41,6 +41,8 @@ def compress_table(result: CompressResult, *, verbose: bool = False) -> Renderab
         f"Wrote {_file_line(result.output, result.sizes)}; {_verified(result.profile)}.",
         _load_hint(result.profile, result.output),
         *([_TIME_ENDED] if result.trajectory.out_of_time else []),
+        *_kernel_lines(result.kernels),
+        *_float_activations_line(result),
         *given_lines(result),
         *_next_lines(result),
     ]
@@ -70,8 +72,6 @@ def _details(result: CompressResult) -> list[str]:
         f"{result.cost.trials} trials, {_duration(result.cost.seconds)}"
         f"; Δloss and KL from {result.sensitivity.samples:,} of them.",
         *_exact_lines(result.sensitivity),
-        *_kernel_lines(result.kernels),
-        *_float_activations_line(result),
         f"Plan: {result.plan_file}",
     ]
 
