@@ -27,6 +27,7 @@ from onnxsemi.measure.comparison import Comparison
 from onnxsemi.measure.paired import Paired
 from onnxsemi.model.read import ReadOptions
 from onnxsemi.model.targets import TargetPolicy
+from onnxsemi.outlook import CheckResult
 from onnxsemi.pipeline import apply, bench, check, compare, compress, evaluate, inspect, pareto
 from onnxsemi.plan import BitPlan
 from onnxsemi.points.frontier import KeptFrontier, KeptPoint
@@ -36,7 +37,6 @@ from onnxsemi.quantizer.affine import Scheme
 from onnxsemi.results import (
     ApplyResult,
     BenchResult,
-    CheckResult,
     CompareResult,
     CompressResult,
     EvaluateResult,

@@ -250,6 +250,11 @@ def judged(
     return give
 
 
+def plan_of(folder: Path) -> object:
+    """Bits of the plan that a run gave."""
+    return json.loads((folder / "out.plan.json").read_text())["plan_sha256"]
+
+
 class TestJudging:
     """What only judges may be another: nothing that was measured is measured again."""
 
@@ -264,8 +269,15 @@ class TestJudging:
         assert after[: len(before)] == before
         assert len(set(after)) - len(set(before)) == len(set(asked(other)) - set(before))
         for name in ("result.json", "frontier.json"):
-            one, two = (json.loads((at / "out.run" / name).read_text()) for at in (folder, other))
+            one, two = (
+                json.loads((at / "out.run" / name).read_text().replace(str(at), "HERE"))
+                for at in (folder, other)
+            )
+            looks = [found.pop("verdict", {}).get("looks") for found in (one, two)]
             assert without_times(one) == without_times(two)
+            if name == "result.json":  # the report images were asked of the first plan, too
+                again = plan_of(judged(way, first)) == plan_of(other)
+                assert looks == [1 if again else 2, 1]
 
     def test_there_and_back_measures_nothing_more(self, judged, tmp_path):
         there, back = ("--max-drop", "2"), ()

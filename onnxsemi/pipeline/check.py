@@ -9,13 +9,13 @@ from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.forecast import forward_seconds
 from onnxsemi.measure.metrics import hits
 from onnxsemi.model.classifier import Classifier
+from onnxsemi.outlook import CheckResult, FloatWeights, Forecast
 from onnxsemi.pipeline.need import least_memory
 from onnxsemi.pipeline.nothing import file_bytes
 from onnxsemi.pipeline.prepare import Prepared, prepare
 from onnxsemi.pipeline.search import warnings
 from onnxsemi.plan import BitPlan
 from onnxsemi.progress import Progress, Silent, warn
-from onnxsemi.results import CheckResult, FloatWeights, Forecast
 from onnxsemi.search.few import images_to_show, least_tolerance
 from onnxsemi.search.settings import SearchMethod
 from onnxsemi.settings import Settings

@@ -9,9 +9,9 @@ from rich.text import Text
 
 from onnxsemi import __about__
 from onnxsemi.measure.forecast import duration
+from onnxsemi.outlook import CheckResult
 from onnxsemi.report import wording
 from onnxsemi.report.document import SCHEMA
-from onnxsemi.results import CheckResult
 
 _SHOWN = 5
 """Layers that stay float32 and are named; the others in one line."""

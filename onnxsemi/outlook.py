@@ -1,0 +1,87 @@
+"""What ``check`` gives back: what ``compress`` will work with, and what to expect of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class FloatWeights:
+    """Values of a model that stay float32.
+
+    Attributes:
+        name: Of the layer.
+        bytes: What they take.
+        reason: Why they are no target.
+    """
+
+    name: str
+    bytes: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run is likely to take.
+
+    Attributes:
+        pass_seconds: Wall time of one float32 forward pass over the search images.
+        passes: How many of them, from about to about.
+        least_memory: Bytes that the process needs, from above.
+        memory: Bytes that it may take.
+    """
+
+    pass_seconds: float
+    passes: tuple[int, int]
+    least_memory: int
+    memory: int
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """Wall time of the run, from about to about."""
+        return self.passes[0] * self.pass_seconds, self.passes[1] * self.pass_seconds
+
+
+@dataclass(frozen=True, eq=False)
+class CheckResult:
+    """What ``compress`` will work with.
+
+    Attributes:
+        model: The file.
+        input_name: Name of the model's input.
+        input_shape: Its shape; None for an axis of any size.
+        classes: Class scores that it gives.
+        search_images: Images to search on.
+        report_images: Images that the search will never see.
+        looked_at: Search images that the float model was run on.
+        correct: How many of them it answers rightly; None without labels.
+        targets: Layers that are quantized.
+        target_bytes: Bytes of their weights in float32.
+        file_bytes: Bytes of the model, external data included.
+        left_float: What stays float32, largest first.
+        asked: Percentage points that the interval of the change may reach down.
+        shown: The least that the search images can show.
+        images_needed: Search images that can show what is asked; None if none is.
+        sizes: Bitwidth -> bytes of the file with it for all targets.
+        forecast: Time and memory of a run.
+        warnings: What is likely to be wrong, and what these images cannot show.
+    """
+
+    model: Path
+    input_name: str
+    input_shape: tuple[int | None, ...]
+    classes: int
+    search_images: int
+    report_images: int
+    looked_at: int
+    correct: int | None
+    targets: int
+    target_bytes: int
+    file_bytes: int
+    left_float: tuple[FloatWeights, ...]
+    asked: float
+    shown: float
+    images_needed: int | None
+    sizes: Mapping[int, int]
+    forecast: Forecast
+    warnings: tuple[str, ...] = ()
