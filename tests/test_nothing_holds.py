@@ -211,7 +211,7 @@ class TestRefused:
             (("resume", "--tries", "2"), ("--tries was 4, now 2",)),
             (("other model",), ("the model has changed",)),
             (("no frontier",), ("holds no frontier.json",)),
-            (("old run",), ("schema was 1, now 2; delete",)),
+            (("old run",), ("schema was 1, now 3; delete",)),
             (("damaged journal",), ("line 2 is damaged",)),
             (("another plan",), ("frontier.json: is damaged",)),
         ],

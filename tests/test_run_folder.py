@@ -355,7 +355,7 @@ class TestSame:
             json.dumps({**MADE_OF, "schema": 0, "judged by": JUDGED})
         )
         with (
-            pytest.raises(RunError, match="schema was 0, now 2"),
+            pytest.raises(RunError, match="schema was 0, now 3"),
             open_run(unfinished, made(MADE_OF), resume=True),
         ):
             pass

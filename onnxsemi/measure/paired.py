@@ -74,7 +74,7 @@ class Paired:
 
         >>> paired = Paired(total=3000, before=2600, lost=10, won=10)
         >>> [round(end, 4) for end in paired.interval_at(0.975)]
-        [-0.0036, 0.0036]
+        [-0.0035, 0.0035]
 
         Args:
             coverage: 0 to 1.
