@@ -23,6 +23,7 @@ from onnxsemi.errors import (
     SettingsError,
     VerificationError,
 )
+from onnxsemi.listening import Event
 from onnxsemi.measure.comparison import Comparison
 from onnxsemi.measure.paired import Paired
 from onnxsemi.model.read import ReadOptions
@@ -69,6 +70,7 @@ __all__ = [
     "DataError",
     "DataOptions",
     "EvaluateResult",
+    "Event",
     "Guarantee",
     "ImageSet",
     "Inputs",

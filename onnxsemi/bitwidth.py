@@ -33,12 +33,12 @@ def ladder(bitwidths: Iterable[int]) -> tuple[int, ...]:
     """
     steps = tuple(sorted(set(bitwidths), reverse=True))
     if not steps:
-        raise SettingsError("--bits is empty: give bitwidths from 1 to 8, such as 8,6,4")
+        raise SettingsError("`bits` is empty: give bitwidths from 1 to 8, such as 8,6,4")
     for bits in steps:
         if not MIN_BITS <= bits <= MAX_BITS:
-            raise SettingsError(f"--bits: {bits} is outside {MIN_BITS} to {MAX_BITS}")
+            raise SettingsError(f"`bits`: {bits} is outside {MIN_BITS} to {MAX_BITS}")
     if steps == (0,):
-        raise SettingsError("--bits: 0 alone leaves no weights: give wider ones too, such as 8,4,0")
+        raise SettingsError("`bits`: 0 alone leaves no weights: give wider ones too, such as 8,4,0")
     return steps
 
 
@@ -54,5 +54,5 @@ def parse_ladder(text: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",") if part.strip()]
     for part in parts:
         if not part.removeprefix("-").isdecimal():
-            raise SettingsError(f"--bits: {part!r} is no whole number; write it like 8,6,4")
+            raise SettingsError(f"`bits`: {part!r} is no whole number; write it like 8,6,4")
     return ladder(int(part) for part in parts)

@@ -13,7 +13,8 @@
     ├── OutputError         a result that cannot be written
     └── VerificationError   the written file is not what was measured
 
-Each message is one line that says what was found, where, and what to do about it.
+Each message is one line that says what was found, where, and what to do about it. Settings are
+named as in Python, between backquotes: `max_drop`; the command line makes ``--max-drop`` of that.
 A mistake of the programmer raises ``ValueError`` or ``TypeError`` instead.
 """
 

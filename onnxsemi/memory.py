@@ -24,7 +24,7 @@ def parse_memory(text: str) -> int:
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?\s*", text.upper())
     if not match:
-        raise SettingsError(f"--max-memory: {text!r} is no size such as 2GB or 512MB")
+        raise SettingsError(f"`max_memory`: {text!r} is no size such as 2GB or 512MB")
     return int(float(match[1]) * _UNITS[match[2]])
 
 

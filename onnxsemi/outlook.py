@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class CheckResult:
     """What ``compress`` will work with.
 
     Attributes:
-        model: The file.
+        model: Its name: the path of its file.
         input_name: Name of the model's input.
         input_shape: Its shape; None for an axis of any size.
         classes: Class scores that it gives.
@@ -67,7 +66,7 @@ class CheckResult:
         warnings: What is likely to be wrong, and what these images cannot show.
     """
 
-    model: Path
+    model: str
     input_name: str
     input_shape: tuple[int | None, ...]
     classes: int

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Receives what a long run is doing. A call returns quickly and changes no result."""
 
@@ -29,6 +30,14 @@ class Warned(Protocol):
 
     def warn(self, warning: str) -> None:
         """Something about the model or the images is likely to be wrong."""
+
+
+@runtime_checkable
+class Expecting(Protocol):
+    """A progress that is told what is left of the whole run, too; one without is not."""
+
+    def expect(self, seconds: float) -> None:
+        """The whole run is likely to take so many more seconds."""
 
 
 def warn(progress: Progress, warnings: Iterable[str]) -> None:

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from onnxsemi.arguments import check_fields
 from onnxsemi.bitwidth import is_bitwidth
 from onnxsemi.calibration import Calibration
 from onnxsemi.choices import choice
@@ -49,9 +50,9 @@ class Pin:
         """
         pattern, _, bits = text.rpartition("=")
         if not pattern or not bits.isdecimal():
-            raise SettingsError(f"--pin: {text!r} is not PATTERN=BITS, such as 'layer3.*=8'")
+            raise SettingsError(f"`pins`: {text!r} is not PATTERN=BITS, such as 'layer3.*=8'")
         if not is_bitwidth(int(bits)) or not int(bits):
-            raise SettingsError(f"--pin: {bits} bits; allowed are 1 to 8, or 32 for float32")
+            raise SettingsError(f"`pins`: {bits} bits; allowed are 1 to 8, or 32 for float32")
         return cls(pattern, int(bits))
 
     def matches(self, layer: str) -> bool:
@@ -87,10 +88,11 @@ class RunOptions:
     command: str = ""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.resume and self.folder is None:
-            raise SettingsError("--resume needs the folder of the run")
+            raise SettingsError("`resume` needs the folder of the run")
         if self.time_budget is not None and not self.time_budget > 0:
-            raise SettingsError(f"--time-budget: {self.time_budget:g} seconds must be above 0")
+            raise SettingsError(f"`time_budget`: {self.time_budget:g} seconds must be above 0")
 
 
 def parse_duration(text: str) -> float:
@@ -104,7 +106,7 @@ def parse_duration(text: str) -> float:
     """
     parts = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text)
     if not text or not parts:
-        raise SettingsError(f"--time-budget: {text!r} is no duration such as 10m, 90s or 1h30m")
+        raise SettingsError(f"`time_budget`: {text!r} is no duration such as 10m, 90s or 1h30m")
     amounts = zip(parts.groups(), _SECONDS.values(), strict=True)
     return sum(float(amount) * unit for amount, unit in amounts if amount)
 
@@ -174,6 +176,7 @@ class Settings:
     run: RunOptions = field(default_factory=RunOptions)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.scheme is not None:
             object.__setattr__(self, "scheme", choice(Scheme, self.scheme))
         object.__setattr__(self, "profile", choice(Profile, self.profile))
@@ -182,36 +185,36 @@ class Settings:
         object.__setattr__(self, "kl", choice(Method, self.kl))
         if self.kl is Method.OUTPUT:
             raise SettingsError(
-                "--kl output: the KL follows from --delta-loss output; leave --kl away"
+                "`kl` output: the KL follows from `delta_loss` output; leave `kl` away"
             )
         worker_threads(self.threads)
         for flag, value in (
-            ("--delta-loss-samples", self.delta_loss_samples),
-            ("--search-samples", self.search_samples),
-            ("--calibration-samples", self.calibration_samples),
-            ("--rounding-samples", self.rounding_samples),
-            ("--align", self.align),
-            ("--max-memory", self.max_memory),
+            ("`delta_loss_samples`", self.delta_loss_samples),
+            ("`search_samples`", self.search_samples),
+            ("`calibration_samples`", self.calibration_samples),
+            ("`rounding_samples`", self.rounding_samples),
+            ("`align`", self.align),
+            ("`max_memory`", self.max_memory),
         ):
             if value is not None and value < 1:
                 raise SettingsError(f"{flag}: {value} must be 1 or more")
         if self.profile.quantizes_activations and self.scheme is Scheme.ASYMMETRIC:
             raise SettingsError(
-                "--scheme asymmetric: profile int8 needs symmetric grids, as integer kernels take "
-                "no zero points of weights; leave --scheme away"
+                "`scheme` asymmetric: profile int8 needs symmetric grids, as integer kernels take "
+                "no zero points of weights; leave `scheme` away"
             )
         if self.rounding is not None and self.search.method is SearchMethod.SEMILAYER:
             raise SettingsError(
-                "--method semilayer rounds weights from minimum to maximum to the nearest level: "
-                "--ranges, --rounding, --inputs and --no-bias-correction are for --method frontier"
+                "`method` semilayer rounds weights from minimum to maximum to the nearest level: "
+                "`ranges`, `rounding`, `inputs` and `bias_correction` are for `method` frontier"
             )
         if self.seed < 0:
-            raise SettingsError(f"--seed: {self.seed} must be 0 or more")
+            raise SettingsError(f"`seed`: {self.seed} must be 0 or more")
         if not 0 <= self.min_agreement <= 1:
-            raise SettingsError(f"--min-agreement: {self.min_agreement} is outside 0 to 1")
+            raise SettingsError(f"`min_agreement`: {self.min_agreement} is outside 0 to 1")
         if not 0 < self.report_fraction < 1:
             raise SettingsError(
-                f"--report-fraction: {self.report_fraction} must be between 0 and 1"
+                f"`report_fraction`: {self.report_fraction} must be between 0 and 1"
             )
 
     @property

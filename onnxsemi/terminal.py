@@ -1,7 +1,9 @@
 """Where a long run is, shown on standard error: live on a terminal, a line a phase elsewhere."""
 
+import re
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from types import TracebackType
 
 from rich.console import Console, ConsoleOptions, Group, RenderResult
@@ -11,7 +13,12 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from onnxsemi.data.load import DataOptions
+from onnxsemi.model.read import ReadOptions
 from onnxsemi.progress import Silent
+from onnxsemi.rounding.settings import RoundingSettings
+from onnxsemi.search.settings import SearchSettings
+from onnxsemi.settings import RunOptions, Settings
 
 LINE_SECONDS = 60.0
 """Between two lines about the same phase."""
@@ -20,6 +27,12 @@ RECALL_SECONDS = 0.5
 _ROOM = 3  # columns left free: ^C is echoed there, and would break a full line
 _WIDE = 72  # columns from which there is room for a long bar
 Now = Callable[[], float]
+_QUOTED = re.compile(r"`([a-z_]+)`")
+_GROUPS = (Settings, SearchSettings, ReadOptions, DataOptions, RoundingSettings, RunOptions)
+_ARGUMENTS = ("at", "calibration_data", "report_data", "rounds", "batches")
+_NAMES = {item.name for group in _GROUPS for item in fields(group)} | {*_ARGUMENTS}
+_FLAGS = {name: f"--{name.replace('_', '-')}" for name in _NAMES}
+_FLAGS |= {"pins": "--pin", "batches": "--batch"}
 
 
 class _Phase:
@@ -73,6 +86,7 @@ class LiveProgress:
         self._best = ""
         self._detail = ""
         self._trials = 0
+        self._end: float | None = None  # of the whole run, as far as it is known
 
     def __enter__(self) -> "LiveProgress":
         """Begin to show."""
@@ -102,6 +116,10 @@ class LiveProgress:
         running = self._trials + (0 if amount else 1)
         self._detail = f"trial {running}: {detail}" if searching else detail
 
+    def expect(self, seconds: float) -> None:
+        """Show what is left of the whole run instead of what is left of the phase."""
+        self._end = self._now() + seconds
+
     def best(self, compression: float, share: float, measured: str) -> None:
         """Show the best so far."""
         self._best = f"best {compression:.2%} smaller, {measured} {share:.2%}"
@@ -124,17 +142,16 @@ class LiveProgress:
         row = Table.grid(padding=(0, 1), pad_edge=False, expand=True)
         row.add_column(width=1)
         row.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-        for columns in (16 if width >= _WIDE else 6, 4, 7, 12):
+        for columns in (16 if width >= _WIDE else 6, 4, 7, 13):
             row.add_column(no_wrap=True, width=columns, justify="right")
         known = phase.counted
-        left = "" if phase.left is None else f"{clock(phase.left)} left"
         row.add_row(
             self._spinner,
             Text(phase.name),
             ProgressBar(phase.total if known else None, phase.done, pulse=not known),
             f"{phase.done / phase.total:.0%}" if known else "",
             clock(phase.elapsed),
-            left,
+            _left(phase, self._end, self._now),
         )
         return row
 
@@ -149,6 +166,7 @@ class LineProgress:
         self._phase: _Phase | None = None
         self._best = ""
         self._said: float | None = None  # when a line about the phase was last printed
+        self._end: float | None = None
 
     def start(self, phase: str, total: int) -> None:
         """Remember the phase: what fails at once is told by its error alone."""
@@ -166,10 +184,13 @@ class LineProgress:
         if self._said is None and phase.elapsed >= MOMENT_SECONDS:
             self._print(phase.name)
         elif self._said is not None and self._now() - self._said >= LINE_SECONDS:
-            left = "" if phase.left is None else f", {clock(phase.left)} left"
-            self._print(
-                f"{phase.name}: {phase.done:,} of {phase.total:,}, {clock(phase.elapsed)}{left}"
-            )
+            how_far = f"{phase.done:,} of {phase.total:,}, {clock(phase.elapsed)}"
+            left = _left(phase, self._end, self._now)
+            self._print(f"{phase.name}: {how_far}{', ' if left else ''}{left}")
+
+    def expect(self, seconds: float) -> None:
+        """Tell what is left of the whole run in the next line."""
+        self._end = self._now() + seconds
 
     def best(self, compression: float, share: float, measured: str) -> None:
         """Remember the best for the next line."""
@@ -186,6 +207,14 @@ class LineProgress:
         )
 
 
+def _left(phase: _Phase, end: float | None, now: Now) -> str:
+    """What is left of the whole run, or if that is not known of its phase; empty if neither is."""
+    if end is not None:
+        whole = end - now()
+        return f"~{clock(whole)} left" if whole > 0 else ""
+    return "" if phase.left is None else f"{clock(phase.left)} left"
+
+
 class OnlyWarnings(Silent):
     """Nothing but warnings, a line each."""
 
@@ -200,8 +229,17 @@ class OnlyWarnings(Silent):
 
 def print_warning(console: Console, warning: str) -> None:
     """One line, however long."""
-    text = f"warning: {' '.join(warning.split())}"
+    text = f"warning: {' '.join(with_flags(warning).split())}"
     console.print(text, highlight=False, markup=False, soft_wrap=True, emoji=False)
+
+
+def with_flags(message: str) -> str:
+    """A message of the library with flags for the names of settings.
+
+    >>> with_flags("`max_drop`: 101 is outside 0 to 100 points; leave `pins` away")
+    '--max-drop: 101 is outside 0 to 100 points; leave --pin away'
+    """
+    return _QUOTED.sub(lambda found: _FLAGS.get(found[1], found[0]), message)
 
 
 def clock(seconds: float) -> str:

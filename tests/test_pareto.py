@@ -329,7 +329,7 @@ def test_pins_and_exclusions_are_kept_to_and_said(tmp_path, method):
     assert "Excluded, left float32: short." in said
     document = json.loads(run(*command, "--json").stdout)
     assert document["pinned"] == {"c1": 6, "tied1": 32}
-    assert {"layer": "short", "reason": "--exclude short"} in document["skipped"]
+    assert {"layer": "short", "reason": "excluded by 'short'"} in document["skipped"]
     for point in read_frontier(folder / "p.run").points:
         assert set(point.plan.bits["c1"]) == {6}
         assert set(point.plan.bits["tied1"]) == {32}

@@ -34,7 +34,7 @@ def reasons(classifier):
 def test_hidden_are_the_papers_targets(net, tmp_path):
     classifier = read(net.model(), tmp_path)
     assert names(classifier) == net.hidden
-    expected = {name: f"{part} (not in --targets hidden)" for name, part in net.others.items()}
+    expected = {name: f"{part} (no target of policy hidden)" for name, part in net.others.items()}
     assert reasons(classifier) == expected
 
 
@@ -48,7 +48,7 @@ def test_wider_policies_follow_the_operator(net, policy, tmp_path):
     expected = tuple(name for name, op in weighted.items() if op in ops)
     assert names(classifier) == expected
     assert {s.name for s in classifier.skipped} == {*net.hidden, *net.others} - set(expected)
-    assert all(s.reason.endswith(f"(not in --targets {policy})") for s in classifier.skipped)
+    assert all(s.reason.endswith(f"(no target of policy {policy})") for s in classifier.skipped)
 
 
 def test_layers_hold_the_weights_channels_first_and_skipped_ones_their_shape(tmp_path):
@@ -154,13 +154,13 @@ def test_projection_shortcuts(case, tmp_path):
 def test_exclude_patterns(patterns, left, tmp_path):
     classifier = read(NETS["projection"].model(), tmp_path, ALL, *patterns)
     assert names(classifier) == left
-    assert set(reasons(classifier).values()) <= {f"--exclude {pattern}" for pattern in patterns}
+    assert set(reasons(classifier).values()) <= {f"excluded by {pattern!r}" for pattern in patterns}
 
 
 def test_layer_that_is_no_target_anyway_keeps_the_reason_of_the_policy(tmp_path):
     classifier = read(NETS["projection"].model(), tmp_path, HIDDEN, "stem", "c1")
-    assert reasons(classifier)["stem"] == "stem (not in --targets hidden)"
-    assert reasons(classifier)["c1"] == "--exclude c1"
+    assert reasons(classifier)["stem"] == "stem (no target of policy hidden)"
+    assert reasons(classifier)["c1"] == "excluded by 'c1'"
 
 
 def test_shared_weight_is_one_layer_of_several_nodes(tmp_path):
@@ -173,7 +173,7 @@ def test_shared_weight_is_one_layer_of_several_nodes(tmp_path):
 def test_excluding_one_user_of_a_shared_weight_leaves_the_weight(pattern, tmp_path):
     classifier = read(TIED.model(), tmp_path, HIDDEN, pattern)
     assert names(classifier) == ("c3",)
-    assert reasons(classifier)["t1"] == f"--exclude {pattern}"
+    assert reasons(classifier)["t1"] == f"excluded by {pattern!r}"
 
 
 def test_weight_shared_with_a_layer_that_is_no_target_is_none(tmp_path):
@@ -187,7 +187,7 @@ def test_weight_shared_with_a_layer_that_is_no_target_is_none(tmp_path):
     shapes = {"tied": (3, 3, 3, 3), "c2_w": (4, 3, 3, 3), "scores_w": (4, 5)}
     classifier = read(Net(body, shapes).model(), tmp_path)
     assert names(classifier) == ("c2",)
-    assert reasons(classifier)["stem"] == "stem (not in --targets hidden)"
+    assert reasons(classifier)["stem"] == "stem (no target of policy hidden)"
 
 
 HEAD = "p = GlobalAveragePool (%s)\n f = Flatten (p)\n scores = Gemm <transB = 1> (f, g_w, g_b)\n"
@@ -277,8 +277,8 @@ def test_weight_that_is_not_finite_is_refused_by_name(value, tmp_path):
     ("policy", "exclude", "advice"),
     [
         (HIDDEN, (), {"--targets all"}),
-        (HIDDEN, ("c*",), {"--targets all", "--exclude"}),
-        (ALL, ("*",), {"--exclude"}),
+        (HIDDEN, ("c*",), {"`targets` all", "`exclude`"}),
+        (ALL, ("*",), {"`exclude`"}),
     ],
     ids=["policy", "excluded", "all excluded"],
 )
@@ -290,7 +290,7 @@ def test_no_target_left(policy, exclude, advice, tmp_path):
     with pytest.raises(ModelError, match=lead) as refused:
         read(model, tmp_path, policy, *exclude)
     rest = str(refused.value).partition(lead)[2]
-    assert {word for word in ("--targets all", "--exclude") if word in rest} == advice
+    assert {word for word in ("`targets` all", "`exclude`") if word in rest} == advice
 
 
 def test_pattern_may_be_a_name_with_brackets(tmp_path):
@@ -359,7 +359,7 @@ def test_real_networks(name, policy, layers, channels, shared):
 def test_parts_of_real_networks_that_are_not_hidden(name, parts, shared):
     classifier = read_model(shared / f"models/{name}.onnx", ReadOptions(targets="hidden"))
     assert [s.reason for s in classifier.skipped] == [
-        f"{part} (not in --targets hidden)" for part in parts
+        f"{part} (no target of policy hidden)" for part in parts
     ]
 
 

@@ -62,11 +62,21 @@ class TestLive:
         assert "left" not in lines(console, progress)[0]
         clock.seconds = 10
         progress.step("one")
-        assert "25%    0:10    0:30 left" in lines(console, progress)[0]
+        assert "25%    0:10     0:30 left" in lines(console, progress)[0]
         clock.seconds = 14  # within the second step
-        assert "0:14    0:26 left" in lines(console, progress)[0]
+        assert "0:14     0:26 left" in lines(console, progress)[0]
         clock.seconds = 40  # which takes longer than the first: 20 seconds each so far
-        assert "0:40    0:40 left" in lines(console, progress)[0]
+        assert "0:40     0:40 left" in lines(console, progress)[0]
+
+    def test_what_is_left_of_the_whole_run_goes_before_what_is_left_of_a_phase(self):
+        console, clock, progress = live(80)
+        progress.expect(3700)
+        progress.start("rounding", 4)
+        clock.seconds = 10
+        progress.step("one")
+        assert "25%    0:10 ~1:01:30 left" in lines(console, progress)[0]
+        clock.seconds = 5000  # longer than was expected: nothing is known
+        assert "left" not in lines(console, progress)[0]
 
     def test_steps_that_a_resumed_run_recalls_say_nothing_of_time(self):
         console, clock, progress = live(80)
@@ -77,7 +87,7 @@ class TestLive:
         assert "left" not in lines(console, progress)[0]
         clock.seconds = 10.05
         progress.step("measured")
-        assert "0:10    0:20 left" in lines(console, progress)[0]
+        assert "0:10     0:20 left" in lines(console, progress)[0]
 
     def test_no_time_left_where_there_is_nothing_to_count(self):
         console, clock, progress = live(80)
@@ -121,3 +131,13 @@ class TestLines:
         assert said[1] == "rounding [of] all layers: 61 of 1,000, 1:01, 15:39 left"
         assert said[-1] == "frontier phase, bisection; best so far 90.00% smaller, top-1 95.00%"
         assert "\x1b" not in file.getvalue()
+
+    def test_what_is_left_of_the_whole_run(self):
+        file, clock = io.StringIO(), Clock()
+        progress = LineProgress(Console(file=file), clock)
+        progress.start("rounding", 9)
+        progress.expect(600)
+        for _ in range(2):
+            clock.seconds += 61
+            progress.step("layer")
+        assert file.getvalue().splitlines()[-1] == "rounding: 2 of 9, 2:02, ~7:58 left"

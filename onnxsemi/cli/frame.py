@@ -16,7 +16,7 @@ from onnxsemi.errors import AccuracyError, OnnxSemiError, SettingsError
 from onnxsemi.progress import Progress
 from onnxsemi.report import wording
 from onnxsemi.results import ApplyResult, CompressResult, LossError
-from onnxsemi.terminal import LineProgress, LiveProgress, OnlyWarnings
+from onnxsemi.terminal import LineProgress, LiveProgress, OnlyWarnings, with_flags
 
 NOT_SHOWN = 3
 """Exit code: the report images show a loss; with --strict also: they do not show what was asked."""
@@ -36,7 +36,7 @@ def one_line_errors(run: Path | None = None) -> Iterator[None]:
         typer.echo("interrupted" + (saved if run and run.exists() else ""), err=True)
         raise typer.Exit(130) from None
     except OnnxSemiError as error:
-        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+        typer.echo(f"error: {' '.join(with_flags(str(error)).split())}", err=True)
         raise typer.Exit(_exit_code(error)) from None
 
 
@@ -49,7 +49,7 @@ def _exit_code(error: OnnxSemiError) -> int:
 def warn(*messages: str | None) -> None:
     """A line each on standard error, whatever else is printed."""
     for message in filter(None, messages):
-        typer.echo(f"warning: {' '.join(message.split())}", err=True)
+        typer.echo(f"warning: {' '.join(with_flags(message).split())}", err=True)
 
 
 def end_by(result: CompressResult | ApplyResult, *, strict: bool) -> None:

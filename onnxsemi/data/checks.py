@@ -103,7 +103,7 @@ def order_doubts(images: ImageSet) -> tuple[str, ...]:
     shown = ", ".join(names[:4])
     return (
         f"{images.name}: class folders are taken in the order of their names as text ({shown}, "
-        "...), not as numbers: if the model counts them, say so with --classes names.txt",
+        "...), not as numbers: if the model counts them, say so with `classes` names.txt",
     )
 
 
@@ -120,8 +120,8 @@ def check_classes(images: ImageSet, classes: int) -> None:
     if images.classes is None or len(images.classes) == classes:
         return
     raise DataError(
-        f"{images.name}: {len(images.classes):,} classes are named by folders or --classes, and "
-        f"the model has {classes:,}: say which are which with --classes names.txt, one name of the "
+        f"{images.name}: {len(images.classes):,} classes are named by folders or `classes`, and "
+        f"the model has {classes:,}: say which are which with `classes` names.txt, one name of the "
         f"{classes:,} a line in the model's order"
     )
 

@@ -42,7 +42,7 @@ class Framing:
     def __post_init__(self) -> None:
         if not 0 < self.crop <= self.resize:
             raise DataError(
-                f"--crop {self.crop} must be above 0 and at most --resize {self.resize}"
+                f"`crop` {self.crop} must be above 0 and at most `resize` {self.resize}"
             )
         if self.colours not in (1, 3):
             raise DataError(
@@ -122,7 +122,7 @@ def _in_folders(
         if not any(_images(folder)):
             raise DataError(f"{path}: class folder {folder.name!r} has no images")
         if names is not None and folder.name not in names:
-            raise DataError(f"{path}: class folder {folder.name!r} is none of the --classes")
+            raise DataError(f"{path}: class folder {folder.name!r} is none of the `classes`")
     known = tuple(folder.name for folder in folders) if names is None else names
     labelled: dict[Path, int | None] = {
         file: known.index(folder.name) for folder in folders for file in _images(folder)

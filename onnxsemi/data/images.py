@@ -37,7 +37,7 @@ class Normalization:
             if not values or not np.isfinite(values).all():
                 raise DataError(f"--{name}: {values} is no list of numbers such as 0.5,0.5,0.5")
         if min(self.std) <= 0:
-            raise DataError(f"--std: {self.std} must be above 0")
+            raise DataError(f"`std`: {self.std} must be above 0")
 
     def apply(self, pixels: NDArray[np.uint8]) -> Float32Array:
         """uint8[N, H, W, C] -> float32[N, H, W, C]."""

@@ -1,11 +1,18 @@
 """Whatever the user has -> an ImageSet laid out for the model."""
 
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxsemi.arguments import check_fields
 from onnxsemi.choices import choice
+from onnxsemi.data.batches import Batch, from_array, from_batches, from_pair
 from onnxsemi.data.folder import Framing, Naming, read_folder
 from onnxsemi.data.images import ImageSet, Normalization
 from onnxsemi.data.naming import check_class_names
@@ -13,7 +20,9 @@ from onnxsemi.data.npz import read_npz
 from onnxsemi.data.reader import BatchReader, read_all
 from onnxsemi.errors import DataError
 
-Data = str | os.PathLike[str] | ImageSet | BatchReader
+Pair = tuple[Batch, Batch]
+"""Images [N, ...] and labels [N]."""
+Data = str | os.PathLike[str] | ImageSet | BatchReader | NDArray[Any] | Pair | Iterable[Batch]
 
 
 class Preset(StrEnum):
@@ -48,9 +57,10 @@ class DataOptions:
     labels: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.preset is not None:
             object.__setattr__(self, "preset", choice(Preset, self.preset))
-        for flag, value in (("--resize", self.resize), ("--crop", self.crop)):
+        for flag, value in (("`resize`", self.resize), ("`crop`", self.crop)):
             if value is not None and value < 1:
                 raise DataError(f"{flag}: {value} must be 1 or more")
         if self.classes is not None:
@@ -79,33 +89,68 @@ def load_images(
     """Read images and lay them out for the model.
 
     Args:
-        data: Path of a ``.npz`` file or of a folder of class folders, an :class:`ImageSet`, or an
-            ``onnxruntime.quantization.CalibrationDataReader``.
+        data: Path of a ``.npz`` file or of a folder of class folders, an :class:`ImageSet`, an
+            array of images, a pair (images, labels), an
+            ``onnxruntime.quantization.CalibrationDataReader``, or any iterable of batches: arrays,
+            pairs, or feeds (input name -> images).
         input_name: Name of the model's input.
         shape: Its shape, batch axis first, None for an axis of any size.
         options: Preprocessing.
 
     Raises:
-        DataError: If there are no images, or they do not fit the model.
+        TypeError: If ``data`` is none of these.
+        DataError: If there are no images, they do not fit the model, or have nothing to do with an
+            option.
     """
     options = (options or DataOptions()).filled()
-    if isinstance(data, ImageSet):
-        return data.fit(shape)
-    if isinstance(data, BatchReader):
-        return read_all(data, input_name).fit(shape)
+    if isinstance(data, str | os.PathLike):
+        return _from_path(data, shape, options).fit(shape)
+    if isinstance(data, ImageSet | BatchReader):
+        _refuse(options, "mean", "std", "resize", "crop", "labels", "classes")
+        return (data if isinstance(data, ImageSet) else read_all(data, input_name)).fit(shape)
+    _refuse(options, "resize", "crop", "labels")
+    return replace(_from_memory(data, input_name, options), classes=options.classes).fit(shape)
+
+
+def _from_path(
+    data: str | os.PathLike[str], shape: tuple[int | None, ...], options: DataOptions
+) -> ImageSet:
     path = Path(data)
     if not path.exists():
         raise DataError(f"{data}: no such file or folder")
     if path.is_dir():
         normalization = Normalization(mean=options.mean or (0.0,), std=options.std or (1.0,))
         naming = Naming(classes=options.classes, table=options.labels)
-        return read_folder(path, _framing(path, shape, options), normalization, naming).fit(shape)
+        return read_folder(path, _framing(path, shape, options), normalization, naming)
     if options.labels is not None:
         raise DataError(
-            f"{options.labels}: --labels is for a folder of images, and {data} is a file, whose "
+            f"{options.labels}: `labels` is for a folder of images, and {data} is a file, whose "
             "labels are 'y'"
         )
-    return read_npz(path, options.mean, options.std).fit(shape)
+    return read_npz(path, options.mean, options.std)
+
+
+def _from_memory(data: object, input_name: str, options: DataOptions) -> ImageSet:
+    normalization = None
+    if options.mean or options.std:
+        normalization = Normalization(mean=options.mean or (0.0,), std=options.std or (1.0,))
+    if isinstance(data, np.ndarray):
+        return from_array(data, normalization)
+    if isinstance(data, tuple) and len(data) == 2:
+        return from_pair(*data, normalization)
+    if isinstance(data, Iterable) and not isinstance(data, bytes | Mapping):
+        return from_batches(data, input_name, normalization)
+    raise TypeError(
+        "images must be a path, an ImageSet, an array, a pair (images, labels), a "
+        f"CalibrationDataReader or an iterable of batches, not {type(data).__name__}"
+    )
+
+
+def _refuse(options: DataOptions, *names: str) -> None:
+    """Options that would do nothing to images in memory."""
+    for name in names:
+        if getattr(options, name) is not None:
+            raise DataError(f"`{name}`: is for images in files; these are in memory as they are")
 
 
 def _framing(path: Path, shape: tuple[int | None, ...], options: DataOptions) -> Framing:
@@ -115,5 +160,5 @@ def _framing(path: Path, shape: tuple[int | None, ...], options: DataOptions) ->
     colours, side = (shape[3], shape[1]) if channels_last else (shape[1], shape[2])
     crop = options.crop or side
     if crop is None:
-        raise DataError(f"{path}: the model takes images of any size: give --crop")
+        raise DataError(f"{path}: the model takes images of any size: give `crop`")
     return Framing(resize=options.resize or crop, crop=crop, colours=colours or 3)

@@ -19,9 +19,9 @@ def read_class_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
     Raises:
         DataError: If the file cannot be read, or holds no names.
     """
-    names = tuple(line.strip() for line in _text(path, "--classes").rstrip().splitlines())
+    names = tuple(line.strip() for line in _text(path, "`classes`").rstrip().splitlines())
     if not names:
-        raise DataError(f"--classes: {path} is empty; it needs one class name a line")
+        raise DataError(f"`classes`: {path} is empty; it needs one class name a line")
     check_class_names(names)
     return names
 
@@ -35,9 +35,9 @@ def check_class_names(names: Sequence[str]) -> None:
     known: dict[str, int] = {}
     for number, name in enumerate(names):
         if not name:
-            raise DataError(f"--classes: class {number} has no name: one a line, no empty lines")
+            raise DataError(f"`classes`: class {number} has no name: one a line, no empty lines")
         if name in known:
-            raise DataError(f"--classes: {name!r} is class {known[name]} and class {number}")
+            raise DataError(f"`classes`: {name!r} is class {known[name]} and class {number}")
         known[name] = number
 
 
@@ -54,7 +54,7 @@ def read_labels(
     Raises:
         DataError: With the first line that cannot be used.
     """
-    rows = csv.DictReader(_text(path, "--labels").splitlines())
+    rows = csv.DictReader(_text(path, "`labels`").splitlines())
     columns = list(rows.fieldnames or ())
     if not {"file", "label"} <= set(columns):
         raise DataError(f"{path}: needs the columns file,label in its first line; it has {columns}")
@@ -77,7 +77,7 @@ def _number(label: str, numbers: dict[str, int], where: str) -> int:
         return numbers[label]
     if label.isdecimal() and not numbers:
         return int(label)
-    remedy = "is none of the --classes" if numbers else "is no number: give --classes names.txt"
+    remedy = "is none of the `classes`" if numbers else "is no number: give `classes` names.txt"
     raise DataError(f"{where}: label {label!r} {remedy}")
 
 

@@ -3,6 +3,7 @@
 A reader gives its batches once, so those that are too many for the memory go to a temporary file.
 """
 
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -29,15 +30,24 @@ def read_all(reader: BatchReader, input_name: str) -> ImageSet:
         DataError: If it gives none, or a feed lacks the model's input.
     """
     name = type(reader).__name__
-    batches = _Batches(name)
+    batches = Batches(name)
     while (feed := reader.get_next()) is not None:
-        if input_name not in feed:
-            raise DataError(f"{name}: a feed has {sorted(feed)}, but not the input {input_name!r}")
-        batches.add(np.atleast_1d(feed[input_name]))
+        batches.add(of_feed(feed, input_name, name))
     return ImageSet(name, batches.pixels())
 
 
-class _Batches:
+def of_feed(feed: Mapping[str, Any], input_name: str, name: str) -> NDArray[Any]:
+    """What a feed has for the model's input: dtype[M, ...].
+
+    Raises:
+        DataError: If it has nothing.
+    """
+    if input_name not in feed:
+        raise DataError(f"{name}: a feed has {sorted(feed)}, but not the input {input_name!r}")
+    return np.atleast_1d(feed[input_name])
+
+
+class Batches:
     """Batches in memory while they are few, then in a temporary file."""
 
     def __init__(self, name: str) -> None:

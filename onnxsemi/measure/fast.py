@@ -257,7 +257,7 @@ class FastMeasurement:
                 self.done = int(arrays["done"])
         except (OSError, EOFError, ValueError, KeyError, BadZipFile):
             raise RunError(
-                f"{path}: is damaged; delete it, and --resume runs the backward passes again"
+                f"{path}: is damaged; delete it, and `resume` runs the backward passes again"
             ) from None
 
     def _begun(self, layer: str) -> LayerMoments:

@@ -57,7 +57,7 @@ def worker_threads(threads: int | None) -> int:
     if threads is None:
         return os.cpu_count() or 1
     if threads < 1:
-        raise SettingsError(f"--threads: {threads} must be 1 or more")
+        raise SettingsError(f"`threads`: {threads} must be 1 or more")
     return threads
 
 

@@ -97,9 +97,9 @@ def judged_output(graph: onnx.GraphProto, wanted: str | None) -> str:
     kinds = {str(value.name): value.type.tensor_type.elem_type for value in graph.output}
     listed = ", ".join(repr(name) for name in kinds)
     if wanted is not None and wanted not in kinds:
-        raise ModelError(f"--output {wanted!r} is not an output of the model; it has {listed}")
+        raise ModelError(f"`output` {wanted!r} is not an output of the model; it has {listed}")
     if wanted is None and len(kinds) != 1:
-        raise ModelError(f"the model has several outputs: choose one with --output from {listed}")
+        raise ModelError(f"the model has several outputs: choose one with `output` from {listed}")
     name = wanted or next(iter(kinds))
     if kinds[name] not in (TensorProto.FLOAT, TensorProto.UNDEFINED):
         raise ModelError(

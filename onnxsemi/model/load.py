@@ -1,4 +1,4 @@
-"""A path -> a checked ONNX ModelProto with all its weights, or one clear refusal."""
+"""A path, bytes or proto -> a checked ModelProto with all its weights, or one clear refusal."""
 
 import hashlib
 import os
@@ -12,30 +12,71 @@ from onnxsemi.errors import ModelError, first_line
 from onnxsemi.lfs import pointer_remedy
 
 OLDEST_OPSET = 7
+Model = str | os.PathLike[str] | bytes | onnx.ModelProto
+"""An ONNX file, what it holds, or what ``onnx.load`` gives."""
 _STANDARD_DOMAINS = ("", "ai.onnx")
 _FORMAT = "protobuf"  # onnx would else guess from the name, and parse x.json as JSON
 
 
-def load_proto(path: str | os.PathLike[str]) -> onnx.ModelProto:
-    """Read and check a model file; external data are read in, local functions inlined.
+def path_of(model: Model) -> Path | None:
+    """Where a model is; None if it is in memory."""
+    return Path(model) if isinstance(model, str | os.PathLike) else None
+
+
+def name_of(model: Model) -> str:
+    """A model's name, for messages."""
+    return str(path_of(model) or f"the given {type(model).__name__}")
+
+
+def load_proto(model: Model) -> onnx.ModelProto:
+    """Read and check a model; external data are read in, local functions inlined.
+
+    What is in memory is left as it is.
 
     Raises:
+        TypeError: If it is neither path, bytes nor proto.
         ModelError: If the file is missing, is no ONNX model, is damaged, or its opset is below 7.
     """
-    file = Path(path)
+    name, path = name_of(model), path_of(model)
+    proto = _from_memory(model, name) if path is None else _from_file(path)
+    _check(proto, name)
+    if default_opset(proto) < OLDEST_OPSET:
+        raise ModelError(
+            f"{name}: opset {default_opset(proto)} is older than {OLDEST_OPSET}; export it anew"
+        )
+    return inliner.inline_local_functions(proto) if proto.functions else proto
+
+
+def _from_file(file: Path) -> onnx.ModelProto:
     if not file.exists():
-        raise ModelError(f"{path}: no such file")
+        raise ModelError(f"{file}: no such file")
     if not file.is_file():
         what = "a folder" if file.is_dir() else "no regular file"
-        raise ModelError(f"{path}: is {what}, not an ONNX file")
-    model = _parse(file)
-    _read_external_data(model, file)
-    _check(model, file)
-    if default_opset(model) < OLDEST_OPSET:
+        raise ModelError(f"{file}: is {what}, not an ONNX file")
+    proto = _parse(file)
+    _read_external_data(proto, file)
+    return proto
+
+
+def _from_memory(model: object, name: str) -> onnx.ModelProto:
+    proto = onnx.ModelProto()
+    if isinstance(model, onnx.ModelProto):
+        proto.CopyFrom(model)
+    elif isinstance(model, bytes):
+        try:
+            proto.ParseFromString(model)
+        except DecodeError:
+            raise ModelError(f"{name}: not an ONNX model") from None
+    else:
+        given = type(model).__name__
+        raise TypeError(f"a model must be a path, bytes or an onnx.ModelProto, not {given}")
+    _check_nodes(proto, name)
+    if any(map(external_data_helper.uses_external_data, proto.graph.initializer)):
         raise ModelError(
-            f"{path}: opset {default_opset(model)} is older than {OLDEST_OPSET}; export it anew"
+            f"{name}: its weights are in files beside it: give its path, or load them with "
+            "onnx.load_external_data_for_model"
         )
-    return inliner.inline_local_functions(model) if model.functions else model
+    return proto
 
 
 def fingerprint(model: onnx.ModelProto) -> str:
@@ -66,9 +107,13 @@ def _parse(file: Path) -> onnx.ModelProto:
         raise ModelError(remedy or f"{file}: not an ONNX file, or cut short in transfer") from None
     except OSError as error:
         raise ModelError(f"{file}: cannot be read: {error.strerror or error}") from None
-    if not model.graph.node or not model.opset_import:
-        raise ModelError(f"{file}: not an ONNX model: it has no nodes")
+    _check_nodes(model, str(file))
     return model
+
+
+def _check_nodes(model: onnx.ModelProto, name: str) -> None:
+    if not model.graph.node or not model.opset_import:
+        raise ModelError(f"{name}: not an ONNX model: it has no nodes")
 
 
 def _read_external_data(model: onnx.ModelProto, file: Path) -> None:
@@ -80,16 +125,20 @@ def _read_external_data(model: onnx.ModelProto, file: Path) -> None:
         raise ModelError(next(remedies, failure)) from None
 
 
-def _check(model: onnx.ModelProto, file: Path) -> None:
+def _check(model: onnx.ModelProto, name: str) -> None:
     try:
         checker.check_model(model)
     except (checker.ValidationError, ValueError) as error:
-        raise ModelError(f"{file}: damaged or not valid ONNX: {first_line(error)}") from None
+        raise ModelError(f"{name}: damaged or not valid ONNX: {first_line(error)}") from None
 
 
-def file_bytes(path: str | os.PathLike[str]) -> int:
-    """Bytes of a model file and of the external data that it refers to."""
-    return sum(file.stat().st_size for file in model_files(path))
+def file_bytes(model: Model) -> int:
+    """Bytes of a model as a file, and of the external data that it refers to."""
+    if isinstance(model, onnx.ModelProto):
+        return int(model.ByteSize())
+    if isinstance(model, bytes):
+        return len(model)
+    return sum(file.stat().st_size for file in model_files(model))
 
 
 def model_files(path: str | os.PathLike[str]) -> list[Path]:

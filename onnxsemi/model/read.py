@@ -1,13 +1,13 @@
 """Reading a model: the stages in order."""
 
-import os
 from dataclasses import dataclass
 
+from onnxsemi.arguments import check_fields
 from onnxsemi.choices import choice
 from onnxsemi.errors import ModelError
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.head import find_ends
-from onnxsemi.model.load import file_bytes, fingerprint, load_proto
+from onnxsemi.model.load import Model, file_bytes, fingerprint, load_proto, name_of
 from onnxsemi.model.normalize import normalize
 from onnxsemi.model.targets import TargetPolicy, find_targets
 from onnxsemi.model.widen import is_float16, widen
@@ -28,21 +28,22 @@ class ReadOptions:
     output: str | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         object.__setattr__(self, "targets", choice(TargetPolicy, self.targets))
 
 
-def read_model(path: str | os.PathLike[str], options: ReadOptions | None = None) -> Classifier:
+def read_model(model: Model, options: ReadOptions | None = None) -> Classifier:
     """Read, check and fold a classifier, and find its target layers.
 
     Args:
-        path: An ONNX file, opset 7 or newer.
+        model: An ONNX file, opset 7 or newer; its bytes, or its proto.
         options: Which layers and which output to take.
 
     Raises:
         ModelError: If the file is no usable classifier; the message says why and what to do.
     """
     options = options or ReadOptions()
-    proto = load_proto(path)
+    proto = load_proto(model)
     digest = fingerprint(proto)
     properties = {entry.key: entry.value for entry in proto.metadata_props}
     try:
@@ -55,6 +56,6 @@ def read_model(path: str | os.PathLike[str], options: ReadOptions | None = None)
         ends = find_ends(proto.graph, options.output)
         sites, skipped = find_targets(proto.graph, ends.logits, options.targets, options.exclude)
     except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
-    size = file_bytes(path)
+        raise ModelError(f"{name_of(model)}: {error}") from error
+    size = file_bytes(model)
     return Classifier(proto, ends, sites, skipped, digest, size, properties, tuple(notes))

@@ -98,11 +98,11 @@ def find_targets(
             sites.append(_site(index, initializer, positions))
     if not sites:
         advice = [
-            *(["--targets all"] if policy is not TargetPolicy.ALL else []),
-            *(["fewer --exclude patterns"] if exclude else []),
+            *(["`targets` all"] if policy is not TargetPolicy.ALL else []),
+            *(["fewer `exclude` patterns"] if exclude else []),
         ]
         raise ModelError(
-            f"no layer is left to quantize with --targets {policy}"
+            f"no layer is left to quantize with `targets` {policy}"
             + (f": try {' or '.join(advice)}" if advice else f" ({skipped[0].reason})")
         )
     return tuple(sites), tuple(skipped)
@@ -146,19 +146,19 @@ def _policy_refusal(
     if policy is TargetPolicy.ALL:
         return None
     if node.op_type not in ("Conv", "ConvTranspose"):
-        return f"{node.op_type} (not in --targets {policy})"
+        return f"{node.op_type} (no target of policy {policy})"
     if policy is TargetPolicy.CONV:
         return None
     if node.op_type == "ConvTranspose":
-        return f"ConvTranspose (not in --targets {policy})"
+        return f"ConvTranspose (no target of policy {policy})"
     outside = [role for role in found if role is not Role.HIDDEN]
-    return f"{outside[0]} (not in --targets {policy})" if outside else None
+    return f"{outside[0]} (no target of policy {policy})" if outside else None
 
 
 def _exclusion(names: list[str], patterns: tuple[str, ...]) -> str | None:
     """Excluding one of the nodes that share a weight leaves the weight as it is."""
     matching = [p for p in patterns if any(matches(name, p) for name in names)]
-    return f"--exclude {matching[0]}" if matching else None
+    return f"excluded by {matching[0]!r}" if matching else None
 
 
 def _site(index: GraphIndex, initializer: str, positions: list[int]) -> Site:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from onnxsemi.arguments import check_argument
 from onnxsemi.atomic import check_writable, whole_file
 from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.calibration import Calibration
@@ -18,11 +19,13 @@ from onnxsemi.emit.activations import Ranges
 from onnxsemi.emit.profile import Profile
 from onnxsemi.errors import DataError, PlanError, SettingsError
 from onnxsemi.kernels import kernels_of
+from onnxsemi.listening import Listener, listening
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.comparison import Comparison, compare
 from onnxsemi.measure.shards import worker_threads
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.head import ImageInput
+from onnxsemi.model.load import Model
 from onnxsemi.model.read import ReadOptions, read_model
 from onnxsemi.model.targets import TargetPolicy
 from onnxsemi.pipeline.activations import calibrate
@@ -35,7 +38,6 @@ from onnxsemi.pipeline.write import check_output, plan_path, refuse_loss, writte
 from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import DIGEST, PlanFile
 from onnxsemi.processor import Processor
-from onnxsemi.progress import Progress, Silent
 from onnxsemi.quantizer.affine import Scheme
 from onnxsemi.quantizer.rounded import Nearest, RoundedPlan, rounded
 from onnxsemi.results import ApplyResult, Origin
@@ -47,7 +49,7 @@ _FREE_AXIS = 32  # size of an axis that the model leaves open, for the random im
 
 def apply(  # noqa: PLR0913  a flag each
     plan: str | os.PathLike[str],
-    model: str | os.PathLike[str] | None = None,
+    model: Model | None = None,
     *,
     output: str | os.PathLike[str],
     at: str | None = None,
@@ -60,7 +62,7 @@ def apply(  # noqa: PLR0913  a flag each
     data_options: DataOptions | None = None,
     threads: int | None = None,
     allow_loss: bool = False,
-    progress: Progress | None = None,
+    progress: Listener | None = None,
 ) -> ApplyResult:
     """Write a model with the bitwidths of a plan file, or of a point that a run has kept.
 
@@ -91,8 +93,10 @@ def apply(  # noqa: PLR0913  a flag each
             what the plan says. No file is written then, and an existing one is left as it is.
     """
     workers, profile = worker_threads(threads), choice(Profile, profile)
-    told = progress or Silent()
-    for flag, value in (("--calibration-samples", calibration_samples), ("--align", align)):
+    told = listening(progress)
+    check_argument("plan", plan, str, os.PathLike)
+    check_argument("output", output, str, os.PathLike)
+    for flag, value in (("`calibration_samples`", calibration_samples), ("`align`", align)):
         if value < 1:
             raise SettingsError(f"{flag}: {value} must be 1 or more")
     target = Path(output)
@@ -229,7 +233,7 @@ def _origin(document: PlanFile, codes: RoundedPlan) -> Origin | None:
 def random_images(image: ImageInput) -> ImageSet:
     """Seeded standard normal noise in the model's layout, to compare two models on without data."""
     if len(image.shape) == 4 and image.shape[1] is None:
-        raise DataError("the model's input leaves the number of colour channels open: give --data")
+        raise DataError("the model's input leaves the number of colour channels open: give `data`")
     shape = (image.batch or _FREE_AXIS, *(size or _FREE_AXIS for size in image.shape[1:]))
     noise = np.random.default_rng(0).standard_normal(shape, np.float32)
     return ImageSet("random images", noise)
@@ -240,7 +244,7 @@ def _check_images(asked: Asked, profile: Profile, *, given: bool) -> None:
     needed = profile.quantizes_activations or asked.document.rounding is not None
     if given and not needed:
         raise SettingsError(
-            f"--calibration-data: profile {profile} leaves activations float32, and the plan's "
+            f"`calibration_data`: profile {profile} leaves activations float32, and the plan's "
             "weights are rounded without images"
         )
 
@@ -253,7 +257,7 @@ def _codes(asked: Asked, shown: ImageSet | None, plan: BitPlan, bench: Bench) ->
     if shown is None:
         raise PlanError(
             f"{path}: its weights were rounded on {len(record.images) or 'calibration'} images: "
-            "give the images that were searched on with --calibration-data"
+            "give the images that were searched on with `calibration_data`"
         )
     if record.images:
         places = {digest.hex()[:DIGEST]: place for place, digest in enumerate(shown.digests())}
@@ -277,8 +281,8 @@ def _check_grids(scheme: Scheme, path: str) -> None:
     if scheme is not Scheme.SYMMETRIC:
         raise PlanError(
             f"{path}: was made on {scheme} grids, and profile int8 needs symmetric ones, as "
-            "integer kernels take no zero points of weights: compress with --profile int8 or "
-            "--scheme symmetric"
+            "integer kernels take no zero points of weights: compress with `profile` int8 or "
+            "`scheme` symmetric"
         )
 
 
@@ -286,7 +290,7 @@ def _known_ranges(document: PlanFile, classifier: Classifier, path: str) -> Rang
     if document.activations is None:
         raise PlanError(
             f"{path}: holds no ranges of activations, which profile int8 quantizes: give images "
-            "with --calibration-data, those that were searched on for example"
+            "with `calibration_data`, those that were searched on for example"
         )
     there = {classifier.ends.image.name}
     there |= {name for node in classifier.proto.graph.node for name in node.output}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from onnxsemi.data.load import Data, DataOptions
 from onnxsemi.errors import ModelError, SettingsError
+from onnxsemi.model.load import Model
 from onnxsemi.plan_file import PlanFile, read_plan
 from onnxsemi.points.at import At
 from onnxsemi.points.file import read_frontier
@@ -29,7 +30,7 @@ class Asked:
 
     document: PlanFile
     name: str
-    model: Path
+    model: Model
     images: Data | None
     options: DataOptions | None
     table: Path | None = None
@@ -39,7 +40,7 @@ class Asked:
 
 def asked_for(
     plan: str | os.PathLike[str],
-    model: str | os.PathLike[str] | None,
+    model: Model | None,
     at: str | None,
     images: Data | None,
     options: DataOptions | None,
@@ -59,18 +60,16 @@ def asked_for(
     path = Path(plan)
     if not path.is_dir():
         if at is not None:
-            raise SettingsError(f"--at: is for the folder of a run, NAME.run; {path} is none")
+            raise SettingsError(f"`at`: is for the folder of a run, NAME.run; {path} is none")
         if model is None:
             raise SettingsError(f"{path}: name the float model that the plan was made for too")
         document = read_plan(path)
-        return Asked(
-            document=document, name=str(path), model=Path(model), images=images, options=options
-        )
+        return Asked(document=document, name=str(path), model=model, images=images, options=options)
     kept = read_frontier(path)
     point = _chosen(kept, path) if at is None else At.parse(at).pick(kept)
     source, table = kept.source, path / "rounding.npz"
-    if model is None and not source.model.exists():
-        raise ModelError(f"{source.model}: the run's model is not there any more: name it")
+    if model is None:
+        model = _own_model(source.model, path)
     rounded = kept.document.rounding is not None
     own = source.data if rounded and source.data is not None and source.data.exists() else None
     return Asked(
@@ -82,7 +81,7 @@ def asked_for(
             weights_sha256=kept.document.weights_of(point.plan),
         ),
         name=str(path),
-        model=source.model if model is None else Path(model),
+        model=model,
         images=own if images is None else images,
         options=source.options if options in (None, DataOptions()) else options,
         table=table if table.exists() else None,
@@ -91,11 +90,19 @@ def asked_for(
     )
 
 
+def _own_model(model: Path | None, run: Path) -> Path:
+    if model is None:
+        raise ModelError(f"{run}: the run's model was in memory: give it, too")
+    if not model.exists():
+        raise ModelError(f"{model}: the run's model is not there any more: name it")
+    return model
+
+
 def _chosen(kept: KeptFrontier, run: Path) -> KeptPoint:
     if kept.chosen is None:
         raise SettingsError(
             f"{run}: nothing held what was asked of the run, so that it has chosen no point: say "
-            f"which one with --at, such as {100 * kept.first.plan.compression:.2f}% for the best "
+            f"which one with `at`, such as {100 * kept.first.plan.compression:.2f}% for the best "
             "measured; 'pareto' lists them"
         )
     return kept.chosen

@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxsemi.errors import ModelError, SettingsError, first_line
+from onnxsemi.listening import Listener, listening
 from onnxsemi.measure.shards import worker_threads
 from onnxsemi.model.load import file_bytes
-from onnxsemi.progress import Progress, Silent
+from onnxsemi.progress import Progress
 from onnxsemi.results import BenchResult, BenchRow, Spread
 from onnxsemi.runtime import REFUSALS, InferenceSession, noise_feeds, open_session
 
@@ -53,7 +54,7 @@ def bench(
     batches: Sequence[int] = (1, 32),
     threads: int | None = 1,
     rounds: int = 15,
-    progress: Progress | None = None,
+    progress: Listener | None = None,
 ) -> BenchResult:
     """Time models against the first, in default sessions and as ``load_session`` opens them.
 
@@ -72,8 +73,8 @@ def bench(
     if not models:
         raise SettingsError("bench needs at least one model")
     if rounds < 1 or any(batch < 1 for batch in batches):
-        raise SettingsError("--rounds and --batch must be 1 or more")
-    told, count = progress or Silent(), worker_threads(threads)
+        raise SettingsError("`rounds` and `batches` must be 1 or more")
+    told, count = listening(progress), worker_threads(threads)
     contenders = [
         _Contender.opened(Path(model), count, fold=fold)
         for model in models

@@ -1,48 +1,46 @@
 """``check``: what ``compress`` will work with, before anything long begins."""
 
-import os
 from math import prod
 
+from onnxsemi.arguments import check_argument
 from onnxsemi.data.checks import sample
 from onnxsemi.data.load import Data
+from onnxsemi.listening import Listener, listening
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.forecast import forward_seconds
 from onnxsemi.measure.metrics import hits
 from onnxsemi.model.classifier import Classifier
+from onnxsemi.model.load import Model, name_of
 from onnxsemi.outlook import CheckResult, FloatWeights, Forecast
 from onnxsemi.pipeline.need import least_memory
 from onnxsemi.pipeline.nothing import file_bytes
 from onnxsemi.pipeline.prepare import Prepared, prepare
+from onnxsemi.pipeline.remaining import passes_of
 from onnxsemi.pipeline.search import warnings
 from onnxsemi.plan import BitPlan
-from onnxsemi.progress import Progress, Silent, warn
+from onnxsemi.progress import warn
 from onnxsemi.search.few import images_to_show, least_tolerance
-from onnxsemi.search.settings import SearchMethod
 from onnxsemi.settings import Settings
 
 SHOWN_BITS = (8, 4, 2)
 """One bitwidth for all: sizes between which the search ends."""
-PASSES = {SearchMethod.FRONTIER: (70, 130), SearchMethod.SEMILAYER: (20, 70)}
-"""Forward passes over the search images that a run takes (``benchmarks/frontier.py``)."""
-CROSSED = 2
-"""How many times as many, where images are few and every plan is rounded twice."""
 _TIMED = 32  # images
 
 
 def check(
-    model: str | os.PathLike[str],
+    model: Model,
     data: Data,
     *,
     report_data: Data | None = None,
     settings: Settings | None = None,
-    progress: Progress | None = None,
+    progress: Listener | None = None,
 ) -> CheckResult:
     """Look at a model and images as :func:`compress` would, and say what to expect.
 
     Nothing is written, and no plan is measured: the float model runs on 512 images at most.
 
     Args:
-        model: An ONNX file.
+        model: An ONNX model, as for :func:`compress`.
         data: Images to search on, as for :func:`compress`.
         report_data: Images that the search would never see; a part of ``data`` unless given.
         settings: As for :func:`compress`.
@@ -51,7 +49,8 @@ def check(
     Raises:
         OnnxSemiError: If ``compress`` would refuse the model, the images or the settings.
     """
-    settings, told = settings or Settings(), progress or Silent()
+    settings, told = settings or Settings(), listening(progress)
+    check_argument("settings", settings, Settings)
     told.start("reading the model and the images", 1)
     prepared = prepare(model, data, report_data, settings)
     said = warnings(prepared)
@@ -63,7 +62,7 @@ def check(
     classifier, image = prepared.classifier, prepared.classifier.ends.image
     right = int(hits(logits, bench.labels).sum()) if prepared.has_labels else None
     return CheckResult(
-        model=prepared.files[0],
+        model=name_of(model),
         input_name=image.name,
         input_shape=image.shape,
         classes=logits.shape[1],
@@ -110,11 +109,9 @@ def _forecast(prepared: Prepared, bench: Bench) -> Forecast:
     timed = bench.first(_TIMED)
     forward_seconds(timed)  # the first pass takes longer
     one = forward_seconds(timed) / len(timed.images) * len(images)
-    crossed = CROSSED if settings.crosses(len(images)) else 1
-    passes = PASSES[settings.search.method]
     return Forecast(
         pass_seconds=one,
-        passes=(crossed * passes[0], crossed * passes[1]),
+        passes=passes_of(settings, len(images)),
         least_memory=least_memory(prepared.bench(images), settings),
         memory=prepared.memory,
     )

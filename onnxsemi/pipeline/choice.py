@@ -110,13 +110,13 @@ class Chooser:
     def conditions(self) -> tuple[str, str]:
         """Under what conditions plans were measured, and what could be done about that."""
         if self.ranges is not None:
-            other = "try another --calibration, or leave activations float32 with --profile fast"
+            other = "try another `calibration`, or leave activations float32 with `profile` fast"
             return "with activations in uint8 ", other
         align = self.prepared.settings.align
         if align > 1:
             blocks = f"with bitwidths rounded up to blocks of {align} channels "
-            return blocks, "leave --align away"
-        return "", "give more images, or begin with wider --bits"
+            return blocks, "leave `align` away"
+        return "", "give more images, or begin with wider `bits`"
 
     @property
     def _guard(self) -> Guard:

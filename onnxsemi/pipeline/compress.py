@@ -4,13 +4,17 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from onnxsemi.arguments import check_argument
 from onnxsemi.atomic import check_writable
 from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.data.load import Data
 from onnxsemi.emit.activations import Ranges
 from onnxsemi.emit.model import emit
+from onnxsemi.listening import Listener
 from onnxsemi.measure.forecast import forward_seconds
+from onnxsemi.model.load import Model
 from onnxsemi.pipeline.prepare import Prepared, prepare
+from onnxsemi.pipeline.remaining import Remaining, passes_of
 from onnxsemi.pipeline.rounding import codes_of
 from onnxsemi.pipeline.runs import (
     Clock,
@@ -22,7 +26,7 @@ from onnxsemi.pipeline.runs import (
 from onnxsemi.pipeline.search import Search, warnings
 from onnxsemi.pipeline.sensitivity import measure_sensitivity
 from onnxsemi.pipeline.write import check_output, plan_path
-from onnxsemi.progress import Progress, Silent, warn
+from onnxsemi.progress import Progress, warn
 from onnxsemi.quantizer.rounded import Nearest, rounded
 from onnxsemi.results import CompressResult
 from onnxsemi.run.folder import RunFolder
@@ -32,25 +36,27 @@ from onnxsemi.settings import Settings
 
 
 def compress(
-    model: str | os.PathLike[str],
+    model: Model,
     data: Data,
     *,
     output: str | os.PathLike[str],
     report_data: Data | None = None,
     settings: Settings | None = None,
-    progress: Progress | None = None,
+    progress: Listener | None = None,
 ) -> CompressResult:
     """Compress a classifier without losing accuracy and without retraining.
 
     Args:
-        model: An ONNX file, opset 7 or newer, float32 or float16.
+        model: An ONNX file, opset 7 or newer, float32 or float16; its bytes, or its proto.
         data: Images to search on: a ``.npz`` file, a folder of class folders, an
-            :class:`~onnxsemi.ImageSet` or an ``onnxruntime.quantization.CalibrationDataReader``.
+            :class:`~onnxsemi.ImageSet`, an array, a pair (images, labels), or an iterable of
+            batches, such as an ``onnxruntime.quantization.CalibrationDataReader``.
         output: Where to write the compressed model; the plan is written beside it as
             ``<name>.plan.json``.
         report_data: Images that the search never sees; a part of ``data`` unless given.
         settings: Everything else; by default the frontier of all layers, on all images.
-        progress: Told where the work is.
+        progress: Told where the work is: a function, which is given an
+            :class:`~onnxsemi.Event`, or an object of :class:`~onnxsemi.Progress`.
 
     Returns:
         The plan, accuracy on search and report images, sizes, and every decision.
@@ -65,8 +71,12 @@ def compress(
             be compressed in the time asked for, or if the written file is not what was measured. No
             file is written then, and an existing one is left as it is.
     """
-    settings, target, told = settings or Settings(), Path(output), progress or Silent()
+    settings = settings or Settings()
+    check_argument("settings", settings, Settings)
+    check_argument("output", output, str, os.PathLike)
+    target = Path(output)
     clock = Clock(settings.run.time_budget)
+    told = Remaining(progress, settings.run.time_budget)
     check_output(target, model, data, report_data)
     check_writable(plan_path(target))
     check_folder(settings.run, target, plan_path(target))
@@ -81,6 +91,7 @@ def compress(
     before = report_bench.forward(prepared.classifier.proto)
     with opened(settings.run, made_of(prepared), force=settings.force) as folder:
         seconds = pass_seconds(prepared, folder, told)
+        told.forecast(passes_of(settings, len(prepared.search)), seconds)
         limited = Limited(told, clock)
         codes = codes_of(prepared, folder, limited)
         sensitivity = measure_sensitivity(prepared, codes.rounding, folder, limited)

@@ -1,6 +1,5 @@
 """``evaluate``: accuracy and loss of any ONNX classifier, and how it differs from another."""
 
-import os
 from functools import partial
 
 import numpy as np
@@ -11,12 +10,13 @@ from onnxsemi.data.checks import too_few
 from onnxsemi.data.images import ImageSet
 from onnxsemi.data.load import Data, DataOptions, load_images
 from onnxsemi.errors import ModelError
+from onnxsemi.listening import Listener, listening
 from onnxsemi.measure.comparison import compare
 from onnxsemi.measure.forward import gathered, parts
 from onnxsemi.measure.metrics import cross_entropy, hits
 from onnxsemi.measure.shards import worker_threads
 from onnxsemi.model.head import Ends, find_ends
-from onnxsemi.model.load import load_proto
+from onnxsemi.model.load import Model, load_proto, name_of
 from onnxsemi.model.widen import is_float16, widen
 from onnxsemi.pipeline.sanity import LEAST_IMAGES, Judged, check_answers, checked
 from onnxsemi.progress import Progress, Silent, warn
@@ -25,22 +25,22 @@ from onnxsemi.runtime import quantizes_activations
 
 
 def evaluate(  # noqa: PLR0913  a flag each
-    model: str | os.PathLike[str],
+    model: Model,
     data: Data,
     *,
-    reference: str | os.PathLike[str] | None = None,
+    reference: Model | None = None,
     output: str | None = None,
     data_options: DataOptions | None = None,
     force: bool = False,
     threads: int | None = None,
-    progress: Progress | None = None,
+    progress: Listener | None = None,
 ) -> EvaluateResult:
     """Measure a classifier, float or compressed, on images.
 
     Args:
-        model: An ONNX file.
+        model: An ONNX file, its bytes, or its proto.
         data: Images, with labels if accuracy is asked for.
-        reference: Another ONNX file that takes the same images: the float model, say.
+        reference: Another ONNX model that takes the same images: the float model, say.
         output: Name of the output that holds the class scores, if there are several.
         data_options: Preprocessing of the images.
         force: Go on with labels that the float model (``reference``, if given) meets no better than
@@ -51,7 +51,7 @@ def evaluate(  # noqa: PLR0913  a flag each
     Raises:
         OnnxSemiError: If a model or the data cannot be used.
     """
-    workers, told = worker_threads(threads), progress or Silent()
+    workers, told = worker_threads(threads), listening(progress)
     told.start("reading the model and the images", 1)
     proto, ends = _open(model, output)
     images = load_images(data, ends.image.name, ends.image.shape, data_options)
@@ -68,7 +68,8 @@ def evaluate(  # noqa: PLR0913  a flag each
         judged = Judged(images, other, forward)
         if other.shape != logits.shape:
             raise ModelError(
-                f"{reference} has {other.shape[1]} classes, {model} has {logits.shape[1]}"
+                f"{name_of(reference)} has {other.shape[1]} classes, {name_of(model)} has "
+                f"{logits.shape[1]}"
             )
         comparison = compare(other, logits, labels)
     few = too_few(images, LEAST_IMAGES)
@@ -87,13 +88,13 @@ def evaluate(  # noqa: PLR0913  a flag each
     )
 
 
-def _open(path: str | os.PathLike[str], output: str | None) -> tuple[onnx.ModelProto, Ends]:
-    proto = load_proto(path)
+def _open(model: Model, output: str | None) -> tuple[onnx.ModelProto, Ends]:
+    proto = load_proto(model)
     proto = widen(proto) if is_float16(proto) else proto
     try:
         return proto, find_ends(proto.graph, output)
     except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
+        raise ModelError(f"{name_of(model)}: {error}") from error
 
 
 def _logits(

@@ -51,7 +51,7 @@ def check_memory(given: int, bench: Bench, settings: Settings) -> None:
     need = least_memory(bench, settings)
     if given < need:
         raise SettingsError(
-            f"--max-memory: {given / 2**20:.0f} MB is less than what this model needs, about "
+            f"`max_memory`: {given / 2**20:.0f} MB is less than what this model needs, about "
             f"{-(-need // 2**20)} MB whatever the number of images"
         )
 

@@ -60,7 +60,7 @@ def best_measured(chooser: Chooser, searched: Searched, refused: list[Judged]) -
         asks = settings.guard(has_labels=chooser.prepared.has_labels).asks
         raise AccuracyError(
             f"nothing could be compressed with {asks} on {count:,} search images, and no plan was "
-            "measured that saves anything: begin with wider --bits, or leave --pin away"
+            "measured that saves anything: begin with wider `bits`, or leave `pins` away"
         )
     ranked = [(_needed(chooser, searched, item), item) for item in judged]
     least, best = min(ranked, key=lambda item: (item[0], -item[1].point.plan.compression))
@@ -154,12 +154,12 @@ def _sentences(
         needed = images_to_show(guard.asked)
         yield f"To show {guard.asked:g} points it takes about {needed:,} search images."
     if run is None:
-        yield f"Ask for less with --max-drop {best.max_drop:g},"
+        yield f"Ask for less with `max_drop` {best.max_drop:g},"
     else:
         profile = chooser.prepared.settings.profile
         form = () if profile is Profile.QDQ else ("--profile", profile)
         words = ("onnxsemi", "apply", str(run), "--at", size, *form)
         yield f"Write it with: {shlex.join(words)} --out FILE;"
-        yield f"or ask for less with --resume --max-drop {best.max_drop:g}"
+        yield f"or ask for less with `resume` `max_drop` {best.max_drop:g}"
         yield "(what was measured is not measured again);"
     yield f"or {instead}"

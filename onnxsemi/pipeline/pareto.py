@@ -125,9 +125,9 @@ def _points(prepared: Prepared, searched: Searched, anchor: Anchor) -> Iterator[
 
 def _source(prepared: Prepared) -> Source:
     settings, paths = prepared.settings, prepared.files
-    data, report = (None if path is None else path.absolute() for path in paths[1:])
+    model, data, report = (None if path is None else path.absolute() for path in paths)
     return Source(
-        model=prepared.files[0].absolute(),
+        model=model,
         data=data,
         options=settings.data,
         report=report,

@@ -16,6 +16,7 @@ from onnxsemi.errors import DataError, SettingsError
 from onnxsemi.measure.bench import Bench
 from onnxsemi.memory import default_memory
 from onnxsemi.model.classifier import Classifier
+from onnxsemi.model.load import Model, path_of
 from onnxsemi.model.read import read_model
 from onnxsemi.pipeline.need import check_memory
 from onnxsemi.pipeline.sanity import LEAST_IMAGES, Judged, check_answers, checked
@@ -43,8 +44,8 @@ class Prepared:
         has_labels: Whether the labels came with the data, or are the float model's answers.
         settings: What the user set.
         memory: Bytes that the process may take.
-        files: Where the model was, the search images and the report images; None for images that
-            came from no file of their own.
+        files: Where the model was, the search images and the report images; None for what came
+            from no file of its own.
         splits: Whether the report images are a part of those that were given to search on.
         warnings: What is likely to be wrong with the images or their labels.
     """
@@ -60,7 +61,7 @@ class Prepared:
     has_labels: bool
     settings: Settings
     memory: int
-    files: tuple[Path, Path | None, Path | None]
+    files: tuple[Path | None, Path | None, Path | None]
     splits: bool
     warnings: tuple[str, ...] = ()
 
@@ -93,13 +94,11 @@ class Prepared:
         return [name for name in names if name not in pinned]
 
 
-def prepare(
-    model: str | os.PathLike[str], data: Data, report_data: Data | None, settings: Settings
-) -> Prepared:
+def prepare(model: Model, data: Data, report_data: Data | None, settings: Settings) -> Prepared:
     """Read a model and its images.
 
     Args:
-        model: The ONNX file.
+        model: The ONNX model.
         data: Images to search on; without ``report_data`` a part of them is kept for the report.
         report_data: Images that the search must not see.
         settings: What the user set.
@@ -110,7 +109,7 @@ def prepare(
     classifier = read_model(model, settings.model)
     _check_patterns(classifier, settings)
     if report_data is None and settings.report_labels is not None:
-        raise SettingsError("--report-labels: needs --report-data, the folder that they are of")
+        raise SettingsError("`report_labels`: needs `report_data`, the folder that they are of")
     image = classifier.ends.image
     searched = load_images(data, image.name, image.shape, settings.data)
     has_labels = searched.labels is not None
@@ -149,7 +148,7 @@ def prepare(
         has_labels=has_labels,
         settings=settings,
         memory=memory,
-        files=(Path(model), _path(data), _path(report_data)),
+        files=(path_of(model), _path(data), _path(report_data)),
         splits=report_data is None,
         warnings=warnings,
     )
@@ -194,7 +193,7 @@ def _enough(search: ImageSet, report: ImageSet, settings: Settings) -> tuple[str
         kept = (
             f" ({len(report)} more are kept for the report)" if search.name == report.name else ""
         )
-        raise DataError(f"{few}{kept}; --force searches on them all the same")
+        raise DataError(f"{few}{kept}; `force` searches on them all the same")
     return tuple(said for said in (few, too_few(report, LEAST_IMAGES)) if said is not None)
 
 
@@ -258,8 +257,8 @@ def _check_patterns(classifier: Classifier, settings: Settings) -> None:
     names = [layer.name for layer in classifier.layers]
     for pin in settings.pins:
         if not any(pin.matches(name) for name in names):
-            raise SettingsError(f"--pin {pin.pattern!r} matches no target layer")
+            raise SettingsError(f"`pins`: {pin.pattern!r} matches no target layer")
     excluded = {skipped.reason for skipped in classifier.skipped}
     for pattern in settings.model.exclude:
-        if f"--exclude {pattern}" not in excluded:
-            raise SettingsError(f"--exclude {pattern!r} matches no layer that would be a target")
+        if f"excluded by {pattern!r}" not in excluded:
+            raise SettingsError(f"`exclude` {pattern!r} matches no layer that would be a target")

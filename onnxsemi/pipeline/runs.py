@@ -41,7 +41,7 @@ def check_folder(options: RunOptions, *outputs: Path) -> None:
         if folder in (output.absolute(), *output.absolute().parents):
             raise RunError(
                 f"{options.folder}: is the run's folder, so {output} cannot be written there; "
-                "choose another --run or another output"
+                "choose another `run` or another output"
             )
 
 
@@ -106,7 +106,7 @@ class Limited:
         if amount and self._clock.ended:
             raise BudgetError(
                 f"the time budget of {self._clock.budget:g} seconds ended before the search began: "
-                "go on with --resume, or give more time"
+                "go on with `resume`, or give more time"
             )
 
     def best(self, compression: float, share: float, measured: str) -> None:

@@ -122,7 +122,7 @@ def check_answers(judged: Judged, doubts: tuple[str, ...], *, force: bool) -> tu
 
 def _refused(said: str, *, force: bool) -> tuple[str, ...]:
     if not force:
-        raise DataError(f"{said}; --force goes on all the same")
+        raise DataError(f"{said}; `force` goes on all the same")
     return (said,)
 
 
@@ -138,7 +138,7 @@ def _explained(
     if other is not None:
         now, so_read = (_share(n, guessing.total) for n in (guessing.right, other.right))
         said = f"{images.name}: {other.words}: so read, {so_read} are right, not {now}"
-        names = "; give the names of the classes in the model's order with --classes names.txt"
+        names = "; give the names of the classes in the model's order with `classes` names.txt"
         return (said + (names if images.classes else ""),)
     if guessing.better and not doubts and images.normalization != Normalization():
         return ()

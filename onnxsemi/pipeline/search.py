@@ -228,7 +228,7 @@ class Search:
             return
         made = {
             "command": prepared.settings.run.command,
-            "model": str(prepared.files[0]),
+            "model": str(prepared.files[0] or "in memory"),
             "search_data": prepared.search.name,
             "report_data": prepared.report.name,
             "made_from": {
@@ -283,5 +283,5 @@ def _check_time(trajectory: Trajectory, settings: SearchSettings) -> None:
     if trajectory.choose(holding).plan.saved_parameters == 0 and trajectory.out_of_time:
         raise BudgetError(
             f"the time budget ended after {len(trajectory.trials)} trials, before anything could "
-            "be compressed: go on with --resume, or give more time"
+            "be compressed: go on with `resume`, or give more time"
         )

@@ -16,14 +16,14 @@ from onnxsemi.emit.model import emit
 from onnxsemi.emit.profile import Profile
 from onnxsemi.errors import OutputError
 from onnxsemi.measure.bench import Bench
-from onnxsemi.model.load import model_files
+from onnxsemi.model.load import Model, model_files, path_of
 from onnxsemi.quantizer.rounded import RoundedPlan
 from onnxsemi.report import wording
 from onnxsemi.results import ApplyResult, CompressResult, LossError
 from onnxsemi.verify import verify
 
 
-def check_output(output: Path, model: str | os.PathLike[str], *inputs: object) -> None:
+def check_output(output: Path, model: Model, *inputs: object) -> None:
     """Refuse an output that cannot be written, or that is one of the inputs.
 
     Args:
@@ -36,13 +36,15 @@ def check_output(output: Path, model: str | os.PathLike[str], *inputs: object) -
     """
     check_writable(output)
     others = [Path(source) for source in inputs if isinstance(source, str | os.PathLike)]
-    for path in (*_files(Path(model)), *others):
+    for path in (*_files(path_of(model)), *others):
         if _same_file(output, path):
             raise OutputError(f"{output}: is an input too; choose another name")
 
 
-def _files(source: Path) -> list[Path]:
+def _files(source: Path | None) -> list[Path]:
     """The input itself, and the external data of a model."""
+    if source is None:
+        return []
     try:
         return model_files(source)
     except (OSError, DecodeError):
@@ -139,6 +141,6 @@ def refuse_loss(result: CompressResult | ApplyResult, *, allowed: bool) -> None:
     instead = f"try {result.next_command}, " if result.next_command else ""
     raise LossError(
         f"{wording.verdict(claim, report)}: nothing was written to {result.output}; {instead}"
-        "give other images, or write it nevertheless with --allow-loss",
+        "give other images, or write it nevertheless with `allow_loss`",
         result,
     )

@@ -43,7 +43,7 @@ class At:
         found = re.fullmatch(r"\s*([+-]?\d+(?:\.\d+)?)\s*(%?)\s*", text)
         if not found:
             raise SettingsError(
-                f"--at: {text!r} is neither a compression such as 85% nor a change of accuracy "
+                f"`at`: {text!r} is neither a compression such as 85% nor a change of accuracy "
                 "such as -0.1 points"
             )
         value = float(found[1])
@@ -65,7 +65,7 @@ class At:
         ]
         if not allowed or asked < 0:
             raise SettingsError(
-                f"--at: no point is {asked:g}% smaller: the run reaches from {min(sizes):.2f}% to "
+                f"`at`: no point is {asked:g}% smaller: the run reaches from {min(sizes):.2f}% to "
                 f"{max(sizes):.2f}% (compression of the target weights)"
             )
 
@@ -88,7 +88,7 @@ class At:
         if not allowed:
             reached = [change for _, change in changes]
             raise SettingsError(
-                f"--at: no measured point changes accuracy by {asked:+g} points or more: the run "
+                f"`at`: no measured point changes accuracy by {asked:+g} points or more: the run "
                 f"reaches from {min(reached):+.2f} to {max(reached):+.2f} on the search images; "
                 "a compression is written with %, such as 85%"
             )

@@ -68,7 +68,7 @@ def read_frontier(folder: Path) -> KeptFrontier:
     except FileNotFoundError:
         raise RunError(
             f"{folder}: holds no {FRONTIER}, which 'compress' writes when it is done: go on with "
-            "--resume if the run was interrupted"
+            "`resume` if the run was interrupted"
         ) from None
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror or error}") from None
@@ -107,7 +107,7 @@ def _document(kept: KeptFrontier) -> dict[str, Any]:
         "correct": kept.correct,
         "as_written": None if kept.as_written is None else asdict(kept.as_written),
         "source": {
-            "model": str(source.model),
+            "model": None if source.model is None else str(source.model),
             "data": None if source.data is None else str(source.data),
             "options": asdict(source.options),
             "report": None if source.report is None else str(source.report),
@@ -148,7 +148,7 @@ def _kept(document: dict[str, Any]) -> KeptFrontier:
     return KeptFrontier(
         document=chosen,
         source=Source(
-            model=Path(source["model"]),
+            model=_path(source["model"]),
             data=_path(source["data"]),
             options=DataOptions(**options),
             report=_path(source["report"]),

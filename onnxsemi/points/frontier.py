@@ -59,7 +59,7 @@ class Source:
     """Where the model and the images of a run were.
 
     Attributes:
-        model: The float model.
+        model: The float model; None if it was in memory.
         data: Images that were searched on; None if they came from no file.
         options: Their preprocessing.
         report: Images that the search never saw; None if they came from no file of their own.
@@ -68,7 +68,7 @@ class Source:
         seed: Of that choice.
     """
 
-    model: Path
+    model: Path | None
     data: Path | None
     options: DataOptions
     report: Path | None = None

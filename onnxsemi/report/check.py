@@ -28,7 +28,7 @@ def check_table(result: CheckResult) -> RenderableType:
 def check_document(result: CheckResult) -> dict[str, Any]:
     """The same for machines."""
     document = asdict(result) | {
-        "model": str(result.model),
+        "model": result.model,
         "sizes": {str(bits): size for bits, size in result.sizes.items()},
         "warnings": list(result.warnings),
     }

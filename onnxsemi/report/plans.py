@@ -7,7 +7,7 @@ from onnxsemi.results import ApplyResult, CompressResult
 def given_lines(result: CompressResult) -> list[str]:
     """Layers that were not searched because the user said so."""
     pinned = ", ".join(f"{layer} ({bits} bits)" for layer, bits in result.pinned.items())
-    excluded = ", ".join(s.name for s in result.skipped if s.reason.startswith("--exclude"))
+    excluded = ", ".join(s.name for s in result.skipped if s.reason.startswith("excluded by"))
     return [
         *([f"Pinned, not searched: {pinned}."] if pinned else []),
         *([f"Excluded, left float32: {excluded}."] if excluded else []),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from onnxsemi.arguments import check_fields
 from onnxsemi.choices import choice
 from onnxsemi.rounding.ranges import Ranges
 
@@ -46,6 +47,7 @@ class RoundingSettings:
     sweeps: int = 2
 
     def __post_init__(self) -> None:
+        check_fields(self)
         object.__setattr__(self, "ranges", choice(Ranges, self.ranges))
         object.__setattr__(self, "method", choice(RoundingMethod, self.method))
         object.__setattr__(self, "inputs", choice(Inputs, self.inputs))

@@ -159,12 +159,12 @@ def _check_place(path: Path) -> None:
         RunError: With the reason.
     """
     if path.exists() and not path.is_dir():
-        raise RunError(f"{path}: is no folder; choose another --run")
+        raise RunError(f"{path}: is no folder; choose another `run`")
     try:
         if path.exists() and not (path / _HEAD).exists():
             ours = (".lock", f".{_HEAD}.")  # of a process that was killed, or has just begun
             if any(not entry.name.startswith(ours) for entry in path.iterdir()):
-                raise RunError(f"{path}: is not empty and holds no run; choose another --run")
+                raise RunError(f"{path}: is not empty and holds no run; choose another `run`")
         path.mkdir(exist_ok=True)
     except OSError as error:
         raise RunError(f"{path}: cannot be made: {error.strerror or error}") from None
@@ -179,7 +179,7 @@ def _begin(path: Path, made_of: MadeOf) -> None:
     head = path / _HEAD
     if head.exists() and not (path / _END).exists():
         raise RunError(
-            f"{path}: holds a run that is not finished: go on with --resume, choose another --run, "
+            f"{path}: holds a run that is not finished: go on with `resume`, choose another `run`, "
             "or delete the folder"
         )
     for name in (*_MEASURED, *_FOUND):
@@ -210,8 +210,8 @@ def _go_on(path: Path, made_of: MadeOf, *, force: bool) -> tuple[Processor, ...]
         one, other = there[-1].beside(new[0]), new[0].beside(there[-1])
         raise RunError(
             f"{path}: was measured on another kind of processor (there: {one}; here: {other}), "
-            "whose kernels give other bits: go on there; or here, with --force; or choose another "
-            "--run to start anew"
+            "whose kernels give other bits: go on there; or here, with `force`; or choose another "
+            "`run` to start anew"
         )
     processors = (*there, *new)
     if judged[0] != judged[1]:
@@ -243,7 +243,7 @@ def _head(path: Path) -> dict[str, Any]:
 
 def _unreadable(head: Path) -> RunError:
     return RunError(
-        f"{head}: cannot be read; delete the folder or choose another --run to start anew"
+        f"{head}: cannot be read; delete the folder or choose another `run` to start anew"
     )
 
 
@@ -256,14 +256,15 @@ def _check_same(path: Path, before: Identity, now: Identity) -> None:
         shown = "; ".join(_difference(name, before.get(name), now.get(name)) for name in changed)
         raise RunError(
             f"{path}: this run was made of something else: {shown}; "
-            "delete the folder or choose another --run to start anew"
+            "delete the folder or choose another `run` to start anew"
         )
 
 
 def _difference(name: str, before: object, now: object) -> str:
     if any(isinstance(value, str) and len(value) == 64 for value in (before, now)):
         return f"the {name} has changed"  # a fingerprint says nothing to a reader
-    return f"{name} was {_text(before)}, now {_text(now)}"
+    named = f"`{name[2:].replace('-', '_')}`" if name.startswith("--") else name
+    return f"{named} was {_text(before)}, now {_text(now)}"
 
 
 def _text(value: object) -> str:

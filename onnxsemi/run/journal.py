@@ -120,7 +120,7 @@ class Journal:
             if not intact:
                 raise RunError(
                     f"{path}: line {number} is damaged; delete it and all lines behind it, and "
-                    "--resume goes on from there"
+                    "`resume` goes on from there"
                 )
             self._lines[entry["ask"], entry["of"]].append(entry)
             self._left += 1

@@ -114,7 +114,7 @@ def read_result(folder: Path) -> Kept:
     if not whole:
         raise RunError(
             f"{folder}: {RESULT} and {EVIDENCE} are damaged, were changed, or are not of one "
-            "result: the command that made them with --resume writes them again"
+            "result: the command that made them with `resume` writes them again"
         )
     return Kept(document, evidence)
 
@@ -129,11 +129,11 @@ def _check_result(folder: Path) -> None:
         raise RunError(
             f"{folder}: nothing held what was asked of the run, so that there is no result to "
             "report: 'pareto' lists what was measured, 'apply --at' writes it, and the command "
-            "that made it, with --resume and a larger --max-drop, gives a result"
+            "that made it, with `resume` and a larger `max_drop`, gives a result"
         )
     if not (folder / RESULT).is_file():
         raise RunError(
-            f"{folder}: the run has no result yet; the command that began it, with --resume, "
+            f"{folder}: the run has no result yet; the command that began it, with `resume`, "
             "brings it to an end"
         )
 

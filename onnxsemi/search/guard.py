@@ -102,8 +102,8 @@ class Guard:
             return
         needed = unchanged.images_for(self.max_drop / 100)
         raise SettingsError(
-            f"--guarantee interval: on {count:,} search images the interval of a plan that changes "
-            f"no answer reaches {reach:.3f} points down: --max-drop {self.max_drop:g} must be at "
+            f"`guarantee` interval: on {count:,} search images the interval of a plan that changes "
+            f"no answer reaches {reach:.3f} points down: `max_drop` {self.max_drop:g} must be at "
             f"least {math.ceil(1000 * reach) / 1000:g}"
             + ("" if needed is None else f", or it takes {needed:,} search images")
         )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from onnxsemi.arguments import check_fields
 from onnxsemi.bitwidth import DEFAULT_LADDER, MAX_BITS, ladder
 from onnxsemi.choices import choice
 from onnxsemi.errors import SettingsError
@@ -52,28 +53,29 @@ class SearchSettings:
     tries: int = 4
 
     def __post_init__(self) -> None:
+        check_fields(self)
         object.__setattr__(self, "method", choice(SearchMethod, self.method))
         own = DEFAULT_LADDER if self.method is SearchMethod.SEMILAYER else FRONTIER_LADDER
         object.__setattr__(self, "bits", ladder(self.bits or own))
         if self.method is SearchMethod.SEMILAYER and 0 in self.bits:
-            raise SettingsError("--bits: 0 bits are for --method frontier, which corrects biases")
+            raise SettingsError("`bits`: 0 bits are for `method` frontier, which corrects biases")
         object.__setattr__(self, "order", choice(Order, self.order))
         object.__setattr__(self, "split", choice(Split, self.split))
         if self.guarantee is not None:
             object.__setattr__(self, "guarantee", choice(Guarantee, self.guarantee))
             if self.tolerance != SearchSettings.tolerance:
                 raise SettingsError(
-                    f"--tolerance: has no meaning with --guarantee {self.guarantee}, which asks "
-                    "for --max-drop as it is; leave one of them away"
+                    f"`tolerance`: has no meaning with `guarantee` {self.guarantee}, which asks "
+                    "for `max_drop` as it is; leave one of them away"
                 )
         if not 0 <= self.max_drop <= 100:
-            raise SettingsError(f"--max-drop: {self.max_drop} is outside 0 to 100 points")
+            raise SettingsError(f"`max_drop`: {self.max_drop} is outside 0 to 100 points")
         if not 0 < self.tolerance <= 100:
-            raise SettingsError(f"--tolerance: {self.tolerance} is outside 0 to 100 points")
+            raise SettingsError(f"`tolerance`: {self.tolerance} is outside 0 to 100 points")
         if self.tries < 0:
-            raise SettingsError(f"--tries: {self.tries} must be 0 or more")
+            raise SettingsError(f"`tries`: {self.tries} must be 0 or more")
         if self.method is SearchMethod.FRONTIER and self.split is Split.NONE:
-            raise SettingsError("--split none: is for --method semilayer")
+            raise SettingsError("`split` none: is for `method` semilayer")
 
     def guard(self, *, has_labels: bool) -> Guard:
         """What is asked of a plan."""

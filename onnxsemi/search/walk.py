@@ -127,7 +127,7 @@ class _Walk:
         if no uniform plan holds.
         """
         ladder = [bits for bits in self.settings.bits if bits]
-        self.watch.progress.start("frontier phase, uniform", len(ladder).bit_length())
+        self.watch.progress.start(f"frontier phase, {Phase.UNIFORM}", len(ladder).bit_length())
         few, many = -1, len(ladder)
         while many - few > 1 and not self._out_of_time():
             middle = (few + many) // 2
@@ -149,7 +149,9 @@ class _Walk:
             few: A place that does, as far as is known; -1 for none.
         """
         many, step = len(self.course), FIRST_STEP
-        self.watch.progress.start("frontier phase, bisection", max(1, many - few).bit_length())
+        self.watch.progress.start(
+            f"frontier phase, {Phase.BISECTION}", max(1, many - few).bit_length()
+        )
         place = self._guess(few)
         while many - few > 1 and not self._out_of_time():
             redrawn = len(self.course.redrawn)
@@ -167,7 +169,7 @@ class _Walk:
 
     def retreat(self, place: int) -> tuple[int, BitPlan] | None:
         """The first stop from one on back that the guard has nothing against, and its place."""
-        self.watch.progress.start("frontier phase, retreat", RETREATS)
+        self.watch.progress.start(f"frontier phase, {Phase.RETREAT}", RETREATS)
         for back in range(place, max(-1, place - RETREATS), -1):
             plan = self.course.plan(back)
             if plan.weight_bits > self._smallest and not self._is_known(plan):
@@ -183,7 +185,7 @@ class _Walk:
         """Try the plan of a plan's size that tells the channels of a layer apart by nothing."""
         harm = even(self.course.prediction.harm)
         other = Course(self.course.start, self.course.free, harm).at_most(plan)
-        self.watch.progress.start("frontier phase, layers", 1)
+        self.watch.progress.start(f"frontier phase, {Phase.LAYERS}", 1)
         if not self._is_known(other) and not self._out_of_time():
             self._try(other, Phase.LAYERS, than=self.tested[plan.sha256])
 
@@ -191,7 +193,7 @@ class _Walk:
         """Lower semilayers towards a plan ahead."""
         harm = self.course.prediction.harm
         found = between(plan, ahead, self.predictions.delta_loss, harm)[: self.settings.tries]
-        self.watch.progress.start("frontier phase, descent", len(found))
+        self.watch.progress.start(f"frontier phase, {Phase.DESCENT}", len(found))
         for price, semilayer in found:
             if self._out_of_time():
                 return

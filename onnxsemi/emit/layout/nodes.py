@@ -32,7 +32,8 @@ def nodes_apart(
     if any(node.attrs.get("group", 1) != 1 for node in nodes):
         raise PlanError(
             f"layer {site.layer.name!r} is a grouped convolution of several bitwidths, which "
-            "profile 'nodes' cannot divide: choose another profile, or --pin it to one bitwidth"
+            "profile 'nodes' cannot divide: choose another profile, or give it one bitwidth "
+            "with `pins`"
         )
     build, axis = parts.build, _channel_axis(site)
     weights = [
@@ -72,7 +73,7 @@ def _bias(build: Builder, site: Site, node: gs.Node, group: Group) -> list[gs.Te
     if not isinstance(bias, gs.Constant):
         raise PlanError(
             f"layer {site.layer.name!r} has a bias that is computed at run time, which profile "
-            "'nodes' cannot divide: choose another profile, or --pin it to one bitwidth"
+            "'nodes' cannot divide: choose another profile, or give it one bitwidth with `pins`"
         )
     if bias.values.shape[-1:] != (site.layer.channels,):
         return [bias]  # Gemm: the same for every channel
