@@ -105,10 +105,14 @@ def load_images(
     options = (options or DataOptions()).filled()
     if isinstance(data, str | os.PathLike):
         return _from_path(data, shape, options).fit(shape)
-    if isinstance(data, ImageSet | BatchReader):
-        _refuse(options, "mean", "std", "resize", "crop", "labels", "classes")
-        return (data if isinstance(data, ImageSet) else read_all(data, input_name)).fit(shape)
     _refuse(options, "resize", "crop", "labels")
+    if isinstance(data, ImageSet | BatchReader):
+        images = data if isinstance(data, ImageSet) else read_all(data, input_name)
+        if options.classes != images.classes:
+            _refuse(options, "classes")
+        if images.normalization != _normalization(options):
+            _refuse(options, "mean", "std")
+        return images.fit(shape)
     return replace(_from_memory(data, input_name, options), classes=options.classes).fit(shape)
 
 
@@ -119,9 +123,9 @@ def _from_path(
     if not path.exists():
         raise DataError(f"{data}: no such file or folder")
     if path.is_dir():
-        normalization = Normalization(mean=options.mean or (0.0,), std=options.std or (1.0,))
         naming = Naming(classes=options.classes, table=options.labels)
-        return read_folder(path, _framing(path, shape, options), normalization, naming)
+        framing = _framing(path, shape, options)
+        return read_folder(path, framing, _normalization(options) or Normalization(), naming)
     if options.labels is not None:
         raise DataError(
             f"{options.labels}: `labels` is for a folder of images, and {data} is a file, whose "
@@ -131,9 +135,7 @@ def _from_path(
 
 
 def _from_memory(data: object, input_name: str, options: DataOptions) -> ImageSet:
-    normalization = None
-    if options.mean or options.std:
-        normalization = Normalization(mean=options.mean or (0.0,), std=options.std or (1.0,))
+    normalization = _normalization(options)
     if isinstance(data, np.ndarray):
         return from_array(data, normalization)
     if isinstance(data, tuple) and len(data) == 2:
@@ -144,6 +146,13 @@ def _from_memory(data: object, input_name: str, options: DataOptions) -> ImageSe
         "images must be a path, an ImageSet, an array, a pair (images, labels), a "
         f"CalibrationDataReader or an iterable of batches, not {type(data).__name__}"
     )
+
+
+def _normalization(options: DataOptions) -> Normalization | None:
+    """Mean and standard deviation that were given; None for neither."""
+    if options.mean is None and options.std is None:
+        return None
+    return Normalization(mean=options.mean or (0.0,), std=options.std or (1.0,))
 
 
 def _refuse(options: DataOptions, *names: str) -> None:
