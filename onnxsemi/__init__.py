@@ -24,6 +24,7 @@ from onnxsemi.errors import (
     VerificationError,
 )
 from onnxsemi.measure.comparison import Comparison
+from onnxsemi.measure.means import Means
 from onnxsemi.measure.paired import Paired
 from onnxsemi.model.read import ReadOptions
 from onnxsemi.model.targets import TargetPolicy
@@ -76,6 +77,7 @@ __all__ = [
     "KeptFrontier",
     "KeptPoint",
     "LossError",
+    "Means",
     "Method",
     "ModelError",
     "Normalization",

@@ -74,7 +74,12 @@ class DataOptions:
 
 
 def load_images(
-    data: Data, input_name: str, shape: tuple[int | None, ...], options: DataOptions | None = None
+    data: Data,
+    input_name: str,
+    shape: tuple[int | None, ...],
+    options: DataOptions | None = None,
+    *,
+    for_metric: bool = False,
 ) -> ImageSet:
     """Read images and lay them out for the model.
 
@@ -84,11 +89,21 @@ def load_images(
         input_name: Name of the model's input.
         shape: Its shape, batch axis first, None for an axis of any size.
         options: Preprocessing.
+        for_metric: Whether labels are for a metric: any numbers, kept as ``targets``; else they
+            must be classes.
 
     Raises:
-        DataError: If there are no images, or they do not fit the model.
+        DataError: If there are no images, or they do not fit the model; or if labels are no
+            classes, or are missing for a metric.
     """
-    options = (options or DataOptions()).filled()
+    images = _read(data, input_name, shape, (options or DataOptions()).filled())
+    return images.for_metric() if for_metric else images.with_classes()
+
+
+def _read(
+    data: Data, input_name: str, shape: tuple[int | None, ...], options: DataOptions
+) -> ImageSet:
+    """Images with labels as they are."""
     if isinstance(data, ImageSet):
         return data.fit(shape)
     if isinstance(data, BatchReader):
