@@ -25,6 +25,7 @@ from onnxsemi.errors import (
 )
 from onnxsemi.listening import Event
 from onnxsemi.measure.comparison import Comparison
+from onnxsemi.measure.means import Means
 from onnxsemi.measure.paired import Paired
 from onnxsemi.model.read import ReadOptions
 from onnxsemi.model.targets import TargetPolicy
@@ -78,6 +79,7 @@ __all__ = [
     "KeptFrontier",
     "KeptPoint",
     "LossError",
+    "Means",
     "Method",
     "ModelError",
     "Normalization",

@@ -53,7 +53,7 @@ class CheckResult:
         search_images: Images to search on.
         report_images: Images that the search will never see.
         looked_at: Search images that the float model was run on.
-        correct: How many of them it answers rightly; None without labels.
+        correct: How many of them it answers rightly; None without labels, or with a metric.
         targets: Layers that are quantized.
         target_bytes: Bytes of their weights in float32.
         file_bytes: Bytes of the model, external data included.
@@ -64,6 +64,8 @@ class CheckResult:
         sizes: Bitwidth -> bytes of the file with it for all targets.
         forecast: Time and memory of a run.
         warnings: What is likely to be wrong, and what these images cannot show.
+        metric: Name of the metric; None without one.
+        mean: Its mean over those that the float model was run on.
     """
 
     model: str
@@ -84,3 +86,5 @@ class CheckResult:
     sizes: Mapping[int, int]
     forecast: Forecast
     warnings: tuple[str, ...] = ()
+    metric: str | None = None
+    mean: float | None = None

@@ -10,7 +10,7 @@ from onnxsemi.errors import OnnxSemiError
 from onnxsemi.kernels import Kernels
 from onnxsemi.measure.agreement import Agreement
 from onnxsemi.measure.comparison import Comparison
-from onnxsemi.measure.paired import Paired
+from onnxsemi.measure.pairing import Pairing
 from onnxsemi.model.targets import Skipped
 from onnxsemi.plan import BitPlan
 from onnxsemi.points.frontier import KeptFrontier, KeptPoint
@@ -111,7 +111,7 @@ class CompressResult:
         trajectory: Everything that the search did.
         sizes: How much smaller the model became.
         search: Float against compressed on the search images: the search saw these. Without labels
-            the float model's answers count as right.
+            the float model's answers count as right; with a metric it is that of the means.
         report: Float against compressed on the report images: the search never saw these.
         finding: What was asked of the plan on the search images, and what it was judged by: more
             than was asked for, where the images are too few to show that.
@@ -136,7 +136,7 @@ class CompressResult:
     chosen: Point
     trajectory: Trajectory
     sizes: Sizes
-    search: Paired
+    search: Pairing
     report: Comparison
     finding: Finding
     verdict: Verdict
@@ -228,10 +228,12 @@ class EvaluateResult:
 
     Attributes:
         total: Images, each of them once.
-        correct: Images whose top-1 answer is the label; None without labels.
-        loss: Mean cross-entropy, nats per sample; None without labels.
+        correct: Images whose top-1 answer is the label; None without labels, or with a metric.
+        loss: Mean cross-entropy, nats per sample; None likewise.
         comparison: Reference against model; None without a reference.
         warnings: What is likely to be wrong with the images or their labels.
+        metric: Name of the metric; None without one.
+        mean: Its mean over the images.
     """
 
     total: int
@@ -239,6 +241,8 @@ class EvaluateResult:
     loss: float | None
     comparison: Comparison | None
     warnings: tuple[str, ...] = ()
+    metric: str | None = None
+    mean: float | None = None
 
 
 @dataclass(frozen=True)

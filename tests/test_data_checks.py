@@ -209,7 +209,7 @@ class TestLabels:
     )
     def test_of_another_shape_get_the_remedy(self, pixels, y, words):
         with pytest.raises(DataError) as caught:
-            ImageSet("mine", pixels[:3], y)
+            load_images(ImageSet("mine", pixels[:3], y), "x", (None, 1, 28, 28))
         assert words in str(caught.value)
 
 

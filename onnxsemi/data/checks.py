@@ -45,8 +45,10 @@ def once(images: ImageSet) -> tuple[ImageSet, tuple[str, ...]]:
         f"{images.name}: {copies:,} of the {len(images):,} images are copies of others and are "
         f"left out: {len(first):,} different ones count"
     )
-    if images.labels is not None:
-        conflicts = int((images.labels != images.labels[first][copy_of]).sum())
+    labels = images.labels if images.targets is None else images.targets
+    if labels is not None:
+        other = labels != labels[first][copy_of]  # [N, ...]
+        conflicts = int(other.reshape(len(images), -1).any(axis=1).sum())
         if conflicts:
             said += f"; {conflicts:,} of the copies have another label than the first, which stays"
     return images.select(np.sort(first)), (said,)

@@ -53,18 +53,21 @@ class ImageSet:
         name: Where they come from, for messages.
         pixels: uint8[N, H, W, C], or float32[N, ...] in the model's layout: an array, read-only
             and not copied if it has one of these types, or a source that reads what it is asked.
-        labels: int64[N], or None.
+        labels: int64[N], the class of each image; or None. For a metric they may be any numbers,
+            [N, ...]: whoever takes the images for something else refuses them.
         normalization: Applied to uint8 pixels, by default only the division by 255.
         channels_first: Whether the model takes [N, C, H, W]; set by :meth:`fit`.
         classes: Names of the labels in their order, where the source has any.
+        targets: [N, ...], labels that a metric compares answers with; set by :meth:`for_metric`.
     """
 
     name: str
     pixels: UInt8Array | Float32Array | PixelSource
-    labels: Int64Array | None = None
+    labels: NDArray[Any] | None = None
     normalization: Normalization | None = None
     channels_first: bool = True
     classes: tuple[str, ...] | None = None
+    targets: NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
         given = self.pixels
@@ -78,9 +81,11 @@ class ImageSet:
             )
         frozen = read_only(pixels) if isinstance(pixels, np.ndarray) else pixels
         object.__setattr__(self, "pixels", frozen)
-        if self.labels is not None:
-            labels = label_array(np.asarray(self.labels), len(self), self.name)
-            object.__setattr__(self, "labels", read_only(labels))
+        for name in ("labels", "targets"):
+            labels = getattr(self, name)
+            if labels is not None:
+                found = label_rows(np.asarray(labels), len(self), self.name)
+                object.__setattr__(self, name, read_only(found))
 
     def __len__(self) -> int:
         """Number of images."""
@@ -100,12 +105,46 @@ class ImageSet:
         """The chosen images, in the order of ``indices``."""
         pixels = select(self.pixels, indices)
         check_kind(pixels.shape, pixels.dtype, self.name)
-        labels = None if self.labels is None else read_only(self.labels[indices])
-        return self._with(pixels=pixels, labels=labels)
+        labels, targets = (
+            None if given is None else read_only(given[indices])
+            for given in (self.labels, self.targets)
+        )
+        return self._with(pixels=pixels, labels=labels, targets=targets)
 
     def with_labels(self, labels: Int64Array) -> "ImageSet":
         """The same images with other labels."""
         return self._with(labels=read_only(label_array(np.asarray(labels), len(self), self.name)))
+
+    def with_classes(self) -> "ImageSet":
+        """The same images with labels that are one whole number each.
+
+        Raises:
+            DataError: If they are something else.
+        """
+        return self if self.labels is None else self.with_labels(self.labels)
+
+    def for_metric(self) -> "ImageSet":
+        """The same images, whose labels are for a metric and need not be classes.
+
+        Raises:
+            DataError: If there are none, or they are no finite numbers.
+        """
+        if self.labels is None:
+            raise DataError(
+                f"{self.name}: has no labels, and a metric compares answers with labels; leave "
+                "metric away to measure agreement with the float model"
+            )
+        if self.labels.dtype.kind not in "biuf":
+            raise DataError(f"{self.name}: 'y' is {self.labels.dtype}; it must be numbers")
+        bad = np.flatnonzero(~np.isfinite(self.labels).reshape(len(self), -1).all(axis=1))
+        if bad.size:
+            raise DataError(f"{self.name}: the label of image {bad[0]} holds NaN or infinity")
+        return self._with(labels=None, targets=self.labels)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there is something to compare answers with."""
+        return self.labels is not None or self.targets is not None
 
     def fit(self, shape: tuple[int | None, ...]) -> "ImageSet":
         """The same images, laid out for an input of ``shape`` (batch first, None: any size).
@@ -162,6 +201,10 @@ class ImageSet:
         digest = hashlib.sha256(json.dumps(seen).encode())
         if self.labels is not None:
             digest.update(self.labels.astype("<i8").tobytes())
+        if self.targets is not None:
+            little = self.targets.astype(self.targets.dtype.newbyteorder("<"), copy=False)
+            digest.update(f"targets {little.dtype.str} {little.shape}".encode())
+            digest.update(little.tobytes())
         for _, pixels in chunks(self.pixels):
             digest.update(pixels.astype(pixels.dtype.newbyteorder("<"), copy=False).tobytes())
         return digest.hexdigest()
@@ -226,6 +269,18 @@ def check_kind(shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> None:
             raise DataError(f"{name}: uint8 images need shape [N, H, W, C], 'x' has {list(shape)}")
     elif not np.issubdtype(dtype, np.floating):
         raise DataError(f"{name}: 'x' is {dtype}; it must be uint8 or float32")
+
+
+def label_rows(labels: NDArray[Any], count: int, name: str) -> NDArray[Any]:
+    """Labels of any kind, [N, ...]; one whole number an image as int64.
+
+    Raises:
+        DataError: If they are not as many as the images.
+    """
+    if labels.shape[:1] != (count,):
+        raise DataError(f"{name}: {count} images, but 'y' has shape {list(labels.shape)}")
+    whole = labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer)
+    return labels.astype(np.int64) if whole else labels
 
 
 def label_array(labels: NDArray[Any], count: int, name: str) -> Int64Array:

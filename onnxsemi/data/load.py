@@ -84,7 +84,12 @@ class DataOptions:
 
 
 def load_images(
-    data: Data, input_name: str, shape: tuple[int | None, ...], options: DataOptions | None = None
+    data: Data,
+    input_name: str,
+    shape: tuple[int | None, ...],
+    options: DataOptions | None = None,
+    *,
+    for_metric: bool = False,
 ) -> ImageSet:
     """Read images and lay them out for the model.
 
@@ -96,13 +101,22 @@ def load_images(
         input_name: Name of the model's input.
         shape: Its shape, batch axis first, None for an axis of any size.
         options: Preprocessing.
+        for_metric: Whether labels are for a metric: any numbers, kept as ``targets``; else they
+            must be classes.
 
     Raises:
         TypeError: If ``data`` is none of these.
         DataError: If there are no images, they do not fit the model, or have nothing to do with an
-            option.
+            option; or if labels are no classes, or are missing for a metric.
     """
-    options = (options or DataOptions()).filled()
+    images = _read(data, input_name, shape, (options or DataOptions()).filled())
+    return images.for_metric() if for_metric else images.with_classes()
+
+
+def _read(
+    data: Data, input_name: str, shape: tuple[int | None, ...], options: DataOptions
+) -> ImageSet:
+    """Images with labels as they are."""
     if isinstance(data, str | os.PathLike):
         return _from_path(data, shape, options).fit(shape)
     _refuse(options, "resize", "crop", "labels")

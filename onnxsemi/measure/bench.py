@@ -11,6 +11,7 @@ import onnx
 from onnxsemi.arrays import Float32Array, Int64Array
 from onnxsemi.data.images import ImageSet
 from onnxsemi.measure.forward import gathered, parts
+from onnxsemi.measure.metric import Judge, Metric
 from onnxsemi.measure.shards import SHARD_IMAGES
 from onnxsemi.memory import UNBOUNDED, held, resident
 from onnxsemi.model.classifier import Classifier
@@ -33,6 +34,7 @@ class Bench:
         threads: Shards run at once.
         memory: Bytes that the process may take.
         progress: Told of every image in a pass.
+        metric: What models are judged by instead of right answers; None for these.
     """
 
     classifier: Classifier
@@ -41,6 +43,7 @@ class Bench:
     threads: int
     memory: int = UNBOUNDED
     progress: Progress = field(default_factory=Silent)
+    metric: Metric | None = None
 
     @property
     def scheme(self) -> Scheme:
@@ -53,6 +56,12 @@ class Bench:
         if self.images.labels is None:
             raise ValueError("variants are measured on labelled images")
         return self.images.labels
+
+    @property
+    def judge(self) -> Judge | None:
+        """The metric on the labels of the images; None without one."""
+        targets = self.images.targets
+        return None if self.metric is None or targets is None else Judge(self.metric, targets)
 
     def first(self, count: int) -> "Bench":
         """The same with no more than the first ``count`` images."""

@@ -28,7 +28,7 @@ class RoundingChecker:
             logits = reference
         else:
             logits = self._folds.logits(plan, partial(simulate, bench.classifier))
-        return in_full(logits, bench.labels, reference, self._unseen)
+        return in_full(logits, bench.labels, reference, self._unseen, bench.judge)
 
     @cached_property
     def _reference(self) -> Float32Array:

@@ -1,7 +1,8 @@
 """A compressed model against the float one on the same images: all that is said about it.
 
-With labels: right answers lost and won, among the first and among the first five. With labels or
-without: how many answers are the same, and the mean KL of the softmax from the float model's.
+With labels: right answers lost and won, among the first and among the first five; or the mean of a
+metric before and after. With labels or without: how many answers are the same, and the mean KL of
+the softmax from the float model's.
 """
 
 from dataclasses import dataclass
@@ -9,8 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxsemi.arrays import Float32Array, Int64Array
+from onnxsemi.measure.means import Means
+from onnxsemi.measure.metric import Judge
 from onnxsemi.measure.metrics import hits, kl_divergence
 from onnxsemi.measure.paired import Paired
+from onnxsemi.measure.pairing import Pairing
 
 _CLASSES_FOR_TOP5 = 10
 
@@ -26,6 +30,7 @@ class Comparison:
         top1: Images whose first answer is the label; None without labels.
         top5: Images whose label is among the first five answers; None without labels, or where
             there are fewer than ten classes.
+        metric: By a metric, instead of right answers; None without one.
     """
 
     images: int
@@ -33,6 +38,7 @@ class Comparison:
     kl: float
     top1: Paired | None = None
     top5: Paired | None = None
+    metric: Means | None = None
 
     @property
     def agreement(self) -> float:
@@ -45,28 +51,60 @@ class Comparison:
         return exact_interval(self.same, self.images)
 
     @property
-    def answers(self) -> Paired:
-        """Top-1; without labels, the first model's answers count as right."""
+    def answers(self) -> Pairing:
+        """By the metric, or top-1; without labels, the first model's answers count as right."""
         changed = self.images - self.same
-        return self.top1 or Paired(self.images, self.images, lost=changed, won=0)
+        return self.metric or self.top1 or Paired(self.images, self.images, lost=changed, won=0)
+
+    @property
+    def metric_name(self) -> str | None:
+        """What the metric is called; None without one."""
+        return None if self.metric is None else self.metric.name
+
+    @property
+    def labelled(self) -> bool:
+        """Whether answers were compared with labels."""
+        return self.metric is not None or self.top1 is not None
+
+    @property
+    def changes(self) -> tuple[tuple[str, Pairing], ...]:
+        """What was compared with labels, by its name; the first is what is judged."""
+        every = (
+            (f"mean of {self.metric_name}", self.metric),
+            ("top-1", self.top1),
+            ("top-5", self.top5),
+        )
+        return tuple((what, paired) for what, paired in every if paired is not None)
 
 
-def compare(before: Float32Array, after: Float32Array, labels: Int64Array | None) -> Comparison:
+def compare(
+    before: Float32Array,
+    after: Float32Array,
+    labels: Int64Array | None,
+    judge: Judge | None = None,
+) -> Comparison:
     """Compare two models.
 
     Args:
         before: float32[N, K], logits of the first, the float model say.
         after: float32[N, K], logits of the second, same images, same order.
         labels: int64[N], or None.
+        judge: A metric, to compare by it instead; None without one.
     """
     images, classes = before.shape
     same = int((before.argmax(axis=1) == after.argmax(axis=1)).sum())
     kl = float(np.mean(kl_divergence(before, after)))
+    if judge is not None:
+        return Comparison(images, same, kl, metric=Means.of(judge(before), judge(after)))
     if labels is None:
         return Comparison(images, same, kl)
-    counts = (1, 5) if classes >= _CLASSES_FOR_TOP5 else (1,)
-    paired = [Paired.of(*(hits(z, labels, count) for z in (before, after))) for count in counts]
-    return Comparison(images, same, kl, *paired)
+
+    def among(count: int) -> Paired:
+        return Paired.of(hits(before, labels, count), hits(after, labels, count))
+
+    return Comparison(
+        images, same, kl, among(1), among(5) if classes >= _CLASSES_FOR_TOP5 else None
+    )
 
 
 def exact_interval(count: int, total: int) -> tuple[float, float]:

@@ -15,6 +15,7 @@ from onnxsemi.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from onnxsemi.layers import Semilayer
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.chain import Chain
+from onnxsemi.measure.metric import Judge
 from onnxsemi.measure.metrics import changed, cross_entropy, hits, kl_divergence, upper_mean
 from onnxsemi.measure.risk import Margins, label_margins
 from onnxsemi.measure.seam import Closeness, Score, Tested
@@ -62,7 +63,7 @@ class ModelEvaluator:
         """float32[N, K], logits of the float model."""
         return self.logits(BitPlan.uniform(self._bench.classifier.layers))
 
-    def trial(self, plan: BitPlan, bar: int | None) -> Tested:
+    def trial(self, plan: BitPlan, bar: float | None) -> Tested:
         """Measure a plan on the images whose answer may change against the current plan."""
         known = self._known
         look = _Look(known)
@@ -130,6 +131,7 @@ def in_full(
     labels: Int64Array,
     reference: Float32Array,
     unseen: Int64Array | slice = slice(None),
+    judge: Judge | None = None,
 ) -> Tested:
     """What is seen of a plan whose answers to all images are known.
 
@@ -138,13 +140,16 @@ def in_full(
         labels: int64[N].
         reference: float32[N, K], logits of the float model.
         unseen: Images that nothing was fitted to: the KL is their mean.
+        judge: The metric that the plan is judged by; None for right answers.
     """
     right, count = hits(logits, labels), len(labels)
+    values = None if judge is None else judge(logits)
+    correct = int(right.sum()) if values is None else values.sum
     loss = float(np.mean(cross_entropy(logits, labels)))
-    score, margins = Score(int(right.sum()), count, count, loss), label_margins(logits, labels)
+    score, margins = Score(correct, count, count, loss), label_margins(logits, labels)
     kl = kl_divergence(reference[unseen], logits[unseen])
     close = Closeness(upper_mean(kl), changed(reference, logits))
-    return Tested(score, np.arange(count), margins, right, 0.0, float(kl.mean()), close)
+    return Tested(score, np.arange(count), margins, right, 0.0, float(kl.mean()), close, values)
 
 
 def simulate(classifier: Classifier, rounded: RoundedPlan) -> onnx.ModelProto:

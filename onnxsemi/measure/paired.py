@@ -24,8 +24,9 @@ import numpy as np
 from onnxsemi.arrays import BoolArray
 
 _Z95 = 1.959963984540054
-_COVERAGE = 0.95
-_MOST_IMAGES = 10**15
+COVERAGE = 0.95
+MOST_IMAGES = 10**15
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Paired:
         >>> [round(end, 4) for end in Paired(total=3000, before=2600, lost=10, won=10).interval]
         [-0.0031, 0.0031]
         """
-        return self.interval_at(_COVERAGE)
+        return self.interval_at(COVERAGE)
 
     def interval_at(self, coverage: float) -> tuple[float, float]:
         """The interval at another coverage than 95 %, -1 to 1.
@@ -79,7 +80,7 @@ class Paired:
         Args:
             coverage: 0 to 1.
         """
-        centre, half = _adjusted(self.total, self.lost, self.won, _quantile(coverage))
+        centre, half = _adjusted(self.total, self.lost, self.won, quantile(coverage))
         return max(-1.0, centre - half), min(1.0, centre + half)
 
     @property
@@ -114,14 +115,67 @@ class Paired:
         Returns:
             None if there is no such number, as for a width of 0.
         """
-        lost, won, z = self.lost / self.total, self.won / self.total, _quantile(coverage)
+        lost, won, z = self.lost / self.total, self.won / self.total, quantile(coverage)
 
         def narrow(images: int) -> bool:
             return _adjusted(images, lost * images, won * images, z)[1] <= width
 
-        if not narrow(_MOST_IMAGES):
+        if not narrow(MOST_IMAGES):
             return None
-        return bisect_left(range(_MOST_IMAGES), True, lo=1, key=narrow)  # noqa: FBT003
+        return bisect_left(range(MOST_IMAGES), True, lo=1, key=narrow)  # noqa: FBT003
+
+    def even(self) -> "Paired":
+        """The same if half of what changed had been lost; of an odd number one more than half.
+
+        >>> Paired(total=100, before=90, lost=4, won=1).even()
+        Paired(total=100, before=90, lost=3, won=2)
+        """
+        half, odd = divmod(self.lost + self.won, 2)
+        return Paired(self.total, self.before, half + odd, half)
+
+    def point(self, max_drop: float) -> tuple[bool, str, str]:
+        """Whether no more is lost than is allowed; what was found, and what is allowed.
+
+        >>> Paired(total=4000, before=3500, lost=21, won=20).point(0)
+        (False, '1 more lost than won of 4,000', 'allowed are 0')
+
+        Args:
+            max_drop: Percentage points.
+        """
+        more, allowed = self.lost - self.won, max_drop / 100 * self.total + _ROUNDING
+        words = ("lost", "won") if more >= 0 else ("won", "lost")
+        found = f"{abs(more):,} more {words[0]} than {words[1]} of {self.total:,}"
+        return more <= allowed, found, f"allowed are {int(allowed):,}"
+
+    def loss(self, level: float) -> str | None:
+        """What shows a loss at a two-sided level; None if nothing does.
+
+        >>> Paired(total=100, before=90, lost=9, won=1).loss(0.05)
+        'McNemar p = 0.021'
+        """
+        if self.lost <= self.won or self.p_value >= level:
+            return None
+        return f"McNemar p = {self.p_value:.2g}"
+
+    @property
+    def levels(self) -> tuple[str, str]:
+        """Shares of right answers before and after, as text."""
+        return f"{self.before / self.total:.2%}", f"{self.after / self.total:.2%}"
+
+    @property
+    def seen(self) -> str:
+        """What was found, in words."""
+        return f"{self.lost:,} lost, {self.won:,} won of {self.total:,}"
+
+    @property
+    def sides(self) -> str:
+        """How many images speak for either model."""
+        return f"{self.lost:,} lost and {self.won:,} won"
+
+    @property
+    def changed(self) -> str:
+        """How many answers changed."""
+        return f"{self.lost + self.won:,} of {self.total:,} answers changed"
 
 
 def even_width(total: int, changed: float) -> float:
@@ -133,9 +187,9 @@ def even_width(total: int, changed: float) -> float:
     return _adjusted(total, changed / 2, changed / 2)[1]
 
 
-def _quantile(coverage: float) -> float:
+def quantile(coverage: float) -> float:
     """Of the standard normal distribution, two-sided."""
-    if coverage == _COVERAGE:
+    if coverage == COVERAGE:
         return _Z95
     from scipy.special import ndtri  # noqa: PLC0415  slow to import; scipy.stats takes 40 MB
 

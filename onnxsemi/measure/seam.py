@@ -7,6 +7,8 @@ from typing import Protocol
 
 from onnxsemi.arrays import BoolArray, Float64Array, Int64Array, read_only
 from onnxsemi.layers import Semilayer
+from onnxsemi.measure.metric import Values
+from onnxsemi.measure.pairing import PerImage
 from onnxsemi.plan import BitPlan
 
 
@@ -15,20 +17,21 @@ class Score:
     """How a model does on a set of images.
 
     Attributes:
-        correct: Images whose top-1 answer is the label; those not looked at count as before.
+        correct: Images whose top-1 answer is the label; those not looked at count as before. With a
+            metric the sum of its values.
         total: Images of the set.
         measured: Images that were looked at.
         loss: Mean cross-entropy, nats per sample; None if not all images were looked at.
     """
 
-    correct: int
+    correct: float
     total: int
     measured: int
     loss: float | None
 
     @property
     def accuracy(self) -> float:
-        """Top-1 accuracy, 0 to 1."""
+        """Top-1 accuracy, 0 to 1; or the mean of a metric."""
         return self.correct / self.total
 
     @property
@@ -64,6 +67,7 @@ class Tested:
         kl: Mean KL(float model || plan) of the softmax outputs, nats per sample, over the images
             that nothing was fitted to; None if not all images were looked at.
         close: What plans on few images are judged by; None likewise.
+        values: What a metric gives on the images; None without one.
     """
 
     score: Score
@@ -73,6 +77,12 @@ class Tested:
     change: float
     kl: float | None = None
     close: Closeness | None = None
+    values: Values | None = None
+
+    @property
+    def judged(self) -> PerImage:
+        """What the plan is judged by, image by image."""
+        return self.right if self.values is None else self.values
 
 
 class Checker(Protocol):
@@ -85,7 +95,7 @@ class Checker(Protocol):
 class Evaluator(Checker, Protocol):
     """Measures plans on the search images. One plan is *current*: trials are compared with it."""
 
-    def trial(self, plan: BitPlan, bar: int | None) -> Tested:
+    def trial(self, plan: BitPlan, bar: float | None) -> Tested:
         """Measure a plan near the current one on the images whose answer may change.
 
         Args:

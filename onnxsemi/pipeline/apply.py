@@ -22,6 +22,7 @@ from onnxsemi.kernels import kernels_of
 from onnxsemi.listening import Listener, listening
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.comparison import Comparison, compare
+from onnxsemi.measure.metric import Metric
 from onnxsemi.measure.shards import worker_threads
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.head import ImageInput
@@ -62,6 +63,7 @@ def apply(  # noqa: PLR0913  a flag each
     data_options: DataOptions | None = None,
     threads: int | None = None,
     allow_loss: bool = False,
+    metric: Metric | None = None,
     progress: Listener | None = None,
 ) -> ApplyResult:
     """Write a model with the bitwidths of a plan file, or of a point that a run has kept.
@@ -84,6 +86,8 @@ def apply(  # noqa: PLR0913  a flag each
         data_options: Preprocessing of the images.
         threads: Shards of images worked on at once; None for every core.
         allow_loss: Write a run's point although its images show a loss beyond what was asked for.
+        metric: What is measured instead of accuracy, as for :func:`compress`. A run that was judged
+            by one can be judged by agreement with the float model, too: leave it away.
         progress: Told where the work is.
 
     Raises:
@@ -91,6 +95,7 @@ def apply(  # noqa: PLR0913  a flag each
         PlanError: If the plan does not fit the model.
         OnnxSemiError: If the model, the data or the run cannot be used, or the written file is not
             what the plan says. No file is written then, and an existing one is left as it is.
+        TypeError, ValueError: If the metric cannot be used.
     """
     workers, profile = worker_threads(threads), choice(Profile, profile)
     told = listening(progress)
@@ -104,6 +109,7 @@ def apply(  # noqa: PLR0913  a flag each
     check_output(target, asked.model, plan, data, asked.images)
     if asked.kept is not None:
         check_writable(plan_path(target))
+    _check_metric(metric, asked, data)
     _check_images(asked, profile, given=calibration_data is not None)
     told.start("reading the model and the images", 1)
     fitted = _fit(asked)
@@ -122,10 +128,13 @@ def apply(  # noqa: PLR0913  a flag each
             ranges = calibrate(classifier, sample, choice(Calibration, calibration))
     rounding = Nearest(fitted.scheme)
     bits = aligned(fitted.plan, classifier.layers, rounding, align)
-    bench = Bench(classifier, random_images(image), rounding, workers, progress=told)
+    noise = random_images(image)
+    bench = Bench(classifier, noise, rounding, workers, progress=told, metric=metric)
     if data is not None:
         own = asked.options if asked.options is data_options else _no_table(asked.options)
-        loaded: ImageSet | None = load_images(data, image.name, image.shape, own)
+        loaded: ImageSet | None = load_images(
+            data, image.name, image.shape, own, for_metric=metric is not None
+        )
     else:
         loaded = None if asked.kept is None else report_images(asked.kept, Path(plan), bench)
     bench = labelled(bench if loaded is None else replace(bench, images=loaded))
@@ -142,7 +151,7 @@ def apply(  # noqa: PLR0913  a flag each
             plan=bits,
             sizes=sizes_of(file.path),
             report=None,
-            has_labels=loaded is not None and loaded.labels is not None,
+            has_labels=loaded is not None and (loaded.labels is not None or metric is not None),
             kernels=None if ranges is None else kernels_of(file.path, classifier, bits),
             edited=fitted.edited,
             kept=asked.kept,
@@ -152,7 +161,8 @@ def apply(  # noqa: PLR0913  a flag each
         )
         if loaded is not None:
             labels = None if loaded.labels is None else bench.labels
-            result = _judged(result, compare(before, file.logits, labels), bench.images, Path(plan))
+            report = compare(before, file.logits, labels, bench.judge)
+            result = _judged(result, report, bench.images, Path(plan))
         refuse_loss(result, allowed=allow_loss)
     return result
 
@@ -237,6 +247,19 @@ def random_images(image: ImageInput) -> ImageSet:
     shape = (image.batch or _FREE_AXIS, *(size or _FREE_AXIS for size in image.shape[1:]))
     noise = np.random.default_rng(0).standard_normal(shape, np.float32)
     return ImageSet("random images", noise)
+
+
+def _check_metric(metric: Metric | None, asked: Asked, data: Data | None) -> None:
+    """Refuse a metric where there are no labels for it."""
+    if metric is None or data is not None:
+        return
+    if asked.kept is None:
+        raise SettingsError("metric: needs data, labelled images to measure it on")
+    if asked.kept.metric is None:
+        raise SettingsError(
+            f"{asked.name}: the run was not judged by a metric, and neither are its report images: "
+            "give data to measure one on"
+        )
 
 
 def _check_images(asked: Asked, profile: Profile, *, given: bool) -> None:

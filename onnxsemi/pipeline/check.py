@@ -8,6 +8,7 @@ from onnxsemi.data.load import Data
 from onnxsemi.listening import Listener, listening
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.forecast import forward_seconds
+from onnxsemi.measure.metric import Metric
 from onnxsemi.measure.metrics import hits
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.load import Model, name_of
@@ -33,6 +34,7 @@ def check(
     *,
     report_data: Data | None = None,
     settings: Settings | None = None,
+    metric: Metric | None = None,
     progress: Listener | None = None,
 ) -> CheckResult:
     """Look at a model and images as :func:`compress` would, and say what to expect.
@@ -44,15 +46,17 @@ def check(
         data: Images to search on, as for :func:`compress`.
         report_data: Images that the search would never see; a part of ``data`` unless given.
         settings: As for :func:`compress`.
+        metric: As for :func:`compress`.
         progress: Told where the work is.
 
     Raises:
         OnnxSemiError: If ``compress`` would refuse the model, the images or the settings.
+        TypeError, ValueError: If it would refuse the metric.
     """
     settings, told = settings or Settings(), listening(progress)
     check_argument("settings", settings, Settings)
     told.start("reading the model and the images", 1)
-    prepared = prepare(model, data, report_data, settings)
+    prepared = prepare(model, data, report_data, settings, metric)
     said = warnings(prepared)
     warn(told, said)
     guard = settings.search.guard(has_labels=prepared.has_labels)
@@ -60,7 +64,9 @@ def check(
     bench = prepared.bench(sample(prepared.search))
     logits = bench.forward(prepared.classifier.proto)
     classifier, image = prepared.classifier, prepared.classifier.ends.image
-    right = int(hits(logits, bench.labels).sum()) if prepared.has_labels else None
+    values = None if bench.judge is None else bench.judge(logits)
+    classes = prepared.has_labels and values is None
+    right = int(hits(logits, bench.labels).sum()) if classes else None
     return CheckResult(
         model=name_of(model),
         input_name=image.name,
@@ -80,6 +86,8 @@ def check(
         sizes={bits: _size(prepared, bits) for bits in SHOWN_BITS},
         forecast=_forecast(prepared, bench),
         warnings=said,
+        metric=None if values is None else values.name,
+        mean=None if values is None else float(values.each.mean()),
     )
 
 

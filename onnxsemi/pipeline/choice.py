@@ -12,13 +12,13 @@ from functools import cached_property
 
 import onnx
 
-from onnxsemi.arrays import BoolArray, Float32Array
+from onnxsemi.arrays import Float32Array
 from onnxsemi.emit.activations import Ranges
 from onnxsemi.emit.model import emit
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.evaluator import in_full
-from onnxsemi.measure.paired import Paired
-from onnxsemi.measure.recorded import RecordedChecker
+from onnxsemi.measure.pairing import Pairing, PerImage, pair
+from onnxsemi.measure.recorded import RecordedChecker, values_of, values_reply
 from onnxsemi.measure.seam import Closeness
 from onnxsemi.pipeline.prepare import Prepared
 from onnxsemi.pipeline.rounding import Codes
@@ -43,7 +43,7 @@ class Judged:
     """
 
     point: Point
-    paired: Paired
+    paired: Pairing
     close: Closeness | None
     objection: str | None
 
@@ -57,7 +57,7 @@ class Chooser:
         codes: Where codes come from.
         ranges: Ranges of the activations, if those are quantized.
         checker: Measures plans with float32 activations.
-        before: bool[N], which search images the float model answers rightly.
+        before: Which search images the float model answers rightly; or its values of the metric.
         journal: Recalls and keeps what is measured.
     """
 
@@ -65,7 +65,7 @@ class Chooser:
     codes: Codes
     ranges: Ranges | None
     checker: RecordedChecker
-    before: BoolArray
+    before: PerImage
     journal: Journal
 
     def choose(self, trajectory: Trajectory, told: Progress) -> list[Judged]:
@@ -87,7 +87,7 @@ class Chooser:
             judged.append(self.judge(point))
             if differs:
                 plan, paired = judged[-1].point.plan, judged[-1].paired
-                told.step(f"{plan.compression:.2%} smaller: {paired.after / paired.total:.2%}")
+                told.step(f"{plan.compression:.2%} smaller: {paired.levels[1]}")
             if judged[-1].objection is None:
                 break
         return judged
@@ -95,11 +95,12 @@ class Chooser:
     def judge(self, point: Point) -> Judged:
         """A point as it is written."""
         plan = self._rounded_up(point.plan)
-        right, close = self._seen(plan)
-        objection = self._guard.objection(self.before, right, close)
+        seen, close = self._seen(plan)
+        paired = pair(self.before, seen)
+        objection = self._guard.against(paired, close)
         score = self.checker.check(plan).score if objection is None else point.score
         point = replace(point, plan=plan, score=score)
-        return Judged(point, Paired.of(self.before, right), close, objection)
+        return Judged(point, paired, close, objection)
 
     @property
     def as_written(self) -> bool:
@@ -129,14 +130,14 @@ class Chooser:
         layers = [layer for layer in self.prepared.classifier.layers if layer.name in free]
         return aligned(plan, layers, self.codes.rounding, settings.align)
 
-    def _seen(self, plan: BitPlan) -> tuple[BoolArray, Closeness | None]:
-        """Which search images a plan answers rightly as it is to run, and how close it is."""
+    def _seen(self, plan: BitPlan) -> tuple[PerImage, Closeness | None]:
+        """What a plan is judged by on the search images as it is to run, and how close it is."""
         if self.ranges is None:
             tested = self.checker.check(plan)
-            return tested.right, tested.close
-        asked, ranges = tuple(plan.bits.items()), self.ranges
+            return tested.judged, tested.close
+        asked, ranges = self.checker.asked(plan), self.ranges
         reply = self.journal.ask("integers", asked, lambda: self._on_integers(plan, ranges))
-        return unpacked(reply["right"]), Closeness(**reply["close"])
+        return values_of(reply) or unpacked(reply["right"]), Closeness(**reply["close"])
 
     def _on_integers(self, plan: BitPlan, ranges: Ranges) -> Reply:
         """A plan's answers on integer kernels."""
@@ -146,8 +147,10 @@ class Chooser:
             return emit(bench.classifier, codes, profile, ranges)
 
         logits = self.codes.folds.logits(plan, written, integers=True)
-        tested = in_full(logits, bench.labels, self._reference, self.prepared.unseen)
-        return {"right": packed(tested.right), "close": vars(tested.close)}
+        unseen = self.prepared.unseen
+        tested = in_full(logits, bench.labels, self._reference, unseen, bench.judge)
+        seen = {"right": packed(tested.right), "close": vars(tested.close)}
+        return seen | values_reply(tested.values)
 
     @cached_property
     def _bench(self) -> Bench:

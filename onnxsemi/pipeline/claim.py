@@ -44,12 +44,14 @@ def report_images(kept: KeptFrontier, run: Path, bench: Bench) -> ImageSet | Non
         return None
     labels = source.report_labels if apart else source.options.labels
     options = replace(source.options, labels=labels)
-    report = once(replace(bench, images=load_images(path, image.name, image.shape, options))).images
+    for_metric = kept.metric is not None
+    images = load_images(path, image.name, image.shape, options, for_metric=for_metric)
+    report = once(replace(bench, images=images)).images
     if not apart and source.report_fraction is not None:
         _, report = split(report, source.report_fraction, source.seed)
     if not is_report(run, report.fingerprint()):
         return None
-    return report if kept.has_labels else replace(report, labels=None)
+    return report if kept.has_labels and kept.metric is None else replace(report, labels=None)
 
 
 def claimed(
@@ -65,7 +67,7 @@ def claimed(
         output: Where the point is to be written.
     """
     images, comparison = shown
-    has_labels, guard = comparison.top1 is not None, kept.guard
+    has_labels, guard = comparison.labelled, kept.guard
     if has_labels != guard.has_labels:
         within = bool(guard.tolerance)
         guard = replace(guard, has_labels=has_labels, balanced=within and not has_labels)

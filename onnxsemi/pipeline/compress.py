@@ -12,6 +12,7 @@ from onnxsemi.emit.activations import Ranges
 from onnxsemi.emit.model import emit
 from onnxsemi.listening import Listener
 from onnxsemi.measure.forecast import forward_seconds
+from onnxsemi.measure.metric import Metric
 from onnxsemi.model.load import Model
 from onnxsemi.pipeline.prepare import Prepared, prepare
 from onnxsemi.pipeline.remaining import Remaining, passes_of
@@ -35,13 +36,14 @@ from onnxsemi.search.semilayers import Split
 from onnxsemi.settings import Settings
 
 
-def compress(
+def compress(  # noqa: PLR0913  settings aside, what they are about
     model: Model,
     data: Data,
     *,
     output: str | os.PathLike[str],
     report_data: Data | None = None,
     settings: Settings | None = None,
+    metric: Metric | None = None,
     progress: Listener | None = None,
 ) -> CompressResult:
     """Compress a classifier without losing accuracy and without retraining.
@@ -55,6 +57,9 @@ def compress(
             ``<name>.plan.json``.
         report_data: Images that the search never sees; a part of ``data`` unless given.
         settings: Everything else; by default the frontier of all layers, on all images.
+        metric: What plans are judged by instead of top-1: a function of logits, float32[N, K], and
+            labels, [N, ...], that gives one number an image, higher is better. Its mean is guarded;
+            a point is a hundredth of it. Labels may be any numbers then. For the frontier.
         progress: Told where the work is: a function, which is given an
             :class:`~onnxsemi.Event`, or an object of :class:`~onnxsemi.Progress`.
 
@@ -70,6 +75,8 @@ def compress(
         OnnxSemiError: If the model, the data, a setting or the run cannot be used, if nothing could
             be compressed in the time asked for, or if the written file is not what was measured. No
             file is written then, and an existing one is left as it is.
+        TypeError: If the metric does not give one number an image.
+        ValueError: If it raises, gives NaN or infinity, or changes what it is given.
     """
     settings = settings or Settings()
     check_argument("settings", settings, Settings)
@@ -81,14 +88,16 @@ def compress(
     check_writable(plan_path(target))
     check_folder(settings.run, target, plan_path(target))
     told.start("reading the model and the images", 1)
-    prepared = prepare(model, data, report_data, settings)
+    prepared = prepare(model, data, report_data, settings, metric)
     warn(told, warnings(prepared))
     guard = settings.search.guard(has_labels=prepared.has_labels)
     guard.check_images(len(prepared.search))
     check_profile(prepared)
     report_bench = replace(prepared.bench(prepared.report), progress=told)
-    # first, so that images that the model cannot take are found at once
+    # first, so that images that the model or the metric cannot take are found at once
     before = report_bench.forward(prepared.classifier.proto)
+    if report_bench.judge is not None:
+        report_bench.judge(before)
     with opened(settings.run, made_of(prepared), force=settings.force) as folder:
         seconds = pass_seconds(prepared, folder, told)
         told.forecast(passes_of(settings, len(prepared.search)), seconds)

@@ -13,6 +13,7 @@ from onnxsemi.errors import ModelError
 from onnxsemi.listening import Listener, listening
 from onnxsemi.measure.comparison import compare
 from onnxsemi.measure.forward import gathered, parts
+from onnxsemi.measure.metric import Judge, Metric
 from onnxsemi.measure.metrics import cross_entropy, hits
 from onnxsemi.measure.shards import worker_threads
 from onnxsemi.model.head import Ends, find_ends
@@ -33,6 +34,7 @@ def evaluate(  # noqa: PLR0913  a flag each
     data_options: DataOptions | None = None,
     force: bool = False,
     threads: int | None = None,
+    metric: Metric | None = None,
     progress: Listener | None = None,
 ) -> EvaluateResult:
     """Measure a classifier, float or compressed, on images.
@@ -46,19 +48,24 @@ def evaluate(  # noqa: PLR0913  a flag each
         force: Go on with labels that the float model (``reference``, if given) meets no better than
             by guessing: that is a warning then.
         threads: Shards of images worked on at once; None for every core.
+        metric: What is measured instead of accuracy and loss, as for :func:`compress`.
         progress: Told where the work is.
 
     Raises:
         OnnxSemiError: If a model or the data cannot be used.
+        TypeError, ValueError: If the metric cannot be used.
     """
     workers, told = worker_threads(threads), listening(progress)
     told.start("reading the model and the images", 1)
     proto, ends = _open(model, output)
-    images = load_images(data, ends.image.name, ends.image.shape, data_options)
+    image, for_metric = ends.image, metric is not None
+    images = load_images(data, image.name, image.shape, data_options, for_metric=for_metric)
     forward = partial(_logits, proto, ends, threads=workers)
     fitting = checked(images, forward)
     images, labels = fitting.images, fitting.images.labels
     logits, comparison = forward(images, progress=told), None
+    judge = None if metric is None or images.targets is None else Judge(metric, images.targets)
+    values = None if judge is None else judge(logits)
     judged = Judged(images, logits, forward)
     if reference is not None:
         proto, ends = _open(reference, output)
@@ -71,7 +78,7 @@ def evaluate(  # noqa: PLR0913  a flag each
                 f"{name_of(reference)} has {other.shape[1]} classes, {name_of(model)} has "
                 f"{logits.shape[1]}"
             )
-        comparison = compare(other, logits, labels)
+        comparison = compare(other, logits, labels, judge)
     few = too_few(images, LEAST_IMAGES)
     warnings = (
         *fitting.warnings,
@@ -85,6 +92,8 @@ def evaluate(  # noqa: PLR0913  a flag each
         loss=None if labels is None else float(np.mean(cross_entropy(logits, labels))),
         comparison=comparison,
         warnings=warnings,
+        metric=None if values is None else values.name,
+        mean=None if values is None else float(values.each.mean()),
     )
 
 

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxsemi.arrays import BoolArray
 from onnxsemi.emit.activations import Ranges
 from onnxsemi.layers import Semilayer, Sign
-from onnxsemi.measure.paired import Paired
+from onnxsemi.measure.pairing import Pairing, PerImage
 from onnxsemi.measure.recorded import RecordedChecker
 from onnxsemi.measure.seam import Closeness
 from onnxsemi.pipeline.sensitivity import Sensitivity
@@ -28,14 +27,14 @@ class Searched:
         trajectory: Everything that it did.
         ranges: Ranges of the activations, if those are quantized.
         checker: Knows the answers of the plans that were measured.
-        before: bool[N], which search images the float model answers rightly.
+        before: Which search images the float model answers rightly; or its values of the metric.
         sensitivity: What the search went by.
     """
 
     trajectory: Trajectory
     ranges: Ranges | None
     checker: RecordedChecker
-    before: BoolArray
+    before: PerImage
     sensitivity: Sensitivity
 
 
@@ -50,7 +49,7 @@ class Found(Searched):
     """
 
     chosen: Point
-    search: Paired
+    search: Pairing
     close: Closeness | None
 
     def evidence(self) -> dict[str, tuple[Evidence, ...]] | None:

@@ -15,7 +15,7 @@ from onnxsemi.emit.activations import Ranges
 from onnxsemi.emit.model import emit
 from onnxsemi.emit.profile import Profile
 from onnxsemi.errors import AccuracyError
-from onnxsemi.measure.paired import Paired
+from onnxsemi.measure.pairing import pair
 from onnxsemi.pipeline.choice import Chooser, Judged
 from onnxsemi.pipeline.found import Searched
 from onnxsemi.pipeline.prepare import Prepared
@@ -56,7 +56,7 @@ def best_measured(chooser: Chooser, searched: Searched, refused: list[Judged]) -
     candidates = _candidates(chooser.prepared, searched, known=bool(refused))
     judged = [*refused, *map(chooser.judge, candidates)]
     if not judged:
-        settings, count = chooser.prepared.settings.search, len(searched.before)
+        settings, count = chooser.prepared.settings.search, searched.trajectory.baseline.total
         asks = settings.guard(has_labels=chooser.prepared.has_labels).asks
         raise AccuracyError(
             f"nothing could be compressed with {asks} on {count:,} search images, and no plan was "
@@ -107,7 +107,7 @@ def _searched_drop(prepared: Prepared, searched: Searched, point: Point) -> floa
     if tested is None or settings.method is SearchMethod.SEMILAYER:
         lost = searched.trajectory.baseline.correct - point.score.correct
         return max(0, -(-10_000 * lost // point.score.total)) / 100
-    paired = Paired.of(searched.before, tested.right)
+    paired = pair(searched.before, tested.judged)
     guards = [ask(has_labels=prepared.has_labels) for ask in (settings.guard, settings.balance)]
     return max(guard.least_drop(paired, tested.close) for guard in guards)
 
@@ -147,7 +147,7 @@ def _sentences(
     paired, size = best.judged.paired, f"{best.judged.point.plan.compression:.2%}"
     seen = f"{wording.change(paired)} ({paired.lost:,} lost, {paired.won:,} won)"
     if not frontier.has_labels:
-        seen = f"{wording.share_interval(paired.after, paired.total)} the same answers"
+        seen = f"{wording.same(paired)} the same answers"
     yield f"{how}nothing holds {guard.asks} on {paired.total:,} search images;"
     yield f"best measured: {size} smaller at {seen}: {best.judged.objection}."
     if guard.few(paired.total):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.emit.profile import Profile
-from onnxsemi.measure.paired import Paired
+from onnxsemi.measure.pairing import Pairing, pair
 from onnxsemi.pipeline.found import Found, Searched
 from onnxsemi.pipeline.prepare import Prepared
 from onnxsemi.plan import BitPlan
@@ -51,7 +51,7 @@ class Anchor:
     document: PlanFile
     plan: BitPlan
     file_bytes: int
-    search: Paired | None = None
+    search: Pairing | None = None
     others: Sequence[tuple[Point, str]] = ()
 
 
@@ -63,7 +63,7 @@ def kept_frontier(prepared: Prepared, searched: Searched, anchor: Anchor) -> Kep
         searched: What the search did.
         anchor: The plan that was written; or the best, if none held.
     """
-    settings, before = prepared.settings, searched.before
+    settings, baseline = prepared.settings, searched.trajectory.baseline
     known = {point.plan.sha256: point for point in _points(prepared, searched, anchor)}
     points = [
         replace(
@@ -81,8 +81,8 @@ def kept_frontier(prepared: Prepared, searched: Searched, anchor: Anchor) -> Kep
         profile=settings.profile,
         guard=settings.search.guard(has_labels=prepared.has_labels),
         has_labels=prepared.has_labels,
-        images=len(before),
-        correct=int(before.sum()),
+        images=baseline.total,
+        correct=baseline.correct,
         as_written=anchor.search if integers else None,
         points=by_size(points),
     )
@@ -116,7 +116,7 @@ def _points(prepared: Prepared, searched: Searched, anchor: Anchor) -> Iterator[
             trial=point.trial or None,
             rejected=reason,
             correct=point.score.correct if tested is None else tested.score.correct,
-            paired=None if tested is None else Paired.of(searched.before, tested.right),
+            paired=None if tested is None else pair(searched.before, tested.judged),
             kl=None if tested is None else tested.kl,
             predicted=None if prediction is None else prediction.of(plan),
             file_bytes=0,

@@ -14,6 +14,7 @@ from onnxsemi.data.load import Data, load_images
 from onnxsemi.data.sample import refuse_overlap, split, stratified
 from onnxsemi.errors import DataError, SettingsError
 from onnxsemi.measure.bench import Bench
+from onnxsemi.measure.metric import Metric
 from onnxsemi.memory import default_memory
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.load import Model, path_of
@@ -22,6 +23,7 @@ from onnxsemi.pipeline.need import check_memory
 from onnxsemi.pipeline.sanity import LEAST_IMAGES, Judged, check_answers, checked
 from onnxsemi.plan import BitPlan
 from onnxsemi.quantizer.rounded import Nearest
+from onnxsemi.search.settings import SearchMethod
 from onnxsemi.settings import FEWEST_DEALT, Settings
 
 
@@ -41,13 +43,16 @@ class Prepared:
         crossed: int64[C], indices in ``search`` of those that weights are rounded on, where images
             are few: plans are rounded a second time, on others, to answer these. Else none.
         report: Images that the search never sees, labelled.
-        has_labels: Whether the labels came with the data, or are the float model's answers.
+        has_labels: Whether the labels came with the data, or are the float model's answers. Labels
+            for a metric are no classes: the float model's answers are what losses are measured by.
         settings: What the user set.
         memory: Bytes that the process may take.
         files: Where the model was, the search images and the report images; None for what came
             from no file of its own.
         splits: Whether the report images are a part of those that were given to search on.
         warnings: What is likely to be wrong with the images or their labels.
+        metric: What plans are judged by instead of right answers; None for these.
+        metric_id: Which function that is, by its name and what it gives; None likewise.
     """
 
     classifier: Classifier
@@ -64,11 +69,13 @@ class Prepared:
     files: tuple[Path | None, Path | None, Path | None]
     splits: bool
     warnings: tuple[str, ...] = ()
+    metric: Metric | None = None
+    metric_id: str | None = None
 
     def bench(self, images: ImageSet) -> Bench:
         """The model on some of the images."""
         rounding, threads = Nearest(self.settings.grids), self.settings.worker_threads
-        return Bench(self.classifier, images, rounding, threads, self.memory)
+        return Bench(self.classifier, images, rounding, threads, self.memory, metric=self.metric)
 
     @property
     def unseen(self) -> Int64Array:
@@ -94,7 +101,13 @@ class Prepared:
         return [name for name in names if name not in pinned]
 
 
-def prepare(model: Model, data: Data, report_data: Data | None, settings: Settings) -> Prepared:
+def prepare(
+    model: Model,
+    data: Data,
+    report_data: Data | None,
+    settings: Settings,
+    metric: Metric | None = None,
+) -> Prepared:
     """Read a model and its images.
 
     Args:
@@ -102,20 +115,26 @@ def prepare(model: Model, data: Data, report_data: Data | None, settings: Settin
         data: Images to search on; without ``report_data`` a part of them is kept for the report.
         report_data: Images that the search must not see.
         settings: What the user set.
+        metric: What plans are judged by instead of right answers; None for these.
 
     Raises:
         OnnxSemiError: If anything cannot be used; nothing has been measured yet.
     """
+    for_metric = metric is not None
+    if for_metric and settings.search.method is SearchMethod.SEMILAYER:
+        raise SettingsError(
+            "--method semilayer goes by counts of right answers: metric is for --method frontier"
+        )
     classifier = read_model(model, settings.model)
     _check_patterns(classifier, settings)
     if report_data is None and settings.report_labels is not None:
         raise SettingsError("`report_labels`: needs `report_data`, the folder that they are of")
     image = classifier.ends.image
-    searched = load_images(data, image.name, image.shape, settings.data)
-    has_labels = searched.labels is not None
+    searched = load_images(data, image.name, image.shape, settings.data, for_metric=for_metric)
+    has_labels = searched.labelled
     memory = settings.max_memory or default_memory()
     rounding = Nearest(settings.grids)
-    bench = Bench(classifier, searched, rounding, settings.worker_threads, memory)
+    bench = Bench(classifier, searched, rounding, settings.worker_threads, memory, metric=metric)
     if settings.max_memory is not None:
         check_memory(memory, bench, settings)
     searched, warnings = _sane(bench, settings)
@@ -123,8 +142,8 @@ def prepare(model: Model, data: Data, report_data: Data | None, settings: Settin
         searched, report = split(searched, settings.report_fraction, settings.seed)
     else:
         options = replace(settings.data, labels=settings.report_labels)
-        report = load_images(report_data, image.name, image.shape, options)
-        if (report.labels is not None) != has_labels:
+        report = load_images(report_data, image.name, image.shape, options, for_metric=for_metric)
+        if report.labelled != has_labels:
             raise DataError(
                 f"{searched.name} and {report.name}: one has labels, the other has none; "
                 "give both or neither"
@@ -151,7 +170,15 @@ def prepare(model: Model, data: Data, report_data: Data | None, settings: Settin
         files=(path_of(model), _path(data), _path(report_data)),
         splits=report_data is None,
         warnings=warnings,
+        metric=metric,
+        metric_id=_identity(replace(bench, images=sample(searched))),
     )
+
+
+def _identity(bench: Bench) -> str | None:
+    """Which metric models are judged by; None without one."""
+    judge, proto = bench.judge, bench.classifier.proto
+    return None if judge is None else judge.identity(bench.forward(proto))
 
 
 def _path(data: Data | None) -> Path | None:

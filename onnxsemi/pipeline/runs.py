@@ -117,7 +117,9 @@ class Limited:
 def made_of(prepared: Prepared) -> MadeOf:
     """Everything that decides what a run gives, and which part of it only judges."""
     parts = dict(identity(prepared))
-    judged = {name: parts.pop(name) for name in (*_JUDGES, "report data")}
+    judged = {
+        name: parts.pop(name) for name in (*_JUDGES, "report data", "metric") if name in parts
+    }
     return MadeOf(parts, judged, (Processor.here(),))
 
 
@@ -140,6 +142,8 @@ def identity(prepared: Prepared) -> Identity:
         "--scheme": settings.grids.value,
         "--pin": [f"{pin.pattern}={pin.bits}" for pin in settings.pins],
     }
+    if prepared.metric_id is not None:
+        parts["metric"] = prepared.metric_id
     return chosen | parts | {engine: version(engine) for engine in _ENGINES}
 
 

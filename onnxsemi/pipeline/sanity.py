@@ -99,7 +99,8 @@ def check_answers(judged: Judged, doubts: tuple[str, ...], *, force: bool) -> tu
     """
     images, answers = judged.images, judged.logits.argmax(axis=1)
     if images.labels is None:
-        return (*doubts, *_same_answer(images, answers))
+        classes = images.targets is None  # what a metric takes need not be any
+        return (*doubts, *(_same_answer(images, answers) if classes else ()))
     guessing = Guessing.of(answers, images.labels)
     other = relabelled(answers, images.labels, judged.logits.shape[1])
     found = _explained(judged, answers, guessing, other, doubts)

@@ -14,6 +14,7 @@ from onnxsemi.measure.checker import RoundingChecker
 from onnxsemi.measure.comparison import Comparison, compare
 from onnxsemi.measure.evaluator import ModelEvaluator
 from onnxsemi.measure.folds import Rounder
+from onnxsemi.measure.metric import metric_name
 from onnxsemi.measure.recorded import RecordedChecker, RecordedEvaluator
 from onnxsemi.pipeline.activations import recorded_ranges
 from onnxsemi.pipeline.choice import Chooser, Judged
@@ -89,6 +90,8 @@ class Search:
         self.progress.start("first plans", 1)
         ranges = recorded_ranges(prepared, journal)
         measured = "top-1" if prepared.has_labels else "agreement"
+        if prepared.metric is not None:
+            measured = metric_name(prepared.metric)
         keep = partial(self._keep_best, ranges)
         watch = Watch(self.progress, self._out_of_time, keep, measured)
         if settings.search.method is SearchMethod.FRONTIER:
@@ -96,7 +99,7 @@ class Search:
         else:
             trajectory, checker = self.semilayers(start, watch)
         _check_time(trajectory, settings.search)
-        before = checker.check(start.all_float()).right
+        before = checker.check(start.all_float()).judged
         searched = Searched(trajectory, ranges, checker, before, self.sensitivity)
         chooser = Chooser(prepared, self.codes, ranges, checker, before, journal)
         judged = chooser.choose(trajectory, self.progress)
@@ -131,7 +134,7 @@ class Search:
         assert sensitivity.table is not None
         assert sensitivity.harm is not None
         plain = RoundingChecker(self.codes.folds, prepared.unseen)
-        checker = RecordedChecker(plain, self.run.journal)
+        checker = RecordedChecker(plain, self.run.journal, prepared.metric_id)
         predictions = Predictions(
             delta_loss=sensitivity.table, harm=sensitivity.harm, has_labels=prepared.has_labels
         )
@@ -176,7 +179,8 @@ class Search:
             kept = kept_frontier(
                 prepared, found, Anchor(document, plan, file.path.stat().st_size, found.search)
             )
-            report = compare(before, file.logits, bench.labels if prepared.has_labels else None)
+            labels = bench.labels if prepared.has_labels else None
+            report = compare(before, file.logits, labels, bench.judge)
             result = CompressResult(
                 output=target,
                 plan_file=plan_path(target),

@@ -32,7 +32,7 @@ from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.channels import channel_ranges, parse_ranges
 from onnxsemi.data.load import DataOptions
 from onnxsemi.errors import OnnxSemiError, RunError
-from onnxsemi.measure.paired import Paired
+from onnxsemi.measure.pairing import pairing_of
 from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import plan_of_document
 from onnxsemi.points.frontier import KeptFrontier, KeptPoint, Source
@@ -162,7 +162,7 @@ def _kept(document: dict[str, Any]) -> KeptFrontier:
         has_labels=document["has_labels"],
         images=document["images"],
         correct=document["correct"],
-        as_written=None if written is None else Paired(**written),
+        as_written=None if written is None else pairing_of(written),
         points=points,
     )
 
@@ -184,5 +184,5 @@ def _points(
                 for channel in parse_ranges(channels, len(now[layer])):
                     now[layer][channel] = int(bits)
         plan = BitPlan({layer: tuple(bits) for layer, bits in now.items()}, weights)
-        paired = None if entry["paired"] is None else Paired(**entry["paired"])
+        paired = None if entry["paired"] is None else pairing_of(entry["paired"])
         yield KeptPoint(plan=plan, paired=paired, **{name: entry[name] for name in _PLAIN})

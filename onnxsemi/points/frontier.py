@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onnxsemi.data.load import DataOptions
-from onnxsemi.measure.paired import Paired
+from onnxsemi.measure.means import Means
+from onnxsemi.measure.pairing import Pairing
 from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import PlanFile
 from onnxsemi.search.guard import Guard
@@ -28,7 +29,8 @@ class KeptPoint:
         phase: Part of the search that measured it, or ``STOP``.
         trial: Number of the trial; None if there was none.
         rejected: Why the search did not take it; None if it did, or did not try.
-        correct: Right answers on the search images; None if it was not measured.
+        correct: Right answers on the search images, or the sum of a metric's values; None if it was
+            not measured.
         paired: Float against the plan on all search images, activations in float32; None if it was
             not measured on all of them.
         kl: Mean KL against the float model on the search images, nats per sample, likewise.
@@ -41,8 +43,8 @@ class KeptPoint:
     phase: str = STOP
     trial: int | None = None
     rejected: str | None = None
-    correct: int | None = None
-    paired: Paired | None = None
+    correct: float | None = None
+    paired: Pairing | None = None
     kl: float | None = None
     predicted: float | None = None
     file_bytes: int
@@ -102,8 +104,8 @@ class KeptFrontier:
     guard: Guard
     has_labels: bool
     images: int
-    correct: int
-    as_written: Paired | None
+    correct: float
+    as_written: Pairing | None
     points: tuple[KeptPoint, ...]
 
     @property
@@ -116,6 +118,12 @@ class KeptFrontier:
         """The point of the document: the chosen one, or the best of those that do not hold."""
         plan = self.document.plan_sha256
         return next(point for point in self.points if point.plan.sha256 == plan)
+
+    @property
+    def metric(self) -> str | None:
+        """The metric that plans were judged by; None for right answers or agreement."""
+        every = [point.paired for point in self.points]
+        return next((paired.name for paired in every if isinstance(paired, Means)), None)
 
     def change(self, point: KeptPoint) -> float | None:
         """Change of accuracy on the search images, -1 to 1; None if it was not measured."""

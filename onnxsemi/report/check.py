@@ -69,6 +69,8 @@ def _memory(result: CheckResult) -> tuple[int, int]:
 
 
 def _accuracy(result: CheckResult) -> str:
+    if result.metric is not None:
+        return f"mean of {result.metric} {result.mean:.4f} on {result.looked_at:,} search images"
     if result.correct is None:
         return "no labels: its own answers take their place"
     share = wording.share_interval(result.correct, result.looked_at)

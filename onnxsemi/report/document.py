@@ -8,7 +8,9 @@ from onnxsemi.channels import channel_ranges
 from onnxsemi.emit.stored import InspectedLayer
 from onnxsemi.kernels import Kernels
 from onnxsemi.measure.comparison import Comparison, exact_interval
+from onnxsemi.measure.means import Means
 from onnxsemi.measure.paired import Paired
+from onnxsemi.measure.pairing import Pairing
 from onnxsemi.measure.seam import Score
 from onnxsemi.plan import BitPlan
 from onnxsemi.report import wording
@@ -34,16 +36,17 @@ Document = dict[str, Any]
 
 def compress_document(result: CompressResult) -> Document:
     """A finished compression with every decision of its search."""
-    trajectory, labels, search = result.trajectory, result.has_labels, result.search
+    trajectory, report = result.trajectory, result.report
+    labels, basis = result.has_labels, _basis(result.has_labels, report.metric_name)
     return _header() | {
         "output": str(result.output),
         "plan_file": str(result.plan_file),
         "profile": result.profile,
-        "answers_compared_with": _labels(result.has_labels),
+        "answers_compared_with": _labels(result.has_labels, report.metric_name),
         "sizes": _sizes(result.sizes),
-        "search": _paired(search) if labels else _agreed(search.total, search.after),
-        "report": _comparison(result.report),
-        "verdict": _verdict(result.verdict, result.report) | {"next_command": result.next_command},
+        "search": _seen(result.search, labels=labels),
+        "report": _comparison(report),
+        "verdict": _verdict(result.verdict, report) | {"next_command": result.next_command},
         "asked": _finding(result.finding),
         "sensitivity": _sensitivity(result.sensitivity),
         "cost": {
@@ -53,12 +56,12 @@ def compress_document(result: CompressResult) -> Document:
             "trials": result.cost.trials,
         },
         "plan": _plan(result.plan),
-        "chosen": _point(result.chosen, labels=labels),
-        "baseline": _score(trajectory.baseline, labels=labels),
+        "chosen": _point(result.chosen, basis),
+        "baseline": _score(trajectory.baseline, basis),
         "stop": trajectory.stop,
         "frontier_redrawn": list(trajectory.redrawn),
-        "trajectory": [_point(point, labels=labels) for point in trajectory.points],
-        "trials": [_trial(trial, labels=labels) for trial in trajectory.trials],
+        "trajectory": [_point(point, basis) for point in trajectory.points],
+        "trials": [_trial(trial, basis) for trial in trajectory.trials],
         "pinned": dict(result.pinned),
         "run": None if result.run is None else str(result.run),
         "skipped": [{"layer": skip.name, "reason": skip.reason} for skip in result.skipped],
@@ -70,12 +73,15 @@ def compress_document(result: CompressResult) -> Document:
 
 def apply_document(result: ApplyResult) -> Document:
     """An applied plan."""
+    report = result.report
     return _header() | {
         "output": str(result.output),
         "profile": result.profile,
-        "answers_compared_with": None if result.report is None else _labels(result.has_labels),
+        "answers_compared_with": (
+            None if report is None else _labels(result.has_labels, report.metric_name)
+        ),
         "sizes": _sizes(result.sizes),
-        "report": None if result.report is None else _comparison(result.report),
+        "report": None if report is None else _comparison(report),
         **_apply_verdict(result),
         "plan": _plan(result.plan),
         "plan_edited": result.edited,
@@ -95,6 +101,8 @@ def evaluate_document(result: EvaluateResult) -> Document:
             "accuracy": result.correct / result.total,
             "loss_nats": result.loss,
         }
+    if result.metric is not None:
+        document |= {"metric": result.metric, "mean": result.mean}
     if result.comparison is not None:
         document["comparison"] = _comparison(result.comparison, "the reference")
     return document
@@ -141,7 +149,9 @@ def _header() -> Document:
     return {"schema": SCHEMA, "tool": f"onnxsemi {__about__.VERSION}"}
 
 
-def _labels(has_labels: bool) -> str:  # noqa: FBT001  the one thing it is about
+def _labels(has_labels: bool, metric: str | None = None) -> str:  # noqa: FBT001  what it is about
+    if metric is not None:
+        return f"labels, by {metric}"
     return "labels" if has_labels else "the float model's own answers"
 
 
@@ -184,6 +194,26 @@ def _paired(paired: Paired) -> Document:
     }
 
 
+def _means(means: Means) -> Document:
+    return {
+        "metric": means.name,
+        "images": means.total,
+        "mean_before": means.before,
+        "mean_after": means.after,
+        "lost": means.lost,
+        "won": means.won,
+        "change": means.change,
+        "interval_95": list(means.interval),
+    }
+
+
+def _seen(paired: Pairing, *, labels: bool) -> Document:
+    """Float against a plan on the search images."""
+    if isinstance(paired, Means):
+        return _means(paired)
+    return _paired(paired) if labels else _agreed(paired.total, paired.after)
+
+
 def _agreed(images: int, same: int) -> Document:
     """How many images are answered as the float model does."""
     return {
@@ -195,8 +225,9 @@ def _agreed(images: int, same: int) -> Document:
 
 
 def _comparison(comparison: Comparison, reference: str = wording.FLOAT_MODEL) -> Document:
-    top1, top5 = comparison.top1, comparison.top5
+    top1, top5, metric = comparison.top1, comparison.top5, comparison.metric
     return {
+        **({} if metric is None else _means(metric)),
         **({} if top1 is None else _paired(top1)),
         **({} if top5 is None else {"top5": _paired(top5)}),
         **_agreed(comparison.images, comparison.same),
@@ -235,9 +266,21 @@ def _finding(finding: Finding) -> Document:
     }
 
 
-def _score(score: Score, *, labels: bool) -> Document:
+def _basis(has_labels: bool, metric: str | None) -> str:  # noqa: FBT001  what it is about
+    """What a score counts: right answers, those of the float model; or the mean of a metric."""
+    if metric is not None:
+        return "mean"
+    return "correct" if has_labels else "same"
+
+
+def _scored(correct: float | None, images: int, basis: str) -> Document:
+    """How many images count, or the mean of the metric."""
+    return {basis: correct / images if basis == "mean" and correct is not None else correct}
+
+
+def _score(score: Score, basis: str) -> Document:
     return {
-        ("correct" if labels else "same"): score.correct,
+        **_scored(score.correct, score.total, basis),
         "images": score.total,
         "images_measured": score.measured,
         "loss_nats": score.loss,
@@ -265,38 +308,38 @@ def _plan(plan: BitPlan) -> Document:
     }
 
 
-def _point(point: Point, *, labels: bool) -> Document:
+def _point(point: Point, basis: str) -> Document:
     return {
         "trial": point.trial,
         "phase": point.phase,
         "bits": point.bits,
         "compression": point.plan.compression,
         "saved_parameters": point.plan.saved_parameters,
-        **_score(point.score, labels=labels),
+        **_score(point.score, basis),
     }
 
 
-def _trial(trial: Trial, *, labels: bool) -> Document:
+def _trial(trial: Trial, basis: str) -> Document:
     return {
         "number": trial.number,
         "phase": trial.phase,
         **({} if trial.ranked is None else _ranked(trial.ranked)),
         **({} if trial.compression is None else {"compression": trial.compression}),
-        **_counts(trial, labels=labels),
+        **_counts(trial, basis),
         "bar": trial.bar,
         "decision": trial.decision,
         "reason": trial.reason,
-        **_score(trial.score, labels=labels),
+        **_score(trial.score, basis),
         **({} if trial.predicted is None else {"predicted_kl_nats": trial.predicted}),
         **({} if trial.kl is None else {"measured_kl_nats": trial.kl}),
     }
 
 
-def _counts(trial: Trial, *, labels: bool) -> Document:
+def _counts(trial: Trial, basis: str) -> Document:
     if trial.paired is None:
         return {}
     lost, won = trial.paired.lost, trial.paired.won
-    return {"lost": lost, "won": won} if labels else {"changed": lost}
+    return {"changed": lost} if basis == "same" else {"lost": lost, "won": won}
 
 
 def _ranked(ranked: Ranked) -> Document:

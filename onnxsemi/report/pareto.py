@@ -6,10 +6,9 @@ from pathlib import Path
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from onnxsemi.measure.paired import Paired
 from onnxsemi.points.frontier import KeptFrontier, KeptPoint
 from onnxsemi.report import wording
-from onnxsemi.report.document import Document, _agreed, _header, _labels, _paired
+from onnxsemi.report.document import Document, _basis, _header, _labels, _scored, _seen
 from onnxsemi.report.tables import plain_table
 
 
@@ -30,6 +29,8 @@ def pareto_table(kept: KeptFrontier, run: Path, *, every: bool) -> RenderableTyp
     what = "Same answers as the float model"
     if kept.has_labels:
         what = f"Change of top-1 ({wording.share(kept.correct, kept.images)} float)"
+    if kept.metric is not None:
+        what = f"Change of the mean of {kept.metric} ({kept.correct / kept.images:.4f} float)"
     lines = [
         f"{what} on {kept.images:,} search images, which the search has seen. * chosen; ~ "
         "estimated; KL: harm predicted, in nats.",
@@ -37,7 +38,7 @@ def pareto_table(kept: KeptFrontier, run: Path, *, every: bool) -> RenderableTyp
         *_integers_line(kept),
         *_hidden_line(len(kept.points) - len(shown)),
         f"To write one: onnxsemi apply {run} --at 85% -o FILE (or --at -0.1, points of "
-        f"{'accuracy' if kept.has_labels else 'agreement'})",
+        f"{kept.metric or ('accuracy' if kept.has_labels else 'agreement')})",
     ]
     return Group(table, *map(Text, lines))
 
@@ -48,16 +49,20 @@ def pareto_document(kept: KeptFrontier, run: Path) -> Document:
         "run": str(run),
         "method": kept.method,
         "profile": kept.profile,
-        "answers_compared_with": _labels(kept.has_labels),
+        "answers_compared_with": _labels(kept.has_labels, kept.metric),
         "search_images": kept.images,
-        "float_correct": kept.correct if kept.has_labels else None,
-        "chosen_as_written": None if kept.as_written is None else _seen(kept, kept.as_written),
+        "float_correct": kept.correct if kept.has_labels and kept.metric is None else None,
+        **({} if kept.metric is None else {"float_mean": kept.correct / kept.images}),
+        "chosen_as_written": (
+            None if kept.as_written is None else _seen(kept.as_written, labels=kept.has_labels)
+        ),
         "points": [point_document(kept, point) for point in kept.points],
     }
 
 
 def point_document(kept: KeptFrontier, point: KeptPoint) -> Document:
     """One point of them."""
+    basis = _basis(kept.has_labels, kept.metric)
     return {
         "chosen": point.chosen,
         "dominated": kept.dominated(point),
@@ -70,15 +75,11 @@ def point_document(kept: KeptFrontier, point: KeptPoint) -> Document:
         "rejected": point.rejected,
         "predicted_kl_nats": point.predicted,
         "measured_kl_nats": point.kl,
-        ("correct" if kept.has_labels else "same"): point.correct,
+        **_scored(point.correct, kept.images, basis),
         "change": kept.change(point),
-        "search": None if point.paired is None else _seen(kept, point.paired),
+        "search": None if point.paired is None else _seen(point.paired, labels=kept.has_labels),
         "plan_sha256": point.plan.sha256,
     }
-
-
-def _seen(kept: KeptFrontier, paired: Paired) -> Document:
-    return _paired(paired) if kept.has_labels else _agreed(paired.total, paired.after)
 
 
 def _worth_showing(kept: KeptFrontier) -> Iterable[KeptPoint]:
@@ -109,7 +110,7 @@ def _measured(kept: KeptFrontier, point: KeptPoint) -> tuple[str, ...]:
     """Cells of what the search measured."""
     changed, paired = kept.change(point), point.paired
     if not kept.has_labels:
-        return ("" if paired is None else wording.share_interval(paired.after, paired.total),)
+        return ("" if paired is None else wording.same(paired),)
     if paired is None:
         return "" if changed is None else f"{100 * changed:+.2f}", ""
     return wording.change(paired), f"{paired.lost}/{paired.won}"
@@ -128,7 +129,7 @@ def _integers_line(kept: KeptFrontier) -> list[str]:
     written = kept.as_written
     seen = f"the change is {wording.change(written)}"
     if not kept.has_labels:
-        seen = f"{wording.share_interval(written.after, written.total)} are the same"
+        seen = f"{wording.same(written)} are the same"
     return [f"Measured with float32 activations; with the uint8 ones of the chosen file {seen}."]
 
 

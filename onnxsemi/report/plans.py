@@ -33,6 +33,7 @@ def _point_lines(result: ApplyResult) -> list[str]:
     seen = f"{point.correct:,} of {kept.images:,} search images answered as the float model does"
     if kept.has_labels:
         change = 100 * (kept.change(point) or 0.0)
-        seen = f"top-1 {change:+.2f} points on {kept.images:,} search images"
+        what = "top-1" if kept.metric is None else f"mean of {kept.metric}"
+        seen = f"{what} {change:+.2f} points on {kept.images:,} search images"
     rejected = "" if point.rejected is None else f"; the search rejected it: {point.rejected}"
     return [f"Measured by the search ({where}): {seen}{rejected}."]

@@ -14,6 +14,7 @@ from onnxsemi.kernels import Kernels
 from onnxsemi.measure.agreement import Agreement
 from onnxsemi.measure.comparison import Comparison
 from onnxsemi.measure.paired import Paired
+from onnxsemi.measure.pairing import Pairing
 from onnxsemi.report import wording
 from onnxsemi.report.plans import given_lines, plan_lines
 from onnxsemi.report.predictions import prediction_lines
@@ -126,6 +127,8 @@ def evaluate_table(result: EvaluateResult) -> RenderableType:
     table.add_row("images", f"{result.total:,}")
     if result.correct is not None:
         table.add_row("top-1 accuracy", f"{result.correct / result.total:.2%}")
+    if result.metric is not None:
+        table.add_row(Text(f"mean of {result.metric}"), f"{result.mean:.4f}")
     if result.loss is not None:
         table.add_row("loss", f"{result.loss:.5f} nats")
     if result.comparison is not None:
@@ -137,11 +140,11 @@ def _add_comparison(table: Table, comparison: Comparison) -> None:
     same = wording.share_interval(comparison.same, comparison.images)
     table.add_row("KL from the reference", f"{comparison.kl:.3g} nats")
     table.add_row("same answer as the reference, 95 % interval", same)
-    for what, paired in (("top-1", comparison.top1), ("top-5", comparison.top5)):
-        if paired is not None:
-            table.add_row(f"reference's {what}", wording.share(paired.before, paired.total))
-            table.add_row(f"change of {what}, 95 % interval", wording.change(paired))
-            table.add_row("images lost / won", f"{paired.lost:,} / {paired.won:,}")
+    for what, paired in comparison.changes:
+        table.add_row(Text(f"reference's {what}"), paired.levels[0])
+        table.add_row(Text(f"change of {what}, 95 % interval"), wording.change(paired))
+        table.add_row("images lost / won", f"{paired.lost:,} / {paired.won:,}")
+        if isinstance(paired, Paired):
             table.add_row("McNemar p", wording.p_value(paired))
 
 
@@ -271,7 +274,12 @@ def _float_activations_line(result: CompressResult) -> list[str]:
     """What the activations cost, as the search measured the same plan without them."""
     if result.kernels is None:
         return []
-    score = result.chosen.score
+    score, metric = result.chosen.score, result.report.metric
+    if metric is not None:
+        return [
+            f"All means with activations in uint8; with float32 ones the search mean of "
+            f"{metric.name} is {score.accuracy:.4f}."
+        ]
     share, labels = wording.share(score.correct, score.total), result.has_labels
     every, searched = ("accuracy", "top-1") if labels else ("agreement", "agreement")
     return [
@@ -279,32 +287,31 @@ def _float_activations_line(result: CompressResult) -> list[str]:
     ]
 
 
-def _rows(name: str, comparison: Comparison) -> list[tuple[str, Paired]]:
-    """Top-1 and top-5, or agreement."""
+def _rows(name: str, comparison: Comparison) -> list[tuple[str, Pairing]]:
+    """By the metric, or top-1 and top-5, or agreement."""
     top5 = comparison.top5
     return [(name, comparison.answers), *([] if top5 is None else [("  top-5", top5)])]
 
 
-def _answers_table(rows: Iterable[tuple[str, Paired]], comparison: Comparison) -> Table:
+def _answers_table(rows: Iterable[tuple[str, Pairing]], comparison: Comparison) -> Table:
     """Right answers before and after; without labels, how many are the float model's."""
-    if comparison.top1 is None:
+    if not comparison.labelled:
         table = plain_table("agreement", "images", "same", "share, 95 % interval")
         for name, paired in rows:
-            share = wording.share_interval(paired.after, paired.total)
-            table.add_row(name, f"{paired.total:,}", f"{paired.after:,}", share)
+            same = f"{paired.total - paired.lost - paired.won:,}"
+            table.add_row(name, f"{paired.total:,}", same, wording.same(paired))
         return table
-    table = plain_table(
-        "top-1", "images", "float", "now", "change, 95 % interval", "lost/won", "McNemar p"
-    )
+    tests = () if comparison.top1 is None else ("McNemar p",)
+    headings = ("images", "float", "now", "change, 95 % interval", "lost/won", *tests)
+    table = plain_table(comparison.changes[0][0], *headings)
     for name, paired in rows:
         table.add_row(
             name,
             f"{paired.total:,}",
-            wording.share(paired.before, paired.total),
-            wording.share(paired.after, paired.total),
+            *paired.levels,
             wording.change(paired),
             f"{paired.lost}/{paired.won}",
-            wording.p_value(paired),
+            *((wording.p_value(paired),) if isinstance(paired, Paired) else ()),
         )
     return table
 

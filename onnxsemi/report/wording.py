@@ -5,6 +5,7 @@ What is measured without labels is called agreement, and nothing else.
 
 from onnxsemi.measure.comparison import Comparison, exact_interval
 from onnxsemi.measure.paired import Paired
+from onnxsemi.measure.pairing import Pairing
 from onnxsemi.results import Origin
 from onnxsemi.search.verdict import Verdict
 
@@ -21,7 +22,7 @@ def sentence(words: str) -> str:
     return f"{words[0].upper()}{words[1:]}."
 
 
-def share(count: int, total: int) -> str:
+def share(count: float, total: int) -> str:
     """A share of the images.
 
     >>> share(3807, 4000)
@@ -40,7 +41,16 @@ def share_interval(count: int, total: int) -> str:
     return f"{share(count, total)} [{low:.2f}, {high:.2f}]"
 
 
-def change(paired: Paired) -> str:
+def same(paired: Pairing) -> str:
+    """The share of answers that did not change, likewise.
+
+    >>> same(Paired(total=4000, before=4000, lost=32, won=0))
+    '99.20% [98.87, 99.45]'
+    """
+    return share_interval(paired.total - paired.lost - paired.won, paired.total)
+
+
+def change(paired: Pairing) -> str:
     """The change in points with its 95 % interval, for a cell of a table.
 
     >>> change(Paired(total=4000, before=3807, lost=17, won=15))
@@ -60,7 +70,7 @@ def p_value(paired: Paired) -> str:
     return f"{p:.2g}" if p >= _LEAST_P else f"< {_LEAST_P}"
 
 
-def changed(what: str, paired: Paired) -> str:
+def changed(what: str, paired: Pairing) -> str:
     """A change with everything that says how sure it is.
 
     >>> changed("top-1", Paired(total=4000, before=3807, lost=17, won=15))
@@ -68,11 +78,11 @@ def changed(what: str, paired: Paired) -> str:
 McNemar p = 0.86'
     """
     points, interval = change(paired).split(" ", 1)
+    found = f"change of {what}: {points} points, 95 % interval {interval}"
+    if not isinstance(paired, Paired):
+        return f"{found}; lower on {paired.lost:,}, higher on {paired.won:,} of {paired.total:,}"
     p = p_value(paired)
-    return (
-        f"change of {what}: {points} points, 95 % interval {interval}; {paired.lost:,} lost, "
-        f"{paired.won:,} won of {paired.total:,}; McNemar p {p if p.startswith('<') else f'= {p}'}"
-    )
+    return f"{found}; {paired.seen}; McNemar p {p if p.startswith('<') else f'= {p}'}"
 
 
 def agreed(comparison: Comparison, reference: str = FLOAT_MODEL) -> str:
@@ -91,8 +101,7 @@ def agreed(comparison: Comparison, reference: str = FLOAT_MODEL) -> str:
 
 def summary(comparison: Comparison, reference: str = FLOAT_MODEL) -> tuple[str, ...]:
     """Everything that is said of a comparison, a sentence each."""
-    parts = (("top-1", comparison.top1), ("top-5", comparison.top5))
-    changes = (changed(what, paired) for what, paired in parts if paired is not None)
+    changes = (changed(what, paired) for what, paired in comparison.changes)
     return (*changes, agreed(comparison, reference))
 
 
@@ -109,15 +118,16 @@ def verdict(claim: Verdict, comparison: Comparison) -> str:
         claim: What may be claimed.
         comparison: Float against compressed, which it was judged by.
     """
-    images, paired = f"{comparison.images:,} report images", comparison.top1
+    images = f"{comparison.images:,} report images"
     again = f"; look {claim.looks} at these images" if claim.looks > 1 else ""
-    if paired is None:
-        same = share(comparison.same, comparison.images)
-        seen, points = f"the float model's answer on {same} of {images}", ""
+    if not comparison.labelled:
+        agreement = share(comparison.same, comparison.images)
+        seen, points = f"the float model's answer on {agreement} of {images}", ""
     else:
-        before, after = share(paired.before, paired.total), share(paired.after, paired.total)
+        what, paired = comparison.changes[0]
+        before, after = paired.levels
         low, high = (100 * end for end in claim.interval)
-        seen = f"top-1 {before} -> {after} on {images}"
+        seen = f"{what} {before} -> {after} on {images}"
         points = f", {100 * paired.change:+.2f} points [{low:+.2f}, {high:+.2f}],"
     return f"{claim.outcome}: {seen}; the change{points} {claim.reason}{again}"
 
@@ -133,9 +143,12 @@ changed here'
     """
     if claim.images_needed is None:
         return None
+    by = "the share of answers that changed here"
+    if comparison.metric is not None:
+        by = f"changes of {comparison.metric.name} like those here"
     return (
         f"{comparison.images:,} report images cannot settle it: it would take about "
-        f"{claim.images_needed:,}, at the share of answers that changed here"
+        f"{claim.images_needed:,}, at {by}"
     )
 
 

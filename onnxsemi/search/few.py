@@ -19,7 +19,8 @@ whatever the labels are: few images know it well.
 
 from bisect import bisect_left
 
-from onnxsemi.measure.paired import Paired, even_width
+from onnxsemi.measure.paired import even_width
+from onnxsemi.measure.pairing import Pairing
 from onnxsemi.measure.seam import Closeness
 
 TELLING = 23
@@ -63,9 +64,10 @@ def images_to_show(points: float) -> int:
     )
 
 
-def objections(counted: Paired, close: Closeness) -> list[str]:
+def objections(counted: Pairing, close: Closeness) -> list[str]:
     """What else speaks against a plan on few images; empty if nothing does.
 
+    >>> from onnxsemi.measure.paired import Paired
     >>> objections(Paired(539, 480, lost=11, won=2), Closeness(kl=0.03, changed=17))
     ['11 lost and 2 won are more than chance', 'the KL may be 0.03 nats, allowed are 0.02']
     >>> objections(Paired(539, 480, lost=9, won=8), Closeness(kl=0.01, changed=26))
@@ -76,9 +78,8 @@ def objections(counted: Paired, close: Closeness) -> list[str]:
         close: How close the plan is to the float model.
     """
     found = []
-    # McNemar's p-value is of both sides
-    if counted.lost > counted.won and counted.p_value < 2 * SIGNIFICANT:
-        found.append(f"{counted.lost:,} lost and {counted.won:,} won are more than chance")
+    if counted.loss(2 * SIGNIFICANT) is not None:  # its level is of both sides
+        found.append(f"{counted.sides} are more than chance")
     if close.changed > TELLING:
         other = f"{close.changed:,} answers are other ones than the float model gives"
         found.append(f"{other}, allowed are {TELLING}")

@@ -22,6 +22,10 @@ by what they can show, and the split into lost and won, the agreement and the KL
 Without labels the float model's answers count as right, so that every answer that changes is lost:
 what is asked is asked of the agreement. Only within a tolerance half of what changes is counted
 as lost (*balanced*), as it is not known which changes are losses.
+
+By a metric a *point* is a hundredth of it, and the interval is that of its mean
+(:mod:`onnxsemi.measure.means`). It is taken to run from 0 to 1: then no image changes it by more
+than a right answer changes the accuracy, and as many images show as much.
 """
 
 import math
@@ -29,9 +33,9 @@ from bisect import bisect_left
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from onnxsemi.arrays import BoolArray
 from onnxsemi.errors import SettingsError
 from onnxsemi.measure.paired import Paired
+from onnxsemi.measure.pairing import Pairing, PerImage, pair
 from onnxsemi.measure.seam import Closeness
 from onnxsemi.search.few import (
     KL_FEW,
@@ -108,17 +112,17 @@ class Guard:
             + ("" if needed is None else f", or it takes {needed:,} search images")
         )
 
-    def objection(self, before: BoolArray, after: BoolArray, close: Closeness | None) -> str | None:
+    def objection(self, before: PerImage, after: PerImage, close: Closeness | None) -> str | None:
         """Why a plan is not taken; None if nothing speaks against it.
 
         Args:
-            before: bool[N], which images the float model answers rightly.
-            after: bool[N], which ones the plan does.
+            before: Which images the float model answers rightly, or its values of a metric.
+            after: The plan's.
             close: How close the plan is to the float model.
         """
-        return self.against(Paired.of(before, after), close)
+        return self.against(pair(before, after), close)
 
-    def against(self, paired: Paired, close: Closeness | None = None) -> str | None:
+    def against(self, paired: Pairing, close: Closeness | None = None) -> str | None:
         """The same from the counts; how close a plan is is asked for on few images only.
 
         >>> Guard(max_drop=0).against(Paired(4000, 3500, lost=21, won=20))
@@ -134,7 +138,7 @@ allowed is -1.81 (7 lost, 4 won of 539), which is what so few images can show'
         finding = self.judge(paired, close)
         return None if finding.holds else finding.text
 
-    def judge(self, paired: Paired, close: Closeness | None = None) -> Finding:
+    def judge(self, paired: Pairing, close: Closeness | None = None) -> Finding:
         """Everything there is to say of the counts, and on few images of agreement and KL."""
         counted, asked = self.counted(paired), self.asked
         wide = counted.half_width > asked / 100
@@ -176,7 +180,7 @@ nats; it would take about 1,958 images'
             f"nats; it would take about {images_to_show(self.asked):,} images"
         )
 
-    def least_drop(self, paired: Paired, close: Closeness | None) -> float:
+    def least_drop(self, paired: Pairing, close: Closeness | None) -> float:
         """The least ``max_drop``, in hundredths of a point, at which nothing speaks against a plan.
 
         Whatever holds at one holds at every larger one, so that it can be halved for.
@@ -202,32 +206,21 @@ nats; it would take about 1,958 images'
             return f"an interval that reaches at most {self.max_drop:g} points down"
         return f"a drop of at most {self.max_drop:g} points"
 
-    def _point(self, paired: Paired) -> tuple[bool, str]:
-        more, total = paired.lost - paired.won, paired.total
-        allowed = self.max_drop / 100 * total + 1e-9
-        words = ("lost", "won") if more >= 0 else ("won", "lost")
-        text = (
-            f"{abs(more):,} more {words[0]} than {words[1]} of {total:,}; "
-            if self.has_labels
-            else f"{paired.lost + paired.won:,} of {total:,} answers changed; "
-        )
-        return more <= allowed, f"{text}allowed are {int(allowed):,}"
+    def _point(self, paired: Pairing) -> tuple[bool, str]:
+        holds, found, allowed = paired.point(self.max_drop)
+        return holds, f"{found if self.has_labels else paired.changed}; {allowed}"
 
-    def _interval(self, paired: Paired) -> tuple[bool, str]:
-        lost, won, total = paired.lost, paired.won, paired.total
-        low, least = 100 * self.counted(paired).interval[0], -self._reach(total)
-        holds, changed = low >= least - 1e-9, f"{lost + won:,} of {total:,} answers"
+    def _interval(self, paired: Pairing) -> tuple[bool, str]:
+        low, least = 100 * self.counted(paired).interval[0], -self._reach(paired.total)
+        holds = low >= least - 1e-9
         down = f"the change may be as low as {low:.2f} points; allowed is {least:.2f}"
         if self.balanced:
-            return holds, f"if half of what changed is lost, {down} ({changed} changed)"
+            return holds, f"if half of what changed is lost, {down} ({paired.changed})"
         if self.has_labels:
-            return holds, f"{down} ({lost:,} lost, {won:,} won of {total:,})"
+            return holds, f"{down} ({paired.seen})"
         agreement = f"agreement may be as low as {100 + low:.2f} %; allowed is {100 + least:.2f} %"
-        return holds, f"{agreement} ({changed} changed)"
+        return holds, f"{agreement} ({paired.changed})"
 
-    def counted(self, paired: Paired) -> Paired:
+    def counted(self, paired: Pairing) -> Pairing:
         """What counts as lost and won: half of what changed each, if that is balanced."""
-        if not self.balanced:
-            return paired
-        half, odd = divmod(paired.lost + paired.won, 2)
-        return Paired(paired.total, paired.before, half + odd, half)
+        return paired.even() if self.balanced else paired

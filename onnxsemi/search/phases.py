@@ -94,7 +94,7 @@ class Verdict:
 
     decision: Decision
     reason: str
-    bar: int | None = None
+    bar: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +139,7 @@ def accuracy_increasing(
 
 
 def _try_all(
-    walk: Walk, plan: BitPlan, bar: int, bits: int, ranked: Sequence[Ranked]
+    walk: Walk, plan: BitPlan, bar: float, bits: int, ranked: Sequence[Ranked]
 ) -> list[Step]:
     """Try every semilayer of one bitwidth; gives those that were kept."""
     steps: list[Step] = []
@@ -159,7 +159,7 @@ def _try_all(
     return steps
 
 
-def _longest_holding(walk: Walk, steps: Sequence[Step], bar: int) -> Checked | None:
+def _longest_holding(walk: Walk, steps: Sequence[Step], bar: float) -> Checked | None:
     """The longest beginning of the steps that holds the bar on all images, found by halving.
 
     The steps behind it are undone. None if not even the first step holds.
@@ -217,7 +217,7 @@ def _cumulative(plan: BitPlan, ranked: Sequence[Ranked]) -> Iterator[BitPlan]:
         yield plan
 
 
-def _test(score: Score, bar: int) -> Verdict:
+def _test(score: Score, bar: float) -> Verdict:
     if score.correct >= bar:
         gained = score.correct - bar
         return Verdict(Decision.KEPT, f"{gained} more than the bar of {bar}", bar)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from onnxsemi.measure.paired import Paired
+from onnxsemi.measure.pairing import Pairing
 from onnxsemi.measure.seam import Score
 from onnxsemi.plan import BitPlan
 from onnxsemi.search.correction import Prediction
@@ -75,12 +75,12 @@ class Trial:
     phase: Phase
     ranked: Ranked | None
     score: Score
-    bar: int | None
+    bar: float | None
     decision: Decision
     reason: str
     compression: float | None = None
     plan: BitPlan | None = None
-    paired: Paired | None = None
+    paired: Pairing | None = None
     predicted: float | None = None
     kl: float | None = None
 

@@ -3,7 +3,8 @@
 *holds*: the 95 % interval of the change does not reach below what was asked for.
 *fails*: it lies below that as a whole, or the loss is significant:
 
-    no loss is allowed     lost > won, and McNemar's exact p < 0.05
+    no loss is allowed     lost > won, and McNemar's exact p < 0.05; of a metric's mean: its 95 %
+                           interval lies below 0
     some loss is allowed   upper end of the interval  <  -max_drop
 
 *unproven*: neither; as many images as it would take are named.
@@ -23,6 +24,7 @@ from enum import StrEnum
 
 from onnxsemi.measure.comparison import Comparison, exact_interval
 from onnxsemi.measure.paired import Paired
+from onnxsemi.measure.pairing import Pairing
 from onnxsemi.measure.seam import Closeness
 from onnxsemi.search.guard import Guard
 
@@ -97,8 +99,8 @@ def verdict(guard: Guard, comparison: Comparison, looks: int = 1) -> Verdict:
     if loss is not None:
         return said(Outcome.FAILS, loss)
     if guard.tolerance is None:  # the point is asked
-        lost, allowed = paired.lost - paired.won, guard.max_drop / 100 * paired.total
-        if lost > allowed + _ROUNDING:
+        holds, _, _ = paired.point(guard.max_drop)
+        if not holds:
             return said(Outcome.UNPROVEN, f"is a loss of more than {guard.max_drop:g} points")
         return said(Outcome.HOLDS, f"is a loss of no more than {guard.max_drop:g} points")
     least = -guard.asked / 100
@@ -109,13 +111,13 @@ def verdict(guard: Guard, comparison: Comparison, looks: int = 1) -> Verdict:
     return said(Outcome.UNPROVEN, f"may lie below {100 * least:g} points", needed)
 
 
-def _loss(guard: Guard, comparison: Comparison, paired: Paired, high: float) -> str | None:
+def _loss(guard: Guard, comparison: Comparison, paired: Pairing, high: float) -> str | None:
     """The loss that is shown; None if none is."""
     if guard.balanced:
         return _many_changes(guard, comparison)
-    asked, most, p = guard.asked, guard.max_drop, paired.p_value
-    if not most and guard.has_labels and paired.lost > paired.won and p < SIGNIFICANT:
-        return f"is a significant loss, McNemar p = {p:.2g}"
+    asked, most, shown = guard.asked, guard.max_drop, paired.loss(SIGNIFICANT)
+    if not most and guard.has_labels and shown is not None:
+        return f"is a significant loss, {shown}"
     if high < -asked / 100:
         return f"lies below {-asked:g} points"
     significant = most and high < -most / 100

@@ -21,7 +21,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from onnxsemi.measure.paired import Paired
+from onnxsemi.measure.pairing import Pairing, pair
 from onnxsemi.measure.seam import Checker, DeltaLossTable, Tested
 from onnxsemi.plan import BitPlan
 from onnxsemi.search.course import Course, even
@@ -216,7 +216,11 @@ class _Walk:
         return min(max(self.course.first_above(wanted) - 1, few + 1), self.course.last)
 
     def _changes_few(self, tested: Tested) -> bool:
-        return self._balanced.objection(self.baseline.right, tested.right, tested.close) is None
+        return self._balanced.against(self._paired(tested), tested.close) is None
+
+    def _paired(self, tested: Tested) -> Pairing:
+        """Float against a plan."""
+        return pair(self.baseline.judged, tested.judged)
 
     def _is_known(self, plan: BitPlan) -> bool:
         return plan.sha256 in self.tested
@@ -253,10 +257,10 @@ class _Walk:
             than: What a plan of its size was found to do, of which it has to be the better.
         """
         tested = self.tested[plan.sha256] = self.checker.check(plan)
-        reason = self._objection(tested, than)
+        paired = self._paired(tested)
+        reason = self._objection(paired, tested, than)
         number, decision = len(self.trials) + 1, Decision.REJECTED if reason else Decision.KEPT
         said = reason or "nothing speaks against it"
-        paired = Paired.of(self.baseline.right, tested.right)
         trial = Trial(number, phase, ranked, tested.score, None, decision, said)
         known = replace(trial, compression=plan.compression, plan=plan, paired=paired)
         expected = self.course.prediction.of(plan)
@@ -274,12 +278,11 @@ class _Walk:
         self.watch.best(best)
         self.watch.improved(best)
 
-    def _objection(self, tested: Tested, than: Tested | None) -> str | None:
-        before, after, close = self.baseline.right, tested.right, tested.close
+    def _objection(self, paired: Pairing, tested: Tested, than: Tested | None) -> str | None:
         if than is not None and _kl(tested) >= _kl(than):
             return f"a KL of {_kl(tested):.3g} nats, where the frontier has {_kl(than):.3g}"
-        reason = self._guard.objection(before, after, close)
-        return reason or self._balanced.objection(before, after, close)
+        reason = self._guard.against(paired, tested.close)
+        return reason or self._balanced.against(paired, tested.close)
 
     @property
     def _guard(self) -> Guard:

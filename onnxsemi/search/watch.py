@@ -23,7 +23,8 @@ class Watch:
         progress: Told of every trial.
         out_of_time: Asked before every trial whether to stop and give the best so far.
         improved: Told of the best point after every bitwidth.
-        measured: What the share of right answers is: top-1, or agreement without labels.
+        measured: What the share of right answers is: top-1, or agreement without labels; or the
+            metric whose mean it is.
     """
 
     progress: Progress

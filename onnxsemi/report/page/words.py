@@ -1,4 +1,4 @@
-"""The words of the page that are claims: with labels *accuracy*, without them *agreement*."""
+"""The words of the page that are claims: *accuracy*, *agreement* without labels, or a metric."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,13 +31,17 @@ def has_labels(document: Mapping[str, Any]) -> bool:
     return bool(document["answers_compared_with"] == LABELS)
 
 
-def right(score: Mapping[str, Any]) -> int:
-    """Answers that count as right: the labels', or without labels the float model's."""
+def right(score: Mapping[str, Any]) -> float:
+    """Answers that count as right: the labels', or the float model's; or the sum of a metric."""
+    if "mean" in score:
+        return float(score["mean"]) * int(score["images"])
     return int(score["correct"] if "correct" in score else score["same"])
 
 
 def words_of(document: Mapping[str, Any]) -> Words:
     """Words for a result."""
+    if "metric" in document["report"]:
+        return _metric(document["report"])
     return _accuracy(document) if has_labels(document) else _agreement(document)
 
 
@@ -68,6 +72,22 @@ def _accuracy(document: Mapping[str, Any]) -> Words:
         f"confidence the change on other images of that kind lies between {low} and {high} points."
     )
     return Words("top-1 accuracy", "accuracy", "lost/won", figures, sentence)
+
+
+def _metric(report: Mapping[str, Any]) -> Words:
+    name, count, change = report["metric"], f"{report['images']:,}", points(report["change"])
+    low, high = (points(end) for end in report["interval_95"])
+    before, after = (f"{report[when]:.4f}" for when in ("mean_before", "mean_after"))
+    figures = (
+        (f"Change of {name}", f"{change} points", f"95 % interval {low} to {high}"),
+        (f"Mean of {name}", after, f"{before} before, on {count} report images"),
+    )
+    sentence = (
+        f"On {count} report images that the search never saw, the mean of {name} went from "
+        f"{before} to {after}, by {change} points. With 95 % confidence the change on other images "
+        f"of that kind lies between {low} and {high} points."
+    )
+    return Words(f"mean of {name}", name, "images lower/higher", figures, sentence)
 
 
 def _agreement(document: Mapping[str, Any]) -> Words:

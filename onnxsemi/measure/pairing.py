@@ -1,0 +1,38 @@
+"""What plans are judged by, image by image: right answers, or the values of a metric.
+
+Both kinds of comparison, :class:`Paired` and :class:`Means`, say the same of a change: its size and
+interval, whether it is a loss, how many images would tell, and all of it in words.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from onnxsemi.arrays import BoolArray
+from onnxsemi.measure.means import Means
+from onnxsemi.measure.metric import Values
+from onnxsemi.measure.paired import Paired
+
+PerImage = BoolArray | Values
+"""bool[N], which answers are right; or values of a metric."""
+
+Pairing = Paired | Means
+
+
+def pair(before: PerImage, after: PerImage) -> Pairing:
+    """Compare two models on the same images in the same order.
+
+    Raises:
+        TypeError: If one of them is judged by a metric and the other is not.
+    """
+    if isinstance(before, Values) and isinstance(after, Values):
+        return Means.of(before, after)
+    if isinstance(before, Values) or isinstance(after, Values):
+        raise TypeError("right answers cannot be compared with the values of a metric")
+    return Paired.of(before, after)
+
+
+def pairing_of(document: Mapping[str, Any]) -> Pairing:
+    """What ``dataclasses.asdict`` made of one, read from JSON."""
+    if "name" not in document:
+        return Paired(**document)
+    return Means(**{**document, "interval": tuple(document["interval"])})
