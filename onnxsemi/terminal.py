@@ -32,7 +32,7 @@ _GROUPS = (Settings, SearchSettings, ReadOptions, DataOptions, RoundingSettings,
 _ARGUMENTS = ("at", "calibration_data", "report_data", "rounds", "batches")
 _NAMES = {item.name for group in _GROUPS for item in fields(group)} | {*_ARGUMENTS}
 _FLAGS = {name: f"--{name.replace('_', '-')}" for name in _NAMES}
-_FLAGS |= {"pins": "--pin", "batches": "--batch"}
+_FLAGS |= {"pins": "--pin", "pin": "--pin", "batches": "--batch"}
 
 
 class _Phase:

@@ -75,8 +75,8 @@ class TestNpz:
             ({"x": pixels(2), "y": np.zeros((2, 1), int)}, "'y' has shape [2, 1]"),
             ({"x": pixels(2), "y": np.zeros(2)}, "'y' is float64"),
             ({"x": pixels(2), "mean": np.float32([1, 2])}, "3 colour channels"),
-            ({"x": pixels(2), "std": np.float32(0)}, "--std"),
-            ({"x": pixels(2), "mean": np.float32(np.nan)}, "--mean"),
+            ({"x": pixels(2), "std": np.float32(0)}, "`std`"),
+            ({"x": pixels(2), "mean": np.float32(np.nan)}, "`mean`"),
         ],
         ids=str,
     )
@@ -180,11 +180,11 @@ class TestFolder:
         assert images.normalization.mean == (0.485, 0.456, 0.406)
 
     def test_crop_larger_than_the_image(self, folder):
-        with pytest.raises(DataError, match="--crop 9"):
+        with pytest.raises(DataError, match="`crop` 9"):
             load(folder, resize=8, crop=9)
 
     def test_open_input_needs_a_crop(self, folder):
-        with pytest.raises(DataError, match="give --crop"):
+        with pytest.raises(DataError, match="give `crop`"):
             load(folder, shape=(None, 3, None, None))
         assert load(folder, shape=(None, 3, None, None), crop=6).pixels.shape == (4, 6, 6, 3)
 
@@ -202,7 +202,7 @@ class TestFolder:
 
     @pytest.mark.parametrize("option", ["resize", "crop"])
     def test_no_size_at_all(self, option):
-        with pytest.raises(DataError, match=f"--{option}: 0"):
+        with pytest.raises(DataError, match=f"`{option}`: 0"):
             DataOptions(**{option: 0})
 
     @pytest.mark.usefixtures("storage")

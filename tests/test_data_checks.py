@@ -76,7 +76,7 @@ class TestPreprocessing:
             "right on 30 of 300 images (10.00%), guessing gives 10.00%",
             "with mean 0.286 and std 0.353, 9",
             "mean 72.9 is outside 0 to 1 and std 90 is above 1",
-            "--force",
+            "`force`",
         ):
             assert words in said
 
@@ -352,7 +352,7 @@ class TestFolders:
         with pytest.raises(DataError) as caught:
             onnxsemi.evaluate(MODEL, folder, data_options=self.OPTIONS)
         assert "5 classes are named" in str(caught.value)
-        assert "--classes names.txt, one name of the 10 a line" in str(caught.value)
+        assert "`classes` names.txt, one name of the 10 a line" in str(caught.value)
 
     def test_names_say_which_they_are(self, folder):
         named = DataOptions(mean=(0.286,), std=(0.353,), classes=self.NAMES)
@@ -385,13 +385,13 @@ class TestFolders:
         with pytest.raises(DataError) as caught:
             onnxsemi.evaluate(MODEL, tmp_path, data_options=self.OPTIONS)
         assert "labels follow another order: 0->9, 1->8, 2->4, " in str(caught.value)
-        assert "in the model's order with --classes names.txt; --force" in str(caught.value)
+        assert "in the model's order with `classes` names.txt; `force`" in str(caught.value)
         named = DataOptions(mean=(0.286,), std=(0.353,), classes=tuple(names))
         assert onnxsemi.evaluate(MODEL, tmp_path, data_options=named).warnings == ()
 
     def test_a_folder_that_is_no_class(self, folder):
         options = DataOptions(classes=self.NAMES[1:])
-        with pytest.raises(DataError, match="class folder 'class0' is none of the --classes"):
+        with pytest.raises(DataError, match="class folder 'class0' is none of the `classes`"):
             load_images(folder, "x", (None, 1, 28, 28), options)
 
     def test_numbers_that_sort_as_text(self, pixels):
@@ -400,7 +400,7 @@ class TestFolders:
 
         assert "order of their names as text (1, 10, 2, ...)" in doubts("1", "10", "2")[0]
         assert doubts("0", "1", "2") == doubts("01", "02", "10") == doubts("a", "b") == ()
-        assert doubts("1", "2", "10") == ()  # as --classes said
+        assert doubts("1", "2", "10") == ()  # as `classes` said
 
     def test_more_than_the_model_has(self, pixels):
         with pytest.raises(DataError, match="3 classes are named"):
@@ -453,7 +453,7 @@ class TestTable:
             ("file,label\n", "has no labels"),
             ("file,label\n9.png,1\n", "line 2: there is no image"),
             ("file,label\n0.png,1\n0.png,1\n", "line 3: 0.png has a label already"),
-            ("file,label\n0.png,dog\n", "'dog' is no number: give --classes"),
+            ("file,label\n0.png,dog\n", "'dog' is no number: give `classes`"),
             ("file,label\n0.png\n", "line 2: label '' is no number"),
             ("file,label\n0.png,1\n", "1.png has no label in"),
         ],
@@ -465,12 +465,12 @@ class TestTable:
         assert words in str(caught.value)
 
     def test_a_name_that_is_no_class(self, folder):
-        with pytest.raises(DataError, match="'1' is none of the --classes"):
+        with pytest.raises(DataError, match="'1' is none of the `classes`"):
             self.load(folder, "file,label\n0.png,1\n", classes=("cat", "dog"))
 
     def test_is_for_folders(self, tmp_path):
         save_noise(tmp_path / "n.npz", count=2, seed=0)
-        with pytest.raises(DataError, match="--labels is for a folder"):
+        with pytest.raises(DataError, match="`labels` is for a folder"):
             load_images(tmp_path / "n.npz", "x", (None, 3, 8, 8), DataOptions(labels="l.csv"))
 
     def test_the_report_has_its_own(self, folder, tmp_path_factory):
@@ -485,7 +485,7 @@ class TestTable:
         assert found.report.labels.tolist() == [3]
 
     def test_of_a_report_that_is_not_there(self, folder):
-        with pytest.raises(SettingsError, match="--report-labels: needs --report-data"):
+        with pytest.raises(SettingsError, match="`report_labels`: needs `report_data`"):
             prepare(MODEL, folder, None, Settings(report_labels="labels.csv"))
 
     @pytest.mark.shared

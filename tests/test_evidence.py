@@ -73,7 +73,7 @@ class TestKept:
     )
     def test_damaged(self, run, damage):
         damage(run)
-        with pytest.raises(RunError, match=r"damaged, were changed.*--resume"):
+        with pytest.raises(RunError, match=r"damaged, were changed.*`resume`"):
             read_result(run)
 
     def test_edited_by_hand(self, run):

@@ -52,7 +52,7 @@ class TestSettings:
         ("given", "words"),
         [
             ({"guarantee": "sure"}, "sure"),
-            ({"guarantee": "point", "tolerance": 1}, "--tolerance: has no meaning with"),
+            ({"guarantee": "point", "tolerance": 1}, "`tolerance`: has no meaning with"),
         ],
         ids=str,
     )
@@ -105,7 +105,7 @@ class TestInterval:
 class TestTooFewImages:
     @pytest.mark.parametrize("count", [1, 10, 60, 500, 4000, 100_000])
     def test_what_is_advised_is_taken(self, count):
-        with pytest.raises(SettingsError, match="--guarantee interval: on") as error:
+        with pytest.raises(SettingsError, match="`guarantee` interval: on") as error:
             interval_guard(0).check_images(count)
         assert "or it takes" not in str(error.value)  # no number is enough for 0
         least = float(str(error.value).rpartition("must be at least ")[2])

@@ -193,7 +193,7 @@ def test_nothing_but_outputs_is_asked_for(tmp_path: Path, monkeypatch) -> None:
 
 
 def test_kl_of_outputs_is_refused() -> None:
-    with pytest.raises(SettingsError, match="--kl output: the KL follows from --delta-loss output"):
+    with pytest.raises(SettingsError, match="`kl` output: the KL follows from `delta_loss` output"):
         Settings(kl="output")
 
 

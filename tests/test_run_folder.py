@@ -105,7 +105,7 @@ class TestBegin:
     def test_unfinished_is_not_lost(self, unfinished: Path) -> None:
         before = content(unfinished)
         with (
-            pytest.raises(RunError, match="not finished: go on with --resume"),
+            pytest.raises(RunError, match="not finished: go on with `resume`"),
             open_run(unfinished, made(MADE_OF), resume=False),
         ):
             pass
@@ -247,7 +247,7 @@ class TestSame:
     def test_other_judging_of_another_run_touches_nothing(self, finished: Path) -> None:
         before = content(finished)
         with (
-            pytest.raises(RunError, match="--bits was 8,6,4, now 2"),
+            pytest.raises(RunError, match="`bits` was 8,6,4, now 2"),
             open_run(finished, made({**MADE_OF, "--bits": [2]}, {}), resume=True),
         ):
             pass
@@ -305,9 +305,9 @@ class TestSame:
         ("change", "words"),
         [
             ({"model": "b" * 64}, "the model has changed"),
-            ({"--bits": [8, 4]}, "--bits was 8,6,4, now 8,4"),
-            ({"--bits": []}, "--bits was 8,6,4, now none"),
-            ({"--output": "scores"}, "--output was not set, now scores"),
+            ({"--bits": [8, 4]}, "`bits` was 8,6,4, now 8,4"),
+            ({"--bits": []}, "`bits` was 8,6,4, now none"),
+            ({"--output": "scores"}, "`output` was not set, now scores"),
             ({"numpy": "2.1"}, "numpy was 2.0, now 2.1"),
             ({"numpy": "2.1", "model": "b" * 64}, "model has changed; numpy was 2.0, now 2.1"),
             ({"something new": 1}, "something new was not set, now 1"),

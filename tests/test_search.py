@@ -303,7 +303,7 @@ class TestBestPoint:
 
     @pytest.mark.parametrize("max_drop", [-0.1, 100.5, float("nan")])
     def test_drop_out_of_range(self, max_drop):
-        with pytest.raises(SettingsError, match="--max-drop"):
+        with pytest.raises(SettingsError, match="`max_drop`"):
             SearchSettings(method="semilayer", max_drop=max_drop)
 
 

@@ -123,7 +123,7 @@ def prepare(
     for_metric = metric is not None
     if for_metric and settings.search.method is SearchMethod.SEMILAYER:
         raise SettingsError(
-            "--method semilayer goes by counts of right answers: metric is for --method frontier"
+            "`method` semilayer goes by counts of right answers: metric is for `method` frontier"
         )
     classifier = read_model(model, settings.model)
     _check_patterns(classifier, settings)
