@@ -113,6 +113,16 @@ def load_images(
     return images.for_metric() if for_metric else images.with_classes()
 
 
+def load_pixels(
+    data: Data, input_name: str, shape: tuple[int | None, ...], options: DataOptions | None = None
+) -> ImageSet:
+    """The same for what needs no labels: those that are no classes are left away."""
+    images = _read(data, input_name, shape, (options or DataOptions()).filled())
+    labels = images.labels
+    classes = labels is None or (labels.ndim == 1 and labels.dtype == np.int64)
+    return images if classes else replace(images, labels=None)
+
+
 def _read(
     data: Data, input_name: str, shape: tuple[int | None, ...], options: DataOptions
 ) -> ImageSet:

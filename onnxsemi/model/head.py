@@ -9,6 +9,7 @@ from onnxsemi.errors import ModelError
 from onnxsemi.model.index import GraphIndex
 
 _NOT_EXCLUSIVE = ("Sigmoid", "HardSigmoid")
+_FINAL = ("Softmax", "Sigmoid")
 # Between a final Softmax and the output only shape and number format may change. (Raising the opset
 # of a Softmax below 13 puts a Flatten before it and a Reshape behind it; a float16 model that gives
 # float32 ends in a Cast.)
@@ -40,7 +41,8 @@ class Ends:
     Attributes:
         image: The image input.
         output: Name of the output that holds the class scores.
-        logits: Name of the tensor before a final Softmax; the output itself if there is none.
+        logits: Name of the tensor before a final Softmax or Sigmoid; the output itself if there is
+            none.
     """
 
     image: ImageInput
@@ -48,19 +50,21 @@ class Ends:
     logits: str
 
 
-def find_ends(graph: onnx.GraphProto, wanted: str | None) -> Ends:
+def find_ends(graph: onnx.GraphProto, wanted: str | None, *, exclusive: bool = True) -> Ends:
     """The ends of a classifier.
 
     Args:
         graph: Its graph.
         wanted: Name of the output that holds the class scores, if there are several.
+        exclusive: Whether classes have to exclude each other; else a final Sigmoid will do.
 
     Raises:
         ModelError: If there is not one image input, or the output is not clear, or its classes do
-            not exclude each other.
+            not exclude each other though they have to.
     """
     output = judged_output(graph, wanted)
-    refuse_sigmoid(graph, output)
+    if exclusive:
+        refuse_sigmoid(graph, output)
     return Ends(image_input(graph), output, logits_tensor(graph, output))
 
 
@@ -120,14 +124,15 @@ def refuse_sigmoid(graph: onnx.GraphProto, output: str) -> None:
         raise ModelError(
             f"output {output!r} comes from a {last.op_type}: a probability of its own for each "
             "class, where one label an image is needed; if there is one, export the model without "
-            "it (the first answer stays the same); of a single logit z export Concat(0, z)"
+            "it (the first answer stays the same); of a single logit z export Concat(0, z); from "
+            "Python a metric can judge several labels an image"
         )
 
 
 def logits_tensor(graph: onnx.GraphProto, output: str) -> str:
-    """The input of a final Softmax, or the output itself if there is none."""
+    """The input of a final Softmax or Sigmoid, or the output itself if there is none."""
     last = _last_node(graph, output)
-    return str(last.input[0]) if last is not None and last.op_type == "Softmax" else output
+    return str(last.input[0]) if last is not None and last.op_type in _FINAL else output
 
 
 def _last_node(graph: onnx.GraphProto, output: str) -> onnx.NodeProto | None:

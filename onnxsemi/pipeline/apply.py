@@ -14,7 +14,7 @@ from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.calibration import Calibration
 from onnxsemi.choices import choice
 from onnxsemi.data.images import ImageSet
-from onnxsemi.data.load import Data, DataOptions, load_images
+from onnxsemi.data.load import Data, DataOptions, load_images, load_pixels
 from onnxsemi.emit.activations import Ranges
 from onnxsemi.emit.profile import Profile
 from onnxsemi.errors import DataError, PlanError, SettingsError
@@ -117,7 +117,7 @@ def apply(  # noqa: PLR0913  a flag each
     image, shown, ranges = classifier.ends.image, None, None
     if asked.images is not None:
         own = asked.options if asked.options is not data_options else _no_table(data_options)
-        shown = load_images(asked.images, image.name, image.shape, own)
+        shown = load_pixels(asked.images, image.name, image.shape, own)
     if profile.quantizes_activations:
         _check_grids(fitted.scheme, asked.name)
         kept = asked.document.rounding is not None and asked.document.activations is not None
@@ -201,7 +201,7 @@ def _fit(asked: Asked) -> _Fitted:
     document = asked.document
     policy, scheme = _named(document, asked.name)
     options = ReadOptions(targets=policy, exclude=document.exclude, output=document.output)
-    classifier = read_model(asked.model, options)
+    classifier = read_model(asked.model, options, exclusive=False)  # as it has a plan
     plan = _fitted(document, classifier, asked.name)
     edited = document.edited(plan)
     if edited:

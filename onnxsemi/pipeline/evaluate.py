@@ -57,9 +57,10 @@ def evaluate(  # noqa: PLR0913  a flag each
     """
     workers, told = worker_threads(threads), listening(progress)
     told.start("reading the model and the images", 1)
-    proto, ends = _open(model, output)
-    image, for_metric = ends.image, metric is not None
-    images = load_images(data, image.name, image.shape, data_options, for_metric=for_metric)
+    exclusive = metric is None
+    proto, ends = _open(model, output, exclusive=exclusive)
+    image = ends.image
+    images = load_images(data, image.name, image.shape, data_options, for_metric=not exclusive)
     forward = partial(_logits, proto, ends, threads=workers)
     fitting = checked(images, forward)
     images, labels = fitting.images, fitting.images.labels
@@ -68,7 +69,7 @@ def evaluate(  # noqa: PLR0913  a flag each
     values = None if judge is None else judge(logits)
     judged = Judged(images, logits, forward)
     if reference is not None:
-        proto, ends = _open(reference, output)
+        proto, ends = _open(reference, output, exclusive=exclusive)
         forward = partial(_logits, proto, ends, threads=workers)
         images = images.fit(ends.image.shape)
         other = forward(images, progress=told)
@@ -97,11 +98,11 @@ def evaluate(  # noqa: PLR0913  a flag each
     )
 
 
-def _open(model: Model, output: str | None) -> tuple[onnx.ModelProto, Ends]:
+def _open(model: Model, output: str | None, *, exclusive: bool) -> tuple[onnx.ModelProto, Ends]:
     proto = load_proto(model)
     proto = widen(proto) if is_float16(proto) else proto
     try:
-        return proto, find_ends(proto.graph, output)
+        return proto, find_ends(proto.graph, output, exclusive=exclusive)
     except ModelError as error:
         raise ModelError(f"{name_of(model)}: {error}") from error
 

@@ -125,7 +125,7 @@ def prepare(
         raise SettingsError(
             "`method` semilayer goes by counts of right answers: metric is for `method` frontier"
         )
-    classifier = read_model(model, settings.model)
+    classifier = read_model(model, settings.model, exclusive=not for_metric)
     _check_patterns(classifier, settings)
     if report_data is None and settings.report_labels is not None:
         raise SettingsError("`report_labels`: needs `report_data`, the folder that they are of")
