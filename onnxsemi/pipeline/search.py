@@ -34,6 +34,7 @@ from onnxsemi.pipeline.runs import (
 )
 from onnxsemi.pipeline.sensitivity import Sensitivity
 from onnxsemi.pipeline.sizes import sizes_of
+from onnxsemi.pipeline.speed import timed
 from onnxsemi.pipeline.write import plan_path, refuse_loss, write_best, written
 from onnxsemi.plan import BitPlan
 from onnxsemi.points.file import write_frontier
@@ -198,12 +199,16 @@ class Search:
                 warnings=warnings(prepared),
                 **self._claimed(found, report, kept, target),
             )
-            self.keep(result, Answers.of(before, file.logits))
+            answers = Answers.of(before, file.logits)
+            self.keep(result, answers)
             if run.path is not None:
                 write_frontier(kept, run.path)
             refuse_loss(result, allowed=settings.allow_loss)
         if not found.trajectory.out_of_time:
             run.finish(str(target))
+        if settings.bench:
+            result = timed(result, prepared.files[0], told)
+            self.keep(result, answers)
         return result
 
     def _claimed(

@@ -1,0 +1,31 @@
+"""How fast the written file runs, beside the float model: what ``compress --bench`` adds."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from onnxsemi.errors import ModelError
+from onnxsemi.pipeline.bench import bench
+from onnxsemi.progress import Progress, warn
+from onnxsemi.results import CompressResult
+
+ROUNDS = 7
+"""Enough for a median and its quartiles; ``bench`` has more for those who publish it."""
+
+
+def timed(result: CompressResult, model: Path, progress: Progress) -> CompressResult:
+    """The result with the times of both models: one image at a time, on one thread.
+
+    The file is there already, so that a model that cannot be timed is a warning and no error.
+
+    Args:
+        result: Of the written file.
+        model: The float model.
+        progress: Told where the work is.
+    """
+    try:
+        speed = bench([model, result.output], batches=(1,), rounds=ROUNDS, progress=progress)
+    except ModelError as error:
+        said = f"speed was not measured: {error}"
+        warn(progress, (said,))
+        return replace(result, warnings=(*result.warnings, said))
+    return replace(result, speed=speed)
