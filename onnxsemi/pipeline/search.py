@@ -17,7 +17,7 @@ from onnxsemi.measure.folds import Rounder
 from onnxsemi.measure.recorded import RecordedChecker, RecordedEvaluator
 from onnxsemi.pipeline.activations import recorded_ranges
 from onnxsemi.pipeline.choice import Chooser, Judged
-from onnxsemi.pipeline.evidence import Answers, evidence_of
+from onnxsemi.pipeline.evidence import Answers, class_names, evidence_of
 from onnxsemi.pipeline.found import Found, Searched
 from onnxsemi.pipeline.next_step import next_command
 from onnxsemi.pipeline.nothing import best_measured, file_bytes, nothing_holds
@@ -241,6 +241,7 @@ class Search:
                 "processor": "; ".join(map(str, self.run.processors)),
             },
             "channel_parameters": dict(result.plan.channel_params),
+            "classes": class_names(prepared, answers.classes),
         }
         evidence = evidence_of(
             prepared, codes.rounding, self.sensitivity, result.trajectory, answers
