@@ -6,7 +6,7 @@ import shutil
 import time
 
 import pytest
-from page_data import kept
+from page_data import made_run
 
 from onnxsemi.report.page import render
 
@@ -50,7 +50,7 @@ def show(browser, tmp_path):
     def shown(size=WIDE, *, dark=False, **how):
         path = tmp_path / "report.html"
         how = {"layers": LAYERS, "bits": (8, 4, 2), **how}
-        path.write_text(render(kept(**how)), encoding="utf-8")
+        path.write_text(render(made_run(**how)), encoding="utf-8")
         browser.get_log("browser")
         browser.get_log("performance")
         metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1}

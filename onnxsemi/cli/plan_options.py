@@ -47,7 +47,18 @@ OtherFile = Annotated[
 RunFolder = Annotated[
     Path, typer.Argument(help="The folder of a run of 'compress', such as small.run.")
 ]
+RunFolders = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="RUN [RUN]",
+        help="The folder of a run of 'compress', such as small.run; or two, to compare.",
+    ),
+]
 ReportOut = Annotated[
     Path | None,
-    typer.Option("--out", "-o", help="Where to write the page; report.html in the run's folder."),
+    typer.Option(
+        "--out",
+        "-o",
+        help="Where to write the page; of one run report.html in its folder, unless given.",
+    ),
 ]

@@ -8,8 +8,8 @@ from onnxsemi.pipeline.bench import bench
 from onnxsemi.progress import Progress, warn
 from onnxsemi.results import CompressResult
 
-ROUNDS = 7
-"""Enough for a median and its quartiles; ``bench`` has more for those who publish it."""
+ROUNDS, LOAD_ROUNDS = 21, 3
+"""Latency takes little and varies; loading takes a process each time. ``bench`` has more of it."""
 
 
 def timed(result: CompressResult, model: Path, progress: Progress) -> CompressResult:
@@ -23,7 +23,13 @@ def timed(result: CompressResult, model: Path, progress: Progress) -> CompressRe
         progress: Told where the work is.
     """
     try:
-        speed = bench([model, result.output], batches=(1,), rounds=ROUNDS, progress=progress)
+        speed = bench(
+            [model, result.output],
+            batches=(1,),
+            rounds=ROUNDS,
+            load_rounds=LOAD_ROUNDS,
+            progress=progress,
+        )
     except ModelError as error:
         said = f"speed was not measured: {error}"
         warn(progress, (said,))

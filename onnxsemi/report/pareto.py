@@ -24,7 +24,7 @@ def pareto_table(kept: KeptFrontier, run: Path, *, every: bool) -> RenderableTyp
     """
     seen = ("change, 95 % interval", "lost/won") if kept.has_labels else ("same, 95 % interval",)
     table = plain_table("smaller", "bits", "file bytes", *seen, "KL", "from")
-    shown = list(kept.points) if every else list(_worth_showing(kept))
+    shown = list(kept.points) if every else list(worth_showing(kept))
     for point in shown:
         table.add_row(*_row(kept, point))
     what = "Same answers as the float model"
@@ -81,7 +81,7 @@ def _seen(kept: KeptFrontier, paired: Paired) -> Document:
     return _paired(paired) if kept.has_labels else _agreed(paired.total, paired.after)
 
 
-def _worth_showing(kept: KeptFrontier) -> Iterable[KeptPoint]:
+def worth_showing(kept: KeptFrontier) -> Iterable[KeptPoint]:
     """Measured points that no other one beats, and the first stop of each percent."""
     percents = set()
     for point in kept.points:
