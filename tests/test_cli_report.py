@@ -37,8 +37,9 @@ class TestReport:
         assert result.stdout.split() == ["Wrote", f"{copy}/report.html."]
         assert (copy / "report.html").read_text().startswith("<!DOCTYPE html>")
 
-    def test_is_what_compress_writes(self, done, copy, tmp_path):
-        assert run("report", copy, "--out", tmp_path / "a.html", "--quiet").stdout == ""
+    def test_is_what_compress_writes(self, done, tmp_path):
+        page = tmp_path / "a.html"
+        assert run("report", done / "small.run", "--out", page, "--quiet").stdout == ""
         assert (tmp_path / "a.html").read_bytes() == (done / "page.html").read_bytes()
 
     def test_shows_what_compress_says(self, folder, tmp_path):
@@ -50,6 +51,9 @@ class TestReport:
         page = (tmp_path / "a.run/report.html").read_text()
         assert f"{document['sizes']['file']:.2%}" in page
         assert page.count('class="mark p-') == len(document["trials"])
+        points = json.loads((tmp_path / "a.run/frontier.json").read_text())["points"]
+        assert page.count('class="mark now') == len(points)
+        assert page.count(f"<code>onnxsemi apply {tmp_path}/a.run --at ") >= len(points)
 
     def test_command_line_that_makes_it_again(self, done, folder):
         command = read_result(done / "small.run").document["command"]

@@ -65,7 +65,7 @@ class TestSummary:
         text = words(summary(kept(changes=((3, 3, 1), (2, 4, 2), (2, 4, 2)))))
         assert "98.00% → 99.00%" in text
         assert "+1.00 points, 95 % interval −1.23 to +0.45; 1 lost and 2 won of 100" in text
-        assert "0.00100 MB → 0.000200 MB" in text
+        assert "1.00 kB → 0.200 kB" in text
         assert "80.00% smaller (1,000 → 200 bytes); 3.50 bits" in text
         assert "✓ holdsthe change cannot lie below -0.5 points" in text
         assert "not measuredcompress --bench measures it" in text

@@ -44,11 +44,15 @@ class Speed:
 
     @property
     def faster(self) -> str:
-        """The file in ``load_session``, as people say it.
+        """The file in ``load_session``, as people say it; no figure where the quartiles cover 1.
 
         >>> Speed(0.002, (0.5, 0.4, 0.6), (1.2, 1.1, 1.3), 1, 7).faster
         '2.00x as fast'
+        >>> Speed(0.002, (0.9, 0.8, 1.1), (1.2, 1.1, 1.3), 1, 7).faster
+        'about as fast'
         """
+        if self.loaded[1] <= 1 <= self.loaded[2]:
+            return "about as fast"
         return f"{1 / self.loaded[0]:.2f}x as fast"
 
     @property

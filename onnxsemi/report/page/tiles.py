@@ -8,6 +8,9 @@ from onnxsemi.report.page.markup import Markup, join, tag
 from onnxsemi.report.page.words import words_of
 from onnxsemi.report.speed import Speed, ratio
 
+_MEGABYTES = 10_000
+"""Bytes from which sizes are said in megabytes."""
+
 _SIGNS = {"holds": "✓", "unproven": "?", "fails": "✕"}
 """Outcome of a verdict -> its sign: colour alone would not reach everybody."""
 
@@ -54,12 +57,13 @@ def tiles(document: Mapping[str, Any]) -> Markup:
 
 
 def megabytes(count: int) -> str:
-    """Bytes in megabytes, three digits.
+    """Bytes in megabytes, three digits; in kilobytes where that would be zeros.
 
-    >>> megabytes(1095944), megabytes(83491), megabytes(18_600_000)
-    ('1.10 MB', '0.0835 MB', '18.6 MB')
+    >>> megabytes(1095944), megabytes(83491), megabytes(186_000_000), megabytes(4_200)
+    ('1.10 MB', '0.0835 MB', '186 MB', '4.20 kB')
     """
-    return f"{count / 1e6:#.3g}".rstrip(".") + " MB"
+    unit, name = (1e6, "MB") if count >= _MEGABYTES else (1e3, "kB")
+    return f"{count / unit:#.3g}".rstrip(".") + f" {name}"
 
 
 def _lines(value: str) -> list[Markup]:
