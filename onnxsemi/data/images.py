@@ -107,6 +107,10 @@ class ImageSet:
         """The same images with other labels."""
         return self._with(labels=read_only(label_array(np.asarray(labels), len(self), self.name)))
 
+    def with_classes(self, classes: tuple[str, ...] | None) -> "ImageSet":
+        """The same images with names of the labels."""
+        return self._with(classes=classes)
+
     def fit(self, shape: tuple[int | None, ...]) -> "ImageSet":
         """The same images, laid out for an input of ``shape`` (batch first, None: any size).
 

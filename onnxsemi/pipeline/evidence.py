@@ -87,11 +87,7 @@ def evidence_of(
 
 
 def class_names(prepared: Prepared, count: int) -> list[str] | None:
-    """Names of the model's classes in its order; None if they are not known.
-
-    Names that are given with an ``.npz`` file are not needed to read it, and were not checked: so
-    many as there are classes, or they are not believed.
-    """
+    """Names of the model's classes in its order; None if they are not known."""
     given = (prepared.settings.data.classes, prepared.report.classes, prepared.search.classes)
     return next((list(names) for names in given if names and len(names) == count), None)
 
