@@ -127,6 +127,7 @@ class CompressResult:
         pinned: Layer -> bitwidth that was given, not searched.
         run: Folder that keeps the other points; None if nothing was kept.
         warnings: What is likely to be wrong with the images or their labels.
+        speed: The float model and the written file side by side; None if they were not timed.
     """
 
     output: Path
@@ -150,6 +151,7 @@ class CompressResult:
     run: Path | None = None
     next_command: str | None = None
     warnings: tuple[str, ...] = ()
+    speed: "BenchResult | None" = None
 
 
 @dataclass(frozen=True)

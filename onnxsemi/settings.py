@@ -144,6 +144,7 @@ class Settings:
         max_memory: Bytes that the process may take; less than the model needs is refused. None for
             what it holds and half of what is free. Changes no result.
         allow_loss: Write the file although the report images show a loss beyond what was asked for.
+        bench: Time both models once the file is written. Changes no result.
         force: Go on with images that are too few, or that the float model answers no better than by
             guessing, and with a run of another kind of processor; what would be refused is then a
             warning.
@@ -173,6 +174,7 @@ class Settings:
     max_memory: int | None = None
     force: bool = False
     allow_loss: bool = False
+    bench: bool = False
     run: RunOptions = field(default_factory=RunOptions)
 
     def __post_init__(self) -> None:

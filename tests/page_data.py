@@ -1,12 +1,76 @@
 """Results to draw pages from: made up, but of the form that a run keeps."""
 
+from pathlib import Path
+
 import numpy as np
 
+from onnxsemi.data.load import DataOptions
 from onnxsemi.measure.comparison import exact_interval
+from onnxsemi.measure.paired import Paired
+from onnxsemi.plan import BitPlan
+from onnxsemi.plan_file import PlanFile
+from onnxsemi.points.frontier import KeptFrontier, KeptPoint, Source, by_size
+from onnxsemi.report.page import Run
 from onnxsemi.run.kept import Evidence, Kept
+from onnxsemi.search.guard import Guard
 
 BITS = (8, 4, 2)
 SCORE = {"images": 200, "images_measured": 200, "loss_nats": 0.5}
+
+
+def made_run(layers=None, *, path="small.run", names=None, **how):
+    """A run with a result, as :func:`kept` makes it, and a frontier.
+
+    Args:
+        layers: Layer name -> channels.
+        path: Its folder.
+        names: Of the classes.
+        how: See :func:`kept`.
+    """
+    result = kept(layers, **how)
+    result.document["classes"] = names
+    return Run(Path(path), result, frontier(layers, labels=how.get("labels", True)))
+
+
+def frontier(layers=None, *, labels=True, stops=(8, 7, 6, 5, 3, 2), plain=False):
+    """Uniform plans, of which one is measured and one written.
+
+    Args:
+        layers: Layer name -> channels.
+        labels: Whether answers were compared with labels.
+        stops: Bits of plans that were not measured.
+        plain: Whether neither KL nor predictions are known.
+    """
+    layers = layers or {"conv1": 4, "conv2": 8}
+    seen = {"phase": "bisection", "trial": 1, "paired": Paired(200, 190, 3, 4), "correct": 191}
+    if not labels:
+        seen |= {"paired": Paired(200, 200, 9, 0), "correct": 191}
+    some = {"phase": "uniform", "rejected": "reason <1>", "correct": 150, "kl": 0.2}
+    points = [
+        *(point(layers, bits, predicted=2.0**-bits) for bits in stops),
+        point(layers, 4, chosen=True, kl=0.08, predicted=0.06, **seen),
+        point(layers, 1, predicted=0.5, **some),
+    ]
+    if plain:
+        points = [point(layers, 4, chosen=True, **seen), point(layers, 1, **some | {"kl": None})]
+    chosen = next(p for p in points if p.chosen).plan
+    document = PlanFile(
+        "ab" * 32, "all", (), None, "asymmetric", dict(chosen.bits), "tool",
+        plan_sha256=chosen.sha256,
+    )  # fmt: skip
+    return KeptFrontier(
+        document=document, source=Source(model=Path("m.onnx"), data=None, options=DataOptions()),
+        method="frontier", profile="qdq", guard=Guard(max_drop=0, tolerance=0.5), has_labels=labels,
+        images=200, correct=190 if labels else 200, as_written=None, points=by_size(points),
+    )  # fmt: skip
+
+
+def point(layers, bits, **known):
+    """A plan of one bitwidth."""
+    plan = BitPlan(
+        {name: (bits,) * size for name, size in layers.items()}, dict.fromkeys(layers, 9)
+    )
+    return KeptPoint(plan=plan, file_bytes=100 + 100 * bits, **known)
 
 
 def kept(
@@ -88,10 +152,19 @@ def document(layers, bits, evidence, *, labels, rng):
             "overhead": 1 / 3,
             "gzip_bytes": 180,
         },
-        "verdict": {"summary": "holds: what the report images say"},
+        "verdict": {
+            "outcome": "holds",
+            "summary": "holds: what the report images say",
+            "reason": "cannot lie below -0.5 points",
+            "looks": 1,
+            "images_needed": None,
+            "next_command": None,
+        },
         "report": {
             "summary": ["said of both"],
             "images": images,
+            "correct_before": int(before.sum()),
+            "correct_after": int(after.sum()),
             "lost": lost,
             "won": won,
             "change": (won - lost) / images,

@@ -37,19 +37,28 @@ class TestReport:
         assert result.stdout.split() == ["Wrote", f"{copy}/report.html."]
         assert (copy / "report.html").read_text().startswith("<!DOCTYPE html>")
 
-    def test_is_what_compress_writes(self, done, copy, tmp_path):
-        assert run("report", copy, "--out", tmp_path / "a.html", "--quiet").stdout == ""
+    def test_is_what_compress_writes(self, done, tmp_path):
+        page = tmp_path / "a.html"
+        assert run("report", done / "small.run", "--out", page, "--quiet").stdout == ""
         assert (tmp_path / "a.html").read_bytes() == (done / "page.html").read_bytes()
 
     def test_shows_what_compress_says(self, folder, tmp_path):
-        result = run(*frontier_command(folder, tmp_path / "a.onnx", *SMALL[:-1], "--json"))
+        names = tmp_path / "names.txt"
+        names.write_text("ant\nbee\ncat\n<dog>\neel\n")
+        more = (*SMALL[:-1], "--json", "--classes", names)
+        result = run(*frontier_command(folder, tmp_path / "a.onnx", *more))
         document = json.loads(result.stdout)
         kept = read_result(tmp_path / "a.run").document
         assert {key: kept[key] for key in document} == document
         assert run("report", tmp_path / "a.run").exit_code == 0
         page = (tmp_path / "a.run/report.html").read_text()
         assert f"{document['sizes']['file']:.2%}" in page
+        assert kept["classes"] == ["ant", "bee", "cat", "<dog>", "eel"]
+        assert ">&lt;dog&gt;</th>" in page
         assert page.count('class="mark p-') == len(document["trials"])
+        points = json.loads((tmp_path / "a.run/frontier.json").read_text())["points"]
+        assert page.count('class="mark now') == len(points)
+        assert page.count(f"<code>onnxsemi apply {tmp_path}/a.run --at ") >= len(points)
 
     def test_command_line_that_makes_it_again(self, done, folder):
         command = read_result(done / "small.run").document["command"]
@@ -142,6 +151,15 @@ def ended_after(trials):
 
 
 class TestMistakes:
+    @pytest.mark.parametrize("labels", [True, False])
+    def test_names_of_other_classes(self, folder, tmp_path, labels):
+        (tmp_path / "names.txt").write_text("ant\nbee\n")
+        for name, seed in (("search", 1), ("report", 2)):
+            save_noise(tmp_path / f"{name}.npz", count=60, seed=seed, labels=labels)
+        shutil.copy(folder / "model.onnx", tmp_path)
+        command = frontier_command(tmp_path, "a.onnx", "--classes", tmp_path / "names.txt")
+        assert_one_line(run(*command), "2 classes are named", "the model has 5")
+
     def test_no_such_folder(self, tmp_path):
         assert_one_line(run("report", tmp_path / "no.run"), "no.run: there is no such folder")
 

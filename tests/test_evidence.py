@@ -114,7 +114,7 @@ class TestKept:
 class TestAnswers:
     def test_lost_then_won_then_other(self):
         labels = np.array([0, 0, 0, 0, 0])
-        answers = Answers(np.array([1, 1, 0, 0, 0]), np.array([2, 0, 0, 1, 2]))
+        answers = Answers(np.array([1, 1, 0, 0, 0]), np.array([2, 0, 0, 1, 2]), 3)
         assert changed(labels, answers).tolist() == [3, 4, 1, 0]
 
     def test_from_logits(self):

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from page_data import kept
+from page_data import kept, made_run
 
 from onnxsemi.report.page import render
 from onnxsemi.report.page.answers import answers
@@ -50,6 +50,12 @@ class Page(HTMLParser):
         return [a for a in found if not class_ or class_ in (a.get("class") or "").split()]
 
 
+def with_evidence(run, **arrays):
+    """The same run with other arrays."""
+    evidence = dataclasses.replace(run.kept.evidence, **arrays)
+    return dataclasses.replace(run, kept=dataclasses.replace(run.kept, evidence=evidence))
+
+
 def words(markup):
     return " ".join("".join(Page(str(markup)).text).split())
 
@@ -57,17 +63,18 @@ def words(markup):
 class TestSummary:
     def test_figures_and_the_claim(self):
         text = words(summary(kept(changes=((3, 3, 1), (2, 4, 2), (2, 4, 2)))))
-        assert "80.00%" in text
-        assert "3.50" in text
-        assert "+1.00 points" in text
-        assert "95 % interval −1.23 to +0.45" in text
-        assert "1 / 2" in text
+        assert "98.00% → 99.00%" in text
+        assert "+1.00 points, 95 % interval −1.23 to +0.45; 1 lost and 2 won of 100" in text
+        assert "1.00 kB → 0.200 kB" in text
+        assert "80.00% smaller (1,000 → 200 bytes); 3.50 bits" in text
+        assert "✓ holdsthe change cannot lie below -0.5 points" in text
+        assert "not measuredcompress --bench measures it" in text
         assert "said of both" in text
         assert "holds: what the report images say" in text
         assert "On 100 report images that the search never saw, top-1 accuracy changed" in text
 
     def test_without_labels_nothing_is_called_accuracy(self):
-        page = render(kept(labels=False, changes=((3, 3, 1), (3, 3, 2))))
+        page = render(made_run(labels=False, changes=((3, 3, 1), (3, 3, 2))))
         text = words(page)
         assert "accuracy" not in text.lower()
         assert "gives the float model's answer on 98.00%" in text
@@ -75,7 +82,7 @@ class TestSummary:
         assert "not known" in text
         assert "lost" not in text
         assert "answers changed 5" in page
-        assert "lost" not in words(answers(kept(labels=False)))
+        assert "lost" not in words(answers(made_run(labels=False)))
 
 
 class TestTrajectory:
@@ -249,31 +256,38 @@ class TestSensitive:
 class TestAnswers:
     def test_counts_and_pictures(self):
         changes = ((3, 3, 1), (2, 4, 2), (0, 1, 2), (3, 3, 2))
-        text = str(answers(kept(changes=changes)))
+        text = str(answers(made_run(changes=changes)))
         assert "4 of 100 answers changed (2 lost, 1 won, 1 still wrong)" in text
         assert "All of them are shown" in text
         assert len(Page(text).of("img")) == 4
 
     def test_some_of_many(self):
-        result = kept(changes=((3, 3, 1),) * 60)
-        evidence = dataclasses.replace(
-            result.evidence,
-            shown=result.evidence.shown[:48],
-            thumbnails=result.evidence.thumbnails[:48],
+        run = made_run(changes=((3, 3, 1),) * 60)
+        text = str(
+            answers(
+                with_evidence(
+                    run,
+                    shown=run.kept.evidence.shown[:48],
+                    thumbnails=run.kept.evidence.thumbnails[:48],
+                )
+            )
         )
-        text = str(answers(dataclasses.replace(result, evidence=evidence)))
         assert "Shown are 48 of them" in text
+        assert "32 more pictures" in text
         assert len(Page(text).of("img")) == 48
 
+    def test_by_name(self):
+        names = ["ant", "bee", "cat", "<dog>"]
+        text = str(answers(made_run(changes=((3, 3, 1),), names=names)))
+        assert "Numbers are classes" not in text
+        assert "label &lt;dog&gt;</span><span>&lt;dog&gt; → bee" in text
+
     def test_nothing_changed(self):
-        assert words(answers(kept(changes=()))) == "No answer changed on 100 report images."
+        assert words(answers(made_run(changes=()))) == "No answer changed on 100 report images."
 
     def test_no_pictures(self):
-        result = kept()
-        evidence = dataclasses.replace(
-            result.evidence, shown=np.zeros(0, int), thumbnails=np.zeros((0, 1, 1, 1), np.uint8)
-        )
-        assert "no pictures" in answers(dataclasses.replace(result, evidence=evidence))
+        none = {"shown": np.zeros(0, int), "thumbnails": np.zeros((0, 1, 1, 1), np.uint8)}
+        assert "no pictures" in answers(with_evidence(made_run(), **none))
 
 
 def test_sizes():
@@ -293,7 +307,7 @@ class TestPage:
         ids=str,
     )  # fmt: skip
     def test_nested_and_self_contained(self, how):
-        page = Page(render(kept(**how)))
+        page = Page(render(made_run(**how)))
         addresses = [a[k] for _, a in page.elements for k in ("src", "href") if k in a]
         assert all(address.startswith(("#", "data:")) for address in addresses)
         ids = [a["id"] for _, a in page.elements if "id" in a]
@@ -301,12 +315,13 @@ class TestPage:
         assert {a["href"][1:] for a in page.of("a")} <= set(ids)
 
     def test_nothing_is_loaded(self):
-        text = render(kept())
+        text = render(made_run())
         assert not re.search(r"(?<!\w)(url\(|@import|fetch\(|https?://)", text)
 
     def test_everything_is_escaped(self):
         evil = "<script>alert(1)</script>\"'&$title"
-        result = kept({evil: 4, "b": 4})
+        run = made_run({evil: 4, "b": 4}, names=[evil] * 4, path=evil)
+        result = run.kept
         for key in ("output", "command", "model", "search_data", "tool", "stop", "profile"):
             result.document[key] = evil
         result.document["notes"].append(evil)
@@ -314,31 +329,47 @@ class TestPage:
         result.document["kernels"] = {"integer": {}, "float32": {evil: evil}}
         result.document["trials"][0]["reason"] = evil
         result.document["made_from"]["--exclude"] = [evil]
-        page = Page(render(result))
+        page = Page(render(run))
         assert len(page.of("script")) == 1
-        assert sum(evil in t for t in page.text) >= 8
+        assert sum(evil in t for t in page.text) >= 16
         assert any(a.get("data-layer") == evil for a in page.of("div"))
 
+    def test_what_cannot_be_seen_is_shown_as_its_code(self):
+        evil = "a\x1b[31m\u202eb\udcff"
+        page = render(made_run({evil[:-1]: 4, "b": 4}, names=[evil] * 4, path=evil))
+        assert page.encode()
+        assert "a⟨1B⟩[31m⟨202E⟩b⟨DCFF⟩" in page
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\ud800-\udfff]", page)
+
+    def test_evidence_is_folded_and_the_rest_is_not(self):
+        page = Page(render(made_run()))
+        folds = page.of("details", "fold")
+        assert len(folds) == 8
+        assert not any("open" in fold for fold in folds)
+        assert [a["id"] for a in page.of("section")] == [
+            "summary", "classes", "frontier", "answers", "evidence", "about",
+        ]  # fmt: skip
+
     def test_same_bytes(self):
-        assert render(kept()) == render(kept())
+        assert render(made_run()) == render(made_run())
 
     def test_the_script_is_the_one_that_the_policy_allows(self):
-        page = Page(render(kept()))
+        page = Page(render(made_run()))
         [policy] = [a["content"] for a in page.of("meta") if "http-equiv" in a]
         assert "default-src 'none'" in policy
         assert "script-src 'sha256-" in policy
 
     def test_a_part_without_a_measurement_is_left_out(self):
-        page = render(kept(measured=False))
+        page = render(made_run(measured=False))
         assert 'id="distance"' not in page
         assert 'id="delta-loss"' not in page
         assert 'id="sensitive"' in page
 
     def test_large_models_stay_small(self):
         layers = {f"layer{place}": 512 for place in range(10)}
-        assert len(render(kept(layers, bits=(8, 7, 6, 5, 4, 3, 2, 1)))) < 1_000_000
+        assert len(render(made_run(layers, bits=(8, 7, 6, 5, 4, 3, 2, 1)))) < 1_000_000
 
     def test_how_to_make_it_again(self):
-        text = render(kept())
+        text = render(made_run())
         assert "onnxsemi compress model.onnx --data &#x27;my images.npz&#x27;" in text
         assert "ab" * 32 in text

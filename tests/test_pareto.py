@@ -15,7 +15,7 @@ from onnxsemi.errors import SettingsError
 from onnxsemi.measure.paired import Paired
 from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import PlanFile, read_plan
-from onnxsemi.points.at import At
+from onnxsemi.points.at import At, text_of
 from onnxsemi.points.file import read_frontier, write_frontier
 from onnxsemi.points.frontier import KeptFrontier, KeptPoint, Source, by_size
 from onnxsemi.search.guard import Guard
@@ -380,6 +380,18 @@ class TestPick:
     )  # fmt: skip
     def test_pick(self, at, bits):
         assert At.parse(at).pick(self.KEPT).plan.bits["b"][1] == bits
+
+    def test_every_point_can_be_named(self):
+        hidden = point(5, 3, 4, 4, 4, predicted=0.3)  # as small as the chosen one
+        several = kept(*self.KEPT.points[1:3], hidden)
+        texts = [text_of(p, several) for p in several.points]
+        assert [At.parse(text).pick(several) for text in texts] == list(several.points)
+        assert sorted(text.partition(":")[0] for text in texts) == ["81.25%", "87.50%", "plan"]
+
+    @pytest.mark.parametrize(("digest", "said"), [("0" * 8, "no plans"), ("0" * 7, "neither")])
+    def test_no_such_plan(self, digest, said):
+        with pytest.raises(SettingsError, match=said):
+            At.parse(f"plan:{digest}").pick(self.KEPT)
 
     def test_least_harm_not_least_size(self):
         # more compressed, yet predicted to do less harm than the chosen one

@@ -69,6 +69,7 @@ def compress(
     max_memory: opt.MaxMemory = None,
     threads: opt.Threads = None,
     report: opt.ReportPage = None,
+    bench: opt.Bench = False,
     allow_loss: opt.AllowLoss = False,
     strict: opt.Strict = False,
     as_json: opt.AsJson = False,
@@ -128,6 +129,7 @@ def compress(
             seed=seed,
             threads=threads,
             allow_loss=allow_loss,
+            bench=bench,
             max_memory=None if max_memory is None else parse_memory(max_memory),
             run=RunOptions(
                 folder=folder,

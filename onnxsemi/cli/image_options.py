@@ -15,8 +15,8 @@ Classes = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Folders of images: a text file with the names of all classes of the model, one a "
-        "line in its order. Class folders are found among them; without it they are the classes in "
+        help="A text file with the names of all classes of the model, one a line in its order: the "
+        "report has them. Class folders are found among them; without it they are the classes in "
         "the order of their names, and as many as the model has.",
         rich_help_panel=_DATA,
     ),

@@ -360,6 +360,15 @@ Pins = Annotated[
     ),
 ]
 AnyModel = Annotated[Path, typer.Argument(help="An ONNX classifier, float or compressed.")]
+Bench = Annotated[
+    bool,
+    typer.Option(
+        "--bench",
+        help="Time both models once the file is written: one image at a time on one thread, in a "
+        "default session and as load_session opens them. Changes no result; 'bench' times more.",
+        rich_help_panel=_RUN,
+    ),
+]
 ReportPage = Annotated[
     Path | None,
     typer.Option(

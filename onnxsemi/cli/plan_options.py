@@ -28,7 +28,8 @@ At = Annotated[
         metavar="POINT",
         help="Which point of a run: 85% is the least harm at that compression of the target "
         "weights (the paper's ratio, not the file's size) or more; -0.1 the smallest measured one "
-        "whose accuracy on the search images changes by no less than that many points.",
+        "whose accuracy on the search images changes by no less than that many points; plan:DIGEST "
+        "the one whose plan's digest begins so.",
     ),
 ]
 OptionalData = Annotated[
@@ -46,7 +47,18 @@ OtherFile = Annotated[
 RunFolder = Annotated[
     Path, typer.Argument(help="The folder of a run of 'compress', such as small.run.")
 ]
+RunFolders = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="RUN [RUN]",
+        help="The folder of a run of 'compress', such as small.run; or two, to compare.",
+    ),
+]
 ReportOut = Annotated[
     Path | None,
-    typer.Option("--out", "-o", help="Where to write the page; report.html in the run's folder."),
+    typer.Option(
+        "--out",
+        "-o",
+        help="Where to write the page; of one run report.html in its folder, unless given.",
+    ),
 ]

@@ -12,6 +12,7 @@ _LEFT_OUT = {
     "verbose",
     "as_json",
     "report",
+    "bench",
     "strict",
     "help_all",
 }  # what changes no result

@@ -146,6 +146,10 @@ class ImageSet:
         """Whether there is something to compare answers with."""
         return self.labels is not None or self.targets is not None
 
+    def named(self, classes: tuple[str, ...] | None) -> "ImageSet":
+        """The same images with names of the labels."""
+        return self._with(classes=classes)
+
     def fit(self, shape: tuple[int | None, ...]) -> "ImageSet":
         """The same images, laid out for an input of ``shape`` (batch first, None: any size).
 

@@ -42,8 +42,8 @@ class DataOptions:
         resize: Shorter side of image files after resizing; the crop unless told.
         crop: Side of the centred square; the model's input size unless told.
         preset: Fills whatever of these is not given.
-        classes: Names of the model's classes in its order, for folders of images: those of class
-            folders, of which some may be missing, and of ``labels``.
+        classes: Names of the model's classes in its order, for the report; and for folders of
+            images: those of class folders, of which some may be missing, and of ``labels``.
         labels: For a folder of images: a table with the columns file and label, the number or the
             name of the class.
     """
@@ -155,7 +155,7 @@ def _from_path(
             f"{options.labels}: `labels` is for a folder of images, and {data} is a file, whose "
             "labels are 'y'"
         )
-    return read_npz(path, options.mean, options.std)
+    return read_npz(path, options.mean, options.std).named(options.classes)
 
 
 def _from_memory(data: object, input_name: str, options: DataOptions) -> ImageSet:

@@ -54,6 +54,7 @@ def bench(
     batches: Sequence[int] = (1, 32),
     threads: int | None = 1,
     rounds: int = 15,
+    load_rounds: int | None = None,
     progress: Listener | None = None,
 ) -> BenchResult:
     """Time models against the first, in default sessions and as ``load_session`` opens them.
@@ -64,6 +65,7 @@ def bench(
         batches: Images in a run. A model whose batch is fixed runs with that instead.
         threads: Threads of a session; None for every core.
         rounds: Times that everything is measured.
+        load_rounds: Times that loading is, which takes a process each; None for as many.
         progress: Told where the work is.
 
     Raises:
@@ -72,7 +74,8 @@ def bench(
     """
     if not models:
         raise SettingsError("bench needs at least one model")
-    if rounds < 1 or any(batch < 1 for batch in batches):
+    loadings = rounds if load_rounds is None else load_rounds
+    if min(rounds, loadings) < 1 or any(batch < 1 for batch in batches):
         raise SettingsError("`rounds` and `batches` must be 1 or more")
     told, count = listening(progress), worker_threads(threads)
     contenders = [
@@ -85,8 +88,8 @@ def bench(
     for batch, given in zip(batches, feeds, strict=True):
         told.start(f"latency, batch {batch}", rounds)
         latencies.append(_latencies(contenders, given, rounds, told))
-    told.start("load time and memory", rounds)
-    loads, peaks = _loads(contenders, count, rounds, told)
+    told.start("load time and memory", loadings)
+    loads, peaks = _loads(contenders, count, loadings, told)
     rows = tuple(
         BenchRow(
             model=contender.path,

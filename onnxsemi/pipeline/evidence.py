@@ -31,15 +31,17 @@ class Answers:
     Attributes:
         before: Of the float model.
         after: Of the written file.
+        classes: How many classes the model has.
     """
 
     before: Int64Array
     after: Int64Array
+    classes: int
 
     @classmethod
     def of(cls, before: Float32Array, after: Float32Array) -> "Answers":
         """From logits, float32[N, K] each."""
-        return cls(before.argmax(axis=1), after.argmax(axis=1))
+        return cls(before.argmax(axis=1), after.argmax(axis=1), before.shape[1])
 
 
 def evidence_of(
@@ -82,6 +84,12 @@ def evidence_of(
         shown=shown[: len(pictures)],
         thumbnails=pictures,
     )
+
+
+def class_names(prepared: Prepared, count: int) -> list[str] | None:
+    """Names of the model's classes in its order; None if they are not known."""
+    given = (prepared.settings.data.classes, prepared.report.classes, prepared.search.classes)
+    return next((list(names) for names in given if names and len(names) == count), None)
 
 
 def changed(labels: Int64Array, answers: Answers) -> Int64Array:

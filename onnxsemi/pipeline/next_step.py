@@ -9,8 +9,6 @@ from onnxsemi.points.frontier import KeptFrontier, KeptPoint
 _LESS = 0.5
 """A safer point has at most so much of the KL of the one that did not hold."""
 SAFER = "safer.onnx"
-MODEL = "MODEL.onnx"
-"""In place of a model that was in memory."""
 
 
 def next_command(kept: KeptFrontier, plan: BitPlan, run: Path | None, output: Path) -> str | None:
@@ -27,7 +25,7 @@ def next_command(kept: KeptFrontier, plan: BitPlan, run: Path | None, output: Pa
         return None
     form = () if kept.profile == "qdq" else ("--profile", kept.profile)
     place = output.with_name(SAFER if output.name != SAFER else f"more_{SAFER}")
-    model = () if kept.source.model is not None else (MODEL,)
+    model = kept.source.placeholder
     words = ("onnxsemi", "apply", str(run), *model, "--at", f"{safer.plan.compression:.2%}")
     return shlex.join((*words, *form, "--out", str(place)))
 

@@ -158,7 +158,7 @@ def _sentences(
     else:
         profile = chooser.prepared.settings.profile
         form = () if profile is Profile.QDQ else ("--profile", profile)
-        words = ("onnxsemi", "apply", str(run), "--at", size, *form)
+        words = ("onnxsemi", "apply", str(run), *frontier.source.placeholder, "--at", size, *form)
         yield f"Write it with: {shlex.join(words)} --out FILE;"
         yield f"or ask for less with `resume` `max_drop` {best.max_drop:g}"
         yield "(what was measured is not measured again);"

@@ -233,8 +233,9 @@ def labelled(bench: Bench) -> Bench:
     """
     images, proto = bench.images, bench.classifier.proto
     if images.labels is None:
-        answers = bench.forward(proto).argmax(axis=1)
-        return replace(bench, images=images.with_labels(answers.astype(np.int64)))
+        logits = bench.forward(proto)
+        check_classes(images, logits.shape[1])
+        return replace(bench, images=images.with_labels(logits.argmax(axis=1).astype(np.int64)))
     classes = bench.first(1).forward(proto).shape[1]
     check_classes(images, classes)
     images.check_labels(classes)

@@ -20,7 +20,7 @@ _LEFT_OUT = {
     *("search", "model", "data", "pins", "run", "rounding"),
     *("search_samples", "report_fraction", "delta_loss_samples", "calibration_samples"),
     *("rounding_samples",),
-    *("threads", "max_memory", "report_labels", "allow_loss", "force"),
+    *("threads", "max_memory", "report_labels", "allow_loss", "force", "bench"),
 }
 _JUDGES = ("--max-drop", "--tolerance", "--guarantee")
 """Settings that say which of the measured plans are good enough, and change no measurement."""

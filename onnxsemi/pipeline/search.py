@@ -18,7 +18,7 @@ from onnxsemi.measure.metric import metric_name
 from onnxsemi.measure.recorded import RecordedChecker, RecordedEvaluator
 from onnxsemi.pipeline.activations import recorded_ranges
 from onnxsemi.pipeline.choice import Chooser, Judged
-from onnxsemi.pipeline.evidence import Answers, evidence_of
+from onnxsemi.pipeline.evidence import Answers, class_names, evidence_of
 from onnxsemi.pipeline.found import Found, Searched
 from onnxsemi.pipeline.next_step import next_command
 from onnxsemi.pipeline.nothing import best_measured, file_bytes, nothing_holds
@@ -35,6 +35,7 @@ from onnxsemi.pipeline.runs import (
 )
 from onnxsemi.pipeline.sensitivity import Sensitivity
 from onnxsemi.pipeline.sizes import sizes_of
+from onnxsemi.pipeline.speed import timed
 from onnxsemi.pipeline.write import plan_path, refuse_loss, write_best, written
 from onnxsemi.plan import BitPlan
 from onnxsemi.points.file import write_frontier
@@ -202,12 +203,16 @@ class Search:
                 warnings=warnings(prepared),
                 **self._claimed(found, report, kept, target),
             )
-            self.keep(result, Answers.of(before, file.logits))
+            answers = Answers.of(before, file.logits)
+            self.keep(result, answers)
             if run.path is not None:
                 write_frontier(kept, run.path)
             refuse_loss(result, allowed=settings.allow_loss)
         if not found.trajectory.out_of_time:
             run.finish(str(target))
+        if settings.bench:
+            result = timed(result, prepared.files[0], told)
+            self.keep(result, answers)
         return result
 
     def _claimed(
@@ -240,6 +245,7 @@ class Search:
                 "processor": "; ".join(map(str, self.run.processors)),
             },
             "channel_parameters": dict(result.plan.channel_params),
+            "classes": class_names(prepared, answers.classes),
         }
         evidence = evidence_of(
             prepared, codes.rounding, self.sensitivity, result.trajectory, answers

@@ -1,5 +1,8 @@
 """Which point of a kept frontier is meant: ``85%`` of compression, or ``-0.1`` points of accuracy.
 
+``plan:3fa9c1d2`` names a point by its plan's digest, where another one is shown with the same
+compression.
+
 *compression* (``85%``): of the points whose target weights take at least so much less, the one with
 the least predicted harm; where harm was not predicted, with the most right answers. A point that is
 shown with just this compression is the one that is meant, the chosen one first.
@@ -14,6 +17,9 @@ from dataclasses import dataclass
 from onnxsemi.errors import SettingsError
 from onnxsemi.points.frontier import KeptFrontier, KeptPoint
 
+DIGITS = 12
+"""Of a plan's digest: enough for any run."""
+
 _SHOWN = 0.005 + 1e-9
 """Compressions are shown with two decimals: what lies nearer looks the same."""
 
@@ -25,21 +31,25 @@ class At:
     Attributes:
         compression: Percent of the bits of the target weights that are saved, at least; or None.
         change: Points of accuracy on the search images, at least; or None.
+        plan: The beginning of a plan's digest; or None.
     """
 
     compression: float | None = None
     change: float | None = None
+    plan: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> "At":
-        """Read ``85%`` or ``-0.1``.
+        """Read ``85%``, ``-0.1`` or ``plan:3fa9c1d2``.
 
-        >>> At.parse("85%"), At.parse("-0.1")
-        (At(compression=85.0, change=None), At(compression=None, change=-0.1))
+        >>> At.parse("85%").compression, At.parse("-0.1").change, At.parse("plan:3fa9c1d2").plan
+        (85.0, -0.1, '3fa9c1d2')
 
         Raises:
             SettingsError: If the text has another form.
         """
+        if digest := re.fullmatch(r"\s*plan:([0-9a-f]{8,64})\s*", text):
+            return cls(plan=digest[1])
         found = re.fullmatch(r"\s*([+-]?\d+(?:\.\d+)?)\s*(%?)\s*", text)
         if not found:
             raise SettingsError(
@@ -55,7 +65,18 @@ class At:
         Raises:
             SettingsError: If no point of the frontier reaches so far; the message says what does.
         """
+        if self.plan is not None:
+            return self._named(kept)
         return self._smallest(kept) if self.compression is None else self._least_harm(kept)
+
+    def _named(self, kept: KeptFrontier) -> KeptPoint:
+        named = [p for p in kept.points if p.plan.sha256.startswith(self.plan or "")]
+        if len(named) != 1:
+            raise SettingsError(
+                f"--at: {len(named) or 'no'} plans of the run begin with {self.plan}; 'pareto "
+                "--json' has the digest of each"
+            )
+        return named[0]
 
     def _least_harm(self, kept: KeptFrontier) -> KeptPoint:
         asked = self.compression or 0.0
@@ -93,3 +114,11 @@ class At:
                 "a compression is written with %, such as 85%"
             )
         return max(allowed, key=lambda p: (p.plan.compression, p.correct or 0, p.chosen))
+
+
+def text_of(point: KeptPoint, kept: KeptFrontier) -> str:
+    """What ``--at`` takes for just this point: its compression as it is shown, or its digest."""
+    shown = f"{point.plan.compression:.2%}"
+    if At.parse(shown).pick(kept) is point:
+        return shown
+    return f"plan:{point.plan.sha256[:DIGITS]}"

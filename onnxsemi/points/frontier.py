@@ -78,6 +78,11 @@ class Source:
     report_fraction: float | None = None
     seed: int = 0
 
+    @property
+    def placeholder(self) -> tuple[str, ...]:
+        """What stands for the model in a command, where it was in memory; else nothing."""
+        return () if self.model is not None else ("MODEL.onnx",)
+
 
 @dataclass(frozen=True, kw_only=True)
 class KeptFrontier:

@@ -68,6 +68,7 @@ def compress_document(result: CompressResult) -> Document:
         "notes": list(result.notes),
         "warnings": list(result.warnings),
         "kernels": None if result.kernels is None else _kernels(result.kernels),
+        "speed": None if result.speed is None else _bench(result.speed),
     }
 
 
@@ -125,7 +126,11 @@ def inspect_document(result: InspectResult) -> Document:
 
 def bench_document(result: BenchResult) -> Document:
     """Models side by side."""
-    return _header() | {
+    return _header() | _bench(result)
+
+
+def _bench(result: BenchResult) -> Document:
+    return {
         "threads": result.threads,
         "rounds": result.rounds,
         "rows": [

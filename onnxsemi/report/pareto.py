@@ -23,7 +23,7 @@ def pareto_table(kept: KeptFrontier, run: Path, *, every: bool) -> RenderableTyp
     """
     seen = ("change, 95 % interval", "lost/won") if kept.has_labels else ("same, 95 % interval",)
     table = plain_table("smaller", "bits", "file bytes", *seen, "KL", "from")
-    shown = list(kept.points) if every else list(_worth_showing(kept))
+    shown = list(kept.points) if every else list(worth_showing(kept))
     for point in shown:
         table.add_row(*_row(kept, point))
     what = "Same answers as the float model"
@@ -82,7 +82,7 @@ def point_document(kept: KeptFrontier, point: KeptPoint) -> Document:
     }
 
 
-def _worth_showing(kept: KeptFrontier) -> Iterable[KeptPoint]:
+def worth_showing(kept: KeptFrontier) -> Iterable[KeptPoint]:
     """Measured points that no other one beats, and the first stop of each percent."""
     percents = set()
     for point in kept.points:

@@ -18,6 +18,7 @@ from onnxsemi.measure.pairing import Pairing
 from onnxsemi.report import wording
 from onnxsemi.report.plans import given_lines, plan_lines
 from onnxsemi.report.predictions import prediction_lines
+from onnxsemi.report.speed import Speed
 from onnxsemi.results import (
     ApplyResult,
     BenchResult,
@@ -41,6 +42,7 @@ def compress_table(result: CompressResult, *, verbose: bool = False) -> Renderab
     lines = [
         f"Wrote {_file_line(result.output, result.sizes)}; {_verified(result.profile)}.",
         _load_hint(result.profile, result.output),
+        *([] if result.speed is None else [Speed.of(result.speed).line]),
         *([_TIME_ENDED] if result.trajectory.out_of_time else []),
         *_kernel_lines(result.kernels),
         *_float_activations_line(result),

@@ -1,4 +1,4 @@
-"""A run as one HTML page that needs no network: figures are SVG, with one small script.
+"""A run, or two side by side, as one HTML page that needs no network: SVG, and one small script.
 
 One module a figure; :mod:`onnxsemi.report.page.markup` escapes all that is put into the page.
 """
@@ -8,10 +8,11 @@ from pathlib import Path
 from onnxsemi.atomic import check_writable, whole_file
 from onnxsemi.errors import OutputError
 from onnxsemi.report.page.render import render
+from onnxsemi.report.page.run import Run
+from onnxsemi.report.page.side_by_side import render_two
 from onnxsemi.run.folder import REPORT
-from onnxsemi.run.kept import read_result
 
-__all__ = ["check_page", "render", "write_page"]
+__all__ = ["Run", "check_page", "render", "render_two", "write_comparison", "write_page"]
 
 
 def check_page(output: Path, run: Path, others: tuple[Path, ...] = ()) -> None:
@@ -51,7 +52,31 @@ def write_page(run: Path, output: Path) -> None:
         RunError: If the folder holds no result, or a damaged one.
         OutputError: If the page cannot be written.
     """
-    page = render(read_result(run))
+    page = render(Run.read(run))
     check_page(output, run)
+    _write(page, output)
+
+
+def write_comparison(runs: tuple[Path, Path], output: Path) -> None:
+    """Write the page of two runs side by side.
+
+    Args:
+        runs: Their folders.
+        output: Where to write, in neither of them; it appears whole or not at all.
+
+    Raises:
+        RunError: If a folder holds no result, or a damaged one.
+        OutputError: If the page cannot be written.
+    """
+    one, other = runs
+    page = render_two(Run.read(one), Run.read(other))
+    for folder in runs:
+        if folder.absolute() in (output.absolute(), *output.absolute().parents):
+            raise OutputError(f"{output}: lies in the folder of a run; choose another name")
+    check_writable(output)
+    _write(page, output)
+
+
+def _write(page: str, output: Path) -> None:
     with whole_file(output) as scratch:
         scratch.write_text(page, encoding="utf-8", newline="\n")

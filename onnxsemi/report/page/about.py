@@ -21,7 +21,7 @@ def about(kept: Kept) -> Markup:
         ("report images", document["report_data"], made["report data"]),
     )
     settings = [
-        (name, _text(value))
+        (name, as_text(value))
         for name, value in made.items()
         if name.startswith("--") and name not in _HIDDEN
     ]
@@ -101,7 +101,8 @@ def _notes(document: Mapping[str, Any]) -> Iterator[Markup]:
         yield folded(said, table(("layer", "reason"), rows, caption=said))
 
 
-def _text(value: object) -> str:
+def as_text(value: object) -> str:
+    """A setting, as it is read."""
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
     return "not set" if value is None else str(value)

@@ -1,83 +1,94 @@
 """The report images whose answer changed."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from onnxsemi.arrays import UInt8Array
 from onnxsemi.report.page.markup import Markup, join, tag
 from onnxsemi.report.page.picture import data_uri
 from onnxsemi.report.page.plot import folded, table
+from onnxsemi.report.page.run import Run
 from onnxsemi.report.page.words import has_labels
-from onnxsemi.run.kept import Kept
+
+AT_ONCE = 16
+"""Pictures that are shown at once; the others are folded."""
+
+_KINDS = {"lost": "lost", "won": "won", "other": "still wrong"}
 
 
-def answers(kept: Kept) -> Markup:
+def answers(run: Run) -> Markup:
     """How many, and some of them as pictures."""
-    evidence = kept.evidence
+    evidence = run.kept.evidence
     changed = np.flatnonzero(evidence.before != evidence.after)
     if not len(changed):
         return tag("p", f"No answer changed on {len(evidence.labels):,} report images.")
-    labelled = has_labels(kept.document)
-    kinds = [_kind(kept, index) for index in changed.tolist()]
-    counts = ", ".join(f"{kinds.count(kind):,} {text}" for kind, text in _KINDS if kind in kinds)
+    labelled = has_labels(run.kept.document)
+    kinds = [_kind(run, index) for index in changed.tolist()]
+    counts = ", ".join(f"{kinds.count(k):,} {text}" for k, text in _KINDS.items() if k in kinds)
     parts = f" ({counts})" if labelled else ""
     said = f"{len(changed):,} of {len(evidence.labels):,} answers changed{parts}."
-    pictures = len(evidence.thumbnails)
-    if pictures == 0:
-        shown = "The images are no pictures that could be shown."
-    elif pictures < len(changed):
-        shown = (
-            f"Shown are {pictures} of them, lost ones first."
-            if labelled
-            else (f"Shown are the first {pictures} of them.")
-        )
-    else:
-        shown = "All of them are shown."
+    numbers = "" if run.class_names else " Numbers are classes."
     found = zip(evidence.shown.tolist(), evidence.thumbnails, strict=True)
-    cards = [_card(kept, index, pixels, labelled=labelled) for index, pixels in found]
+    cards = [_card(run, index, pixels, labelled=labelled) for index, pixels in found]
     return join(
-        tag("p", f"{said} {shown} Numbers are classes."),
-        tag("ul", *cards, class_="cards") if cards else None,
-        folded("All changed answers as a table", _table(kept, changed.tolist(), labelled=labelled)),
+        tag("p", f"{said} {_shown(len(cards), len(changed), labelled=labelled)}{numbers}"),
+        *_pictures(cards),
+        folded("All changed answers as a table", _table(run, changed.tolist(), labelled=labelled)),
     )
 
 
-_KINDS = (("lost", "lost"), ("won", "won"), ("other", "still wrong"))
+def _shown(pictures: int, changed: int, *, labelled: bool) -> str:
+    if pictures == 0:
+        return "The images are no pictures that could be shown."
+    if pictures == changed:
+        return "All of them are shown."
+    first = f"{pictures} of them, lost ones first" if labelled else f"the first {pictures} of them"
+    return f"Shown are {first}."
 
 
-def _kind(kept: Kept, index: int) -> str:
-    label = kept.evidence.labels[index]
-    if kept.evidence.before[index] == label:
+def _pictures(cards: Sequence[Markup]) -> list[Markup]:
+    """A sheet of cards, and a folded one of those that are left."""
+    sheets = [tag("ul", *part, class_="cards") for part in (cards[:AT_ONCE], cards[AT_ONCE:])]
+    if len(cards) <= AT_ONCE:
+        return sheets[: len(cards[:1])]
+    return [sheets[0], folded(f"{len(cards) - AT_ONCE} more pictures", sheets[1])]
+
+
+def _kind(run: Run, index: int) -> str:
+    evidence = run.kept.evidence
+    label = evidence.labels[index]
+    if evidence.before[index] == label:
         return "lost"
-    return "won" if kept.evidence.after[index] == label else "other"
+    return "won" if evidence.after[index] == label else "other"
 
 
-def _card(kept: Kept, index: int, pixels: UInt8Array, *, labelled: bool) -> Markup:
-    evidence = kept.evidence
-    before, after, kind = evidence.before[index], evidence.after[index], _kind(kept, index)
-    label = f"label {evidence.labels[index]}" if labelled else f"image {index}"
+def _card(run: Run, index: int, pixels: UInt8Array, *, labelled: bool) -> Markup:
+    evidence = run.kept.evidence
+    before, after = (run.class_name(a[index]) for a in (evidence.before, evidence.after))
+    label = f"label {run.class_name(evidence.labels[index])}" if labelled else f"image {index}"
+    kind = _kind(run, index) if labelled else "other"
     said = f"image {index}, {label}: float model says {before}, compressed model {after}"
-    width, height = pixels.shape[1], pixels.shape[0]
-    source = data_uri(pixels)
-    picture = Markup(f'<img src="{source}" width="{width}" height="{height}" alt="{said}">')
-    word = dict(_KINDS)[kind] if labelled else "changed"
+    height, width = pixels.shape[:2]
+    picture = tag("img", src=data_uri(pixels), width=width, height=height, alt=said)
     return tag(
         "li",
-        picture,
-        tag("b", word, class_=f"kind {kind}" if labelled else "kind other"),
+        Markup(picture.removesuffix("</img>")),
+        tag("b", _KINDS[kind] if labelled else "changed", class_=f"kind {kind}"),
         tag("span", label),
         tag("span", f"{before} → {after}"),
     )
 
 
-def _table(kept: Kept, changed: list[int], *, labelled: bool) -> Markup:
-    evidence = kept.evidence
+def _table(run: Run, changed: Sequence[int], *, labelled: bool) -> Markup:
+    evidence = run.kept.evidence
     rows = [
         (
             index,
-            *([evidence.labels[index]] if labelled else []),
-            evidence.before[index],
-            evidence.after[index],
-            *([dict(_KINDS)[_kind(kept, index)]] if labelled else []),
+            *([run.class_name(evidence.labels[index])] if labelled else []),
+            run.class_name(evidence.before[index]),
+            run.class_name(evidence.after[index]),
+            *([_KINDS[_kind(run, index)]] if labelled else []),
         )
         for index in changed
     ]
@@ -86,4 +97,4 @@ def _table(kept: Kept, changed: list[int], *, labelled: bool) -> Markup:
         if labelled
         else ("image", "float model", "compressed")
     )
-    return table(known, rows, caption="Changed answers on the report images, by class number")
+    return table(known, rows, caption="Changed answers on the report images, by class")

@@ -1,6 +1,14 @@
-"""Elements of HTML and SVG as text. What is no :class:`Markup` is escaped."""
+"""Elements of HTML and SVG as text. What is no :class:`Markup` is escaped.
 
+Names come from files of others. So characters that could not be seen, or that would turn the text
+around them (controls, marks of direction, halves of surrogate pairs), are shown as their code.
+"""
+
+import unicodedata
 from html import escape
+
+_UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+"""Unicode's categories of characters that have no shape of their own."""
 
 
 class Markup(str):
@@ -29,10 +37,24 @@ def join(*children: object) -> Markup:
     """Markup as it is, anything else as escaped text; None is left out."""
     return Markup(
         "".join(
-            child if isinstance(child, Markup) else escape(str(child))
+            child if isinstance(child, Markup) else escape(visible(str(child)))
             for child in children
             if child is not None
         )
+    )
+
+
+def visible(text: str) -> str:
+    r"""Text in which everything can be seen; line breaks and tabs stay.
+
+    >>> visible("a\x1b[31m\u202eb\n")
+    'a⟨1B⟩[31m⟨202E⟩b\n'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        f"⟨{ord(c):X}⟩" if c not in "\n\t" and unicodedata.category(c) in _UNSEEN else c
+        for c in text
     )
 
 
@@ -49,7 +71,8 @@ def number(value: float) -> str:
 def _attribute(key: str, value: object) -> str:
     if value is None or value is False:
         return ""
+    shown = number(value) if isinstance(value, float) else visible(str(value))
     name = key.rstrip("_").replace("_", "-")
     if value is True:
         return f" {name}"
-    return f' {name}="{escape(number(value) if isinstance(value, float) else str(value))}"'
+    return f' {name}="{escape(shown)}"'

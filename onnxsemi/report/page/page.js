@@ -1,7 +1,47 @@
 "use strict";
+// Folded parts: a link to one opens it, printing opens all. Commands: a button copies them.
 // Tooltips of marks and of the channels in strips: by pointer, by tap, by keyboard.
 // A click pins a tooltip until the next click or Escape; arrow keys go from mark to mark.
 (() => {
+  function reveal() {
+    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const fold = target && target.closest("details.fold");
+    if (!fold) return;
+    fold.open = true;
+    fold.scrollIntoView();
+  }
+  addEventListener("hashchange", reveal);
+  reveal();
+
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = [...document.querySelectorAll("details.fold:not([open])")];
+    for (const fold of opened) fold.open = true;
+  });
+  addEventListener("afterprint", () => {
+    for (const fold of opened) fold.open = false;
+    opened = [];
+  });
+
+  async function copy(code) {
+    try {
+      await navigator.clipboard.writeText(code.textContent);
+      return true;
+    } catch {  // no clipboard for a page of this kind: the old way, and the text stays selected
+      getSelection().selectAllChildren(code);
+      return document.execCommand("copy");
+    }
+  }
+  for (const button of document.querySelectorAll("button.copy")) {
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      const done = await copy(button.parentElement.querySelector("code"));
+      button.textContent = done ? "Copied" : "Selected";
+      document.getElementById("said").textContent = button.textContent;
+      setTimeout(() => { button.textContent = "Copy"; }, 2000);
+    });
+  }
+
   const tip = document.getElementById("tip");
   let pinned = null, anchor = null;
 

@@ -14,6 +14,9 @@ WIDTH, HEIGHT = 600.0, 380.0
 LEFT, RIGHT, TOP, BOTTOM = 68.0, 588.0, 30.0, 330.0
 
 
+_SHORT = 20
+"""Characters up to which the name of a row is not broken."""
+
 _LONG = 24
 """Characters beyond which a cell is no number, whatever it begins with."""
 
@@ -114,7 +117,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, caption:
     body = [
         tag(
             "tr",
-            tag("th", row[0], scope="row"),
+            tag("th", row[0], scope="row", class_="short" if len(str(row[0])) <= _SHORT else None),
             *(tag("td", cell, class_=k) for cell, k in zip(row[1:], kinds[1:], strict=True)),
         )
         for row in listed
@@ -131,7 +134,7 @@ def _is_word(cell: object) -> bool:
 
 
 def folded(summary: str, content: Markup) -> Markup:
-    """What is shown when it is asked for; printed always."""
+    """What is shown when it is asked for; printed if it was."""
     return tag("details", tag("summary", summary), content)
 
 

@@ -1,26 +1,31 @@
-"""What a team wants to know first."""
+"""What whoever decides wants to know first."""
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from onnxsemi.report.page.command import to_copy
 from onnxsemi.report.page.markup import Markup, join, tag
+from onnxsemi.report.page.tiles import tiles
 from onnxsemi.report.page.words import words_of
 from onnxsemi.run.kept import Kept
 
 
 def summary(kept: Kept) -> Markup:
-    """Four figures and the sentence that can be defended."""
-    sizes, words = kept.document["sizes"], words_of(kept.document)
-    before, after = sizes["bytes_before"], sizes["bytes_after"]
-    tiles = (
-        ("File smaller by", f"{sizes['file']:.2%}", f"{before:,} → {after:,} bytes"),
-        ("Bits a target weight", f"{kept.document['plan']['mean_bits']:.2f}", "instead of 32"),
-        *words.figures,
-    )
-    found = [
-        tag("div", tag("dt", name), tag("dd", tag("b", value), tag("span", note)))
-        for name, value, note in tiles
-    ]
-    said = (kept.document["verdict"]["summary"], *kept.document["report"]["summary"])
+    """The figures, the sentence that can be defended, and what to do where it does not hold."""
+    document = kept.document
+    said = (document["verdict"]["summary"], *document["report"]["summary"])
     return join(
-        tag("dl", *found, class_="tiles"),
-        tag("p", words.sentence, class_="claim"),
+        tiles(document),
+        tag("p", words_of(document).sentence, class_="claim"),
+        *_next(document["verdict"]),
         tag("ul", *(tag("li", sentence) for sentence in said), class_="notes"),
     )
+
+
+def _next(verdict: Mapping[str, Any]) -> Iterator[Markup]:
+    if verdict["images_needed"]:
+        needed = f"It would take about {verdict['images_needed']:,} report images to settle this."
+        yield tag("p", needed)
+    if verdict["next_command"]:
+        yield tag("p", "A safer size of the same run:")
+        yield tag("p", to_copy(verdict["next_command"]))

@@ -15,14 +15,14 @@ class Words:
         measure: What is measured: "top-1 accuracy", or "agreement with the float model".
         short: The same in one word.
         counted: What is counted in a trial: "lost/won", or "answers changed".
-        figures: What it came to on the report images: name, figure, note of each.
+        figure: What it came to on the report images: name, figure, note.
         sentence: What can be said of the result, and defended.
     """
 
     measure: str
     short: str
     counted: str
-    figures: tuple[tuple[str, str, str], ...]
+    figure: tuple[str, str, str]
     sentence: str
 
 
@@ -58,36 +58,38 @@ def _accuracy(document: Mapping[str, Any]) -> Words:
     paired = document["report"]
     count, change = f"{paired['images']:,}", points(paired["change"])
     low, high = (points(end) for end in paired["interval_95"])
-    figures = (
-        ("Change of accuracy", f"{change} points", f"95 % interval {low} to {high}"),
-        (
-            "Answers lost / won",
-            f"{paired['lost']:,} / {paired['won']:,}",
-            f"of {count} report images",
-        ),
+    before, after = (
+        f"{paired[key] / paired['images']:.2%}" for key in ("correct_before", "correct_after")
+    )
+    figure = (
+        "Top-1 accuracy, float → now",
+        f"{before} → {after}",
+        f"{change} points, 95 % interval {low} to {high}; {paired['lost']:,} lost and "
+        f"{paired['won']:,} won of {count} report images",
     )
     sentence = (
         f"On {count} report images that the search never saw, top-1 accuracy changed by {change} "
         f"points: {paired['lost']:,} right answers were lost and {paired['won']:,} won. With 95 % "
         f"confidence the change on other images of that kind lies between {low} and {high} points."
     )
-    return Words("top-1 accuracy", "accuracy", "lost/won", figures, sentence)
+    return Words("top-1 accuracy", "accuracy", "lost/won", figure, sentence)
 
 
 def _metric(report: Mapping[str, Any]) -> Words:
     name, count, change = report["metric"], f"{report['images']:,}", points(report["change"])
     low, high = (points(end) for end in report["interval_95"])
     before, after = (f"{report[when]:.4f}" for when in ("mean_before", "mean_after"))
-    figures = (
-        (f"Change of {name}", f"{change} points", f"95 % interval {low} to {high}"),
-        (f"Mean of {name}", after, f"{before} before, on {count} report images"),
+    figure = (
+        f"Mean of {name}, float → now",
+        f"{before} → {after}",
+        f"{change} points, 95 % interval {low} to {high}, on {count} report images",
     )
     sentence = (
         f"On {count} report images that the search never saw, the mean of {name} went from "
         f"{before} to {after}, by {change} points. With 95 % confidence the change on other images "
         f"of that kind lies between {low} and {high} points."
     )
-    return Words(f"mean of {name}", name, "images lower/higher", figures, sentence)
+    return Words(f"mean of {name}", name, "images lower/higher", figure, sentence)
 
 
 def _agreement(document: Mapping[str, Any]) -> Words:
@@ -95,9 +97,10 @@ def _agreement(document: Mapping[str, Any]) -> Words:
     count, changed = paired["images"], paired["images"] - paired["same"]
     shares = (paired["agreement"], *paired["agreement_interval_95"])
     share, low, high = (f"{value:.2%}" for value in shares)
-    figures = (
-        ("Agreement", share, f"95 % interval {low} to {high}"),
-        ("Answers changed", f"{changed:,}", f"of {count:,} report images"),
+    figure = (
+        "Agreement with the float model",
+        share,
+        f"95 % interval {low} to {high}; {changed:,} of {count:,} answers on report images changed",
     )
     sentence = (
         f"On {count:,} report images that the search never saw, the compressed model gives the "
@@ -106,4 +109,4 @@ def _agreement(document: Mapping[str, Any]) -> Words:
         "labels: which of two answers is right is not known."
     )
     measure = "agreement with the float model"
-    return Words(measure, "agreement", "answers changed", figures, sentence)
+    return Words(measure, "agreement", "answers changed", figure, sentence)

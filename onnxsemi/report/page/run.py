@@ -1,0 +1,48 @@
+"""A finished run, as the page shows it: its result, its evidence and its frontier."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from onnxsemi.points.file import read_frontier
+from onnxsemi.points.frontier import KeptFrontier
+from onnxsemi.run.kept import Kept, read_result
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished run.
+
+    Attributes:
+        path: Its folder, as commands are to name it.
+        kept: What it came to.
+        frontier: Every point that it could have written.
+    """
+
+    path: Path
+    kept: Kept
+    frontier: KeptFrontier
+
+    @classmethod
+    def read(cls, path: Path) -> "Run":
+        """Read a run's folder.
+
+        Raises:
+            RunError: If it holds no result, or a damaged one.
+        """
+        return cls(path, read_result(path), read_frontier(path))
+
+    @property
+    def file(self) -> str:
+        """Name of the file that it wrote."""
+        output: str = self.kept.document["output"]
+        return output.replace("\\", "/").rpartition("/")[2]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the model's classes in its order; empty if they are not known."""
+        return tuple(self.kept.document.get("classes") or ())
+
+    def class_name(self, number: int) -> str:
+        """Name of a class; its number where it has none."""
+        names = self.class_names
+        return names[number] if number < len(names) else str(number)
