@@ -22,13 +22,13 @@ from cases import FASHION, Case, trained
 from tables import note_processor, replace_table, versions
 
 import onnxsemi
+from onnxsemi import wording
 from onnxsemi.data.images import ImageSet
 from onnxsemi.data.load import load_images
 from onnxsemi.data.sample import stratified
 from onnxsemi.measure.comparison import Comparison
 from onnxsemi.model.head import find_ends
 from onnxsemi.model.load import load_proto
-from onnxsemi.report import wording
 
 RUNS = ("with labels", "without labels")
 

@@ -26,11 +26,10 @@ from cases import FASHION, Case, trained
 from tables import note_processor, replace_table, versions
 
 import onnxsemi
-from onnxsemi import LossError, RunOptions, SearchSettings, Settings
+from onnxsemi import LossError, RunOptions, SearchSettings, Settings, wording
 from onnxsemi.arrays import BoolArray, Int64Array
 from onnxsemi.measure.comparison import Comparison
 from onnxsemi.measure.paired import Paired
-from onnxsemi.report import wording
 from onnxsemi.run.kept import read_result
 from onnxsemi.search.verdict import Outcome, verdict
 

@@ -38,7 +38,6 @@ from onnxsemi.progress import Progress
 from onnxsemi.quantizer.affine import Scheme
 from onnxsemi.results import (
     ApplyResult,
-    BenchResult,
     CompareResult,
     CompressResult,
     EvaluateResult,
@@ -54,6 +53,7 @@ from onnxsemi.search.semilayers import Split
 from onnxsemi.search.settings import SearchMethod, SearchSettings
 from onnxsemi.search.verdict import Outcome, Verdict
 from onnxsemi.settings import Method, Pin, RunOptions, Settings
+from onnxsemi.timings import BenchResult
 
 __version__ = __about__.VERSION
 

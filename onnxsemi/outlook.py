@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from onnxsemi.brief import Brief
+from onnxsemi.wording import share_interval
+
 
 @dataclass(frozen=True)
 class FloatWeights:
@@ -41,8 +44,8 @@ class Forecast:
         return self.passes[0] * self.pass_seconds, self.passes[1] * self.pass_seconds
 
 
-@dataclass(frozen=True, eq=False)
-class CheckResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class CheckResult(Brief):
     """What ``compress`` will work with.
 
     Attributes:
@@ -88,3 +91,21 @@ class CheckResult:
     warnings: tuple[str, ...] = ()
     metric: str | None = None
     mean: float | None = None
+
+    @property
+    def brief(self) -> tuple[tuple[str, str], ...]:
+        """Model, accuracy, images, what is quantized, and how long a run takes."""
+        answers = "no labels"
+        if self.correct is not None:
+            answers = f"top-1 {share_interval(self.correct, self.looked_at)}"
+        if self.metric is not None:
+            answers = f"mean of {self.metric} {self.mean:.4f}"
+        low, high = self.forecast.seconds
+        images = f"{self.search_images:,} to search on, {self.report_images:,} for the report"
+        return (
+            ("model", f"{self.model}, {self.file_bytes:,} bytes, {self.classes:,} classes"),
+            ("float model", f"{answers} on {self.looked_at:,} images"),
+            ("images", images),
+            ("quantized", f"{self.targets} layers, {self.target_bytes:,} bytes"),
+            ("time", f"{low / 60:.0f} to {high / 60:.0f} minutes"),
+        )

@@ -134,6 +134,21 @@ class Processor:
         return cls(features, libraries, name)
 
 
+@dataclass(frozen=True)
+class Origin:
+    """The weights of a plan beside those that it gave where it was made.
+
+    Attributes:
+        same_weights: Whether they are the very same, bit for bit.
+        there: Kind of processor that rounded them there; None if not known, or not one.
+        here: Kind of processor that rounded them here.
+    """
+
+    same_weights: bool
+    there: Processor | None
+    here: Processor
+
+
 def _are_texts(found: object) -> bool:
     return isinstance(found, list) and all(isinstance(text, str) for text in found)
 

@@ -1,9 +1,12 @@
 """What the commands give back: typed, immutable, and all that the reports show."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from onnxsemi import wording
+from onnxsemi.brief import Brief
 from onnxsemi.emit.profile import Profile
 from onnxsemi.emit.stored import InspectedLayer
 from onnxsemi.errors import OnnxSemiError
@@ -14,10 +17,11 @@ from onnxsemi.measure.pairing import Pairing
 from onnxsemi.model.targets import Skipped
 from onnxsemi.plan import BitPlan
 from onnxsemi.points.frontier import KeptFrontier, KeptPoint
-from onnxsemi.processor import Processor
+from onnxsemi.processor import Origin
 from onnxsemi.search.guard import Finding
 from onnxsemi.search.trajectory import Point, Trajectory
 from onnxsemi.search.verdict import Verdict
+from onnxsemi.timings import BenchResult
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,12 @@ class Sizes:
     def file(self) -> float:
         """Share of the file's bytes that was saved."""
         return 1 - self.bytes_after / self.bytes_before
+
+    @property
+    def text(self) -> str:
+        """The file before and after."""
+        change = f"{self.bytes_before:,} -> {self.bytes_after:,} bytes"
+        return f"{self.file:.2%} smaller ({change})"
 
 
 @dataclass(frozen=True)
@@ -98,8 +108,8 @@ class SensitivitySummary:
     reliability: Mapping[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, eq=False)
-class CompressResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class CompressResult(Brief):
     """A finished and verified compression.
 
     Attributes:
@@ -153,24 +163,21 @@ class CompressResult:
     warnings: tuple[str, ...] = ()
     speed: "BenchResult | None" = None
 
-
-@dataclass(frozen=True)
-class Origin:
-    """The weights of a plan beside those that it gave where it was made.
-
-    Attributes:
-        same_weights: Whether they are the very same, bit for bit.
-        there: Kind of processor that rounded them there; None if not known, or not one.
-        here: Kind of processor that rounded them here.
-    """
-
-    same_weights: bool
-    there: Processor | None
-    here: Processor
+    @property
+    def brief(self) -> tuple[tuple[str, str], ...]:
+        """Verdict, file, weights, answers, and what to do next."""
+        next_ = f"onnxsemi.load_session({str(self.output)!r}) opens it at full speed"
+        return (
+            ("verdict", wording.verdict(self.verdict, self.report)),
+            ("file", f"{self.output}, {self.sizes.text}"),
+            ("weights", f"{self.plan.mean_bits:.2f} bits each, profile {self.profile}"),
+            ("answers", wording.agreed(self.report)),
+            ("next", self.next_command or next_),
+        )
 
 
-@dataclass(frozen=True)
-class ApplyResult:
+@dataclass(frozen=True, repr=False)
+class ApplyResult(Brief):
     """A plan applied and verified.
 
     Attributes:
@@ -211,6 +218,22 @@ class ApplyResult:
         """Whether the weights are those where the plan was made; None if that is not known."""
         return None if self.origin is None else self.origin.same_weights
 
+    @property
+    def brief(self) -> tuple[tuple[str, str], ...]:
+        """Verdict, file, weights, answers and origin, as far as they are known."""
+        lines = [
+            ("verdict", "written and verified"),
+            ("file", f"{self.output}, {self.sizes.text}"),
+            ("weights", f"{self.plan.mean_bits:.2f} bits each, profile {self.profile}"),
+        ]
+        if self.report is not None:
+            lines.append(("answers", wording.agreed(self.report)))
+            if self.verdict is not None:
+                lines[0] = ("verdict", wording.verdict(self.verdict, self.report))
+        if self.origin is not None:
+            lines.append(("origin", wording.origin(self.origin)))
+        return tuple(lines)
+
 
 class LossError(OnnxSemiError):
     """The report images show a loss beyond what was asked for: no file was written.
@@ -224,8 +247,8 @@ class LossError(OnnxSemiError):
         self.result = result
 
 
-@dataclass(frozen=True)
-class EvaluateResult:
+@dataclass(frozen=True, repr=False)
+class EvaluateResult(Brief):
     """How a model does on images, labelled or not, and against a reference model.
 
     Attributes:
@@ -246,64 +269,26 @@ class EvaluateResult:
     metric: str | None = None
     mean: float | None = None
 
-
-@dataclass(frozen=True)
-class Spread:
-    """A time that was taken many times.
-
-    Attributes:
-        seconds: The median.
-        quartiles: A quarter of the times lie below the first, a quarter above the second.
-        ratio: Median of the ratios to the first model, each within one round.
-        ratio_quartiles: Quartiles of these ratios.
-    """
-
-    seconds: float
-    quartiles: tuple[float, float]
-    ratio: float
-    ratio_quartiles: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class BenchRow:
-    """One model, opened in one way.
-
-    Attributes:
-        model: The file.
-        folded: Whether it was opened as ``load_session`` does, else in a default session.
-        file_bytes: Bytes of the file.
-        load: Time to load it in a fresh process.
-        peak_bytes: Bytes that loading it and one run of one image add to a process, at the most.
-        latency: Time of a run, for each batch.
-    """
-
-    model: Path
-    folded: bool
-    file_bytes: int
-    load: Spread
-    peak_bytes: int
-    latency: tuple[Spread, ...]
+    @property
+    def brief(self) -> tuple[tuple[str, str], ...]:
+        """Accuracy with its interval, loss, and how it differs from the reference."""
+        seen = "no labels"
+        if self.correct is not None:
+            seen = f"top-1 {wording.share_interval(self.correct, self.total)}"
+        if self.metric is not None:
+            seen = f"mean of {self.metric} {self.mean:.4f}"
+        found = self.comparison
+        changes = () if found is None else found.changes[:2]
+        return (
+            ("found", f"{seen} on {self.total:,} images"),
+            *((("loss", f"{self.loss:.5f} nats"),) if self.loss is not None else ()),
+            *((f"change of {what}", wording.change(paired)) for what, paired in changes),
+            *((("answers", wording.agreed(found, "the reference")),) if found is not None else ()),
+        )
 
 
-@dataclass(frozen=True)
-class BenchResult:
-    """Models side by side.
-
-    Attributes:
-        threads: Threads of a session.
-        rounds: Times that everything was measured.
-        batches: Images in a run.
-        rows: Two for each model, default session first; ratios are to the first row.
-    """
-
-    threads: int
-    rounds: int
-    batches: tuple[int, ...]
-    rows: tuple[BenchRow, ...]
-
-
-@dataclass(frozen=True)
-class InspectResult:
+@dataclass(frozen=True, repr=False)
+class InspectResult(Brief):
     """What a file holds.
 
     Attributes:
@@ -328,6 +313,18 @@ class InspectResult:
     shared_bytes: int
     sizes: Sizes | None
 
+    @property
+    def brief(self) -> tuple[tuple[str, str], ...]:
+        """What the file is, its size, and how many of its layers are quantized."""
+        counts = Counter(layer.status for layer in self.layers)
+        held = ", ".join(f"{count} {status}" for status, count in counts.most_common(3))
+        return (
+            ("file", f"{self.path}, {self.file_bytes:,} bytes"),
+            ("form", f"opset {self.opset}, IR {self.ir_version}"),
+            ("layers", f"{len(self.layers)}: {held}"),
+            *((("size", self.sizes.text),) if self.sizes is not None else ()),
+        )
+
 
 @dataclass(frozen=True)
 class LayerDifference:
@@ -346,8 +343,8 @@ class LayerDifference:
     after: str
 
 
-@dataclass(frozen=True)
-class CompareResult:
+@dataclass(frozen=True, repr=False)
+class CompareResult(Brief):
     """What differs between two plans or compressed files.
 
     Attributes:
@@ -366,3 +363,16 @@ class CompareResult:
     def same(self) -> bool:
         """Whether nothing differs."""
         return not self.settings and not self.layers
+
+    @property
+    def brief(self) -> tuple[tuple[str, str], ...]:
+        """Whether they are the same, and where not."""
+        names = tuple(dict.fromkeys(difference.layer for difference in self.layers))
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        return (
+            ("found", "the same" if self.same else "they differ"),
+            ("first", str(self.first)),
+            ("second", str(self.second)),
+            *((("settings", ", ".join(self.settings)),) if self.settings else ()),
+            *((("layers", f"{', '.join(names[:3])}{more}"),) if names else ()),
+        )

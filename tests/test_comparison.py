@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import settings as run_settings
 from hypothesis import strategies as st
 
+from onnxsemi import wording
 from onnxsemi.measure.comparison import Comparison, compare, exact_interval
 from onnxsemi.measure.metrics import hits, kl_divergence
 from onnxsemi.measure.paired import Paired
-from onnxsemi.report import wording
 
 quickly = run_settings(deadline=None, derandomize=True)
 

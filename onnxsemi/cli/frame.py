@@ -10,11 +10,11 @@ import typer
 from rich.console import Console, RenderableType
 from typer.core import TyperGroup
 
+from onnxsemi import wording
 from onnxsemi.data.load import DataOptions, Preset
 from onnxsemi.data.naming import read_class_names
 from onnxsemi.errors import AccuracyError, OnnxSemiError, SettingsError
 from onnxsemi.progress import Progress
-from onnxsemi.report import wording
 from onnxsemi.results import ApplyResult, CompressResult, LossError
 from onnxsemi.terminal import LineProgress, LiveProgress, OnlyWarnings, with_flags
 

@@ -38,10 +38,10 @@ from onnxsemi.pipeline.sizes import sizes_of
 from onnxsemi.pipeline.write import check_output, plan_path, refuse_loss, written
 from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import DIGEST, PlanFile
-from onnxsemi.processor import Processor
+from onnxsemi.processor import Origin, Processor
 from onnxsemi.quantizer.affine import Scheme
 from onnxsemi.quantizer.rounded import Nearest, RoundedPlan, rounded
-from onnxsemi.results import ApplyResult, Origin
+from onnxsemi.results import ApplyResult
 from onnxsemi.search.align import aligned
 from onnxsemi.settings import Settings
 

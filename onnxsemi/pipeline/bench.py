@@ -23,8 +23,8 @@ from onnxsemi.listening import Listener, listening
 from onnxsemi.measure.shards import worker_threads
 from onnxsemi.model.load import file_bytes
 from onnxsemi.progress import Progress
-from onnxsemi.results import BenchResult, BenchRow, Spread
 from onnxsemi.runtime import REFUSALS, InferenceSession, noise_feeds, open_session
+from onnxsemi.timings import BenchResult, BenchRow, Spread
 
 _WARM_UP = 2
 

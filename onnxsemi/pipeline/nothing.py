@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from onnxsemi import wording
 from onnxsemi.emit.activations import Ranges
 from onnxsemi.emit.model import emit
 from onnxsemi.emit.profile import Profile
@@ -23,7 +24,6 @@ from onnxsemi.plan import BitPlan
 from onnxsemi.points.frontier import KeptFrontier
 from onnxsemi.points.nothing_holds import NothingHoldsError
 from onnxsemi.quantizer.rounded import Nearest, rounded
-from onnxsemi.report import wording
 from onnxsemi.search.few import images_to_show
 from onnxsemi.search.settings import SearchMethod
 from onnxsemi.search.trajectory import Decision, Point

@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
+from onnxsemi import wording
 from onnxsemi.arrays import Float32Array
 from onnxsemi.atomic import check_writable, whole_file
 from onnxsemi.emit.activations import Ranges
@@ -18,7 +19,6 @@ from onnxsemi.errors import OutputError
 from onnxsemi.measure.bench import Bench
 from onnxsemi.model.load import Model, model_files, path_of
 from onnxsemi.quantizer.rounded import RoundedPlan
-from onnxsemi.report import wording
 from onnxsemi.results import ApplyResult, CompressResult, LossError
 from onnxsemi.verify import verify
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from onnxsemi.brief import Brief
 from onnxsemi.data.load import DataOptions
 from onnxsemi.measure.means import Means
 from onnxsemi.measure.pairing import Pairing
@@ -84,8 +85,8 @@ class Source:
         return () if self.model is not None else ("MODEL.onnx",)
 
 
-@dataclass(frozen=True, kw_only=True)
-class KeptFrontier:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class KeptFrontier(Brief):
     """Everything that a run keeps of its frontier.
 
     Attributes:
@@ -129,6 +130,20 @@ class KeptFrontier:
         """The metric that plans were judged by; None for right answers or agreement."""
         every = [point.paired for point in self.points]
         return next((paired.name for paired in every if isinstance(paired, Means)), None)
+
+    @property
+    def brief(self) -> tuple[tuple[str, str], ...]:
+        """How many points there are, how far they reach, and which was chosen."""
+        sizes = [point.plan.compression for point in self.points]
+        measured = sum(point.measured for point in self.points)
+        chosen = "nothing held" if self.chosen is None else f"{self.chosen.plan.compression:.2%}"
+        return (
+            ("points", f"{len(self.points):,} points, {measured} of them measured"),
+            ("smaller by", f"{min(sizes):.2%} to {max(sizes):.2%} of the target weights"),
+            ("chosen", chosen),
+            ("measured on", f"{self.images:,} images"),
+            ("profile", self.profile),
+        )
 
     def change(self, point: KeptPoint) -> float | None:
         """Change of accuracy on the search images, -1 to 1; None if it was not measured."""

@@ -7,10 +7,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from onnxsemi import __about__
+from onnxsemi import __about__, wording
 from onnxsemi.measure.forecast import duration
 from onnxsemi.outlook import CheckResult
-from onnxsemi.report import wording
 from onnxsemi.report.document import SCHEMA
 
 _SHOWN = 5

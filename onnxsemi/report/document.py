@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from onnxsemi import __about__
+from onnxsemi import __about__, wording
 from onnxsemi.channels import channel_ranges
 from onnxsemi.emit.stored import InspectedLayer
 from onnxsemi.kernels import Kernels
@@ -13,14 +13,12 @@ from onnxsemi.measure.paired import Paired
 from onnxsemi.measure.pairing import Pairing
 from onnxsemi.measure.seam import Score
 from onnxsemi.plan import BitPlan
-from onnxsemi.report import wording
+from onnxsemi.processor import Origin
 from onnxsemi.results import (
     ApplyResult,
-    BenchResult,
     CompressResult,
     EvaluateResult,
     InspectResult,
-    Origin,
     SensitivitySummary,
     Sizes,
 )
@@ -28,6 +26,7 @@ from onnxsemi.search.guard import Finding
 from onnxsemi.search.ranking import Ranked
 from onnxsemi.search.trajectory import Point, Trial
 from onnxsemi.search.verdict import Verdict
+from onnxsemi.timings import BenchResult
 
 SCHEMA = 1
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from onnxsemi import wording
 from onnxsemi.points.frontier import KeptFrontier, KeptPoint
-from onnxsemi.report import wording
 from onnxsemi.report.document import Document, _basis, _header, _labels, _scored, _seen
 from onnxsemi.report.tables import plain_table
 

@@ -1,6 +1,6 @@
 """Where a plan came from, in words: what was given, which point it is, whether it was edited."""
 
-from onnxsemi.report import wording
+from onnxsemi import wording
 from onnxsemi.results import ApplyResult, CompressResult
 
 

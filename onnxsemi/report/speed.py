@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from onnxsemi.results import BenchResult, Spread
+from onnxsemi.timings import BenchResult, Spread
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from rich.console import Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from onnxsemi import wording
 from onnxsemi.emit.profile import Profile
 from onnxsemi.emit.stored import InspectedLayer
 from onnxsemi.kernels import Kernels
@@ -15,21 +16,19 @@ from onnxsemi.measure.agreement import Agreement
 from onnxsemi.measure.comparison import Comparison
 from onnxsemi.measure.paired import Paired
 from onnxsemi.measure.pairing import Pairing
-from onnxsemi.report import wording
 from onnxsemi.report.plans import given_lines, plan_lines
 from onnxsemi.report.predictions import prediction_lines
 from onnxsemi.report.speed import Speed
 from onnxsemi.results import (
     ApplyResult,
-    BenchResult,
     CompressResult,
     EvaluateResult,
     InspectResult,
     SensitivitySummary,
     Sizes,
-    Spread,
 )
 from onnxsemi.search.verdict import Verdict
+from onnxsemi.timings import BenchResult, Spread
 
 
 def compress_table(result: CompressResult, *, verbose: bool = False) -> RenderableType:
@@ -40,7 +39,7 @@ def compress_table(result: CompressResult, *, verbose: bool = False) -> Renderab
     report = result.report
     answers = _answers_table([("search", result.search), *_rows("report", report)], report)
     lines = [
-        f"Wrote {_file_line(result.output, result.sizes)}; {_verified(result.profile)}.",
+        f"Wrote {result.output}, {result.sizes.text}; {_verified(result.profile)}.",
         _load_hint(result.profile, result.output),
         *([] if result.speed is None else [Speed.of(result.speed).line]),
         *([_TIME_ENDED] if result.trajectory.out_of_time else []),
@@ -100,11 +99,6 @@ def _next_lines(result: CompressResult | ApplyResult) -> list[str]:
     ]
 
 
-def _file_line(output: Path, sizes: Sizes) -> str:
-    change = f"{sizes.bytes_before:,} -> {sizes.bytes_after:,} bytes"
-    return f"{output}, {sizes.file:.2%} smaller ({change})"
-
-
 def apply_table(result: ApplyResult) -> RenderableType:
     """Sizes, accuracy if data were given, and how to load the file."""
     parts: list[RenderableType] = []
@@ -116,7 +110,7 @@ def apply_table(result: ApplyResult) -> RenderableType:
     lines = (
         *_kernel_lines(result.kernels),
         *plan_lines(result),
-        f"Wrote {_file_line(result.output, result.sizes)}; {_verified(result.profile)}.",
+        f"Wrote {result.output}, {result.sizes.text}; {_verified(result.profile)}.",
         _load_hint(result.profile, result.output),
         *_next_lines(result),
     )

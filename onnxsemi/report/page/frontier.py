@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
+from onnxsemi import wording
 from onnxsemi.points.frontier import KeptFrontier, KeptPoint
-from onnxsemi.report import wording
 from onnxsemi.report.page.command import apply_command, to_copy
 from onnxsemi.report.page.frontier_chart import Series, chart
 from onnxsemi.report.page.markup import Markup, join, tag
@@ -39,8 +39,8 @@ def _known(kept: KeptFrontier) -> str:
     what = "accuracy" if kept.has_labels else "agreement"
     return (
         f"Change of {what} on the {kept.images:,} search images with its 95 % interval, where the "
-        "search measured it: it has seen these, so that some of it is luck. A point that is written "
-        "is judged anew, on the report images."
+        "search measured it: it has seen these, so that some of it is luck. A point that is "
+        "written is judged anew, on the report images."
     )
 
 

@@ -6,7 +6,7 @@ What is measured without labels is called agreement, and nothing else.
 from onnxsemi.measure.comparison import Comparison, exact_interval
 from onnxsemi.measure.paired import Paired
 from onnxsemi.measure.pairing import Pairing
-from onnxsemi.results import Origin
+from onnxsemi.processor import Origin
 from onnxsemi.search.verdict import Verdict
 
 FLOAT_MODEL = "the float model"

@@ -1,0 +1,31 @@
+"""Results that show themselves: a few lines at a prompt, a small table in a notebook."""
+
+from collections.abc import Sequence
+from html import escape
+
+
+class Brief:
+    """A result whose ``repr`` is no more than five lines, whatever it holds."""
+
+    @property
+    def brief(self) -> Sequence[tuple[str, str]]:
+        """What a reader wants to know first, by name; five at the most."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        """A line for each, the first beside the name of the class."""
+        (_, first), *others = self.brief
+        width = max((len(name) for name, _ in others), default=0)
+        lines = [f"  {name:{width}}  {value}" for name, value in others]
+        return "\n".join([f"{type(self).__name__}: {first}", *lines])
+
+    def _repr_html_(self) -> str:
+        """The same as a table, for notebooks."""
+        (_, first), *others = self.brief
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{escape(name)}</th>"
+            f"<td style='text-align:left'>{escape(value)}</td></tr>"
+            for name, value in others
+        )
+        head = escape(f"{type(self).__name__}: {first}")
+        return f"<table><caption style='text-align:left'>{head}</caption>{rows}</table>"
