@@ -11,9 +11,9 @@ PUBLIC = """
     CompareResult CompressResult DataError DataOptions EvaluateResult Guarantee ImageSet Inputs
     InspectResult KeptFrontier KeptPoint LossError Means Method ModelError Normalization
     NothingHoldsError OnnxSemiError Order Outcome OutputError Paired Pin PlanError Preset Profile
-    Progress Ranges ReadOptions RoundingMethod RoundingSettings RunError RunOptions Scheme SearchMethod
-    SearchSettings Settings SettingsError Split TargetPolicy Verdict VerificationError __version__
-    apply bench check compare compress evaluate inspect ladder load_images load_session pareto
+    Progress Ranges ReadOptions RoundingMethod RoundingSettings RunError RunOptions Scheme
+    SearchMethod SearchSettings Settings SettingsError Split TargetPolicy Verdict VerificationError
+    __version__ apply bench check compare compress evaluate inspect ladder load_images load_session pareto
 """
 
 
