@@ -95,7 +95,8 @@ def apply(  # noqa: PLR0913  a flag each
         PlanError: If the plan does not fit the model.
         OnnxSemiError: If the model, the data or the run cannot be used, or the written file is not
             what the plan says. No file is written then, and an existing one is left as it is.
-        TypeError, ValueError: If the metric cannot be used.
+        TypeError: If the metric does not give one number an image.
+        ValueError: If it raises, gives NaN or infinity, or changes what it is given.
     """
     workers, profile = worker_threads(threads), choice(Profile, profile)
     told = listening(progress)

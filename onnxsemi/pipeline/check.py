@@ -51,7 +51,8 @@ def check(
 
     Raises:
         OnnxSemiError: If ``compress`` would refuse the model, the images or the settings.
-        TypeError, ValueError: If it would refuse the metric.
+        TypeError: If the metric does not give one number an image.
+        ValueError: If it raises, gives NaN or infinity, or changes what it is given.
     """
     settings, told = settings or Settings(), listening(progress)
     check_argument("settings", settings, Settings)

@@ -53,7 +53,8 @@ def evaluate(  # noqa: PLR0913  a flag each
 
     Raises:
         OnnxSemiError: If a model or the data cannot be used.
-        TypeError, ValueError: If the metric cannot be used.
+        TypeError: If the metric does not give one number an image.
+        ValueError: If it raises, gives NaN or infinity, or changes what it is given.
     """
     workers, told = worker_threads(threads), listening(progress)
     told.start("reading the model and the images", 1)

@@ -131,7 +131,6 @@ def prepare(
         raise SettingsError("`report_labels`: needs `report_data`, the folder that they are of")
     image = classifier.ends.image
     searched = load_images(data, image.name, image.shape, settings.data, for_metric=for_metric)
-    has_labels = searched.labelled
     memory = settings.max_memory or default_memory()
     rounding = Nearest(settings.grids)
     bench = Bench(classifier, searched, rounding, settings.worker_threads, memory, metric=metric)
@@ -141,13 +140,7 @@ def prepare(
     if report_data is None:
         searched, report = split(searched, settings.report_fraction, settings.seed)
     else:
-        options = replace(settings.data, labels=settings.report_labels)
-        report = load_images(report_data, image.name, image.shape, options, for_metric=for_metric)
-        if report.labelled != has_labels:
-            raise DataError(
-                f"{searched.name} and {report.name}: one has labels, the other has none; "
-                "give both or neither"
-            )
+        report = _report_images(bench, report_data, settings)
         report, said = _sane(replace(bench, images=report), settings)
         refuse_overlap(searched, report)
         warnings += said
@@ -164,7 +157,7 @@ def prepare(
         fresh=subsets.fresh,
         crossed=subsets.rounding if settings.crosses(len(searched)) else subsets.rounding[:0],
         report=report,
-        has_labels=has_labels,
+        has_labels=bench.images.labelled,
         settings=settings,
         memory=memory,
         files=(path_of(model), _path(data), _path(report_data)),
@@ -173,6 +166,31 @@ def prepare(
         metric=metric,
         metric_id=_identity(replace(bench, images=sample(searched))),
     )
+
+
+def _report_images(bench: Bench, data: Data, settings: Settings) -> ImageSet:
+    """Report images of their own, as they come.
+
+    Args:
+        bench: The model on the search images as they came.
+        data: Where they are.
+        settings: What the user set.
+
+    Raises:
+        DataError: If they cannot be used, or only one of the two has labels.
+    """
+    searched, image = bench.images, bench.classifier.ends.image
+    options, judged = (
+        replace(settings.data, labels=settings.report_labels),
+        bench.metric is not None,
+    )
+    report = load_images(data, image.name, image.shape, options, for_metric=judged)
+    if report.labelled != searched.labelled:
+        raise DataError(
+            f"{searched.name} and {report.name}: one has labels, the other has none; "
+            "give both or neither"
+        )
+    return report
 
 
 def _identity(bench: Bench) -> str | None:
