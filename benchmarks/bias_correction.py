@@ -2,8 +2,8 @@
 
     python benchmarks/bias_correction.py --shared ../shared --models resnet20
 
-All layers at 3 and at 2 bits, on grids of whole steps, rounded on some of the search images and
-measured on the others; the report images are not touched. Bias correction is done in four ways:
+All layers at 3 and at 2 bits, on grids of whole steps, rounded on some of the calibration images
+and measured on the others; the test images are not touched. Bias correction is done in four ways:
 
 *none*: biases stay.
 *float inputs*: each bias takes up the mean of what rounding changes, for the float model's inputs.
@@ -113,7 +113,7 @@ def _rows(case: Case, images: int) -> Iterable[dict[str, Any]]:
 
 
 def _rest(prepared: Prepared, images: int) -> ImageSet:
-    """Search images that the weights are not rounded on."""
+    """Calibration images that the weights are not rounded on."""
     used = set(prepared.rounding.digests())
     left = [i for i, digest in enumerate(prepared.search.digests()) if digest not in used]
     return drawn(prepared.search.select(np.array(left)), images)

@@ -3,7 +3,7 @@
     python benchmarks/few_images.py --shared ../shared
     python benchmarks/few_images.py --shared ../shared --models resnet20
 
-The search images of a model are dealt out: weights are rounded on some, Δloss is measured on
+The calibration images of a model are dealt out: weights are rounded on some, Δloss is measured on
 others, and *others* yet are those that everything here is judged by. All layers are rounded for the
 float model's inputs, so that a plan costs one forward pass.
 
@@ -75,7 +75,7 @@ HALF = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """How the search images are dealt out.
+    """How the calibration images are dealt out.
 
     Attributes:
         rounded: To round weights on.
@@ -164,7 +164,7 @@ class Study:
 
     @cached_property
     def _all(self) -> Bench:
-        """The model on all search images."""
+        """The model on all calibration images."""
         classifier = read_model(self.case.model, ReadOptions())
         image, options = classifier.ends.image, self.case.data
         images = load_images(data_of(self.case.search, options), image.name, image.shape, options)

@@ -6,9 +6,9 @@ Three parts, every row in a process of its own, which leaves a JSON file in the 
 that is there already is not run again:
 
 *whole*: ``compress`` as a user runs it, with labels and without any; the paper's method on the same
-layers. Accuracy on the report images, which no search saw. Passes are ratios of CPU time.
+layers. Accuracy on the test images, which no search saw. Passes are ratios of CPU time.
 *ingredients*: the plan that the frontier found, rounded anew with one ingredient taken away.
-*curve*: file size against accuracy on the report images: uniform bitwidths, the paper's method at
+*curve*: file size against accuracy on the test images: uniform bitwidths, the paper's method at
 growing drops, plans of the frontier.
 
 At the end the tables in ``benchmarks/README.md`` and the figure ``frontier.png`` are written
@@ -212,7 +212,7 @@ def _frontier_plans(prepared: Prepared, rounding: Any) -> list[BitPlan]:
 
 
 def _measured(prepared: Prepared, rounder: Rounder, plan: BitPlan, output: Path) -> dict[str, Any]:
-    """Write and verify a plan's file; compare it with the float model on the report images."""
+    """Write and verify a plan's file; compare it with the float model on the test images."""
     bench = prepared.bench(prepared.report)
     before = bench.forward(prepared.classifier.proto)
     after = write_verified(bench, rounder(plan), output, prepared.settings.profile)
@@ -245,7 +245,7 @@ def _logits(path: Path, images: Any, threads: int) -> Any:
 
 
 def _pass_cpu_seconds(prepared: Prepared) -> float:
-    """CPU time of one float32 forward pass over the search images: the median of three."""
+    """CPU time of one float32 forward pass over the calibration images: the median of three."""
     bench: Bench = prepared.bench(prepared.search)
     times = []
     for _ in range(3):

@@ -37,7 +37,7 @@ def write_all(titles: dict[str, str], work: Path) -> None:
 def _whole_table(titles: dict[str, str], work: Path) -> str:
     lines = [
         "| model | method | file smaller by | bits a weight | report top-1: change, 95 % interval "
-        "| lost / won | KL, nats | search lost / won | plans tried | passes |",
+        "| broken / fixed | KL, nats | search broken / fixed | plans tried | passes |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     names = {
@@ -71,7 +71,7 @@ def _ingredients_table(title: str, found: dict[str, Any]) -> str:
     lines = [
         f"{title}, the frontier's plan rounded anew, one ingredient taken away:",
         "",
-        "| | KL, nats | report top-1: change, 95 % interval | lost / won |",
+        "| | KL, nats | report top-1: change, 95 % interval | broken / fixed |",
         "|---|---|---|---|",
     ]
     lines += [
@@ -83,7 +83,7 @@ def _ingredients_table(title: str, found: dict[str, Any]) -> str:
 
 def _curve_table(title: str, curves: dict[str, Any]) -> str:
     lines = [
-        f"{title}, file size against accuracy on the report images:",
+        f"{title}, file size against accuracy on the test images:",
         "",
         "| | bits a weight | file smaller by | change of top-1, 95 % interval | KL, nats |",
         "|---|---|---|---|---|",
@@ -111,7 +111,7 @@ def _draw(curves: dict[str, dict[str, Any]]) -> None:
         axis.title.set_fontsize(10)
         axis.grid(alpha=0.25)
         if place == 0:
-            axis.set_ylabel("change of top-1, points (report images)")
+            axis.set_ylabel("change of top-1, points (test images)")
             axis.legend(fontsize=8, loc="lower left")
     figure.tight_layout()
     figure.savefig(FIGURE, dpi=110, metadata={"Software": None})
@@ -129,6 +129,7 @@ def _load(path: Path) -> Any:
 def _versions(work: Path) -> str:
     return (
         f"{versions(work, ('onnxruntime', 'numpy', 'scipy'))}. "
-        "All convolutions and the classifier; seed 0; 4,000 search images of CIFAR-10, 2,000 of "
+        "All convolutions and the classifier; seed 0; 4,000 calibration images of CIFAR-10, "
+        "2,000 of "
         "Fashion-MNIST."
     )

@@ -4,7 +4,7 @@
     python benchmarks/label_free.py --shared ../shared  # and ResNet-20 on CIFAR-10
 
 Every model is compressed twice, with the defaults: with labels, and from the same images without a
-label, where the float model's own answers take their place. The labels of the report images are
+label, where the float model's own answers take their place. The labels of the test images are
 looked at afterwards only. The two plans are compared channel by channel.
 
 Every run leaves a JSON file in the work folder; one that is there already is not run again. At the
@@ -67,7 +67,7 @@ def _found(case: Case, run: str, folder: Path, count: int | None) -> dict[str, A
 
 
 def _run(case: Case, run: str, output: Path, count: int | None) -> dict[str, Any]:
-    """Compress, then measure the file with the labels of the report images."""
+    """Compress, then measure the file with the labels of the test images."""
     search, report = (_images(case, path, count) for path in (case.search, case.report))
     given = [search, report]
     if run == "without labels":
@@ -112,7 +112,7 @@ def _head() -> list[str]:
     headings = (
         *("model", "search", "file smaller by", "bits a weight", "channels with the same bitwidth"),
         *("mean difference, bits", "agreement, 95 % interval", "KL, nats"),
-        *("true change of top-1, 95 % interval", "lost / won", "McNemar p", "of top-5"),
+        *("true change of top-1, 95 % interval", "broken / fixed", "McNemar p", "of top-5"),
     )
     return [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
 

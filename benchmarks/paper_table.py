@@ -126,7 +126,7 @@ def _run_method(prepared: Prepared, row: str, folder: Path) -> dict[str, Any]:
 
 
 def _pass_cpu_seconds(prepared: Prepared) -> float:
-    """CPU time of one float32 forward pass over the search images: the median of three."""
+    """CPU time of one float32 forward pass over the calibration images: the median of three."""
     bench = prepared.bench(prepared.search)
     times = []
     for _ in range(3):
@@ -137,7 +137,7 @@ def _pass_cpu_seconds(prepared: Prepared) -> float:
 
 
 def _measured(prepared: Prepared, plan: BitPlan, output: Path) -> dict[str, Any]:
-    """Write and verify the plan's file; accuracy on search and on report images."""
+    """Write and verify the plan's file; accuracy on search and on test images."""
     search_bench, bench = prepared.bench(prepared.search), prepared.bench(prepared.report)
     proto = prepared.classifier.proto
     codes = rounded(prepared.classifier.layers, plan, bench.rounding)
@@ -191,10 +191,11 @@ def _table(case: Case, folder: Path) -> str:
     lines = [
         f"### {case.title}",
         "",
-        f"{total['search']['total']:,} search images, {total['report']['total']:,} report images.",
+        f"{total['search']['total']:,} calibration images, {total['report']['total']:,} test "
+        f"images.",
         "",
-        "| | targets smaller by | file smaller by | search top-1 (lost / won) "
-        "| report top-1 (lost / won) | change on report, 95 % interval "
+        "| | targets smaller by | file smaller by | search top-1 (broken / fixed) "
+        "| report top-1 (broken / fixed) | change on report, 95 % interval "
         "| Δloss images | trials | passes | wall time | peak memory |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]

@@ -13,12 +13,12 @@ JSON in the work folder; a row that is there is not made again. Rows are
 *compress*: the command with its defaults. With ``--run`` the row is read from a finished run.
 *semilayer*: the paper's method, ``--method semilayer``.
 *static int8*: ONNX Runtime's own ``quantize_static``, QDQ, a scale a channel, activations too,
-calibrated on as many search images as the package would take.
+calibrated on as many calibration images as the package would take.
 
 The rounding table, Δloss and its reliability are made once a model (*tables*), and kept as the
 package keeps a run. As in ``compress`` the harm is corrected by plans of one bitwidth: here by the
-KL of all rows *uniform* on the search images that weights are not rounded on. No row looks at a
-report image before its plan is fixed.
+KL of all rows *uniform* on the calibration images that weights are not rounded on. No row looks at
+a test image before its plan is fixed.
 
 At the end the tables in ``benchmarks/README.md`` and ``real_models.png`` are written anew.
 """

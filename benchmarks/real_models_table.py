@@ -37,7 +37,7 @@ POINTS = {
 }
 HEADINGS = (
     *("", "file, kB", "smaller by", "bits a weight", "top-1: change, 95 % interval"),
-    *("lost / won", "same answers", "KL, nats", "KL predicted", "KL, search", "image-forwards"),
+    *("broken / fixed", "same answers", "KL, nats", "KL predicted", "KL, search", "image-forwards"),
     *("CPU, s", "peak, MB"),
 )
 
@@ -69,7 +69,7 @@ def read_rows(folder: Path) -> dict[str, Row]:
 def ratios(rows: Rows) -> dict[int, tuple[float, float]]:
     """Bits -> KL of the frontier over that of one bitwidth for all, at equal bits, equal bytes.
 
-    Both are of the report images.
+    Both are of the test images.
     """
     uniform = [rows[name] for name in _of(rows, "uniform")]
     frontier = [rows[name] for name in ("uniform 8", *_of(rows, "frontier")) if name in rows]
@@ -100,7 +100,7 @@ def _table(title: str, rows: Rows) -> str:
     )
     reported = max(row.get("images", 0) for row in rows.values())
     lines = [
-        f"{title}, {images:,} search images, {reported:,} report images:",
+        f"{title}, {images:,} calibration images, {reported:,} test images:",
         "",
         f"| {' | '.join(HEADINGS)} |",
         "|---" * len(HEADINGS) + "|",
@@ -113,7 +113,7 @@ def _table(title: str, rows: Rows) -> str:
 
 def _line(name: str, row: Row, images: int) -> str:
     if (own := row.get("search_images", images)) != images:
-        name = f"{name} ({own:,} search images)"
+        name = f"{name} ({own:,} calibration images)"
     if "failed" in row:
         return f"| {name} | {row['failed']} |" + " |" * (len(HEADINGS) - 2)
     cells = [name, *(_result(row) if "bytes" in row else [""] * 9)]
@@ -145,7 +145,7 @@ def _shown(value: float | None, form: str) -> str:
 
 def _ratio_table(models: Mapping[str, Rows]) -> str:
     lines = [
-        "KL on the report images, frontier over one bitwidth for all, at equal bits (bytes):",
+        "KL on the test images, frontier over one bitwidth for all, at equal bits (bytes):",
         "",
         f"| | {' | '.join(f'{bits} bits' for bits in NARROW)} |",
         "|---" * (len(NARROW) + 1) + "|",
@@ -181,8 +181,8 @@ def _draw(title: str, rows: Rows) -> None:
         axis.set(xlabel="file, MB", xlim=(1.6, 5.4))
         axis.invert_xaxis()
         axis.grid(alpha=0.25)
-    axes[0].set(yscale="log", ylabel="KL from the float model, nats (report images)", title=title)
-    axes[1].set(ylabel="change of top-1, points (report images)", ylim=(-12, 3))
+    axes[0].set(yscale="log", ylabel="KL from the float model, nats (test images)", title=title)
+    axes[1].set(ylabel="change of top-1, points (test images)", ylim=(-12, 3))
     axes[1].axhline(0, color="#777777", lw=0.8)
     axes[0].legend(fontsize=8)
     figure.tight_layout()

@@ -3,9 +3,10 @@
     python benchmarks/rounding.py --shared ../shared
 
 *Output error* is the mean square of what rounding changes in a layer's output, for the float
-model's inputs (256 of the search images), summed over the channels of a layer. The table shows the
-geometric mean over the layers of its ratio to that of ``--ranges minmax`` at the same bits; with
-error-compensating rounding throughout. *half steps*: zero points may lie between two levels.
+model's inputs (256 of the calibration images), summed over the channels of a layer. The table
+shows the geometric mean over the layers of its ratio to that of ``--ranges minmax`` at the same
+bits; with error-compensating rounding throughout. *half steps*: zero points may lie between two
+levels.
 
 *A large layer*: 512 channels of 4,608 columns (a 3x3 convolution of 512 inputs) with random weights
 and inputs of 8,192 positions; CPU seconds of one thread.

@@ -4,8 +4,8 @@
 
 Every measurement runs in a process of its own and leaves a JSON file in the work folder; one that
 is there already is not run again. Costs are in passes: CPU time divided by the CPU time of one
-float32 forward pass over the same search images in the same process, so that what else runs on the
-machine does not count. At the end the table in ``benchmarks/README.md`` is written anew.
+float32 forward pass over the same calibration images in the same process, so that what else runs
+on the machine does not count. At the end the table in ``benchmarks/README.md`` is written anew.
 """
 
 import argparse
@@ -130,7 +130,7 @@ def _cpu(work: Callable[[], object]) -> float:
 
 
 def _pass_seconds(prepared: Prepared) -> float:
-    """CPU seconds of one float32 forward pass over the search images, the less of two."""
+    """CPU seconds of one float32 forward pass over the calibration images, the less of two."""
     bench = prepared.bench(prepared.search)
     return min(_cpu(lambda: bench.forward(bench.classifier.proto)) for _ in range(2))
 

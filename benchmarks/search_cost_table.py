@@ -41,7 +41,7 @@ def _spread(values: list[float], digits: int = 1) -> str:
 
 def _passes_table(known: dict[str, Case], work: Path) -> str:
     lines = [
-        "| model | search images | Δloss images | Δloss + KL, passes | of that comparing with "
+        "| model | calibration images | Δloss images | Δloss + KL, passes | of that comparing with "
         "exact | whole `compress`, passes | trials | images a trial looks at "
         "| faster than the plain way |",
         "|" + "---|" * 9,
@@ -111,7 +111,7 @@ def _single_figures(known: dict[str, Case], work: Path) -> str:
     lines = []
     for name, case in known.items():
         lines += [
-            f"- {case.title}: peak memory of `compress` on {r['total']:,} search images with "
+            f"- {case.title}: peak memory of `compress` on {r['total']:,} calibration images with "
             f"`--max-memory 2.75GB`: {r['peak_bytes'] / 1e9:.2f} GB ({r['trials']} trials; "
             f"{r['stop']})."
             for r in _read(work, name, "memory")

@@ -4,7 +4,7 @@
     python benchmarks/verdicts.py --shared ../shared  # and ResNet-20 on CIFAR-10
 
 Each model is compressed with the defaults and seeds 0 to 4: of everything that is drawn. The
-verdict is that of all report images. How far it can be trusted is told by halves: the report images
+verdict is that of all test images. How far it can be trusted is told by halves: the test images
 are dealt into two halves many times, the verdict of one half is asked, and the other half, which
 nothing was told of, says whether it was true: whether the change seen there is no lower than what
 was allowed. (A change of a half is no more exact than the half: where the true change is just what
@@ -57,8 +57,8 @@ def main() -> None:
 
 
 _HEAD = (
-    "| model | seed | file smaller by | search images: change, 95 % interval "
-    "| report images: change, 95 % interval | lost / won | verdict |",
+    "| model | seed | file smaller by | calibration images: change, 95 % interval "
+    "| test images: change, 95 % interval | broken / fixed | verdict |",
     "|---|---|---|---|---|---|---|",
 )
 _HALVES = (
@@ -74,7 +74,7 @@ class Run:
 
     Attributes:
         document: Its result.
-        before: bool[N], which report images the float model answers rightly.
+        before: bool[N], which test images the float model answers rightly.
         after: bool[N], which ones the written file does.
         same: bool[N], to which both give the same answer.
     """
@@ -85,7 +85,7 @@ class Run:
     same: BoolArray
 
     def compared(self, images: Int64Array) -> Comparison:
-        """Float against compressed on some of the report images."""
+        """Float against compressed on some of the test images."""
         paired = Paired.of(self.before[images], self.after[images])
         return Comparison(len(images), int(self.same[images].sum()), 0.0, paired)
 

@@ -7,7 +7,7 @@ Where one convolution alone reads it, through a ReLU, as inside a residual block
 model, and that convolution's weights for it with it; its mean then goes into that layer's bias.
 The package does so only if asked, and never takes a channel out. Here the harm of 0 bits is
 measured as that of any other, plans of one size are made in three ways, rounded layer after layer,
-and compared with the float model on the report images:
+and compared with the float model on the test images:
 
 *without*: 8 to 1 bits, the frontier as it is;
 *rows*: 0 bits too, of which a channel's own weights are counted;
@@ -235,7 +235,7 @@ class ZeroWalk(sequential._Walk):
 
 
 class Judge:
-    """Rounds plans and measures them on the report images."""
+    """Rounds plans and measures them on the test images."""
 
     def __init__(self, prepared: Prepared, table: RoundingTable) -> None:
         """Run the float model.
@@ -253,7 +253,7 @@ class Judge:
         self._before = self._bench.forward(prepared.classifier.proto)
 
     def __call__(self, bits: Bits, leaving: Collection[str]) -> tuple[Float64Array, Paired]:
-        """KL of every report image, nats; answers lost and won.
+        """KL of every test image, nats; answers lost and won.
 
         Args:
             bits: The plan.

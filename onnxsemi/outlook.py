@@ -27,7 +27,7 @@ class Forecast:
     """What a run is likely to take.
 
     Attributes:
-        pass_seconds: Wall time of one float32 forward pass over the search images.
+        pass_seconds: Wall time of one float32 forward pass over the calibration images.
         passes: How many of them, from about to about.
         least_memory: Bytes that the process needs, from above.
         memory: Bytes that it may take.
@@ -53,17 +53,17 @@ class CheckResult(Brief):
         input_name: Name of the model's input.
         input_shape: Its shape; None for an axis of any size.
         classes: Class scores that it gives.
-        search_images: Images to search on.
+        search_images: Calibration images: those to search on.
         report_images: Images that the search will never see.
-        looked_at: Search images that the float model was run on.
+        looked_at: Calibration images that the float model was run on.
         correct: How many of them it answers rightly; None without labels, or with a metric.
         targets: Layers that are quantized.
         target_bytes: Bytes of their weights in float32.
         file_bytes: Bytes of the model, external data included.
         left_float: What stays float32, largest first.
         asked: Percentage points that the interval of the change may reach down.
-        shown: The least that the search images can show.
-        images_needed: Search images that can show what is asked; None if none is.
+        shown: The least that the calibration images can show.
+        images_needed: Calibration images that can show what is asked; None if none is.
         sizes: Bitwidth -> bytes of the file with it for all targets.
         forecast: Time and memory of a run.
         warnings: What is likely to be wrong, and what these images cannot show.
@@ -101,7 +101,7 @@ class CheckResult(Brief):
         if self.metric is not None:
             answers = f"mean of {self.metric} {self.mean:.4f}"
         low, high = self.forecast.seconds
-        images = f"{self.search_images:,} to search on, {self.report_images:,} for the report"
+        images = f"{self.search_images:,} for calibration, {self.report_images:,} for the test"
         return (
             ("model", f"{self.model}, {self.file_bytes:,} bytes, {self.classes:,} classes"),
             ("float model", f"{answers} on {self.looked_at:,} images"),

@@ -19,7 +19,7 @@ class Progress(Protocol):
 
         Args:
             compression: Of the targets, 0 to 1.
-            share: Of the search images that are answered rightly, 0 to 1; or a metric's mean.
+            share: Of the calibration images that are answered rightly, 0 to 1; or a metric's mean.
             measured: What that is: top-1, or agreement where the float model's answers are right;
                 or the metric's name.
         """

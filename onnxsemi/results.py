@@ -68,7 +68,7 @@ class Cost:
 
     Attributes:
         seconds: Wall time of all measuring, of earlier sessions of the run too.
-        pass_seconds: Wall time of one float32 forward pass over the search images.
+        pass_seconds: Wall time of one float32 forward pass over the calibration images.
         trials: Trials of the search.
     """
 
@@ -78,7 +78,7 @@ class Cost:
 
     @property
     def passes(self) -> float:
-        """Cost in forward passes over the search images, the unit that machines compare in."""
+        """Cost in forward passes over the calibration images, the unit that machines compare in."""
         return self.seconds / self.pass_seconds
 
 
@@ -120,12 +120,12 @@ class CompressResult(Brief):
         chosen: The point of the trajectory that was written.
         trajectory: Everything that the search did.
         sizes: How much smaller the model became.
-        search: Float against compressed on the search images: the search saw these. Without labels
-            the float model's answers count as right; with a metric it is that of the means.
-        report: Float against compressed on the report images: the search never saw these.
-        finding: What was asked of the plan on the search images, and what it was judged by: more
-            than was asked for, where the images are too few to show that.
-        verdict: What may be claimed, by the report images: no choice was made by them.
+        search: Float against compressed on the calibration images: the search saw these. Without
+            labels the float model's answers count as right; with a metric it is that of the means.
+        report: Float against compressed on the test images: the search never saw these.
+        finding: What was asked of the plan on the calibration images, and what it was judged by:
+            more than was asked for, where the images are too few to show that.
+        verdict: What may be claimed, by the test images: no choice was made by them.
         next_command: A command to type next: another point of the run that is safer; None if the
             verdict holds, or nothing was kept.
         sensitivity: How Δloss and KL were measured.
@@ -192,7 +192,7 @@ class ApplyResult(Brief):
         kept: The run that the plan is a point of; None for a plan file.
         point: That point.
         plan_file: The point's plan, written beside the output; None for a plan file.
-        verdict: Of the point of a run, what may be claimed by the report images; else None.
+        verdict: Of the point of a run, what may be claimed by the test images; else None.
         next_command: A command to type next: a safer point of the run; None if the verdict holds.
         origin: Its weights beside those where the plan was made; None if those are not known, or
             the bits are others.
@@ -236,7 +236,7 @@ class ApplyResult(Brief):
 
 
 class LossError(OnnxSemiError):
-    """The report images show a loss beyond what was asked for: no file was written.
+    """The test images show a loss beyond what was asked for: no file was written.
 
     Attributes:
         result: Everything that was measured, the verdict first; of a file that is not there.

@@ -21,7 +21,7 @@ from onnxsemi.search.few import images_to_show
 from onnxsemi.search.settings import SearchMethod, SearchSettings
 
 FEWEST_DEALT = 4
-"""Search images below which every one is used for everything."""
+"""Calibration images below which every one is used for everything."""
 
 _SECONDS = {"h": 3600, "m": 60, "s": 1}
 
@@ -123,27 +123,27 @@ class Settings:
         profile: Form of the written file.
         align: Channels of each bitwidth in a layer are rounded up to a multiple, widest excepted.
         calibration: How ranges of activations follow from their values; for profile int8.
-        calibration_samples: Images for that, taken from the search images.
+        calibration_samples: Images for that, taken from the calibration images.
         rounding: How weights become codes; None for the method's own way: compensated for the
             frontier, to the nearest level for the paper's.
-        rounding_samples: Images for that, taken from the search images: at most half of them, as
-            the others tell what rounding does to images that it has not seen.
+        rounding_samples: Images for that, taken from the calibration images: at most half of them,
+            as the others tell what rounding does to images that it has not seen.
         pins: Layers whose bitwidths are given.
         delta_loss: How Δloss is measured.
         kl: How the KL of semilayers is measured.
         min_agreement: Where the fast way agrees less with the exact way on a sample (share of equal
             signs of Δloss, rank correlation of KL), a bitwidth is measured exactly.
-        delta_loss_samples: Images for Δloss and the fast KL, taken from the search images that
+        delta_loss_samples: Images for Δloss and the fast KL, taken from the calibration images that
             weights are not rounded on, at most half of them; None for 512, or 128 for exact Δloss.
         search_samples: Images for KL and accuracy during the search; None for all there are.
-        report_labels: Table of labels for report data that are a folder of images; ``data.labels``
-            is that of the search images.
-        report_fraction: Share of the images kept for the report if no report data are given.
+        report_labels: Table of labels for test data that are a folder of images; ``data.labels``
+            is that of the calibration images.
+        report_fraction: Share of the images kept for the report if no test data are given.
         seed: Seed of every sample that is drawn.
         threads: Shards of images worked on at once; None for every core. Changes no result.
         max_memory: Bytes that the process may take; less than the model needs is refused. None for
             what it holds and half of what is free. Changes no result.
-        allow_loss: Write the file although the report images show a loss beyond what was asked for.
+        allow_loss: Write the file although the test images show a loss beyond what was asked for.
         bench: Time both models once the file is written. Changes no result.
         force: Go on with images that are too few, or that the float model answers no better than by
             guessing, and with a run of another kind of processor; what would be refused is then a
@@ -227,7 +227,7 @@ class Settings:
         return Scheme.SYMMETRIC if self.profile.quantizes_activations else Scheme.ASYMMETRIC
 
     def crosses(self, images: int) -> bool:
-        """Whether so many search images are few: those that weights are rounded on count, too.
+        """Whether so many calibration images are few: those that weights are rounded on count, too.
 
         They are answered by plans that are rounded on others (:mod:`onnxsemi.measure.folds`). It
         does not hang on the tolerance asked for: what is measured is good for any.

@@ -33,6 +33,7 @@ _ARGUMENTS = ("at", "calibration_data", "report_data", "rounds", "batches")
 _NAMES = {item.name for group in _GROUPS for item in fields(group)} | {*_ARGUMENTS}
 _FLAGS = {name: f"--{name.replace('_', '-')}" for name in _NAMES}
 _FLAGS |= {"pins": "--pin", "pin": "--pin", "batches": "--batch"}
+_FLAGS |= {f"report_{what}": f"--test-{what}" for what in ("data", "labels", "fraction")}
 
 
 class _Phase:

@@ -74,7 +74,7 @@ def changed(what: str, paired: Pairing) -> str:
     """A change with everything that says how sure it is.
 
     >>> changed("top-1", Paired(total=4000, before=3807, lost=17, won=15))
-    'change of top-1: -0.05 points, 95 % interval [-0.34, +0.24]; 17 lost, 15 won of 4,000; \
+    'change of top-1: -0.05 points, 95 % interval [-0.34, +0.24]; 17 broken, 15 fixed of 4,000; \
 McNemar p = 0.86'
     """
     points, interval = change(paired).split(" ", 1)
@@ -111,14 +111,14 @@ def verdict(claim: Verdict, comparison: Comparison) -> str:
     >>> from onnxsemi.search.verdict import Outcome
     >>> claim = Verdict(Outcome.HOLDS, "cannot lie below -0.5 points", 0.5, (-0.0034, 0.0024), None)
     >>> verdict(claim, Comparison(4000, 3968, 0.0039, Paired(4000, 3807, lost=17, won=15)))
-    'holds: top-1 95.17% -> 95.12% on 4,000 report images; the change, -0.05 points \
+    'holds: top-1 95.17% -> 95.12% on 4,000 test images; the change, -0.05 points \
 [-0.34, +0.24], cannot lie below -0.5 points'
 
     Args:
         claim: What may be claimed.
         comparison: Float against compressed, which it was judged by.
     """
-    images = f"{comparison.images:,} report images"
+    images = f"{comparison.images:,} test images"
     again = f"; look {claim.looks} at these images" if claim.looks > 1 else ""
     if not comparison.labelled:
         agreement = share(comparison.same, comparison.images)
@@ -138,7 +138,7 @@ def needed(claim: Verdict, comparison: Comparison) -> str | None:
     >>> from onnxsemi.search.verdict import Outcome
     >>> claim = Verdict(Outcome.UNPROVEN, "may lie below -0.5 points", 0.5, (-0.1, 0.1), 9000)
     >>> needed(claim, Comparison(40, 39, 0.01, Paired(40, 36, lost=1, won=0)))
-    '40 report images cannot settle it: it would take about 9,000, at the share of answers that \
+    '40 test images cannot settle it: it would take about 9,000, at the share of answers that \
 changed here'
     """
     if claim.images_needed is None:
@@ -147,7 +147,7 @@ changed here'
     if comparison.metric is not None:
         by = f"changes of {comparison.metric.name} like those here"
     return (
-        f"{comparison.images:,} report images cannot settle it: it would take about "
+        f"{comparison.images:,} test images cannot settle it: it would take about "
         f"{claim.images_needed:,}, at {by}"
     )
 

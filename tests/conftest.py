@@ -29,7 +29,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model, search and report images, and one compressed file with its plan."""
+    """A model, search and test images, and one compressed file with its plan."""
     folder = tmp_path_factory.mktemp("commands")
     save_residual_net(folder / "model.onnx")
     save_noise(folder / "search.npz", count=60, seed=1)

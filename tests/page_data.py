@@ -83,8 +83,8 @@ def kept(
         bits: The ladder.
         labels: Whether the images have labels.
         measured: Whether there is a Δloss table.
-        images: Report images; all have label 3 and float answer 3, unless changed.
-        changes: (label, before, after) of the first report images.
+        images: Test images; all have label 3 and float answer 3, unless changed.
+        changes: (label, before, after) of the first test images.
         seed: Of everything made up.
     """
     layers = layers or {"conv1": 4, "conv2": 8}
@@ -154,7 +154,7 @@ def document(layers, bits, evidence, *, labels, rng):
         },
         "verdict": {
             "outcome": "holds",
-            "summary": "holds: what the report images say",
+            "summary": "holds: what the test images say",
             "reason": "cannot lie below -0.5 points",
             "looks": 1,
             "images_needed": None,
@@ -201,8 +201,8 @@ def document(layers, bits, evidence, *, labels, rng):
             "--bits": list(bits),
             "--seed": 0,
             "model": "ab" * 32,
-            "search data": "cd" * 32,
-            "report data": "ef" * 32,
+            "calibration data": "cd" * 32,
+            "test data": "ef" * 32,
             "numpy": "2.0",
         },
         "channel_parameters": dict.fromkeys(layers, 9),

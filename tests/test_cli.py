@@ -22,7 +22,7 @@ class TestHelp:
     def test_exit_codes_are_told(self):
         said = " ".join(run("--help").output.split())
         assert "Exit codes: 0 done; 1 the model" in said
-        assert "2 wrong command line; 3 the report images show a loss" in said
+        assert "2 wrong command line; 3 the test images show a loss" in said
         assert "4 no plan holds what was asked; 130 interrupted." in said
 
     def test_two_sizes(self):
@@ -58,7 +58,7 @@ class TestCompress:
             "file",
             "search 60",
             "report 40",
-            "lost/won",
+            "broken/fixed",
             "95 % interval",
             "verified bit for bit",
             "onnxsemi.load_session",

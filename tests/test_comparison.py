@@ -168,9 +168,10 @@ class TestWording:
 
     def test_a_sentence_for_each_measure(self):
         assert wording.summary(self.WITH) == (
-            "change of top-1: -0.05 points, 95 % interval [-0.34, +0.24]; 17 lost, 15 won of "
+            "change of top-1: -0.05 points, 95 % interval [-0.34, +0.24]; 17 broken, 15 fixed of "
             "4,000; McNemar p = 0.86",
-            "change of top-5: -0.22 points, 95 % interval [-0.39, -0.06]; 9 lost, 0 won of 4,000; "
+            "change of top-5: -0.22 points, 95 % interval [-0.39, -0.06]; 9 broken, 0 fixed of "
+            "4,000; "
             "McNemar p = 0.0039",
             "same answer as the float model on 3,960 of 4,000 images: 99.00%, 95 % interval "
             "[98.64, 99.28]; mean KL 0.00391 nats",

@@ -74,7 +74,7 @@ class TestInterval:
         assert (100 * low >= -0.5) == holds
         finding = interval_guard(0.5).judge(paired(4000, lost, won))
         assert finding.holds == holds
-        assert f"({lost:,} lost, {won:,} won of 4,000)" in finding.text
+        assert f"({lost:,} broken, {won:,} fixed of 4,000)" in finding.text
 
     @quickly
     @given(st.integers(1, 3000), st.floats(0, 3), st.data())
@@ -99,7 +99,7 @@ class TestInterval:
         )
 
     def test_more_won_than_lost(self):
-        assert Guard(max_drop=0).judge(paired(40, 1, 3)).text.startswith("2 more won than lost")
+        assert Guard(max_drop=0).judge(paired(40, 1, 3)).text.startswith("2 more fixed than broken")
 
 
 class TestTooFewImages:
@@ -180,7 +180,7 @@ class TestCommand:
 
     def test_says_at_once_what_can_never_hold(self, folder, method, tmp_path):
         found = self.command(folder, method, tmp_path, "--guarantee", "interval", "-q")
-        assert_one_line(found, "on 60 search images", "--max-drop 0 must be at least 4.471")
+        assert_one_line(found, "on 60 calibration images", "--max-drop 0 must be at least 4.471")
         assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize("labels", [True, False], ids=["labels", "none"])
@@ -211,7 +211,7 @@ class TestCommand:
         assert (claim["outcome"] == "fails") == (100 * counts[1].interval[1] < -4)
         assert claim["asked_points"] == 4
         assert claim["looks"] == 1
-        assert f"on {counts[1].total} report images" in claim["summary"] or not labels
+        assert f"on {counts[1].total} test images" in claim["summary"] or not labels
         assert document["asked"]["allowed_points"] == 4
 
 
@@ -222,6 +222,6 @@ def test_a_choice_that_no_plan_allows_is_one_line(folder, tmp_path):
     save_noise(tmp_path / "s.npz", count=60, seed=int(rng.integers(9)))
     data = ("-d", tmp_path / "s.npz", "--report-data", folder / "report.npz", "--force")
     found = run("compress", folder / "model.onnx", *data, "-o", tmp_path / "o.onnx", *more)
-    words = "an interval that reaches at most 4.5 points down on 60 search images"
+    words = "an interval that reaches at most 4.5 points down on 60 calibration images"
     assert_one_line(found, words, code=4)
     assert not (tmp_path / "o.onnx").exists()

@@ -1,4 +1,4 @@
-"""When the search images speak against a plan."""
+"""When the calibration images speak against a plan."""
 
 from dataclasses import dataclass, replace
 
@@ -54,12 +54,16 @@ LABELS = Guard(max_drop=0, tolerance=0.5)
 NO_LABELS = Guard(max_drop=0, tolerance=0.5, balanced=True, has_labels=False)
 CASES = [
     Case("point: as many", Guard(max_drop=0), 20, 20),
-    Case("point: one more", Guard(max_drop=0), 21, 20, "1 more lost than won of 4,000"),
+    Case("point: one more", Guard(max_drop=0), 21, 20, "1 more broken than fixed of 4,000"),
     Case("point: just allowed", Guard(max_drop=1), 40, 0),
     Case("point: above it", Guard(max_drop=1), 41, 0, "allowed are 40"),
     Case("few change", LABELS, 21, 20),
     Case(
-        "many change", LABELS, 80, 80, "-0.62 points; allowed is -0.50 (80 lost, 80 won of 4,000)"
+        "many change",
+        LABELS,
+        80,
+        80,
+        "-0.62 points; allowed is -0.50 (80 broken, 80 fixed of 4,000)",
     ),
     Case("many are won", LABELS, 80, 120),
     Case("more may be lost", Guard(max_drop=0.5, tolerance=0.5), 80, 80),
@@ -153,7 +157,7 @@ def test_counts_are_of_the_images():
     after = before.copy()
     after[:50], after[300:310] = False, True
     said = Guard(max_drop=0, tolerance=0.4).objection(before, after, close(0.0))
-    assert "(50 lost, 10 won of 1,000)" in said
+    assert "(50 broken, 10 fixed of 1,000)" in said
 
 
 @dataclass(frozen=True)
@@ -195,7 +199,7 @@ class TestFewImages:
         finding = LABELS.judge(counts, close(0.021))
         assert not finding.holds
         assert "the KL may be 0.021 nats, allowed are 0.02" in finding.text
-        assert f"allowed is -{finding.allowed:.2f} (1 lost, 1 won" in finding.text
+        assert f"allowed is -{finding.allowed:.2f} (1 broken, 1 fixed" in finding.text
         assert finding.images_needed >= 1958
         with pytest.raises(ValueError, match="the KL is asked for too"):
             LABELS.judge(counts)
@@ -217,7 +221,7 @@ class TestFewImages:
 
     def test_more_lost_than_chance_has(self):
         """On ten images an interval of that width says nothing; the sign test does."""
-        assert "5 lost and 0 won are more than chance" in LABELS.against(
+        assert "5 broken and 0 fixed are more than chance" in LABELS.against(
             paired(5, 0, 5), close(0.0)
         )
         assert LABELS.against(paired(4, 0, 6), close(0.0)) is None

@@ -135,7 +135,7 @@ def test_calibrators(calibration, folder, compressed):
     assert scales  # one value a grid
     other = folder / "eight.onnx"
     same = path.read_bytes() == other.read_bytes()
-    assert same == (calibration is Calibration.MINMAX)  # all search images were calibrated on
+    assert same == (calibration is Calibration.MINMAX)  # all calibration images were calibrated on
 
 
 def test_a_plan_of_every_layer_gives_the_same_bytes_again(folder):

@@ -197,7 +197,7 @@ class TestCompress:
         assert document["answers_compared_with"] == "labels, by labels_right"
         assert document["baseline"]["mean"] == pytest.approx(document["search"]["mean_before"])
         before, after = (f"{report[name]:.4f}" for name in ("mean_before", "mean_after"))
-        assert f"mean of labels_right {before} -> {after} on 60 report images" in printed(
+        assert f"mean of labels_right {before} -> {after} on 60 test images" in printed(
             compress_table(result, verbose=True)
         )
         drawn = str(render(read_result(folder / "small.run")))

@@ -211,7 +211,7 @@ class TestRefused:
             (("resume", "--tries", "2"), ("--tries was 4, now 2",)),
             (("other model",), ("the model has changed",)),
             (("no frontier",), ("holds no frontier.json",)),
-            (("old run",), ("schema was 1, now 3; delete",)),
+            (("old run",), ("schema was 1, now 4; delete",)),
             (("damaged journal",), ("line 2 is damaged",)),
             (("another plan",), ("frontier.json: is damaged",)),
         ],
@@ -290,7 +290,7 @@ class TestPython:
     def test_few_images_are_noted(self, inputs):
         result = self.compress(inputs, search=SearchSettings(max_drop=5))
         assert any(
-            "70 search images cannot show a change of 5.5 points" in n for n in result.warnings
+            "70 calibration images cannot show a change of 5.5 points" in n for n in result.warnings
         )
         assert result.finding.asked == 5.5
         assert result.finding.allowed > 5.5
@@ -306,7 +306,7 @@ class TestPython:
 def test_json_warns_on_standard_error(inputs, tmp_path):
     result = run(*frontier_command(inputs, tmp_path / "out.onnx", "--max-drop", "5", "--json"))
     assert result.exit_code == 0, result.output
-    assert result.stderr.startswith("warning: 70 search images cannot show")
+    assert result.stderr.startswith("warning: 70 calibration images cannot show")
     assert any("cannot show" in said for said in json.loads(result.stdout)["warnings"])
 
 

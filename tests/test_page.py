@@ -64,14 +64,14 @@ class TestSummary:
     def test_figures_and_the_claim(self):
         text = words(summary(kept(changes=((3, 3, 1), (2, 4, 2), (2, 4, 2)))))
         assert "98.00% → 99.00%" in text
-        assert "+1.00 points, 95 % interval −1.23 to +0.45; 1 lost and 2 won of 100" in text
+        assert "+1.00 points, 95 % interval −1.23 to +0.45; 1 broken and 2 fixed of 100" in text
         assert "1.00 kB → 0.200 kB" in text
         assert "80.00% smaller (1,000 → 200 bytes); 3.50 bits" in text
         assert "✓ holdsthe change cannot lie below -0.5 points" in text
         assert "not measuredcompress --bench measures it" in text
         assert "said of both" in text
-        assert "holds: what the report images say" in text
-        assert "On 100 report images that the search never saw, top-1 accuracy changed" in text
+        assert "holds: what the test images say" in text
+        assert "On 100 test images that the search never saw, top-1 accuracy changed" in text
 
     def test_without_labels_nothing_is_called_accuracy(self):
         page = render(made_run(labels=False, changes=((3, 3, 1), (3, 3, 2))))
@@ -115,7 +115,7 @@ class TestTrajectory:
             "a plan of the frontier",
             "75.00 % smaller",
             "accuracy 75.00% (−20.00 points)",
-            "lost/won 5/-35",
+            "broken/fixed 5/-35",
             "rejected: reason 2",
         ]
         assert "conv1, negative, to 2 bits" in tips[2]
@@ -257,7 +257,7 @@ class TestAnswers:
     def test_counts_and_pictures(self):
         changes = ((3, 3, 1), (2, 4, 2), (0, 1, 2), (3, 3, 2))
         text = str(answers(made_run(changes=changes)))
-        assert "4 of 100 answers changed (2 lost, 1 won, 1 still wrong)" in text
+        assert "4 of 100 answers changed (2 broken, 1 fixed, 1 still wrong)" in text
         assert "All of them are shown" in text
         assert len(Page(text).of("img")) == 4
 
@@ -283,7 +283,7 @@ class TestAnswers:
         assert "label &lt;dog&gt;</span><span>&lt;dog&gt; → bee" in text
 
     def test_nothing_changed(self):
-        assert words(answers(made_run(changes=()))) == "No answer changed on 100 report images."
+        assert words(answers(made_run(changes=()))) == "No answer changed on 100 test images."
 
     def test_no_pictures(self):
         none = {"shown": np.zeros(0, int), "thumbnails": np.zeros((0, 1, 1, 1), np.uint8)}

@@ -81,7 +81,7 @@ class TestTiles:
         page = Page(str(summary(run.kept)))
         assert safer in page.text
         assert len(page.of("button", "copy")) == 1
-        assert any("about 9,000 report images" in text for text in page.text)
+        assert any("about 9,000 test images" in text for text in page.text)
 
 
 class TestClasses:
@@ -138,7 +138,7 @@ class TestClasses:
             assert word not in text
 
     def test_one_class(self):
-        assert "1 class with report images" in words(classes(answered((20, 20, 0, 0))))
+        assert "1 class with test images" in words(classes(answered((20, 20, 0, 0))))
 
     def test_the_bar_says_what_it_shows(self):
         run = answered((500, 400, 40, 2), (500, 400, 3, 3))
@@ -201,7 +201,7 @@ class TestFrontier:
     def test_without_kl_the_change_is_drawn(self):
         run = dataclasses.replace(made_run(), frontier=frontier(plain=True))
         text = str(frontier_part(run))
-        assert "change on the search images, points" in text
+        assert "change on the calibration images, points" in text
         assert len(Page(text).of("circle", "mark")) == 2
 
     def test_without_labels(self):

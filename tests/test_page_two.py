@@ -53,11 +53,11 @@ class TestResults:
         text = text_of(one, other)
         assert f"changes by {100 * paired.change:+.2f} points" in text
         assert f"{paired.lost} right answers of A are lost and {paired.won} won" in text
-        assert f"{(first.after == second.after).sum()} of 60 report images" in text
+        assert f"{(first.after == second.after).sum()} of 60 test images" in text
 
     def test_without_labels_no_answer_is_right(self):
         text = text_of(*(made_run(path=f"{name}.run", labels=False) for name in "ab"))
-        assert "A and B give the same answer on 100 of 100 report images" in text
+        assert "A and B give the same answer on 100 of 100 test images" in text
         assert "accuracy" not in text.lower()
         assert "lost" not in text
 
@@ -87,8 +87,8 @@ class TestDifferences:
         ("part", "said"),
         [
             ("model", "The two runs are of different models"),
-            ("report data", "The report images of the two runs differ"),
-            ("search data", "The search images of the two runs differ"),
+            ("test data", "The test images of the two runs differ"),
+            ("calibration data", "The calibration images of the two runs differ"),
         ],
     )
     def test_what_must_not_be_compared_is_said_first(self, part, said):
@@ -100,7 +100,7 @@ class TestDifferences:
         assert "999999999999…" in text
 
     def test_other_images_are_not_compared_one_by_one(self):
-        assert "of A are lost" not in text_of(*pair(**{"report data": "99" * 32}))
+        assert "of A are lost" not in text_of(*pair(**{"test data": "99" * 32}))
 
     def test_labels_and_none(self):
         text = text_of(made_run(path="a.run"), made_run(path="b.run", labels=False))
@@ -134,7 +134,7 @@ class TestClasses:
         assert 'id="classes"' not in render_two(made_run(path="a.run"), other)
 
     def test_of_other_images_it_says_so(self):
-        text = text_of(*pair(**{"report data": "99" * 32}))
+        text = text_of(*pair(**{"test data": "99" * 32}))
         assert "only the changes within a run count" in text
 
 

@@ -1,4 +1,4 @@
-"""Search images in three parts: to round on, to measure Δloss on, to check predictions on."""
+"""Calibration images in three parts: to round on, to measure Δloss on, to check predictions on."""
 
 from itertools import chain
 

@@ -209,12 +209,12 @@ class TestChanged:
         ("change", "words"),
         [
             ("model", "the model has changed"),
-            ("search", "the search data has changed"),
+            ("search", "the calibration data has changed"),
             ("--bits=8,4", "--bits was 8,6,4, now 8,4"),
             ("--seed=1", "--seed was 0, now 1"),
             ("--kl=exact", "--kl was fast, now exact"),
             ("--pin=c1=8", "--pin was none, now c1=8"),
-            ("--mean=0.4", "the search data has changed"),
+            ("--mean=0.4", "the calibration data has changed"),
             ("--delta-loss-samples=20", "--delta-loss-samples was 70, now 20"),
         ],
     )
@@ -275,7 +275,7 @@ class TestJudging:
             )
             looks = [found.pop("verdict", {}).get("looks") for found in (one, two)]
             assert without_times(one) == without_times(two)
-            if name == "result.json":  # the report images were asked of the first plan, too
+            if name == "result.json":  # the test images were asked of the first plan, too
                 again = plan_of(judged(way, first)) == plan_of(other)
                 assert looks == [1 if again else 2, 1]
 

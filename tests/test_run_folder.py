@@ -355,7 +355,7 @@ class TestSame:
             json.dumps({**MADE_OF, "schema": 0, "judged by": JUDGED})
         )
         with (
-            pytest.raises(RunError, match="schema was 0, now 3"),
+            pytest.raises(RunError, match="schema was 0, now 4"),
             open_run(unfinished, made(MADE_OF), resume=True),
         ):
             pass
@@ -410,12 +410,12 @@ class TestIdentity:
             ("--kl", replace(PAPER, kl="exact")),
             ("--min-agreement", replace(PAPER, min_agreement=0.5)),
             ("--delta-loss-samples", replace(PAPER, delta_loss_samples=12)),
-            ("search data", replace(PAPER, search_samples=20)),
+            ("calibration data", replace(PAPER, search_samples=20)),
             ("--pin", replace(PAPER, pins=(Pin("c1", 8),))),
             ("--seed", replace(PAPER, seed=1)),
-            ("search data", replace(PAPER, data=DataOptions(mean=(0.4,)))),
-            ("search data", replace(PAPER, data=DataOptions(std=(0.4,)))),
-            ("report data", replace(PAPER, data=DataOptions(std=(0.4,)))),
+            ("calibration data", replace(PAPER, data=DataOptions(mean=(0.4,)))),
+            ("calibration data", replace(PAPER, data=DataOptions(std=(0.4,)))),
+            ("test data", replace(PAPER, data=DataOptions(std=(0.4,)))),
         ],
         ids=lambda value: value if isinstance(value, str) else "",
     )
@@ -440,8 +440,8 @@ class TestIdentity:
         one = identity(inputs, report=None)
         for settings in (replace(PAPER, report_fraction=0.4), replace(PAPER, seed=1)):
             assert changed(one, identity(inputs, settings, report=None)) >= {
-                "search data",
-                "report data",
+                "calibration data",
+                "test data",
             }
 
     def test_no_setting_was_forgotten(self, inputs: Path) -> None:
@@ -519,7 +519,7 @@ class TestIdentity:
         turned = {name: values[name][::-1] for name in "xy"}
         np.savez(tmp_path / "other.npz", **(values | turned))
         other = identity(inputs, search=str(tmp_path / "other.npz"))
-        assert changed(identity(inputs), other) == {"search data"}
+        assert changed(identity(inputs), other) == {"calibration data"}
 
     def test_labels_given_or_not(self, inputs: Path, tmp_path: Path) -> None:
         for name, seed in (("s.npz", 1), ("r.npz", 2)):

@@ -118,7 +118,7 @@ class TestErrors:
         data = ("-d", made / "search.npz", "--report-data", made / "report.npz")
         out = ("-o", tmp_path / "o.onnx", "-q")
         found = run("compress", made / "model.onnx", *data, *out, *options)
-        assert_one_line(found, "200 search images", code=code)
+        assert_one_line(found, "200 calibration images", code=code)
         assert_agreement_only(found.stderr)
 
     def test_labels_for_one_of_both(self, made, tmp_path):

@@ -1,7 +1,7 @@
 """The command line: the only room that prints, and that turns an error into an exit code.
 
 One module a command. Exit codes: 0 done; 1 the model, the data, the plan or a setting cannot be
-used; 2 the command line itself is wrong; 3 the report images show a loss; 4 nothing holds what was
+used; 2 the command line itself is wrong; 3 the test images show a loss; 4 nothing holds what was
 asked; 130 interrupted.
 """
 
@@ -24,7 +24,7 @@ from onnxsemi.cli.report import report
 _EPILOG = """**Example:** onnxsemi compress model.onnx --data images.npz -o small.onnx
 
 **Exit codes:** 0 done; 1 the model, the data, the plan or a setting cannot be used (one line on
-standard error says why); 2 wrong command line; 3 the report images show a loss, and nothing was
+standard error says why); 2 wrong command line; 3 the test images show a loss, and nothing was
 written; 4 no plan holds what was asked; 130 interrupted.
 
 Results go to standard output, progress to standard error. NO_COLOR=1 turns colour off.

@@ -19,7 +19,7 @@ def apply(
     profile: opt.ProfileName = Settings.profile,
     align: opt.Align = Settings.align,
     data: plans.OptionalData = None,
-    calibration_data: opt.CalibrationData = None,
+    calibration_data: opt.ActivationsData = None,
     calibration: opt.CalibrationName = Settings.calibration,
     calibration_samples: opt.CalibrationSamples = Settings.calibration_samples,
     mean: img.Mean = None,

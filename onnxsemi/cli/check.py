@@ -14,7 +14,7 @@ from onnxsemi.settings import Settings
 
 def check(
     model: opt.ModelFile,
-    data: opt.DataPath,
+    data: opt.CalibrationData,
     report_data: img.ReportData = None,
     report_fraction: img.ReportFraction = Settings.report_fraction,
     method: opt.MethodName = SearchSettings.method,

@@ -22,7 +22,7 @@ from onnxsemi.settings import Pin, RunOptions, Settings, parse_duration
 def compress(
     context: typer.Context,
     model: opt.ModelFile,
-    data: opt.DataPath,
+    data: opt.CalibrationData,
     out: opt.OutFile,
     profile: opt.ProfileName = Settings.profile,
     align: opt.Align = Settings.align,
@@ -82,9 +82,9 @@ def compress(
     **Example:** onnxsemi compress model.onnx --data images.npz -o small.onnx
 
     Measures what quantizing each channel does to the softmax and the loss, and looks for the
-    smallest plan of bitwidths that nothing on the search images speaks against. The written file is
-    read back, compared bit for bit with what was measured, and judged by images that the search
-    never saw: the verdict. The plan is written beside it, as NAME.plan.json, for 'apply'.
+    smallest plan of bitwidths that nothing on the calibration images speaks against. The written
+    file is read back, compared bit for bit with what was measured, and judged by images that the
+    search never saw: the verdict. The plan is written beside it, as NAME.plan.json, for 'apply'.
 
     Everything measured is kept in a folder, NAME.run: after Ctrl-C or a crash, the same command
     with --resume goes on from there and ends in the same file.

@@ -19,7 +19,7 @@ from onnxsemi.results import ApplyResult, CompressResult, LossError
 from onnxsemi.terminal import LineProgress, LiveProgress, OnlyWarnings, with_flags
 
 NOT_SHOWN = 3
-"""Exit code: the report images show a loss; with --strict also: they do not show what was asked."""
+"""Exit code: the test images show a loss; with --strict also: they do not show what was asked."""
 _USAGE_ERROR: Any = typer.BadParameter.__base__  # UsageError, of click or of typer's own copy
 
 

@@ -32,7 +32,13 @@ Labels = Annotated[
 ]
 ReportLabels = Annotated[
     Path | None,
-    advanced(metavar="FILE", help="The same for --report-data.", rich_help_panel=_DATA),
+    advanced(
+        "--test-labels",
+        "--report-labels",
+        metavar="FILE",
+        help="The same for --test-data.",
+        rich_help_panel=_DATA,
+    ),
 ]
 Force = Annotated[
     bool,
@@ -79,15 +85,19 @@ PresetName = Annotated[
 ReportData = Annotated[
     Path | None,
     typer.Option(
-        help="Images that the search never sees, to measure the result on. Without it a seeded, "
-        "stratified share of --data is kept for that.",
+        "--test-data",
+        "--report-data",
+        help="Images that the search never sees, to judge the result by. Without it a seeded, "
+        "stratified share of the calibration data is kept for that.",
         rich_help_panel=_DATA,
     ),
 ]
 ReportFraction = Annotated[
     float,
     advanced(
-        help="Share of --data that is kept for the report without --report-data, 0 to 1.",
+        "--test-fraction",
+        "--report-fraction",
+        help="Share of the calibration data that is kept for the test without --test-data, 0 to 1.",
         rich_help_panel=_DATA,
     ),
 ]

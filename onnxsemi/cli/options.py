@@ -58,6 +58,18 @@ Align = Annotated[
         rich_help_panel=_FILE,
     ),
 ]
+CalibrationData = Annotated[
+    Path,
+    typer.Option(
+        "--calibration-data",
+        "--data",
+        "-d",
+        help="Images to round, measure and search on, which the model was not trained on: an .npz "
+        "file with x (uint8 N,H,W,C, or float32 in the model's layout) and labels y, or a folder "
+        "with one folder a class. Without labels the float model's own answers take their place.",
+        rich_help_panel=_DATA,
+    ),
+]
 DataPath = Annotated[
     Path,
     typer.Option(
@@ -116,7 +128,7 @@ Resume = Annotated[
         "--resume",
         help="Go on with the run in the folder, if there is one: give the same command again. The "
         "result is the same as without the interruption. --max-drop, --tolerance, --guarantee and "
-        "--report-data may be others: what was measured is not measured again.",
+        "--test-data may be others: what was measured is not measured again.",
         rich_help_panel=_RUN,
     ),
 ]
@@ -162,7 +174,7 @@ AllowLoss = Annotated[
     bool,
     typer.Option(
         "--allow-loss",
-        help="Write the file although the report images show a loss beyond what was asked for.",
+        help="Write the file although the test images show a loss beyond what was asked for.",
         rich_help_panel=_FILE,
     ),
 ]
@@ -170,7 +182,7 @@ Strict = Annotated[
     bool,
     typer.Option(
         "--strict",
-        help="Exit with 3 unless the report images show that what was asked for holds.",
+        help="Exit with 3 unless the test images show that what was asked for holds.",
         rich_help_panel=_FILE,
     ),
 ]
@@ -247,14 +259,15 @@ BiasCorrection = Annotated[
 RoundingSamples = Annotated[
     int,
     advanced(
-        help="Search images that weights are rounded on, without their labels; at most half.",
+        help="Calibration images that weights are rounded on, without their labels; at most half.",
         rich_help_panel=_ROUNDING,
     ),
 ]
 MaxDrop = Annotated[
     float,
     typer.Option(
-        help="Percentage points of top-1 on the search images that may be lost; without labels, "
+        help="Percentage points of top-1 on the calibration images that may be lost; without "
+        "labels, "
         "of agreement with the float model.",
         rich_help_panel=_SEARCH,
     ),
@@ -264,7 +277,8 @@ GuaranteeName = Annotated[
     advanced(
         "--guarantee",
         help="What --max-drop is asked of. interval: the lower end of the paired 95 % interval of "
-        "the change on the search images; point: the change itself. Unless given, the interval "
+        "the change on the calibration images; point: the change itself. Unless given, the "
+        "interval "
         "within --tolerance (frontier), or the point (semilayer).",
         rich_help_panel=_SEARCH,
     ),
@@ -305,7 +319,7 @@ CalibrationSamples = Annotated[
     int,
     advanced(help="Images for that, drawn from those that are there.", rich_help_panel=_INT8),
 ]
-CalibrationData = Annotated[
+ActivationsData = Annotated[
     Path | None,
     typer.Option(
         help="Images that weights are rounded on and activations are calibrated on: those that "

@@ -14,7 +14,7 @@ def pareto(
 ) -> None:
     """List what a run could have written: sizes against accuracy.
 
-    Measured points come with their change of accuracy on the search images, other stops of the
+    Measured points come with their change of accuracy on the calibration images, other stops of the
     frontier with the harm that is predicted for them. 'apply RUN --at' writes any of them.
 
     **Example:** onnxsemi pareto small.run

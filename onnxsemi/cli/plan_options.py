@@ -28,14 +28,19 @@ At = Annotated[
         metavar="POINT",
         help="Which point of a run: 85% is the least harm at that compression of the target "
         "weights (the paper's ratio, not the file's size) or more; -0.1 the smallest measured one "
-        "whose accuracy on the search images changes by no less than that many points; plan:DIGEST "
+        "whose accuracy on the calibration images changes by no less than that many points; "
+        "plan:DIGEST "
         "the one whose plan's digest begins so.",
     ),
 ]
 OptionalData = Annotated[
     Path | None,
     typer.Option(
-        "--data", "-d", help="Images to compare with the float model on.", rich_help_panel=_IMAGES
+        "--test-data",
+        "--data",
+        "-d",
+        help="Images to compare with the float model on.",
+        rich_help_panel=_IMAGES,
     ),
 ]
 AnyFile = Annotated[

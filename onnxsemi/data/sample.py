@@ -35,7 +35,7 @@ def stratified(classes: Int64Array, count: int, seed: int) -> Int64Array:
 
 
 def split(images: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, ImageSet]:
-    """Disjoint search and report images; about ``fraction`` of them go to the report.
+    """Disjoint search and test images; about ``fraction`` of them go to the report.
 
     Copies of an image go where the first of them goes.
 
@@ -66,7 +66,7 @@ def refuse_overlap(search: ImageSet, report: ImageSet) -> None:
     if shared:
         raise DataError(
             f"{report.name}: {len(shared)} of its {len(report)} images are in {search.name} too "
-            f"(the first is image {shared[0]}): report data must be images the search never saw"
+            f"(the first is image {shared[0]}): test data must be images the search never saw"
         )
 
 

@@ -137,13 +137,13 @@ class Paired:
         """Whether no more is lost than is allowed; what was found, and what is allowed.
 
         >>> Paired(total=4000, before=3500, lost=21, won=20).point(0)
-        (False, '1 more lost than won of 4,000', 'allowed are 0')
+        (False, '1 more broken than fixed of 4,000', 'allowed are 0')
 
         Args:
             max_drop: Percentage points.
         """
         more, allowed = self.lost - self.won, max_drop / 100 * self.total + _ROUNDING
-        words = ("lost", "won") if more >= 0 else ("won", "lost")
+        words = ("broken", "fixed") if more >= 0 else ("fixed", "broken")
         found = f"{abs(more):,} more {words[0]} than {words[1]} of {self.total:,}"
         return more <= allowed, found, f"allowed are {int(allowed):,}"
 
@@ -165,12 +165,12 @@ class Paired:
     @property
     def seen(self) -> str:
         """What was found, in words."""
-        return f"{self.lost:,} lost, {self.won:,} won of {self.total:,}"
+        return f"{self.lost:,} broken, {self.won:,} fixed of {self.total:,}"
 
     @property
     def sides(self) -> str:
         """How many images speak for either model."""
-        return f"{self.lost:,} lost and {self.won:,} won"
+        return f"{self.lost:,} broken and {self.won:,} fixed"
 
     @property
     def changed(self) -> str:

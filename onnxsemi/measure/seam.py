@@ -86,14 +86,14 @@ class Tested:
 
 
 class Checker(Protocol):
-    """Measures plans on all search images."""
+    """Measures plans on all calibration images."""
 
     def check(self, plan: BitPlan) -> Tested:
         """Measure a plan on all images."""
 
 
 class Evaluator(Checker, Protocol):
-    """Measures plans on the search images. One plan is *current*: trials are compared with it."""
+    """Measures plans on the calibration images, and compares trials with one, the *current*."""
 
     def trial(self, plan: BitPlan, bar: float | None) -> Tested:
         """Measure a plan near the current one on the images whose answer may change.

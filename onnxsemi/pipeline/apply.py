@@ -73,11 +73,11 @@ def apply(  # noqa: PLR0913  a flag each
         model: The float model that the plan was made for; a run knows it.
         output: Where to write the compressed model; a run's point gets its plan beside it.
         at: Which point of a run: ``"85%"`` of compression, or ``"-0.1"`` points of accuracy on the
-            search images; the chosen one unless given.
+            calibration images; the chosen one unless given.
         profile: Form of the written file; any plan can be written in any of them, but int8 needs
             one made with the symmetric scheme.
         align: Channels of each bitwidth in a layer are rounded up to a multiple of this.
-        data: Images to measure accuracy on. Without them a run's own report images are taken, and
+        data: Images to measure accuracy on. Without them a run's own test images are taken, and
             a plan's file is verified on random images.
         calibration_data: Images that weights are rounded on, which a run knows; and to calibrate
             the activations of profile int8 on: a plan made for it holds their ranges already.
@@ -258,7 +258,7 @@ def _check_metric(metric: Metric | None, asked: Asked, data: Data | None) -> Non
         raise SettingsError("metric: needs data, labelled images to measure it on")
     if asked.kept.metric is None:
         raise SettingsError(
-            f"{asked.name}: the run was not judged by a metric, and neither are its report images: "
+            f"{asked.name}: the run was not judged by a metric, and neither are its test images: "
             "give data to measure one on"
         )
 

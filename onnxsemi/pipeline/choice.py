@@ -36,8 +36,9 @@ class Judged:
     """A point as it is written, and what the guard says of it.
 
     Attributes:
-        point: Its plan and its score with float32 activations, on all search images if it holds.
-        paired: Float against the plan on the search images as it is to run.
+        point: Its plan and its score with float32 activations, on all calibration images if it
+            holds.
+        paired: Float against the plan on the calibration images as it is to run.
         close: How close the plan is to the float model.
         objection: What speaks against it; None if nothing does.
     """
@@ -53,11 +54,12 @@ class Chooser:
     """Measures points as they are to run.
 
     Attributes:
-        prepared: Model, search images, settings.
+        prepared: Model, calibration images, settings.
         codes: Where codes come from.
         ranges: Ranges of the activations, if those are quantized.
         checker: Measures plans with float32 activations.
-        before: Which search images the float model answers rightly; or its values of the metric.
+        before: Which calibration images the float model answers rightly; or its values of the
+            metric.
         journal: Recalls and keeps what is measured.
     """
 
@@ -131,7 +133,7 @@ class Chooser:
         return aligned(plan, layers, self.codes.rounding, settings.align)
 
     def _seen(self, plan: BitPlan) -> tuple[PerImage, Closeness | None]:
-        """What a plan is judged by on the search images as it is to run, and how close it is."""
+        """What a plan is judged by as it is to run, calibration image by image; how close it is."""
         if self.ranges is None:
             tested = self.checker.check(plan)
             return tested.judged, tested.close

@@ -1,4 +1,4 @@
-"""What may be claimed of a point that a run has kept, by the run's report images or by others."""
+"""What may be claimed of a point that a run has kept, by the run's test images or by others."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +30,7 @@ class Claim:
 
 
 def report_images(kept: KeptFrontier, run: Path, bench: Bench) -> ImageSet | None:
-    """The report images of a run, if they are still where they were; without labels as they came.
+    """The test images of a run, if they are still where they were; without labels as they came.
 
     Args:
         kept: What the run has kept.
@@ -61,7 +61,7 @@ def claimed(
 
     Args:
         kept: The run that it is a point of.
-        run: The run's folder: looks at its report images are counted there.
+        run: The run's folder: looks at its test images are counted there.
         plan: Bits of every target channel.
         shown: Labelled images, and float against the point on them.
         output: Where the point is to be written.

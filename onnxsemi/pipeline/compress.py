@@ -64,10 +64,10 @@ def compress(  # noqa: PLR0913  settings aside, what they are about
             :class:`~onnxsemi.Event`, or an object of :class:`~onnxsemi.Progress`.
 
     Returns:
-        The plan, accuracy on search and report images, sizes, and every decision.
+        The plan, accuracy on search and test images, sizes, and every decision.
 
     Raises:
-        LossError: If the report images show a loss beyond what was asked for (``allow_loss`` writes
+        LossError: If the test images show a loss beyond what was asked for (``allow_loss`` writes
             the file nevertheless). It has the result; the run keeps everything.
         NothingHoldsError: If no plan holds the accuracy asked for. It has the best that was
             measured; the run keeps everything, and other settings that only judge (``max_drop``,
@@ -129,7 +129,7 @@ def check_profile(prepared: Prepared) -> None:
 
 
 def pass_seconds(prepared: Prepared, run: RunFolder, progress: Progress) -> float:
-    """Time of one float32 forward pass over the search images: the unit of cost."""
+    """Time of one float32 forward pass over the calibration images: the unit of cost."""
     bench = replace(prepared.bench(prepared.search), progress=progress)
 
     def measure() -> Reply:

@@ -26,7 +26,7 @@ _SIGNS = {Sign.NEGATIVE: -1, Sign.BOTH: 0, Sign.POSITIVE: 1}
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """Answers on the report images, int64[N] each.
+    """Answers on the test images, int64[N] each.
 
     Attributes:
         before: Of the float model.
@@ -58,7 +58,7 @@ def evidence_of(
         rounding: What a channel becomes by itself.
         sensitivity: Δloss and KL.
         trajectory: What the search did.
-        answers: Answers on the report images.
+        answers: Answers on the test images.
     """
     bits = prepared.settings.search.bits
     layers = prepared.classifier.layers

@@ -27,7 +27,8 @@ class Searched:
         trajectory: Everything that it did.
         ranges: Ranges of the activations, if those are quantized.
         checker: Knows the answers of the plans that were measured.
-        before: Which search images the float model answers rightly; or its values of the metric.
+        before: Which calibration images the float model answers rightly; or its values of the
+            metric.
         sensitivity: What the search went by.
     """
 
@@ -44,7 +45,7 @@ class Found(Searched):
 
     Attributes:
         chosen: The most compressed point that holds the accuracy.
-        search: Float against chosen on the search images, as the file is to run.
+        search: Float against chosen on the calibration images, as the file is to run.
         close: How close the two are there.
     """
 

@@ -59,7 +59,8 @@ def best_measured(chooser: Chooser, searched: Searched, refused: list[Judged]) -
         settings, count = chooser.prepared.settings.search, searched.trajectory.baseline.total
         asks = settings.guard(has_labels=chooser.prepared.has_labels).asks
         raise AccuracyError(
-            f"nothing could be compressed with {asks} on {count:,} search images, and no plan was "
+            f"nothing could be compressed with {asks} on {count:,} calibration images, and no "
+            f"plan was "
             "measured that saves anything: begin with wider `bits`, or leave `pins` away"
         )
     ranked = [(_needed(chooser, searched, item), item) for item in judged]
@@ -145,14 +146,14 @@ def _sentences(
     how, instead = chooser.conditions
     guard = chooser.prepared.settings.search.guard(has_labels=frontier.has_labels)
     paired, size = best.judged.paired, f"{best.judged.point.plan.compression:.2%}"
-    seen = f"{wording.change(paired)} ({paired.lost:,} lost, {paired.won:,} won)"
+    seen = f"{wording.change(paired)} ({paired.lost:,} broken, {paired.won:,} fixed)"
     if not frontier.has_labels:
         seen = f"{wording.same(paired)} the same answers"
-    yield f"{how}nothing holds {guard.asks} on {paired.total:,} search images;"
+    yield f"{how}nothing holds {guard.asks} on {paired.total:,} calibration images;"
     yield f"best measured: {size} smaller at {seen}: {best.judged.objection}."
     if guard.few(paired.total):
         needed = images_to_show(guard.asked)
-        yield f"To show {guard.asked:g} points it takes about {needed:,} search images."
+        yield f"To show {guard.asked:g} points it takes about {needed:,} calibration images."
     if run is None:
         yield f"Ask for less with `max_drop` {best.max_drop:g},"
     else:

@@ -44,7 +44,8 @@ class Anchor:
         document: The plan's file, with what is needed to apply it.
         plan: The plan.
         file_bytes: Size of its model file: the sizes of the others follow from it.
-        search: Float against it on the search images as it is to run; None if it was not written.
+        search: Float against it on the calibration images as it is to run; None if it was not
+            written.
         others: Points that did not hold as they were to run, each with what speaks against it.
     """
 

@@ -47,9 +47,9 @@ class Prepared:
             for a metric are no classes: the float model's answers are what losses are measured by.
         settings: What the user set.
         memory: Bytes that the process may take.
-        files: Where the model was, the search images and the report images; None for what came
+        files: Where the model was, the calibration images and the test images; None for what came
             from no file of its own.
-        splits: Whether the report images are a part of those that were given to search on.
+        splits: Whether the test images are a part of those that were given to search on.
         warnings: What is likely to be wrong with the images or their labels.
         metric: What plans are judged by instead of right answers; None for these.
         metric_id: Which function that is, by its name and what it gives; None likewise.
@@ -79,7 +79,7 @@ class Prepared:
 
     @property
     def unseen(self) -> Int64Array:
-        """int64[U], search images whose answers nothing was fitted to: the KL is their mean."""
+        """int64[U], calibration images that nothing was fitted to: the KL is their mean."""
         return np.union1d(self.fresh, self.crossed)
 
     def pinned(self) -> dict[str, int]:
@@ -169,10 +169,10 @@ def prepare(
 
 
 def _report_images(bench: Bench, data: Data, settings: Settings) -> ImageSet:
-    """Report images of their own, as they come.
+    """Test images of their own, as they come.
 
     Args:
-        bench: The model on the search images as they came.
+        bench: The model on the calibration images as they came.
         data: Where they are.
         settings: What the user set.
 
@@ -235,9 +235,7 @@ def _enough(search: ImageSet, report: ImageSet, settings: Settings) -> tuple[str
     """
     few = too_few(search, LEAST_IMAGES)
     if few is not None and not settings.force:
-        kept = (
-            f" ({len(report)} more are kept for the report)" if search.name == report.name else ""
-        )
+        kept = f" ({len(report)} more are kept for the test)" if search.name == report.name else ""
         raise DataError(f"{few}{kept}; `force` searches on them all the same")
     return tuple(said for said in (few, too_few(report, LEAST_IMAGES)) if said is not None)
 
@@ -267,7 +265,7 @@ def drawn(images: ImageSet, count: int, seed: int = 0) -> ImageSet:
 
 @dataclass(frozen=True, eq=False)
 class Subsets:
-    """Search images by what they are for: indices int64[], ascending.
+    """Calibration images by what they are for: indices int64[], ascending.
 
     Attributes:
         rounding: Weights are rounded on them.

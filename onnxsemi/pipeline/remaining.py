@@ -1,8 +1,8 @@
 """How long the rest of a run is likely to take.
 
 Before the first plan of the frontier is measured: what a run usually takes, in forward passes over
-the search images, less what has passed. From then on: as many plans as a run usually measures from
-there, each as long as those so far took (the median).
+the calibration images, less what has passed. From then on: as many plans as a run usually measures
+from there, each as long as those so far took (the median).
 """
 
 import statistics
@@ -16,7 +16,7 @@ from onnxsemi.search.trajectory import Phase
 from onnxsemi.settings import Settings
 
 PASSES = {SearchMethod.FRONTIER: (70, 130), SearchMethod.SEMILAYER: (20, 70)}
-"""Forward passes over the search images that a run takes (``benchmarks/frontier.py``)."""
+"""Forward passes over the calibration images that a run takes (``benchmarks/frontier.py``)."""
 CROSSED = 2
 """How many times as many, where images are few and every plan is rounded twice."""
 PLANS = {
@@ -32,7 +32,7 @@ _RECALLED = 0.2  # seconds: a plan that takes less was measured before, and the 
 
 
 def passes_of(settings: Settings, images: int) -> tuple[int, int]:
-    """Forward passes over so many search images that a run takes, from about to about."""
+    """Forward passes over so many calibration images that a run takes, from about to about."""
     few = CROSSED if settings.crosses(images) else 1
     least, most = PASSES[settings.search.method]
     return few * least, few * most

@@ -117,9 +117,7 @@ class Limited:
 def made_of(prepared: Prepared) -> MadeOf:
     """Everything that decides what a run gives, and which part of it only judges."""
     parts = dict(identity(prepared))
-    judged = {
-        name: parts.pop(name) for name in (*_JUDGES, "report data", "metric") if name in parts
-    }
+    judged = {name: parts.pop(name) for name in (*_JUDGES, "test data", "metric") if name in parts}
     return MadeOf(parts, judged, (Processor.here(),))
 
 
@@ -133,8 +131,8 @@ def identity(prepared: Prepared) -> Identity:
         chosen |= {"--rounding": how.pop("--method"), **how}
     parts: dict[str, Any] = {
         "model": prepared.classifier.fingerprint,
-        "search data": prepared.search.fingerprint(),
-        "report data": prepared.report.fingerprint(),
+        "calibration data": prepared.search.fingerprint(),
+        "test data": prepared.report.fingerprint(),
         "labels": "given" if prepared.has_labels else "the float model's own answers",
         "--delta-loss-samples": len(prepared.delta_loss),
         "--calibration-samples": len(prepared.calibration),

@@ -160,11 +160,11 @@ class Search:
         Args:
             found: What the search came to.
             target: Where the file is to be.
-            before: float32[N, K], logits of the float model on the report images.
-            pass_seconds: Of one float32 forward pass over the search images.
+            before: float32[N, K], logits of the float model on the test images.
+            pass_seconds: Of one float32 forward pass over the calibration images.
 
         Raises:
-            LossError: If the report images show a loss; no file is written then.
+            LossError: If the test images show a loss; no file is written then.
         """
         prepared, run, told = self.prepared, self.run, self.progress
         settings, plan, ranges = prepared.settings, found.chosen.plan, found.ranges

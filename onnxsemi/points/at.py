@@ -30,7 +30,7 @@ class At:
 
     Attributes:
         compression: Percent of the bits of the target weights that are saved, at least; or None.
-        change: Points of accuracy on the search images, at least; or None.
+        change: Points of accuracy on the calibration images, at least; or None.
         plan: The beginning of a plan's digest; or None.
     """
 
@@ -110,7 +110,8 @@ class At:
             reached = [change for _, change in changes]
             raise SettingsError(
                 f"`at`: no measured point changes accuracy by {asked:+g} points or more: the run "
-                f"reaches from {min(reached):+.2f} to {max(reached):+.2f} on the search images; "
+                f"reaches from {min(reached):+.2f} to {max(reached):+.2f} on the calibration "
+                f"images; "
                 "a compression is written with %, such as 85%"
             )
         return max(allowed, key=lambda p: (p.plan.compression, p.correct or 0, p.chosen))

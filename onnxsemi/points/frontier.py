@@ -1,8 +1,8 @@
 """The points that a search measured, and those of the frontier that it passed by.
 
-*Measured* points have answers on all search images: whatever the search kept or rejected. *Stops*
-are the other plans of the frontier: of them only the predicted harm is known, the sum of the KL of
-their channels quantized one by one.
+*Measured* points have answers on all calibration images: whatever the search kept or rejected.
+*Stops* are the other plans of the frontier: of them only the predicted harm is known, the sum of
+the KL of their channels quantized one by one.
 """
 
 from collections.abc import Sequence
@@ -30,11 +30,11 @@ class KeptPoint:
         phase: Part of the search that measured it, or ``STOP``.
         trial: Number of the trial; None if there was none.
         rejected: Why the search did not take it; None if it did, or did not try.
-        correct: Right answers on the search images, or the sum of a metric's values; None if it was
-            not measured.
-        paired: Float against the plan on all search images, activations in float32; None if it was
-            not measured on all of them.
-        kl: Mean KL against the float model on the search images, nats per sample, likewise.
+        correct: Right answers on the calibration images, or the sum of a metric's values; None if
+            it was not measured.
+        paired: Float against the plan on all calibration images, activations in float32; None if
+            it was not measured on all of them.
+        kl: Mean KL against the float model on the calibration images, nats per sample, likewise.
         predicted: Predicted harm, nats per sample; None where channels were not measured.
         file_bytes: Size of the file, estimated but for the chosen point's.
         chosen: Whether it is the one that the search wrote.
@@ -97,7 +97,7 @@ class KeptFrontier(Brief):
         profile: Form of the file that sizes are of.
         guard: What was asked of plans.
         has_labels: Whether answers were compared with labels, or with the float model's answers.
-        images: Search images.
+        images: Calibration images.
         correct: Right answers of the float model.
         as_written: Float against the chosen file as it runs, if it runs on integer kernels.
         points: Least compressed first; a plan once.
@@ -146,7 +146,7 @@ class KeptFrontier(Brief):
         )
 
     def change(self, point: KeptPoint) -> float | None:
-        """Change of accuracy on the search images, -1 to 1; None if it was not measured."""
+        """Change of accuracy on the calibration images, -1 to 1; None if it was not measured."""
         return None if point.correct is None else (point.correct - self.correct) / self.images
 
     def dominated(self, point: KeptPoint) -> bool:

@@ -37,7 +37,7 @@ def check_document(result: CheckResult) -> dict[str, Any]:
 
 def _rows(result: CheckResult) -> list[tuple[str, str]]:
     shape = ", ".join("N" if size is None else str(size) for size in result.input_shape)
-    images = f"{result.search_images:,} to search on, {result.report_images:,} for the report"
+    images = f"{result.search_images:,} for calibration, {result.report_images:,} for the test"
     share = f"{result.target_bytes / result.file_bytes:.1%}"
     before = result.file_bytes
     sizes = ", ".join(
@@ -69,11 +69,13 @@ def _memory(result: CheckResult) -> tuple[int, int]:
 
 def _accuracy(result: CheckResult) -> str:
     if result.metric is not None:
-        return f"mean of {result.metric} {result.mean:.4f} on {result.looked_at:,} search images"
+        return (
+            f"mean of {result.metric} {result.mean:.4f} on {result.looked_at:,} calibration images"
+        )
     if result.correct is None:
         return "no labels: its own answers take their place"
     share = wording.share_interval(result.correct, result.looked_at)
-    return f"top-1 {share} on {result.looked_at:,} search images"
+    return f"top-1 {share} on {result.looked_at:,} calibration images"
 
 
 def _asked(result: CheckResult) -> str:
@@ -83,7 +85,8 @@ def _asked(result: CheckResult) -> str:
     if result.shown <= result.asked:
         return f"{said}; these images can show {result.shown:.2g}"
     return (
-        f"{said}: it takes about {result.images_needed:,} search images to show that; these can "
+        f"{said}: it takes about {result.images_needed:,} calibration images to show that; these "
+        f"can "
         f"show {result.shown:.2f}, so that agreement and KL are asked too"
     )
 

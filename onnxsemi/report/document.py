@@ -212,7 +212,7 @@ def _means(means: Means) -> Document:
 
 
 def _seen(paired: Pairing, *, labels: bool) -> Document:
-    """Float against a plan on the search images."""
+    """Float against a plan on the calibration images."""
     if isinstance(paired, Means):
         return _means(paired)
     return _paired(paired) if labels else _agreed(paired.total, paired.after)
@@ -261,7 +261,7 @@ def _apply_verdict(result: ApplyResult) -> Document:
 
 
 def _finding(finding: Finding) -> Document:
-    """What was asked on the search images, and what they were judged by."""
+    """What was asked on the calibration images, and what they were judged by."""
     return {
         "asked_points": finding.asked,
         "allowed_points": finding.allowed,

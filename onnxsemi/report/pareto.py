@@ -21,7 +21,9 @@ def pareto_table(kept: KeptFrontier, run: Path, *, every: bool) -> RenderableTyp
         every: Whether to show points that another one beats, and every stop; else one stop a
             percent of compression.
     """
-    seen = ("change, 95 % interval", "lost/won") if kept.has_labels else ("same, 95 % interval",)
+    seen = (
+        ("change, 95 % interval", "broken/fixed") if kept.has_labels else ("same, 95 % interval",)
+    )
     table = plain_table("smaller", "bits", "file bytes", *seen, "KL", "from")
     shown = list(kept.points) if every else list(worth_showing(kept))
     for point in shown:
@@ -32,7 +34,7 @@ def pareto_table(kept: KeptFrontier, run: Path, *, every: bool) -> RenderableTyp
     if kept.metric is not None:
         what = f"Change of the mean of {kept.metric} ({kept.correct / kept.images:.4f} float)"
     lines = [
-        f"{what} on {kept.images:,} search images, which the search has seen. * chosen; ~ "
+        f"{what} on {kept.images:,} calibration images, which the search has seen. * chosen; ~ "
         "estimated; KL: harm predicted, in nats.",
         *_nothing_line(kept),
         *_integers_line(kept),

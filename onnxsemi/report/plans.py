@@ -30,10 +30,12 @@ def _point_lines(result: ApplyResult) -> list[str]:
         harm = "" if point.predicted is None else f" ({point.predicted:.2g} nats of KL)"
         said = f"not measured by the search, its harm only predicted{harm}"
         return [f"A stop of the frontier, {said}: --data measures it."]
-    seen = f"{point.correct:,} of {kept.images:,} search images answered as the float model does"
+    seen = (
+        f"{point.correct:,} of {kept.images:,} calibration images answered as the float model does"
+    )
     if kept.has_labels:
         change = 100 * (kept.change(point) or 0.0)
         what = "top-1" if kept.metric is None else f"mean of {kept.metric}"
-        seen = f"{what} {change:+.2f} points on {kept.images:,} search images"
+        seen = f"{what} {change:+.2f} points on {kept.images:,} calibration images"
     rejected = "" if point.rejected is None else f"; the search rejected it: {point.rejected}"
     return [f"Measured by the search ({where}): {seen}{rejected}."]

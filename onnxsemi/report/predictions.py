@@ -20,7 +20,7 @@ def _chosen_line(trajectory: Trajectory, number: int) -> list[str]:
         return []
     return [
         f"Predicted of the chosen plan: a KL of {trial.predicted:.2g} nats; measured "
-        f"{trial.kl:.2g} on search images that nothing was fitted to."
+        f"{trial.kl:.2g} on calibration images that nothing was fitted to."
     ]
 
 

@@ -37,7 +37,7 @@ def compress_table(result: CompressResult, *, verbose: bool = False) -> Renderab
     The verdict stands first, and all of it fits one screen of 80 x 24.
     """
     report = result.report
-    answers = _answers_table([("search", result.search), *_rows("report", report)], report)
+    answers = _answers_table([("calibration", result.search), *_rows("test", report)], report)
     lines = [
         f"Wrote {result.output}, {result.sizes.text}; {_verified(result.profile)}.",
         _load_hint(result.profile, result.output),
@@ -66,11 +66,11 @@ def _details(result: CompressResult) -> list[str]:
     return [
         *(f"Note: {note}." for note in result.notes),
         wording.sentence(wording.agreed(report)),
-        f"Asked of the search images: {result.finding.text}.",
+        f"Asked of the calibration images: {result.finding.text}.",
         f"Chosen from {len(result.trajectory.points)} plans ({where}); "
         f"{result.plan.mean_bits:.2f} bits a target weight.",
         *prediction_lines(result),
-        f"Cost: {result.cost.passes:.0f} passes over {result.search.total:,} search images, "
+        f"Cost: {result.cost.passes:.0f} passes over {result.search.total:,} calibration images, "
         f"{result.cost.trials} trials, {_duration(result.cost.seconds)}"
         f"; Δloss and KL from {result.sensitivity.samples:,} of them.",
         *_exact_lines(result.sensitivity),
@@ -139,7 +139,7 @@ def _add_comparison(table: Table, comparison: Comparison) -> None:
     for what, paired in comparison.changes:
         table.add_row(Text(f"reference's {what}"), paired.levels[0])
         table.add_row(Text(f"change of {what}, 95 % interval"), wording.change(paired))
-        table.add_row("images lost / won", f"{paired.lost:,} / {paired.won:,}")
+        table.add_row("images broken / fixed", f"{paired.lost:,} / {paired.won:,}")
         if isinstance(paired, Paired):
             table.add_row("McNemar p", wording.p_value(paired))
 
@@ -298,7 +298,7 @@ def _answers_table(rows: Iterable[tuple[str, Pairing]], comparison: Comparison) 
             table.add_row(name, f"{paired.total:,}", same, wording.same(paired))
         return table
     tests = () if comparison.top1 is None else ("McNemar p",)
-    headings = ("images", "float", "now", "change, 95 % interval", "lost/won", *tests)
+    headings = ("images", "float", "now", "change, 95 % interval", "broken/fixed", *tests)
     table = plain_table(comparison.changes[0][0], *headings)
     for name, paired in rows:
         table.add_row(

@@ -32,7 +32,7 @@ from onnxsemi.errors import RunError
 from onnxsemi.processor import Processor
 from onnxsemi.run.journal import Journal
 
-SCHEMA = 3
+SCHEMA = 4
 _HEAD, _END = "run.json", "finished.json"
 FRONTIER = "frontier.json"
 RESULT, EVIDENCE, REPORT = "result.json", "evidence.npz", "report.html"

@@ -40,10 +40,10 @@ class Evidence:
         group_delta_loss: float64[S], its channels' Δloss, added up, nats per sample.
         group_kl: float64[S], KL with the semilayer quantized alone, nats per sample.
         tried: float64[T], the paper's compression ratio of the plan of each trial.
-        labels: int64[N], what counts as right on each report image.
+        labels: int64[N], what counts as right on each test image.
         before: int64[N], answer of the float model.
         after: int64[N], answer of the written file.
-        shown: int64[M], report images whose answer changed and that are kept as thumbnails.
+        shown: int64[M], test images whose answer changed and that are kept as thumbnails.
         thumbnails: uint8[M, H, W, 1 or 3], those images; M is 0 if they are no pictures.
     """
 

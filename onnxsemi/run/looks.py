@@ -1,4 +1,4 @@
-"""How often the report images of a run were asked.
+"""How often the test images of a run were asked.
 
     looks.json      {"images": "<fingerprint>", "plans": ["<sha256>", ...]}
 
@@ -17,7 +17,7 @@ LOOKS = "looks.json"
 
 
 def count_look(folder: Path | None, images: str, plan: str) -> int:
-    """Count a look at report images, and give which one it is: 1 for the first.
+    """Count a look at test images, and give which one it is: 1 for the first.
 
     Args:
         folder: The run's folder; None for a run that keeps nothing.

@@ -69,7 +69,7 @@ def objections(counted: Pairing, close: Closeness) -> list[str]:
 
     >>> from onnxsemi.measure.paired import Paired
     >>> objections(Paired(539, 480, lost=11, won=2), Closeness(kl=0.03, changed=17))
-    ['11 lost and 2 won are more than chance', 'the KL may be 0.03 nats, allowed are 0.02']
+    ['11 broken and 2 fixed are more than chance', 'the KL may be 0.03 nats, allowed are 0.02']
     >>> objections(Paired(539, 480, lost=9, won=8), Closeness(kl=0.01, changed=26))
     ['26 answers are other ones than the float model gives, allowed are 23']
 

@@ -1,4 +1,4 @@
-"""When the search images speak against a plan.
+"""When the calibration images speak against a plan.
 
 *point* (the paper's): the plan loses more answers than it wins, and more than is allowed.
 
@@ -50,7 +50,7 @@ class Guarantee(StrEnum):
     """What the allowed drop is asked of."""
 
     POINT = "point"
-    """The change seen on the search images."""
+    """The change seen on the calibration images."""
     INTERVAL = "interval"
     """The lower end of its paired 95 % interval."""
 
@@ -106,10 +106,11 @@ class Guard:
             return
         needed = unchanged.images_for(self.max_drop / 100)
         raise SettingsError(
-            f"`guarantee` interval: on {count:,} search images the interval of a plan that changes "
+            f"`guarantee` interval: on {count:,} calibration images the interval of a plan that "
+            f"changes "
             f"no answer reaches {reach:.3f} points down: `max_drop` {self.max_drop:g} must be at "
             f"least {math.ceil(1000 * reach) / 1000:g}"
-            + ("" if needed is None else f", or it takes {needed:,} search images")
+            + ("" if needed is None else f", or it takes {needed:,} calibration images")
         )
 
     def objection(self, before: PerImage, after: PerImage, close: Closeness | None) -> str | None:
@@ -126,14 +127,14 @@ class Guard:
         """The same from the counts; how close a plan is is asked for on few images only.
 
         >>> Guard(max_drop=0).against(Paired(4000, 3500, lost=21, won=20))
-        '1 more lost than won of 4,000; allowed are 0'
+        '1 more broken than fixed of 4,000; allowed are 0'
         >>> Guard(max_drop=0, tolerance=0.5).against(Paired(4000, 3500, lost=21, won=20))
         >>> Guard(max_drop=0, tolerance=0.5).against(Paired(4000, 3500, lost=80, won=80))
-        'the change may be as low as -0.62 points; allowed is -0.50 (80 lost, 80 won of 4,000)'
+        'the change may be as low as -0.62 points; allowed is -0.50 (80 broken, 80 fixed of 4,000)'
         >>> close = Closeness(kl=0.03, changed=15)
         >>> Guard(max_drop=0, tolerance=0.5).against(Paired(539, 480, lost=7, won=4), close)
         'the KL may be 0.03 nats, allowed are 0.02; the change may be as low as -1.86 points; \
-allowed is -1.81 (7 lost, 4 won of 539), which is what so few images can show'
+allowed is -1.81 (7 broken, 4 fixed of 539), which is what so few images can show'
         """
         finding = self.judge(paired, close)
         return None if finding.holds else finding.text
@@ -167,14 +168,16 @@ allowed is -1.81 (7 lost, 4 won of 539), which is what so few images can show'
         """What is to be said at once of so few images; None if they are enough.
 
         >>> Guard(max_drop=0, tolerance=0.5).warning(539)
-        '539 search images cannot show a change of 0.5 points: plans are judged by an interval \
+        '539 calibration images cannot show a change of 0.5 points: plans are judged by an interval
+        \
 that reaches at most 1.81 points down, an agreement of at least 95.7% and a KL of at most 0.02 \
 nats; it would take about 1,958 images'
         """
         if not self.few(total):
             return None
         return (
-            f"{total:,} search images cannot show a change of {self.asked:g} points: plans are "
+            f"{total:,} calibration images cannot show a change of {self.asked:g} points: plans "
+            f"are "
             f"judged by an interval that reaches at most {self._reach(total):.2f} points down, an "
             f"agreement of at least {least_agreement(total):.1%} and a KL of at most {KL_FEW:g} "
             f"nats; it would take about {images_to_show(self.asked):,} images"

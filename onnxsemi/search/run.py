@@ -39,7 +39,7 @@ def search(
         start: All float32, but for pinned layers.
         free: Names of the layers whose bitwidths are searched, in graph order.
         table: Δloss of their channels at every bitwidth; None if layers are not split.
-        evaluator: Measures plans on the search images.
+        evaluator: Measures plans on the calibration images.
         settings: Ladder, order, split, allowed drop.
         watch: Told of every trial and of what is best; may stop the search.
 

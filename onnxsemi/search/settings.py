@@ -33,8 +33,8 @@ class SearchSettings:
             frontier, which takes 0 bits too, 8, 6, 4 for the paper's.
         order: Descending or ascending sensitivity; for the paper's method.
         split: By the sign of Δloss, or not at all; for the paper's method.
-        max_drop: Percentage points of top-1 accuracy on the search images that the choice may lose;
-            of agreement with the float model where there are no labels.
+        max_drop: Percentage points of top-1 accuracy on the calibration images that the choice may
+            lose; of agreement with the float model where there are no labels.
         tolerance: For the frontier: percentage points that the 95 % interval of the change may
             reach below that. Images that are too few to show so little are held to what they can
             show, and to the KL (:mod:`onnxsemi.search.few`).

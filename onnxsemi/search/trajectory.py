@@ -46,7 +46,7 @@ class Decision(StrEnum):
     QUANTIZED = "quantized"
     """Postponing phase: quantized without a test."""
     REJECTED = "rejected"
-    """Frontier: the answers on the search images speak against the plan."""
+    """Frontier: the answers on the calibration images speak against the plan."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ class Point:
 
     Attributes:
         plan: Bits of every target channel.
-        score: Measured on the search images: on all of them if ``score.in_full``, else on those
-            whose answer may have changed.
+        score: Measured on the calibration images: on all of them if ``score.in_full``, else on
+            those whose answer may have changed.
         phase: Part of the search that reached it.
         bits: Bitwidth of the step that reached it; None at the start.
         trial: Number of the trial that reached it; 0 at the start.

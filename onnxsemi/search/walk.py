@@ -14,7 +14,7 @@ if its KL is less.
 bitwidth and that share the sign of Δloss there, are lowered one after the other, least predicted
 harm per bit saved first; what fails is undone.
 
-Every plan is measured on all search images, as it will be rounded.
+Every plan is measured on all calibration images, as it will be rounded.
 """
 
 import math
@@ -76,7 +76,7 @@ def walk_frontier(
         start: All float32, but for pinned layers.
         free: Names of the layers whose bitwidths are searched, in graph order.
         predictions: What the frontier follows from.
-        checker: Measures plans on the search images.
+        checker: Measures plans on the calibration images.
         settings: Allowed drop, tolerance, number of tries.
         watch: Told of every trial and of what is best; may stop the search.
     """

@@ -17,8 +17,8 @@ def about(kept: Kept) -> Markup:
     document, made = kept.document, kept.document["made_from"]
     files = (
         ("model", document["model"], made["model"]),
-        ("search images", document["search_data"], made["search data"]),
-        ("report images", document["report_data"], made["report data"]),
+        ("calibration images", document["search_data"], made["calibration data"]),
+        ("test images", document["report_data"], made["test data"]),
     )
     settings = [
         (name, as_text(value))
@@ -81,7 +81,7 @@ def _cost(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "trials", f"{cost['trials']:,}"
     passes = cost["passes"]
     if math.isfinite(passes):
-        yield "forward passes over the search images", f"{passes:,.0f}"
+        yield "forward passes over the calibration images", f"{passes:,.0f}"
     yield "wall time of all measuring", f"{minutes} min {seconds} s"
     yield "profile of the file", document["profile"]
 

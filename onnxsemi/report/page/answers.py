@@ -1,4 +1,4 @@
-"""The report images whose answer changed."""
+"""The test images whose answer changed."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from onnxsemi.report.page.words import has_labels
 AT_ONCE = 16
 """Pictures that are shown at once; the others are folded."""
 
-_KINDS = {"lost": "lost", "won": "won", "other": "still wrong"}
+_KINDS = {"lost": "broken", "won": "fixed", "other": "still wrong"}
 
 
 def answers(run: Run) -> Markup:
@@ -22,7 +22,7 @@ def answers(run: Run) -> Markup:
     evidence = run.kept.evidence
     changed = np.flatnonzero(evidence.before != evidence.after)
     if not len(changed):
-        return tag("p", f"No answer changed on {len(evidence.labels):,} report images.")
+        return tag("p", f"No answer changed on {len(evidence.labels):,} test images.")
     labelled = has_labels(run.kept.document)
     kinds = [_kind(run, index) for index in changed.tolist()]
     counts = ", ".join(f"{kinds.count(k):,} {text}" for k, text in _KINDS.items() if k in kinds)
@@ -43,7 +43,9 @@ def _shown(pictures: int, changed: int, *, labelled: bool) -> str:
         return "The images are no pictures that could be shown."
     if pictures == changed:
         return "All of them are shown."
-    first = f"{pictures} of them, lost ones first" if labelled else f"the first {pictures} of them"
+    first = (
+        f"{pictures} of them, broken ones first" if labelled else f"the first {pictures} of them"
+    )
     return f"Shown are {first}."
 
 
@@ -97,4 +99,4 @@ def _table(run: Run, changed: Sequence[int], *, labelled: bool) -> Markup:
         if labelled
         else ("image", "float model", "compressed")
     )
-    return table(known, rows, caption="Changed answers on the report images, by class")
+    return table(known, rows, caption="Changed answers on the test images, by class")

@@ -74,7 +74,7 @@ def reach_of(found: Iterable[ClassAnswers]) -> tuple[float, float]:
 def _said(found: Sequence[ClassAnswers], *, labelled: bool) -> Iterable[str]:
     few = sum(c.few for c in found)
     lost = sum(c.shown_lost for c in found)
-    yield f"{len(found):,} class{'es' * (len(found) != 1)} with report images. "
+    yield f"{len(found):,} class{'es' * (len(found) != 1)} with test images. "
     if labelled:
         won = sum(c.shown_won for c in found)
         yield (
@@ -92,7 +92,17 @@ def _table(found: Sequence[ClassAnswers], reach: tuple[float, float], *, caption
     if found and not found[0].labelled:
         headings: tuple[str, ...] = ("class", "images", "same answer", "95 % interval", "", "other")
         return table(headings, (_agreed(c, reach) for c in found), caption=caption)
-    headings = ("class", "images", "float", "now", "change", "95 % interval", "", "lost / won", "")
+    headings = (
+        "class",
+        "images",
+        "float",
+        "now",
+        "change",
+        "95 % interval",
+        "",
+        "broken / fixed",
+        "",
+    )
     return table(headings, (_changed(c, reach) for c in found), caption=caption)
 
 

@@ -1,4 +1,4 @@
-"""Answers on the report images, class by class: what an interval over all classes can hide.
+"""Answers on the test images, class by class: what an interval over all classes can hide.
 
 With labels a class has the images of that label; without, those that the float model gives that
 class, and *lost* then means another answer.
@@ -24,7 +24,7 @@ class ClassAnswers:
     Attributes:
         number: Of the class.
         name: Its name, or its number where it has none.
-        paired: Float against compressed on its report images.
+        paired: Float against compressed on its test images.
         labelled: Whether right answers are those of labels, or the float model's.
     """
 
@@ -58,7 +58,7 @@ class ClassAnswers:
 
 
 def by_class(run: Run) -> list[ClassAnswers]:
-    """Classes that have report images: worst change first, classes of few images behind the others.
+    """Classes that have test images: worst change first, classes of few images behind the others.
 
     Of equal changes, that with more images comes first, then that with the smaller number.
     """

@@ -38,15 +38,16 @@ def frontier(run: Run) -> Markup:
 def _known(kept: KeptFrontier) -> str:
     what = "accuracy" if kept.has_labels else "agreement"
     return (
-        f"Change of {what} on the {kept.images:,} search images with its 95 % interval, where the "
+        f"Change of {what} on the {kept.images:,} calibration images with its 95 % interval, "
+        f"where the "
         "search measured it: it has seen these, so that some of it is luck. A point that is "
-        "written is judged anew, on the report images."
+        "written is judged anew, on the test images."
     )
 
 
 def _table(run: Run, found: Iterable[KeptPoint], *, caption: str) -> Markup:
     kept = run.frontier
-    seen = "change, lost / won" if kept.has_labels else "same answer"
+    seen = "change, broken / fixed" if kept.has_labels else "same answer"
     headings = ("smaller by", "bits", "file", "KL predicted", "measured", seen, "", "command")
     return table(headings, (_row(run, point) for point in found), caption=caption)
 

@@ -1,7 +1,7 @@
 """Size against KL of every point that runs have kept: what else could be written, at which price.
 
 KL is the measured one where a point was measured, else the predicted one. Where a run knows of
-neither, the change of accuracy on the search images takes its place.
+neither, the change of accuracy on the calibration images takes its place.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -105,10 +105,10 @@ def _sizes(sizes: Sequence[int]) -> tuple[Axis, float]:
 def _values(values: Float64Array, *, harm: bool) -> Axis:
     """The vertical axis."""
     if harm:
-        title = "KL on the search images, nats a sample"
+        title = "KL on the calibration images, nats a sample"
         return Axis(logarithmic(values, BOTTOM, TOP), title)
     ends = spread([*values.tolist(), 0.0], 0.4)
-    return Axis(Scale(*ends, BOTTOM, TOP), "change on the search images, points")
+    return Axis(Scale(*ends, BOTTOM, TOP), "change on the calibration images, points")
 
 
 def _keys(series: Sequence[Series]) -> list[tuple[str, str]]:
@@ -135,7 +135,11 @@ def _tip(one: Series, point: KeptPoint) -> list[str]:
         f"{point.plan.mean_bits:.2f} bits a weight",
         *([] if point.kl is None else [f"KL measured {point.kl:.2g} nats"]),
         *([] if point.predicted is None else [f"KL predicted {point.predicted:.2g} nats"]),
-        *([] if change is None else [f"{points(change)} points on {kept.images:,} search images"]),
+        *(
+            []
+            if change is None
+            else [f"{points(change)} points on {kept.images:,} calibration images"]
+        ),
         *(["written to the file"] if point.chosen else []),
         *([f"rejected: {point.rejected}"] if point.rejected else []),
     ]

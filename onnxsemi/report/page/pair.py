@@ -1,7 +1,7 @@
 """Two runs, and what of them can be compared.
 
 Figures of two runs can be compared if they are of the same model on the same images; fingerprints
-tell. Where the report images are the same, the two files are compared image by image as well.
+tell. Where the test images are the same, the two files are compared image by image as well.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,16 +12,16 @@ from onnxsemi.report.page.about import as_text
 from onnxsemi.report.page.run import Run
 from onnxsemi.report.page.words import has_labels
 
-MODEL, SEARCH, REPORT = "model", "search data", "report data"
+MODEL, SEARCH, REPORT = "model", "calibration data", "test data"
 """Inputs, as a run's identity calls them."""
 
 _APART = {
     MODEL: "The two runs are of different models: each change is from a float model of its own, "
     "and the figures of one say nothing about the other.",
-    REPORT: "The report images of the two runs differ: accuracies, intervals and verdicts are of "
+    REPORT: "The test images of the two runs differ: accuracies, intervals and verdicts are of "
     "other images, and cannot be compared.",
-    SEARCH: "The search images of the two runs differ: KL, and changes on these images, cannot be "
-    "compared.",
+    SEARCH: "The calibration images of the two runs differ: KL, and changes on these images, cannot "
+    "be compared.",
 }
 _LABELS = "One run has labels and the other has none: accuracy and agreement cannot be compared."
 _NAMED = {MODEL: "model", SEARCH: "search_data", REPORT: "report_data"}

@@ -49,7 +49,7 @@ def render(run: Run) -> str:
             ("summary", "Result", "Result", summary(kept)),
             ("classes", "By class", f"{measure[0].upper()}{measure[1:]} by class", classes(run)),
             ("frontier", "Other sizes", "Other sizes of the same run", frontier(run)),
-            ("answers", "Changed answers", "Report images whose answer changed", answers(run)),
+            ("answers", "Changed answers", "Test images whose answer changed", answers(run)),
             ("evidence", "Evidence", "Evidence", _evidence(kept)),
             ("about", "How it was made", "How it was made", about(kept)),
         ),

@@ -63,15 +63,15 @@ def _direct(pair: Pair) -> str:
     """B against A, image by image."""
     first, second = pair.one.kept.evidence, pair.other.kept.evidence
     images, same = len(first.labels), int((first.after == second.after).sum())
-    alike = f"A and B give the same answer on {same:,} of {images:,} report images."
+    alike = f"A and B give the same answer on {same:,} of {images:,} test images."
     if not pair.labelled[0]:
         return alike
     paired = Paired.of(first.after == first.labels, second.after == second.labels)
     low, high = (points(end) for end in paired.interval)
     return (
-        f"From A to B, on the same {images:,} report images, top-1 accuracy changes by "
+        f"From A to B, on the same {images:,} test images, top-1 accuracy changes by "
         f"{points(paired.change)} points (95 % interval {low} to {high}): {paired.lost:,} right "
-        f"answers of A are lost and {paired.won:,} won. {alike}"
+        f"answers of A are broken and {paired.won:,} fixed. {alike}"
     )
 
 

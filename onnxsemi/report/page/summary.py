@@ -24,7 +24,7 @@ def summary(kept: Kept) -> Markup:
 
 def _next(verdict: Mapping[str, Any]) -> Iterator[Markup]:
     if verdict["images_needed"]:
-        needed = f"It would take about {verdict['images_needed']:,} report images to settle this."
+        needed = f"It would take about {verdict['images_needed']:,} test images to settle this."
         yield tag("p", needed)
     if verdict["next_command"]:
         yield tag("p", "A safer size of the same run:")

@@ -61,7 +61,7 @@ def trajectory(kept: Kept) -> Markup:
     drawn = join(float_line, *_lines(trials, places), *marks, _chosen(x.at(end[0]), y.at(end[1])))
     labelled = plot(
         Axis(x, "target weights smaller by (the paper's ratio)", " %"),
-        Axis(y, f"change of {words.short} on the search images, points"),
+        Axis(y, f"change of {words.short} on the calibration images, points"),
         tag("g", drawn, class_="marks" if len(trials) <= _MANY else "marks many"),
         label=f"Compression against {words.short}: {len(trials)} trials of the search",
     )
@@ -71,7 +71,7 @@ def trajectory(kept: Kept) -> Markup:
         legend([*keys, ("ring", "written to the file")]),
         figure(
             labelled,
-            f"{len(trials)} trials on {base['images']:,} search images. "
+            f"{len(trials)} trials on {base['images']:,} calibration images. "
             f"The search ended because: {document['stop']}.",
         ),
         folded("All trials as a table", _table(trials, sizes, changes, words)),

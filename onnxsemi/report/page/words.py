@@ -14,8 +14,8 @@ class Words:
     Attributes:
         measure: What is measured: "top-1 accuracy", or "agreement with the float model".
         short: The same in one word.
-        counted: What is counted in a trial: "lost/won", or "answers changed".
-        figure: What it came to on the report images: name, figure, note.
+        counted: What is counted in a trial: "broken/fixed", or "answers changed".
+        figure: What it came to on the test images: name, figure, note.
         sentence: What can be said of the result, and defended.
     """
 
@@ -64,15 +64,16 @@ def _accuracy(document: Mapping[str, Any]) -> Words:
     figure = (
         "Top-1 accuracy, float → now",
         f"{before} → {after}",
-        f"{change} points, 95 % interval {low} to {high}; {paired['lost']:,} lost and "
-        f"{paired['won']:,} won of {count} report images",
+        f"{change} points, 95 % interval {low} to {high}; {paired['lost']:,} broken and "
+        f"{paired['won']:,} fixed of {count} test images",
     )
     sentence = (
-        f"On {count} report images that the search never saw, top-1 accuracy changed by {change} "
-        f"points: {paired['lost']:,} right answers were lost and {paired['won']:,} won. With 95 % "
+        f"On {count} test images that the search never saw, top-1 accuracy changed by {change} "
+        f"points: {paired['lost']:,} right answers were broken and {paired['won']:,} fixed. With "
+        f"95 % "
         f"confidence the change on other images of that kind lies between {low} and {high} points."
     )
-    return Words("top-1 accuracy", "accuracy", "lost/won", figure, sentence)
+    return Words("top-1 accuracy", "accuracy", "broken/fixed", figure, sentence)
 
 
 def _metric(report: Mapping[str, Any]) -> Words:
@@ -82,10 +83,10 @@ def _metric(report: Mapping[str, Any]) -> Words:
     figure = (
         f"Mean of {name}, float → now",
         f"{before} → {after}",
-        f"{change} points, 95 % interval {low} to {high}, on {count} report images",
+        f"{change} points, 95 % interval {low} to {high}, on {count} test images",
     )
     sentence = (
-        f"On {count} report images that the search never saw, the mean of {name} went from "
+        f"On {count} test images that the search never saw, the mean of {name} went from "
         f"{before} to {after}, by {change} points. With 95 % confidence the change on other images "
         f"of that kind lies between {low} and {high} points."
     )
@@ -100,10 +101,10 @@ def _agreement(document: Mapping[str, Any]) -> Words:
     figure = (
         "Agreement with the float model",
         share,
-        f"95 % interval {low} to {high}; {changed:,} of {count:,} answers on report images changed",
+        f"95 % interval {low} to {high}; {changed:,} of {count:,} answers on test images changed",
     )
     sentence = (
-        f"On {count:,} report images that the search never saw, the compressed model gives the "
+        f"On {count:,} test images that the search never saw, the compressed model gives the "
         f"float model's answer on {share}: {changed:,} answers changed. With 95 % confidence the "
         f"agreement on other images of that kind lies between {low} and {high}. There were no "
         "labels: which of two answers is right is not known."
