@@ -20,8 +20,8 @@ _APART = {
     "and the figures of one say nothing about the other.",
     REPORT: "The test images of the two runs differ: accuracies, intervals and verdicts are of "
     "other images, and cannot be compared.",
-    SEARCH: "The calibration images of the two runs differ: KL, and changes on these images, cannot "
-    "be compared.",
+    SEARCH: "The calibration images of the two runs differ: KL, and changes on these images, "
+    "cannot be compared.",
 }
 _LABELS = "One run has labels and the other has none: accuracy and agreement cannot be compared."
 _NAMED = {MODEL: "model", SEARCH: "search_data", REPORT: "report_data"}
