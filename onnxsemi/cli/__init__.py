@@ -16,7 +16,7 @@ from onnxsemi.cli.check import check
 from onnxsemi.cli.compress import compress
 from onnxsemi.cli.evaluate import evaluate
 from onnxsemi.cli.frame import OneLineGroup
-from onnxsemi.cli.help import NAMES
+from onnxsemi.cli.help import NAMES, settings_of
 from onnxsemi.cli.inspect import inspect
 from onnxsemi.cli.pareto import pareto
 from onnxsemi.cli.report import report
@@ -59,4 +59,4 @@ def _root(
 
 
 for command in (check, compress, apply, evaluate, inspect, pareto, bench, report):
-    app.command(context_settings=NAMES)(command)
+    app.command(context_settings=settings_of(command.__name__))(command)

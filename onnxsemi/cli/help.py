@@ -5,6 +5,19 @@ from typing import Annotated, Any
 import typer
 
 NAMES = {"help_option_names": ["-h", "--help"]}
+_TEST = {f"report-{what}": f"test-{what}" for what in ("data", "labels", "fraction")}
+OLDER = {
+    "check": {**_TEST, "data": "calibration-data"},
+    "compress": {**_TEST, "data": "calibration-data"},
+    "apply": {"data": "test-data"},
+}
+"""Command -> names of options that it knows too -> those that its help shows."""
+
+
+def settings_of(command: str) -> dict[str, Any]:
+    """How a command reads its line."""
+    older = OLDER.get(command, {})
+    return {**NAMES, "token_normalize_func": lambda name: older.get(name, name)}
 
 
 def advanced(*names: str, **more: Any) -> Any:

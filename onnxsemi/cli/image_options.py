@@ -34,7 +34,6 @@ ReportLabels = Annotated[
     Path | None,
     advanced(
         "--test-labels",
-        "--report-labels",
         metavar="FILE",
         help="The same for --test-data.",
         rich_help_panel=_DATA,
@@ -86,7 +85,6 @@ ReportData = Annotated[
     Path | None,
     typer.Option(
         "--test-data",
-        "--report-data",
         help="Images that the search never sees, to judge the result by. Without it a seeded, "
         "stratified share of the calibration data is kept for that.",
         rich_help_panel=_DATA,
@@ -96,7 +94,6 @@ ReportFraction = Annotated[
     float,
     advanced(
         "--test-fraction",
-        "--report-fraction",
         help="Share of the calibration data that is kept for the test without --test-data, 0 to 1.",
         rich_help_panel=_DATA,
     ),

@@ -62,7 +62,6 @@ CalibrationData = Annotated[
     Path,
     typer.Option(
         "--calibration-data",
-        "--data",
         "-d",
         help="Images to round, measure and search on, which the model was not trained on: an .npz "
         "file with x (uint8 N,H,W,C, or float32 in the model's layout) and labels y, or a folder "

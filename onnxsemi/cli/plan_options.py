@@ -37,7 +37,6 @@ OptionalData = Annotated[
     Path | None,
     typer.Option(
         "--test-data",
-        "--data",
         "-d",
         help="Images to compare with the float model on.",
         rich_help_panel=_IMAGES,
