@@ -429,9 +429,10 @@ class TestIdentity:
         [
             replace(PAPER, threads=1),
             replace(PAPER, max_memory=2**40),
+            replace(PAPER, bench=True),
             replace(PAPER, run=RunOptions(folder="elsewhere", resume=True, time_budget=5)),
         ],
-        ids=["threads", "memory", "run"],
+        ids=["threads", "memory", "bench", "run"],
     )
     def test_what_changes_no_result_is_not(self, inputs: Path, settings: Settings) -> None:
         assert identity(inputs, settings) == identity(inputs)
@@ -455,6 +456,7 @@ class TestIdentity:
             *("--search", "--model", "--data", "--run", "--threads", "--max-memory"),
             "--force",
             "--allow-loss",
+            "--bench",
             *("--search-samples", "--report-fraction", "--report-labels"),  # show in the images
         }
 

@@ -39,9 +39,8 @@ def _known(kept: KeptFrontier) -> str:
     what = "accuracy" if kept.has_labels else "agreement"
     return (
         f"Change of {what} on the {kept.images:,} calibration images with its 95 % interval, "
-        f"where the "
-        "search measured it: it has seen these, so that some of it is luck. A point that is "
-        "written is judged anew, on the test images."
+        "where the search measured it: it has seen these, so that some of it is luck. A point that "
+        "is written is judged anew, on the test images."
     )
 
 
