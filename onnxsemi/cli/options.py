@@ -266,8 +266,7 @@ MaxDrop = Annotated[
     float,
     typer.Option(
         help="Percentage points of top-1 on the calibration images that may be lost; without "
-        "labels, "
-        "of agreement with the float model.",
+        "labels, of agreement with the float model.",
         rich_help_panel=_SEARCH,
     ),
 ]
@@ -277,8 +276,7 @@ GuaranteeName = Annotated[
         "--guarantee",
         help="What --max-drop is asked of. interval: the lower end of the paired 95 % interval of "
         "the change on the calibration images; point: the change itself. Unless given, the "
-        "interval "
-        "within --tolerance (frontier), or the point (semilayer).",
+        "interval within --tolerance (frontier), or the point (semilayer).",
         rich_help_panel=_SEARCH,
     ),
 ]

@@ -29,8 +29,7 @@ At = Annotated[
         help="Which point of a run: 85% is the least harm at that compression of the target "
         "weights (the paper's ratio, not the file's size) or more; -0.1 the smallest measured one "
         "whose accuracy on the calibration images changes by no less than that many points; "
-        "plan:DIGEST "
-        "the one whose plan's digest begins so.",
+        "plan:DIGEST the one whose plan's digest begins so.",
     ),
 ]
 OptionalData = Annotated[

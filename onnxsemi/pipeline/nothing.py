@@ -60,8 +60,7 @@ def best_measured(chooser: Chooser, searched: Searched, refused: list[Judged]) -
         asks = settings.guard(has_labels=chooser.prepared.has_labels).asks
         raise AccuracyError(
             f"nothing could be compressed with {asks} on {count:,} calibration images, and no "
-            f"plan was "
-            "measured that saves anything: begin with wider `bits`, or leave `pins` away"
+            "plan was measured that saves anything: begin with wider `bits`, or leave `pins` away"
         )
     ranked = [(_needed(chooser, searched, item), item) for item in judged]
     least, best = min(ranked, key=lambda item: (item[0], -item[1].point.plan.compression))

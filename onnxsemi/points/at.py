@@ -111,8 +111,7 @@ class At:
             raise SettingsError(
                 f"`at`: no measured point changes accuracy by {asked:+g} points or more: the run "
                 f"reaches from {min(reached):+.2f} to {max(reached):+.2f} on the calibration "
-                f"images; "
-                "a compression is written with %, such as 85%"
+                "images; a compression is written with %, such as 85%"
             )
         return max(allowed, key=lambda p: (p.plan.compression, p.correct or 0, p.chosen))
 

@@ -86,8 +86,7 @@ def _asked(result: CheckResult) -> str:
         return f"{said}; these images can show {result.shown:.2g}"
     return (
         f"{said}: it takes about {result.images_needed:,} calibration images to show that; these "
-        f"can "
-        f"show {result.shown:.2f}, so that agreement and KL are asked too"
+        f"can show {result.shown:.2f}, so that agreement and KL are asked too"
     )
 
 

@@ -107,9 +107,8 @@ class Guard:
         needed = unchanged.images_for(self.max_drop / 100)
         raise SettingsError(
             f"`guarantee` interval: on {count:,} calibration images the interval of a plan that "
-            f"changes "
-            f"no answer reaches {reach:.3f} points down: `max_drop` {self.max_drop:g} must be at "
-            f"least {math.ceil(1000 * reach) / 1000:g}"
+            f"changes no answer reaches {reach:.3f} points down: `max_drop` {self.max_drop:g} must "
+            f"be at least {math.ceil(1000 * reach) / 1000:g}"
             + ("" if needed is None else f", or it takes {needed:,} calibration images")
         )
 
@@ -177,9 +176,8 @@ nats; it would take about 1,958 images'
             return None
         return (
             f"{total:,} calibration images cannot show a change of {self.asked:g} points: plans "
-            f"are "
-            f"judged by an interval that reaches at most {self._reach(total):.2f} points down, an "
-            f"agreement of at least {least_agreement(total):.1%} and a KL of at most {KL_FEW:g} "
+            f"are judged by an interval that reaches at most {self._reach(total):.2f} points down, "
+            f"an agreement of at least {least_agreement(total):.1%} and a KL of at most {KL_FEW:g} "
             f"nats; it would take about {images_to_show(self.asked):,} images"
         )
 

@@ -70,8 +70,8 @@ def _accuracy(document: Mapping[str, Any]) -> Words:
     sentence = (
         f"On {count} test images that the search never saw, top-1 accuracy changed by {change} "
         f"points: {paired['lost']:,} right answers were broken and {paired['won']:,} fixed. With "
-        f"95 % "
-        f"confidence the change on other images of that kind lies between {low} and {high} points."
+        f"95 % confidence the change on other images of that kind lies between {low} and {high} "
+        "points."
     )
     return Words("top-1 accuracy", "accuracy", "broken/fixed", figure, sentence)
 
