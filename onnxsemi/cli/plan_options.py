@@ -53,7 +53,7 @@ RunFolder = Annotated[
 RunFolders = Annotated[
     list[Path],
     typer.Argument(
-        metavar="RUN [RUN]",
+        metavar="RUN",
         help="The folder of a run of 'compress', such as small.run; or two, to compare.",
     ),
 ]

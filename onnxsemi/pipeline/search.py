@@ -208,11 +208,17 @@ class Search:
             if run.path is not None:
                 write_frontier(kept, run.path)
             refuse_loss(result, allowed=settings.allow_loss)
-        if not found.trajectory.out_of_time:
-            run.finish(str(target))
-        if settings.bench:
-            result = timed(result, prepared.files[0], told)
-            self.keep(result, answers)
+        return self._finish(result, answers)
+
+    def _finish(self, result: CompressResult, answers: Answers) -> CompressResult:
+        """Close the run; the file is there, and is timed if that was asked for."""
+        prepared = self.prepared
+        if not result.trajectory.out_of_time:
+            self.run.finish(str(result.output))
+        if not prepared.settings.bench:
+            return result
+        result = timed(result, prepared.files[0], self.progress)
+        self.keep(result, answers)
         return result
 
     def _claimed(
