@@ -1,0 +1,64 @@
+"""Options under their older names, and settings by their flags."""
+
+import re
+
+import numpy as np
+import onnx
+import pytest
+from command_line import run
+from onnx_models import SEPARABLE
+
+from onnxsemi.cli.help import OLDER
+from onnxsemi.settings import Settings
+from onnxsemi.terminal import with_flags
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("names")
+    onnx.save(SEPARABLE.model(), folder / "model.onnx")
+    rng = np.random.default_rng(0)
+    for name, count in (("search", 40), ("report", 30)):
+        images = rng.normal(size=(count, 3, 8, 8)).astype(np.float32)
+        np.savez(folder / f"{name}.npz", x=images)
+    return folder
+
+
+@pytest.mark.parametrize("first", ["--calibration-data", "--data", "-d"])
+@pytest.mark.parametrize("second", ["--test-data", "--report-data"])
+def test_both_names_are_read(folder, first, second):
+    data = (first, folder / "search.npz", second, folder / "report.npz")
+    found = run("check", folder / "model.onnx", *data, "--json")
+    assert found.exit_code == 0, found.stderr
+    assert '"search_images": 40, "report_images": 30' in found.stdout
+
+
+@pytest.mark.parametrize("command", OLDER)
+def test_help_shows_the_new_ones(command):
+    shown = run(command, "--help-all").stdout
+    for older, newer in OLDER[command].items():
+        assert f"--{newer}" in shown
+        assert not re.search(rf"--{older}\b", shown) or older == "data"
+
+
+def test_a_wrong_name_is_told_the_new_ones(folder):
+    result = run("check", folder / "model.onnx", "--calibration-dat", "x.npz")
+    assert result.exit_code == 2
+    assert "--calibration-data" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("message", "flags"),
+    [
+        ("`report_data`: one has labels", "--test-data: one has labels"),
+        ("leave `pins` away", "leave --pin away"),
+        ("layer `conv1` is no setting", "layer `conv1` is no setting"),
+    ],
+)
+def test_settings_by_their_flags(message, flags):
+    assert with_flags(message) == flags
+
+
+def test_python_names_fields():
+    with pytest.raises(Exception, match="`seed`: -1 must be 0 or more"):
+        Settings(seed=-1)
