@@ -37,7 +37,7 @@ def compress_table(result: CompressResult, *, verbose: bool = False) -> Renderab
     The verdict stands first, and all of it fits one screen of 80 x 24.
     """
     report = result.report
-    answers = _answers_table([("calibration", result.search), *_rows("test", report)], report)
+    answers = _answers_table([("calib.", result.search), *_rows("test", report)], report)
     lines = [
         f"Wrote {result.output}, {result.sizes.text}; {_verified(result.profile)}.",
         _load_hint(result.profile, result.output),
