@@ -64,7 +64,7 @@ def compress(  # noqa: PLR0913  settings aside, what they are about
             :class:`~onnxsemi.Event`, or an object of :class:`~onnxsemi.Progress`.
 
     Returns:
-        The plan, accuracy on search and test images, sizes, and every decision.
+        The plan, accuracy on calibration and test images, sizes, and every decision.
 
     Raises:
         LossError: If the test images show a loss beyond what was asked for (``allow_loss`` writes

@@ -273,13 +273,14 @@ def _float_activations_line(result: CompressResult) -> list[str]:
     score, metric = result.chosen.score, result.report.metric
     if metric is not None:
         return [
-            f"All means with activations in uint8; with float32 ones the search mean of "
-            f"{metric.name} is {score.accuracy:.4f}."
+            f"All means with activations in uint8; with float32 ones that of the "
+            f"calibration images is {score.accuracy:.4f}."
         ]
-    share, labels = wording.share(score.correct, score.total), result.has_labels
-    every, searched = ("accuracy", "top-1") if labels else ("agreement", "agreement")
+    share = wording.share(score.correct, score.total)
+    what = "accuracy" if result.has_labels else "agreement"
     return [
-        f"All {every} with activations in uint8; with float32 ones search {searched} is {share}."
+        f"All {what} with activations in uint8; with float32 ones that of the calibration images "
+        f"is {share}."
     ]
 
 
