@@ -132,7 +132,10 @@ def start(tmp_path_factory, environment):
     return folder
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=pytest.mark.xdist_group(page.name), id=page.name) for page in PAGES],
+)
 class TestPage:
     def test_blocks_run(self, page, start, environment, tmp_path):
         blocks = [b for b in _blocks(page) if b.language in {"sh", "python"} and not b.excuse]
