@@ -10,7 +10,7 @@ from residual_net import save_noise, save_residual_net
 
 import onnxsemi
 from onnxsemi import ReadOptions, SearchSettings, Settings
-from onnxsemi.pipeline.check import PASSES
+from onnxsemi.pipeline.remaining import PASSES
 from onnxsemi.search.few import images_to_show, least_tolerance
 
 FORCED = Settings(force=True)  # a random net is right by chance only
@@ -99,7 +99,7 @@ def test_nothing_is_written(folder):
     result = run("check", folder / "net.onnx", "--data", folder / "search.npz", "--force")
     assert result.exit_code == 0, result.output
     assert sorted(folder.iterdir()) == before
-    for word in ("5 classes", "30 to search on, 30 for the report", "one bitwidth", "passes"):
+    for word in ("5 classes", "30 for calibration, 30 for the test", "one bitwidth", "passes"):
         assert word in " ".join(result.stdout.split())
     assert "warning: " in result.stderr
 

@@ -77,7 +77,7 @@ class TestBadInput:
             (("--exclude", "*"), "no layer is left"),
             (("--mean", "a,b"), "--mean"),
             (("--output", "nothing"), "'scores'"),
-            (("--report-fraction", "1.5"), "--report-fraction"),
+            (("--report-fraction", "1.5"), "--test-fraction"),
         ],
         ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
     )

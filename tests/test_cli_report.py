@@ -62,7 +62,7 @@ class TestReport:
 
     def test_command_line_that_makes_it_again(self, done, folder):
         command = read_result(done / "small.run").document["command"]
-        assert command.startswith(f"onnxsemi compress {folder}/model.onnx --data ")
+        assert command.startswith(f"onnxsemi compress {folder}/model.onnx --calibration-data ")
         assert "--rounding-samples 40" in command
         assert "--max-drop 2" in command
         assert "--report " not in command

@@ -247,7 +247,7 @@ class TestFew:
             prepare(MODEL, ten, None, Settings())
         assert "5 different images are too few" in str(caught.value)
         assert f"at least {LEAST_IMAGES} are needed" in str(caught.value)
-        assert "5 more are kept for the report" in str(caught.value)
+        assert "5 more are kept for the test" in str(caught.value)
 
     def test_evaluate_warns_only(self, pixels, labels):
         (said,) = evaluate(pixels[:10], labels[:10], RIGHT).warnings

@@ -20,9 +20,9 @@ from onnxsemi.errors import DataError, SettingsError
 from onnxsemi.measure.metric import Judge, metric_name
 from onnxsemi.report.document import compress_document, evaluate_document
 from onnxsemi.report.page import render
+from onnxsemi.report.page.run import Run
 from onnxsemi.report.pareto import pareto_document, pareto_table
 from onnxsemi.report.tables import apply_table, compress_table, evaluate_table
-from onnxsemi.run.kept import read_result
 from onnxsemi.runtime import Session
 from onnxsemi.search.verdict import Outcome
 
@@ -200,7 +200,7 @@ class TestCompress:
         assert f"mean of labels_right {before} -> {after} on 60 test images" in printed(
             compress_table(result, verbose=True)
         )
-        drawn = str(render(read_result(folder / "small.run")))
+        drawn = render(Run.read(folder / "small.run"))
         assert f"the mean of labels_right went from {before} to {after}" in drawn
         assert "top-1" not in drawn
 

@@ -276,7 +276,7 @@ class TestPython:
         assert error.frontier.chosen is None
         assert error.best.measured
         assert error.best.kl is not None
-        assert f"--max-drop {error.max_drop:g}" in str(error)
+        assert f"`max_drop` {error.max_drop:g}" in str(error)
         if keep:
             assert onnxsemi.pareto(error.run) == error.frontier
             size = f"{100 * error.best.plan.compression:.2f}%"

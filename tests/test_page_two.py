@@ -52,7 +52,7 @@ class TestResults:
         paired = Paired.of(first.after == first.labels, second.after == second.labels)
         text = text_of(one, other)
         assert f"changes by {100 * paired.change:+.2f} points" in text
-        assert f"{paired.lost} right answers of A are lost and {paired.won} won" in text
+        assert f"{paired.lost} right answers of A are broken and {paired.won} fixed" in text
         assert f"{(first.after == second.after).sum()} of 60 test images" in text
 
     def test_without_labels_no_answer_is_right(self):

@@ -96,7 +96,7 @@ class TestBegin:
             assert run.file("best.onnx") == path / "best.onnx"
             assert not run.journal.recalling
             assert json.loads((path / "run.json").read_text()) == {
-                "schema": 3,
+                "schema": 4,
                 **MADE_OF,
                 "judged by": JUDGED,
             }
@@ -507,13 +507,14 @@ class TestIdentity:
     def test_any_pixel_and_any_label(
         self, inputs: Path, tmp_path: Path, which: str, part: str
     ) -> None:
+        names = {"search": "calibration data", "report": "test data"}
         with np.load(inputs / f"{which}.npz") as arrays:
             values = {name: arrays[name].copy() for name in arrays}
         last = values[part].reshape(-1)
         last[-1] = (last[-1] + 1) % 5
         np.savez(tmp_path / "other.npz", **values)
         other = identity(inputs, **{which: str(tmp_path / "other.npz")})
-        assert changed(identity(inputs), other) == {f"{which} data"}
+        assert changed(identity(inputs), other) == {names[which]}
 
     def test_order_of_the_images(self, inputs: Path, tmp_path: Path) -> None:
         with np.load(inputs / "search.npz") as arrays:

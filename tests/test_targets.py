@@ -276,7 +276,7 @@ def test_weight_that_is_not_finite_is_refused_by_name(value, tmp_path):
 @pytest.mark.parametrize(
     ("policy", "exclude", "advice"),
     [
-        (HIDDEN, (), {"--targets all"}),
+        (HIDDEN, (), {"`targets` all"}),
         (HIDDEN, ("c*",), {"`targets` all", "`exclude`"}),
         (ALL, ("*",), {"`exclude`"}),
     ],
@@ -286,7 +286,7 @@ def test_no_target_left(policy, exclude, advice, tmp_path):
     """What to do about it: another policy unless it is the widest, fewer patterns if any."""
     plain = Net(STEM + HEAD % "a", {**STEM_SHAPES, "g_w": (5, 6), "g_b": (5,)})
     model = NETS["identity"].model() if exclude else plain.model()
-    lead = f"no layer is left to quantize with --targets {policy}"
+    lead = f"no layer is left to quantize with `targets` {policy}"
     with pytest.raises(ModelError, match=lead) as refused:
         read(model, tmp_path, policy, *exclude)
     rest = str(refused.value).partition(lead)[2]

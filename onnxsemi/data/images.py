@@ -35,7 +35,7 @@ class Normalization:
         for name in ("mean", "std"):
             values = getattr(self, name)
             if not values or not np.isfinite(values).all():
-                raise DataError(f"--{name}: {values} is no list of numbers such as 0.5,0.5,0.5")
+                raise DataError(f"`{name}`: {values} is no list of numbers such as 0.5,0.5,0.5")
         if min(self.std) <= 0:
             raise DataError(f"`std`: {self.std} must be above 0")
 

@@ -167,10 +167,9 @@ allowed is -1.81 (7 broken, 4 fixed of 539), which is what so few images can sho
         """What is to be said at once of so few images; None if they are enough.
 
         >>> Guard(max_drop=0, tolerance=0.5).warning(539)
-        '539 calibration images cannot show a change of 0.5 points: plans are judged by an interval
-        \
-that reaches at most 1.81 points down, an agreement of at least 95.7% and a KL of at most 0.02 \
-nats; it would take about 1,958 images'
+        '539 calibration images cannot show a change of 0.5 points: plans are judged by an \
+interval that reaches at most 1.81 points down, an agreement of at least 95.7% and a KL of at most \
+0.02 nats; it would take about 1,958 images'
         """
         if not self.few(total):
             return None
