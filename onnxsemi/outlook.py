@@ -107,5 +107,10 @@ class CheckResult(Brief):
             ("float model", f"{answers} on {self.looked_at:,} images"),
             ("images", images),
             ("quantized", f"{self.targets} layers, {self.target_bytes:,} bytes"),
-            ("time", f"{low / 60:.0f} to {high / 60:.0f} minutes"),
+            (
+                "time",
+                f"{low:.0f} to {high:.0f} s"
+                if high < 120
+                else f"{low / 60:.0f} to {high / 60:.0f} min",
+            ),
         )

@@ -98,6 +98,11 @@ class TestImages:
             (b"abc", TypeError, "an iterable of batches, not bytes"),
             ({"x": 1}, TypeError, "an iterable of batches, not dict"),
             ([None], TypeError, "a batch holds NoneType"),
+            (
+                (np.zeros((2, 3, 8, 8)), np.array(["a", "b"])),
+                TypeError,
+                "a batch holds <U1 entries",
+            ),
             (["a.jpg", "b.jpg"], TypeError, "a batch holds str, which is no array of numbers"),
             ([(1, 2, 3)], TypeError, "a pair of images and labels, not 3 things"),
             ([], DataError, "no images"),
@@ -200,6 +205,11 @@ def test_arguments_of_another_type(tmp_path, images, given, words):
 def test_settings_of_another_type(of, given, words):
     with pytest.raises(TypeError, match=words):
         of(**given)
+
+
+def test_a_metric_of_another_type(images, labels):
+    with pytest.raises(TypeError, match="metric must be a function of logits and labels, not str"):
+        onnxsemi.evaluate(SEPARABLE.model(), (images, labels), metric="f1")
 
 
 def test_a_path_may_be_a_path(tmp_path):

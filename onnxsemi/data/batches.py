@@ -78,7 +78,6 @@ def _parts(batch: Batch, input_name: str, name: str) -> tuple[NDArray[Any], NDAr
 def _array(given: object, name: str) -> NDArray[Any]:
     found = np.asarray(given)
     if found.dtype.kind not in "biuf":
-        raise TypeError(
-            f"{name}: a batch holds {type(given).__name__}, which is no array of numbers"
-        )
+        what = f"{found.dtype} entries" if isinstance(given, np.ndarray) else type(given).__name__
+        raise TypeError(f"{name}: a batch holds {what}, which is no array of numbers")
     return found

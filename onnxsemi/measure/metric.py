@@ -50,6 +50,11 @@ class Judge:
     metric: Metric
     targets: NDArray[Any]
 
+    def __post_init__(self) -> None:
+        if not callable(self.metric):
+            given = type(self.metric).__name__
+            raise TypeError(f"metric must be a function of logits and labels, not {given}")
+
     def __call__(self, logits: Float32Array) -> Values:
         """Values of a model's logits, float32[N, K].
 
