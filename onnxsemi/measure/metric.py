@@ -51,9 +51,10 @@ class Judge:
     targets: NDArray[Any]
 
     def __post_init__(self) -> None:
-        if not callable(self.metric):
-            given = type(self.metric).__name__
-            raise TypeError(f"metric must be a function of logits and labels, not {given}")
+        given: Any = self.metric
+        if not callable(given):
+            what = type(given).__name__
+            raise TypeError(f"metric must be a function of logits and labels, not {what}")
 
     def __call__(self, logits: Float32Array) -> Values:
         """Values of a model's logits, float32[N, K].
