@@ -36,8 +36,9 @@ class TestCompletion:
 
     def test_options(self, shell):
         found = completed(shell, "onnxsemi compress --re")
-        assert all(option in found for option in ("--report-data", "--resume", "--report"))
-        assert "--data" not in found.replace("--report-data", "").replace(" --data", "")
+        assert all(option in found for option in ("--resume", "--report"))
+        assert "--test-data" not in found
+        assert "--test-data" in completed(shell, "onnxsemi compress --te")
 
     @pytest.mark.parametrize(
         ("option", "choices"), [("--profile", Profile), ("--targets", TargetPolicy)]
