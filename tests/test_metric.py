@@ -258,7 +258,7 @@ class TestCompress:
         assert kept.as_written == result.search
         assert kept.as_written != kept.chosen.paired
         said = printed(compress_table(result))
-        assert "with float32 ones the search mean of labels_right is" in said
+        assert "with float32 ones that of the calibration images is" in said
 
     def test_where_nothing_holds(self, made):
         folder, _ = made
