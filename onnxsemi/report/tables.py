@@ -287,7 +287,7 @@ def _float_activations_line(result: CompressResult) -> list[str]:
 def _rows(name: str, comparison: Comparison) -> list[tuple[str, Pairing]]:
     """By the metric, or top-1 and top-5, or agreement."""
     top5 = comparison.top5
-    return [(name, comparison.answers), *([] if top5 is None else [("  top-5", top5)])]
+    return [(name, comparison.answers), *([] if top5 is None else [(" top-5", top5)])]
 
 
 def _answers_table(rows: Iterable[tuple[str, Pairing]], comparison: Comparison) -> Table:
