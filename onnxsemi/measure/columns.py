@@ -8,14 +8,14 @@ with zeros between the pixels, kernel flipped. Of every image only some position
 by seed: neighbouring patches say much the same.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
 
-from onnxsemi.arrays import Float32Array, Int64Array
+from onnxsemi.arrays import BoolArray, Float32Array, Int64Array
 from onnxsemi.gradient.tape import NoRule, Shape, attribute
 from onnxsemi.gradient.window import Window, spatial
 from onnxsemi.model.targets import Site
@@ -36,8 +36,7 @@ class Patches:
         kernel: Cells of the kernel; empty for a matrix product.
         strides: Steps between patches.
         dilations: Steps between the cells of a patch.
-        begins: Padding in front; below 0 cuts off.
-        ends: Padding behind.
+        begins: Padding in front; below 0 cuts off. Behind, there is as much as patches reach to.
         spread: Distance that pixels are moved apart first.
         outputs: Size of the output along each axis that positions are drawn from.
         flipped: Whether the cells of a patch come in reverse order.
@@ -51,7 +50,6 @@ class Patches:
     strides: Shape = ()
     dilations: Shape = ()
     begins: Shape = ()
-    ends: Shape = ()
     spread: Shape = ()
     outputs: Shape = ()
     flipped: bool = False
@@ -72,18 +70,14 @@ class Patches:
             rows = inputs.reshape(len(inputs), -1, inputs.shape[self.channel_axis])[:, positions]
             flat = rows.reshape(-1, rows.shape[2])
             return np.ascontiguousarray(flat.T[None] * np.float32(self.factor))
-        padded = self._padded(inputs)
-        reach = [d * (k - 1) + 1 for d, k in zip(self.dilations, self.kernel, strict=True)]
-        axes = tuple(range(2, inputs.ndim))
-        windows = np.lib.stride_tricks.sliding_window_view(padded, tuple(reach), axis=axes)
-        places = np.unravel_index(positions, self.outputs)
-        starts: Any = tuple(p * s for p, s in zip(places, self.strides, strict=True))
-        steps: Any = tuple(slice(None, None, -d if self.flipped else d) for d in self.dilations)
-        patches = windows[(slice(None), slice(None), *starts, *steps)]  # [N, C, P, k...]
-        split = patches.reshape(len(inputs), self.groups, -1, *patches.shape[2:])
-        kernel_axes = tuple(range(4, split.ndim))
-        turned = split.transpose(1, 2, *kernel_axes, 0, 3)  # [G, C/G, k..., N, P]
-        return np.ascontiguousarray(turned).reshape(self.groups, self.size, -1)
+        count, channels, *sizes = inputs.shape
+        cells, inside = self._cells(positions, sizes)
+        taken = np.take(inputs.reshape(count, channels, -1), cells.ravel(), axis=2)
+        taken = taken.reshape(count, channels, *cells.shape)  # [N, C, k, P]
+        if not inside.all():
+            taken[:, :, ~inside] = 0
+        turned = np.ascontiguousarray(taken.transpose(1, 2, 0, 3))  # [C, k, N, P]
+        return turned.reshape(self.groups, self.size, -1)
 
     def outputs_at(self, outputs: Float32Array, positions: Int64Array) -> Float32Array:
         """Values of the layer's output, float32[N, ...], at the positions: float32[O, N * P]."""
@@ -91,19 +85,19 @@ class Patches:
         flat = moved.reshape(len(moved), len(outputs), -1)[:, :, positions]
         return np.ascontiguousarray(flat).reshape(len(moved), -1)
 
-    def _padded(self, inputs: Float32Array) -> Float32Array:
-        if set(self.spread) - {1}:
-            sizes = [(n - 1) * s + 1 for n, s in zip(inputs.shape[2:], self.spread, strict=True)]
-            apart = np.zeros((*inputs.shape[:2], *sizes), np.float32)
-            apart[(slice(None), slice(None), *(slice(None, None, s) for s in self.spread))] = inputs
-            inputs = apart
-        pads = list(zip(self.begins, self.ends, strict=True))
-        cuts = [
-            slice(max(-begin, 0), size - max(-end, 0))
-            for (begin, end), size in zip(pads, inputs.shape[2:], strict=True)
-        ]
-        grown = [(0, 0), (0, 0), *((max(begin, 0), max(end, 0)) for begin, end in pads)]
-        return np.pad(inputs[(slice(None), slice(None), *cuts)], grown)
+    def _cells(self, positions: Int64Array, sizes: Sequence[int]) -> tuple[Int64Array, BoolArray]:
+        """Flat index of every cell of the patches, and whether it lies on a pixel: [k, P] each."""
+        places = np.unravel_index(positions, self.outputs)
+        cells = np.indices(self.kernel).reshape(len(self.kernel), -1, 1)
+        flat: Int64Array = np.zeros(1, np.int64)
+        inside: BoolArray = np.ones(1, bool)
+        for axis, (place, cell, size) in enumerate(zip(places, cells, sizes, strict=True)):
+            step = self.kernel[axis] - 1 - cell if self.flipped else cell
+            at = place * self.strides[axis] + step * self.dilations[axis] - self.begins[axis]
+            pixel, between = np.divmod(at, self.spread[axis])
+            inside = inside & (between == 0) & (pixel >= 0) & (pixel < size)
+            flat = flat * size + np.clip(pixel, 0, size - 1)
+        return flat, inside
 
 
 def patches_of(node: onnx.NodeProto, site: Site, shapes: Mapping[str, Shape]) -> Patches | None:
@@ -135,7 +129,6 @@ def patches_of(node: onnx.NodeProto, site: Site, shapes: Mapping[str, Shape]) ->
         window = Window.of(node, kernel, inputs, outputs)
     except NoRule:
         return None
-    ends = tuple(e - min(left, 0) for e, left in zip(window.ends, window.leftover, strict=True))
     return Patches(
         groups,
         size,
@@ -144,7 +137,6 @@ def patches_of(node: onnx.NodeProto, site: Site, shapes: Mapping[str, Shape]) ->
         strides=window.strides,
         dilations=window.dilations,
         begins=window.begins,
-        ends=ends,
         spread=(1,) * len(kernel),
         outputs=outputs,
     )
@@ -162,8 +154,6 @@ def _transposed(
     pads = tuple(attribute(node, "pads", [0] * (2 * axes)))
     reach = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
     begins = tuple(r - p for r, p in zip(reach, pads[:axes], strict=True))
-    spread = [(n - 1) * s + 1 for n, s in zip(inputs, strides, strict=True)]
-    ends = tuple(o + r - b - n for o, r, b, n in zip(outputs, reach, begins, spread, strict=True))
     return Patches(
         *sizes,
         1,
@@ -171,7 +161,6 @@ def _transposed(
         strides=(1,) * axes,
         dilations=dilations,
         begins=begins,
-        ends=ends,
         spread=strides,
         outputs=outputs,
         flipped=True,
