@@ -16,7 +16,7 @@ from onnxsemi.measure.chain import Chain
 from onnxsemi.measure.evaluator import simulate
 from onnxsemi.model.read import ReadOptions, read_model
 from onnxsemi.model.rows import row_shapes
-from onnxsemi.model.segments import find_segments, segment_model
+from onnxsemi.model.segments import find_chain, segment_model
 from onnxsemi.model.targets import TargetPolicy
 from onnxsemi.plan import BitPlan
 from onnxsemi.quantizer.affine import Scheme
@@ -70,11 +70,11 @@ class TestSegments:
     @each_net
     def test_each_begins_where_the_one_before_ends(self, benches, name):
         classifier = benches[name].classifier
-        segments = find_segments(classifier, row_shapes(classifier, (3, 8, 8)))
-        assert segments[0].source == classifier.ends.image.name
-        assert segments[-1].result == classifier.ends.logits
+        segments = find_chain(classifier, row_shapes(classifier, (3, 8, 8)))
+        assert segments[0].takes[0] == classifier.ends.image.name
+        assert segments[-1].gives[0] == classifier.ends.logits
         for before, after in pairwise(segments):
-            assert before.result == after.source
+            assert before.gives[0] == after.takes[0]
         assert frozenset().union(*(s.layers for s in segments)) == {
             layer.name for layer in classifier.layers
         }
@@ -85,10 +85,10 @@ class TestSegments:
         pixels = images(4, seed=1)
         whole = Session(classifier.proto.SerializeToString())
         tensor = pixels
-        for segment in find_segments(classifier, row_shapes(classifier, (3, 8, 8))):
+        for segment in find_chain(classifier, row_shapes(classifier, (3, 8, 8))):
             part = Session(segment_model(classifier, segment, {}))
-            assert part.inputs == (segment.source,)
-            tensor = part.run({segment.source: tensor})[segment.result]
+            assert part.inputs == segment.takes
+            tensor = part.run({segment.takes[0]: tensor})[segment.gives[0]]
         close(tensor, whole.run({classifier.ends.image.name: pixels})[classifier.ends.logits])
 
     @pytest.mark.parametrize(
@@ -104,11 +104,11 @@ class TestSegments:
     )
     def test_there_is_one_for_each_block(self, benches, name, count):
         classifier = benches[name].classifier
-        assert len(find_segments(classifier, row_shapes(classifier, (3, 8, 8)))) == count
+        assert len(find_chain(classifier, row_shapes(classifier, (3, 8, 8)))) == count
 
     def test_shared_weights_belong_to_both_segments(self, benches):
         classifier = benches["tied"].classifier
-        segments = find_segments(classifier, row_shapes(classifier, (3, 8, 8)))
+        segments = find_chain(classifier, row_shapes(classifier, (3, 8, 8)))
         assert sum("t1" in segment.layers for segment in segments) == 2
 
 

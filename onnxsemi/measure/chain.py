@@ -14,7 +14,7 @@ from onnxsemi.measure.forward import finite_logits, logit_rows
 from onnxsemi.measure.shards import padded, workers
 from onnxsemi.memory import give_back
 from onnxsemi.model.rows import row_shapes
-from onnxsemi.model.segments import Segment, find_segments, segment_model
+from onnxsemi.model.segments import Segment, find_chain, segment_model
 from onnxsemi.plan import BitPlan
 from onnxsemi.quantizer.rounded import mixed_weight
 from onnxsemi.runtime import Session
@@ -29,12 +29,12 @@ class Chain:
         """Cut the model."""
         self._bench = bench
         shapes = row_shapes(bench.classifier, bench.images.batch(0, 1).shape[1:])
-        self._segments = find_segments(bench.classifier, shapes)
+        self._segments = find_chain(bench.classifier, shapes)
         self._wanted: BitPlan | None = None
         self._plan: BitPlan | None = None
         self._sessions: list[Session] = []
         self._tried: tuple[BitPlan, dict[int, Session]] | None = None
-        rows = [shapes[segment.source] for segment in self._segments[1:]]
+        rows = [shapes[segment.takes[0]] for segment in self._segments[1:]]
         # once and for all: the sessions do not give back what their runs have taken
         weights = sum(site.layer.weight.nbytes for site in bench.classifier.sites)
         # of the current plan, the one tried and the best one, which is written and verified: as

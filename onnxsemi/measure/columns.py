@@ -10,7 +10,6 @@ by seed: neighbouring patches say much the same.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
@@ -79,6 +78,11 @@ class Patches:
         turned = np.ascontiguousarray(taken.transpose(1, 2, 0, 3))  # [C, k, N, P]
         return turned.reshape(self.groups, self.size, -1)
 
+    def products(self, weight: Float32Array, columns: Float32Array) -> Float32Array:
+        """What weights [O, ...] make of columns [G, K, S]: float32[O, S], without a bias."""
+        rows = weight.reshape(self.groups, -1, self.size)  # [G, O/G, K]
+        return (rows @ columns).reshape(len(weight), -1)
+
     def outputs_at(self, outputs: Float32Array, positions: Int64Array) -> Float32Array:
         """Values of the layer's output, float32[N, ...], at the positions: float32[O, N * P]."""
         moved = np.moveaxis(outputs, self.channel_axis, 0)  # [O, N, ...]
@@ -125,7 +129,7 @@ def patches_of(node: onnx.NodeProto, site: Site, shapes: Mapping[str, Shape]) ->
     try:
         inputs, outputs = spatial(shapes[source]), spatial(shapes[result])
         if node.op_type == "ConvTranspose":
-            return _transposed(node, (groups, size), kernel, inputs, outputs)
+            return _transposed(node, (groups, size), kernel, outputs)
         window = Window.of(node, kernel, inputs, outputs)
     except NoRule:
         return None
@@ -143,7 +147,7 @@ def patches_of(node: onnx.NodeProto, site: Site, shapes: Mapping[str, Shape]) ->
 
 
 def _transposed(
-    node: onnx.NodeProto, sizes: tuple[int, int], kernel: Shape, inputs: Shape, outputs: Shape
+    node: onnx.NodeProto, sizes: tuple[int, int], kernel: Shape, outputs: Shape
 ) -> Patches | None:
     """ONNX ConvTranspose, opset 11: pads cut off what a full spread of the kernel gives."""
     axes = len(kernel)

@@ -138,22 +138,21 @@ def run_rows(
     given: dict[str, Float32Array],
     pool: ThreadPoolExecutor | None = None,
 ) -> dict[str, Float32Array]:
-    """What a session gives for one input, and that input; as many runs as the memory asks for."""
-    if not session.outputs:  # nothing but the input is looked at
+    """What a session gives for its inputs, and these; as many runs as the memory asks for."""
+    if not session.outputs:  # nothing but the inputs is looked at
         return given
-    ((name, rows),) = given.items()
-    batch = bench.classifier.ends.image.batch
-    most = -(-len(rows) // bench.threads) if pool is not None else len(rows)
+    count, batch = len(next(iter(given.values()))), bench.classifier.ends.image.batch
+    most = -(-count // bench.threads) if pool is not None else count
     size = batch or bench.rows(most)
 
     def run(start: int) -> dict[str, Float32Array]:
-        part = rows[start : start + size]
-        values = session.run({name: padded(part, batch)})
-        return {key: value[: len(part)] for key, value in values.items()}
+        rows = slice(start, min(start + size, count))
+        values = session.run({name: padded(value[rows], batch) for name, value in given.items()})
+        return {key: value[: rows.stop - start] for key, value in values.items()}
 
-    parts = list((pool.map if pool is not None else map)(run, range(0, len(rows), size)))
+    parts = list((pool.map if pool is not None else map)(run, range(0, count, size)))
     joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    return {name: rows, **joined}
+    return given | joined
 
 
 def in_waves(

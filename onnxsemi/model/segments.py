@@ -1,11 +1,15 @@
-"""Cutting a model into segments, one after the other, each joined to the next by a single tensor.
+"""Cutting a model into segments, one after the other.
 
-A residual block is such a segment: only its output goes on. Whatever lies before the first segment
-whose weights change keeps its values. A model in which several tensors always go on side by side
-(dense connections) is one segment.
+In a *chain* each is joined to the next by a single tensor. A residual block is such a segment:
+only its output goes on. A model in which several tensors always go on side by side (dense
+connections) is one segment.
+
+*Steps* are cut closer: each begins where a target layer takes its input, whatever goes on beside.
+
+Whatever lies before the first segment whose weights change keeps its values.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -21,41 +25,57 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """A part of the model between two tensors.
+    """A part of the model between some of its tensors.
 
     Attributes:
-        source: Name of the tensor that it takes: the image, or the output of the one before.
-        result: Name of the tensor that it gives: the input of the next, or the logits.
+        takes: Names of the tensors that it begins with: the image, or outputs of those before.
+        gives: Names of the tensors that it is for: what the next takes, or the logits.
         nodes: Positions of its nodes.
         layers: Names of the target layers whose weights it uses.
     """
 
-    source: str
-    result: str
+    takes: tuple[str, ...]
+    gives: tuple[str, ...]
     nodes: tuple[int, ...]
     layers: frozenset[str]
 
 
-def find_segments(classifier: Classifier, shapes: Mapping[str, Shape]) -> list[Segment]:
-    """The model's segments in order; every one but the first begins close before a target layer.
+def find_chain(classifier: Classifier, shapes: Mapping[str, Shape]) -> list[Segment]:
+    """The model's segments, joined by one tensor each, in order.
+
+    Every one but the first begins close before a target layer.
 
     Args:
         classifier: The model.
         shapes: Shape of one row of every float tensor whose first axis is the batch.
     """
     index = GraphIndex.of(classifier.proto.graph)
-    users = {node: site.layer.name for site in classifier.sites for node in site.nodes}
-    joints = {i: name for i, name in _joints(index, classifier).items() if name in shapes}
-    names = [node.name for node in index.graph.node]
-    targets = [position for position, name in enumerate(names) if name in users]
-    cuts = sorted({max((j for j in joints if j < p), default=-1) for p in targets} - {-1})
-    segments, source = [], classifier.ends.image.name
-    for result in (*(joints[cut] for cut in cuts), classifier.ends.logits):
-        inside = _between(index, source, result)
-        layers = frozenset(users[names[i]] for i in inside if names[i] in users)
-        segments.append(Segment(source, result, tuple(sorted(inside)), layers))
-        source = result
-    return segments
+    joints = _rows_only(_live(index, classifier), shapes)
+    return _cut(index, classifier, {i: names for i, names in joints.items() if len(names) == 1})
+
+
+def find_steps(classifier: Classifier, shapes: Mapping[str, Shape]) -> list[Segment]:
+    """The model's segments, each but the first beginning right before a target layer, in order.
+
+    Layers between which the rows of images cannot be told apart share a segment.
+
+    Args:
+        classifier: The model.
+        shapes: Shape of one row of every float tensor whose first axis is the batch.
+    """
+    index = GraphIndex.of(classifier.proto.graph)
+    return _cut(index, classifier, _rows_only(_live(index, classifier), shapes))
+
+
+def part_between(classifier: Classifier, takes: Sequence[str], gives: Sequence[str]) -> Segment:
+    """What the model does between some of its tensors and others.
+
+    Args:
+        classifier: The model.
+        takes: Names of tensors that are there; those that are not needed are left out.
+        gives: Names of tensors that follow from them.
+    """
+    return _between(GraphIndex.of(classifier.proto.graph), classifier, takes, gives)
 
 
 def segment_model(
@@ -63,7 +83,6 @@ def segment_model(
     segment: Segment,
     weights: Mapping[str, Float32Array],
     biases: Mapping[str, Float32Array] | None = None,
-    outputs: Sequence[str] = (),
 ) -> bytes:
     """A segment as a serialized model.
 
@@ -72,7 +91,6 @@ def segment_model(
         segment: One of its segments.
         weights: Layer name -> float32[O, ...], channels first, of its layers that are changed.
         biases: Layer name -> float32[O], of its layers whose bias is changed.
-        outputs: What it gives; the segment's result unless told.
     """
     graph, changed_biases = classifier.proto.graph, biases or {}
     part = onnx.ModelProto(ir_version=classifier.proto.ir_version)
@@ -93,42 +111,75 @@ def segment_model(
             part.graph.initializer.append(numpy_helper.from_array(stored, tensor.name))
         elif tensor.name in used:
             part.graph.initializer.append(tensor)
-    source, *results = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
-        for name in (segment.source, *(outputs or [segment.result]))
-    ]
-    part.graph.input.append(source)
-    part.graph.output.extend(results)
+    part.graph.input.extend(_values(segment.takes))
+    part.graph.output.extend(_values(segment.gives))
     return bytes(part.SerializeToString())
 
 
-def _between(index: GraphIndex, source: str, result: str) -> set[int]:
-    """Nodes that the result needs beyond the source, shape arithmetic repeated where needed."""
-    found: set[int] = set()
-    pending = [result]
-    while pending:
-        name = pending.pop()
-        position = index.producer.get(name)
-        if name != source and position is not None and position not in found:
-            found.add(position)
-            pending.extend(index.graph.node[position].input)
+def _values(names: Iterable[str]) -> list[onnx.ValueInfoProto]:
+    return [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names]
+
+
+def _rows_only(
+    live: Mapping[int, tuple[str, ...]], shapes: Mapping[str, Shape]
+) -> Mapping[int, tuple[str, ...]]:
+    """Where everything that goes on has a row for each image."""
+    return {i: names for i, names in live.items() if all(name in shapes for name in names)}
+
+
+def _cut(
+    index: GraphIndex, classifier: Classifier, joints: Mapping[int, tuple[str, ...]]
+) -> list[Segment]:
+    """Segments that begin at the last joint before each target layer."""
+    users = {node for site in classifier.sites for node in site.nodes}
+    targets = [i for i, node in enumerate(index.graph.node) if node.name in users]
+    cuts = sorted({max((j for j in joints if j < target), default=-1) for target in targets} - {-1})
+    found = []
+    takes: tuple[str, ...] = (classifier.ends.image.name,)
+    for gives in (*(joints[cut] for cut in cuts), (classifier.ends.logits,)):
+        found.append(_between(index, classifier, takes, gives))
+        takes = gives
     return found
 
 
-def _joints(index: GraphIndex, classifier: Classifier) -> dict[int, str]:
-    """Position -> the only tensor that goes on behind it."""
+def _between(
+    index: GraphIndex, classifier: Classifier, takes: Sequence[str], gives: Sequence[str]
+) -> Segment:
+    """The nodes that are needed, shape arithmetic repeated where needed."""
+    found: set[int] = set()
+    used = set(gives)
+    pending = list(gives)
+    while pending:
+        name = pending.pop()
+        position = index.producer.get(name)
+        if name not in takes and position is not None and position not in found:
+            found.add(position)
+            used.update(index.graph.node[position].input)
+            pending.extend(index.graph.node[position].input)
+    nodes = tuple(sorted(found))
+    names = {index.graph.node[position].name for position in nodes}
+    layers = {site.layer.name for site in classifier.sites if not names.isdisjoint(site.nodes)}
+    needed = tuple(name for name in takes if name in used)
+    return Segment(needed, tuple(gives), nodes, frozenset(layers))
+
+
+def _live(index: GraphIndex, classifier: Classifier) -> dict[int, tuple[str, ...]]:
+    """Position -> the tensors that go on behind it, in the order in which they are made.
+
+    Not where that is but the image.
+    """
     last_use: dict[str, int] = {}
     for position, names in _data_inputs(index, classifier.ends.logits):
         last_use.update((name, position) for name in names)
     last_use[classifier.ends.logits] = len(index.graph.node)
-    joints: dict[int, str] = {}
-    live = {classifier.ends.image.name}
+    found: dict[int, tuple[str, ...]] = {}
+    live = image = [classifier.ends.image.name]
     for position, node in enumerate(index.graph.node):
-        live |= {name for name in node.output if name in last_use}
-        live = {name for name in live if last_use[name] > position}
-        if len(live) == 1 and live != {classifier.ends.image.name}:
-            joints[position] = next(iter(live))
-    return joints
+        live += [name for name in node.output if name in last_use]
+        live = [name for name in live if last_use[name] > position]
+        if live != image:
+            found[position] = tuple(live)
+    return found
 
 
 def _data_inputs(index: GraphIndex, logits: str) -> Iterator[tuple[int, set[str]]]:
