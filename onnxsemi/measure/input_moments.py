@@ -151,8 +151,9 @@ def run_rows(
         return {key: value[: rows.stop - start] for key, value in values.items()}
 
     parts = list((pool.map if pool is not None else map)(run, range(0, count, size)))
-    joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    return given | joined
+    if len(parts) == 1:
+        return given | parts[0]
+    return given | {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
 def in_waves(
