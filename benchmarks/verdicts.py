@@ -1,7 +1,8 @@
 """Verdicts: what five seeds come to, and how often *holds* is true on images that it never saw.
 
     python benchmarks/verdicts.py                     # the bundled model
-    python benchmarks/verdicts.py --shared ../shared  # and ResNet-20 on CIFAR-10
+    python benchmarks/verdicts.py --shared ../shared  # and CIFAR-10's ResNets, EfficientNet-Lite0
+    python benchmarks/verdicts.py --shared ../shared --models resnet18 --seeds 3 4
 
 Each model is compressed with the defaults and seeds 0 to 4: of everything that is drawn. The
 verdict is that of all test images. How far it can be trusted is told by halves: the test images
@@ -11,18 +12,19 @@ was allowed. (A change of a half is no more exact than the half: where the true 
 is allowed, half of all verdicts *holds* would seem false.)
 
 Every run leaves its folder in the work folder; a run that is there and finished is not made again.
-At the end the table in ``benchmarks/README.md`` is written anew.
+At the end the table in ``benchmarks/README.md`` is written anew, of all runs that are there.
 """
 
 import argparse
 import json
 from collections import Counter
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cases import FASHION, Case, trained
+from cases import FASHION, Case, data_of, real
 from tables import note_processor, replace_table, versions
 
 import onnxsemi
@@ -40,17 +42,21 @@ DEALS = 500
 def main() -> None:
     """Run what is missing, then write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shared", type=Path, help="folder with models/ and data/, for ResNet-20")
+    parser.add_argument("--shared", type=Path, help="folder with models/ and data/")
     parser.add_argument("--work", type=Path, default=Path("verdicts"), help="runs so far")
+    parser.add_argument("--models", nargs="*", help="all that there are unless told")
+    parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
     arguments = parser.parse_args()
-    cases = {"fashion": FASHION}
-    if arguments.shared is not None:
-        cases["resnet20"] = trained(arguments.shared)["resnet20"]
+    known = {"fashion": FASHION} | (real(arguments.shared) if arguments.shared else {})
+    wanted = known if arguments.models is None else arguments.models
+    for name, seed in product(wanted, arguments.seeds):
+        _make(known[name], seed, arguments.work / name)
     lines, dealt = [], []
-    for name, case in cases.items():
-        runs = [_run(case, seed, arguments.work / name) for seed in SEEDS]
-        lines += [run.line(case.title, seed) for seed, run in zip(SEEDS, runs, strict=True)]
-        dealt.append(_halves(case.title, runs))
+    for name, case in known.items():
+        runs = {seed: _read(path) for seed in SEEDS if (path := _folder(arguments, name, seed))}
+        lines += [run.line(case.title, seed) for seed, run in runs.items()]
+        if runs:
+            dealt.append(_halves(case.title, list(runs.values())))
     table = [f"{versions(arguments.work)}.", "", *_HEAD, *lines, "", *_HALVES, *dealt]
     replace_table("verdicts", table)
     print("\n".join(table))
@@ -58,8 +64,8 @@ def main() -> None:
 
 _HEAD = (
     "| model | seed | file smaller by | calibration images: change, 95 % interval "
-    "| test images: change, 95 % interval | broken / fixed | verdict |",
-    "|---|---|---|---|---|---|---|",
+    "| test images: change, 95 % interval | broken / fixed | KL, nats | verdict |",
+    "|---|---|---|---|---|---|---|---|",
 )
 _HALVES = (
     "| verdict of one half, truth of the other | holds | unproven | fails "
@@ -96,42 +102,50 @@ class Run:
         smaller = 1 - found["sizes"]["bytes_after"] / found["sizes"]["bytes_before"]
         searched = found["search"]
         low, high = (100 * end for end in searched["interval_95"])
+        images = f"{searched['images']:,}"
         cells = (
             title,
             str(seed),
             f"{smaller:.2%}",
-            f"{100 * searched['change']:+.2f} [{low:+.2f}, {high:+.2f}]",
-            wording.change(report),
+            f"{images}: {100 * searched['change']:+.2f} [{low:+.2f}, {high:+.2f}]",
+            f"{len(self.before):,}: {wording.change(report)}",
             f"{report.lost} / {report.won}",
+            f"{found['report']['kl_nats']:.4f}",
             found["verdict"]["outcome"],
         )
         return f"| {' | '.join(cells)} |"
 
 
-def _run(case: Case, seed: int, folder: Path) -> Run:
-    """The run of a seed, from its folder if it is there."""
+def _folder(arguments: argparse.Namespace, name: str, seed: int) -> Path | None:
+    """Where a finished run is."""
+    path: Path = arguments.work / name / f"{seed}.run"
+    return path if (path / "result.json").exists() else None
+
+
+def _make(case: Case, seed: int, folder: Path) -> None:
+    """The run of a seed, if it is not there."""
     path = folder / f"{seed}.run"
-    if not (path / "result.json").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        note_processor(folder.parent)
-        print(f"{case.title}: seed {seed}", flush=True)
-        settings = Settings(
-            data=case.data,
-            search=SearchSettings(),
-            search_samples=case.search_samples,
-            seed=seed,
-            run=RunOptions(folder=path, resume=True),
-        )
-        try:
-            onnxsemi.compress(
-                case.model,
-                case.search,
-                output=folder / f"{seed}.onnx",
-                report_data=case.report,
-                settings=settings,
-            )
-        except LossError as error:
-            print(f"  {error}")  # a verdict like the others: its run is kept
+    if (path / "result.json").exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    note_processor(folder.parent)
+    print(f"{case.title}: seed {seed}", flush=True)
+    settings = Settings(
+        data=case.data,
+        search=SearchSettings(),
+        search_samples=case.search_samples,
+        seed=seed,
+        run=RunOptions(folder=path, resume=True),
+    )
+    search, report = (data_of(path, case.data) for path in (case.search, case.report))
+    output = folder / f"{seed}.onnx"
+    try:
+        onnxsemi.compress(case.model, search, output=output, report_data=report, settings=settings)
+    except LossError as error:
+        print(f"  {error}")  # a verdict like the others: its run is kept
+
+
+def _read(path: Path) -> Run:
     kept = read_result(path)
     labels, before, after = kept.evidence.labels, kept.evidence.before, kept.evidence.after
     document = json.loads((path / "result.json").read_text(encoding="utf-8"))

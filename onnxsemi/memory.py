@@ -1,8 +1,10 @@
 """How much memory may be used: parsed from what the user says, or half of what is free."""
 
 import ctypes
+import os
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -41,7 +43,7 @@ def resident() -> int:
 
 def held() -> int:
     """Bytes that this process holds in memory, what it has freed and may use again included."""
-    return int(psutil.Process().memory_info().rss)
+    return int(_process(os.getpid()).memory_info().rss)
 
 
 def peak() -> int:
@@ -53,7 +55,7 @@ def peak() -> int:
     if status.exists():
         lines = status.read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) * 2**10 for line in lines if line.startswith("VmHWM"))
-    info = psutil.Process().memory_info()
+    info = _process(os.getpid()).memory_info()
     return int(getattr(info, "peak_wset", info.rss))  # Windows; elsewhere what it holds now
 
 
@@ -66,3 +68,9 @@ def give_back() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
             trim(0)
+
+
+@cache
+def _process(number: int) -> psutil.Process:
+    """A process; to find it costs as much as ten looks at its memory."""
+    return psutil.Process(number)
