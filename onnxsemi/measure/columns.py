@@ -22,6 +22,7 @@ from onnxsemi.model.targets import Site
 POSITIONS = 64  # of each image, at most
 FEWEST = 32  # of layers with many weights a channel, where a position costs most
 _BUDGET = 2**16  # weights of a channel times positions, between the two
+_PART_BYTES = 2**23  # of columns at once, of layers with groups
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,24 +64,36 @@ class Patches:
         drawn = np.random.default_rng([seed, block]).permutation(count)[:most]
         return np.sort(drawn).astype(np.int64)
 
-    def columns(self, inputs: Float32Array, positions: Int64Array) -> Float32Array:
-        """Columns float32[G, K, N * P] of inputs float32[N, ...]."""
+    def columns(
+        self, inputs: Float32Array, positions: Int64Array, groups: slice = slice(None)
+    ) -> Float32Array:
+        """Columns float32[G, K, N * P] of inputs float32[N, ...], of all groups or some."""
         if not self.kernel:
             rows = inputs.reshape(len(inputs), -1, inputs.shape[self.channel_axis])[:, positions]
             flat = rows.reshape(-1, rows.shape[2])
             return np.ascontiguousarray(flat.T[None] * np.float32(self.factor))
-        count, channels, *sizes = inputs.shape
-        cells, inside = self._cells(positions, sizes)
-        taken = np.take(inputs.reshape(count, channels, -1), cells.ravel(), axis=2)
-        taken = taken.reshape(count, channels, *cells.shape)  # [N, C, k, P]
-        if not inside.all():
-            taken[:, :, ~inside] = 0
-        turned = np.ascontiguousarray(taken.transpose(1, 2, 0, 3))  # [C, k, N, P]
-        return turned.reshape(self.groups, self.size, -1)
+        cells, inside = self._cells(positions, inputs.shape[2:])
+        split = inputs.reshape(len(inputs), self.groups, -1, *inputs.shape[2:])
+        first, last, _ = groups.indices(self.groups)
+        channels = (last - first) * split.shape[2]
+        found = np.empty((channels, len(cells), len(inputs), len(positions)), np.float32)
+        for place, image in enumerate(split):
+            pixels = image[groups].reshape(channels, -1)
+            taken = np.take(pixels, cells.ravel(), axis=1).reshape(channels, *cells.shape)
+            if not inside.all():
+                taken[:, ~inside] = 0
+            found[:, :, place] = taken
+        return found.reshape(last - first, self.size, -1)
+
+    def parts(self, images: int, positions: int) -> list[slice]:
+        """Groups whose columns are taken at once: what is larger is slow to be given memory."""
+        together = max(1, _PART_BYTES // (4 * self.size * images * positions))
+        starts = range(0, self.groups, together)
+        return [slice(start, min(start + together, self.groups)) for start in starts]
 
     def products(self, weight: Float32Array, columns: Float32Array) -> Float32Array:
-        """What weights [O, ...] make of columns [G, K, S]: float32[O, S], without a bias."""
-        rows = weight.reshape(self.groups, -1, self.size)  # [G, O/G, K]
+        """What the weights [O, ...] of some groups make of their columns: float32[O, S]."""
+        rows = weight.reshape(len(columns), -1, self.size)  # [G, O/G, K]
         return (rows @ columns).reshape(len(weight), -1)
 
     def outputs_at(self, outputs: Float32Array, positions: Int64Array) -> Float32Array:

@@ -110,7 +110,9 @@ def input_moments(
             def add(layer: Tapped, values: Mapping[str, Float32Array], number: int) -> None:
                 for name, patches in zip(layer.inputs, layer.patches, strict=True):
                     where = patches.positions(seed, number)
-                    sums[layer.name].add(patches.columns(values[name], where))
+                    for groups in patches.parts(len(values[name]), len(where)):
+                        columns = patches.columns(values[name], where, groups)
+                        sums[layer.name].add(columns, groups=groups)
 
             list(pool.map(lambda layer, v=tensors, n=number: add(layer, v, n), layers))
             progress.step("", len(block))

@@ -77,7 +77,7 @@ class Aim:
 
     @property
     def seen(self) -> tuple[str, ...]:
-        """Names of what :meth:`given` needs."""
+        """Names of what :meth:`add` needs."""
         if self.bias is None:
             return (self.source, self.tensor)
         return (self.source,) if self.beside is None else (self.source, self.beside)
@@ -87,23 +87,35 @@ class Aim:
         patches = self.layer.patches[0]
         return patches.outputs_at(values, patches.positions(seed, number))
 
-    def given(
-        self, columns: Float32Array, values: Mapping[str, Float32Array], positions: Int64Array
-    ) -> Float32Array:
-        """The tensor at some positions as long as the layer is float32: float32[O, S].
+    def add(
+        self,
+        sums: MomentSums,
+        values: Mapping[str, Float32Array],
+        positions: Int64Array,
+        wanted: Float32Array,
+    ) -> None:
+        """Add what is seen at some positions as long as the layer is float32.
 
         Args:
-            columns: float32[G, K, S], the layer's input there.
+            sums: Of the layer's inputs, and of what its tensor is short of.
             values: What is seen.
             positions: int64[P].
+            wanted: float32[O, S], the tensor in the float model.
         """
-        patches = self.layer.patches[0]
+        patches, weight = self.layer.patches[0], self.layer.site.layer.weight
+        inputs, each = values[self.source], len(weight) // patches.groups
         if self.bias is None:
-            return patches.outputs_at(values[self.tensor], positions)
-        own = patches.products(self.layer.site.layer.weight, columns) + self.bias[:, None]
-        if self.beside is None:
-            return own
-        return own + patches.outputs_at(values[self.beside], positions)
+            wanted = wanted - patches.outputs_at(values[self.tensor], positions)
+        elif self.beside is not None:
+            wanted = wanted - patches.outputs_at(values[self.beside], positions)
+        for groups in patches.parts(len(inputs), len(positions)):
+            columns = patches.columns(inputs, positions, groups)
+            outputs = slice(groups.start * each, groups.stop * each)
+            short = wanted[outputs]
+            if self.bias is not None:
+                given = patches.products(weight[outputs], columns)
+                short = short - (given + self.bias[outputs, None])
+            sums.add(columns, short, groups)
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,9 +282,8 @@ class _Walk:
             values, positions = self._load(there, item), patches.positions(self.seed, item[0])
             if session is not None:
                 values |= run_rows(self.bench, session, self._load(part.takes, item))
-            columns = patches.columns(values[aim.source], positions)
             sums = MomentSums(patches.groups, patches.size, outputs)
-            sums.add(columns, wanted[item[0]].load() - aim.given(columns, values, positions))
+            aim.add(sums, values, positions, wanted[item[0]].load())
             return sums
 
         total = MomentSums(patches.groups, patches.size, outputs)

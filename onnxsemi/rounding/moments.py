@@ -12,7 +12,7 @@ Groups of a layer have moments of their own, and so have the panels that the col
 layer are cut into (:mod:`onnxsemi.rounding.panels`): P panels of k columns, else as many as groups.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -77,28 +77,41 @@ class MomentSums:
         self._cross = np.zeros((outputs * panels.count, panels.width))
         self._distance = np.zeros(outputs)
         self._spreads = [] if outputs else [Spread() for _ in range(len(panels))]
-        self.samples = 0
+        self._samples = np.zeros(len(panels), np.int64)
 
-    def add(self, columns: Float32Array, distance: Float32Array | None = None) -> None:
-        """Add a block.
+    def add(
+        self,
+        columns: Float32Array,
+        distance: Float32Array | None = None,
+        groups: slice = slice(None),
+    ) -> None:
+        """Add a block, of all groups or some.
 
         Args:
             columns: float32[G, K, S].
             distance: float32[O, S], float model's output minus this one's.
+            groups: Which groups these are.
         """
-        columns = self._panels.columns(columns)  # [P, k, S]
+        first_group, last_group, _ = groups.indices(self._panels.groups)
+        some = replace(self._panels, groups=last_group - first_group)
+        panels = slice(first_group * some.count, last_group * some.count)
+        columns = some.columns(columns)  # [P, k, S]
         turned = columns.transpose(0, 2, 1)
         products, first = columns @ turned, columns.sum(axis=2, dtype=np.float64)
-        self._second += products
-        self._first += first
-        self.samples += columns.shape[2]
-        for spread, own, sums in zip(self._spreads, products, first, strict=False):
+        self._second[panels] += products
+        self._first[panels] += first
+        self._samples[panels] += columns.shape[2]
+        for spread, own, sums in zip(self._spreads[panels], products, first, strict=False):
             spread.add(own, sums, columns.shape[2])
         if distance is not None:
-            rows = self._panels.repeated(distance)
+            rows = some.repeated(distance)
             split = rows.reshape(len(columns), -1, distance.shape[1])  # [P, O/G, S]
-            self._cross += (split @ turned).reshape(self._cross.shape)
-            self._distance += distance.sum(axis=1, dtype=np.float64)
+            each = len(self._cross) // len(self._panels)
+            found = (split @ turned).reshape(-1, some.width)
+            self._cross[panels.start * each : panels.stop * each] += found
+            each = len(self._distance) // self._panels.groups
+            outputs = slice(first_group * each, last_group * each)
+            self._distance[outputs] += distance.sum(axis=1, dtype=np.float64)
 
     def merge(self, other: "MomentSums") -> None:
         """Add what another has summed."""
@@ -106,7 +119,7 @@ class MomentSums:
         self._first += other._first
         self._cross += other._cross
         self._distance += other._distance
-        self.samples += other.samples
+        self._samples += other._samples
 
     def moments(self, *, centred: bool, damping: Float64Array | None = None) -> Moments:
         """What was summed, as means.
@@ -115,7 +128,8 @@ class MomentSums:
             centred: If the bias takes up the mean of every change.
             damping: float64[P], where it is known; else it follows from how much blocks differ.
         """
-        count, mean = self.samples, self._first / self.samples
+        count = int(self._samples[0])  # that of every panel
+        mean = self._first / count
         second = self._second / np.float32(count)
         if damping is None:
             damping = self._damping(second, mean)
