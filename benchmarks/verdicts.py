@@ -2,7 +2,7 @@
 
     python benchmarks/verdicts.py                     # the bundled model
     python benchmarks/verdicts.py --shared ../shared  # and CIFAR-10's ResNets, EfficientNet-Lite0
-    python benchmarks/verdicts.py --shared ../shared --models resnet18 --seeds 3 4
+    python benchmarks/verdicts.py --shared ../shared --models resnet18 --seeds 3 4 --images 500
 
 Each model is compressed with the defaults and seeds 0 to 4: of everything that is drawn. The
 verdict is that of all test images. How far it can be trusted is told by halves: the test images
@@ -18,7 +18,7 @@ At the end the table in ``benchmarks/README.md`` is written anew, of all runs th
 import argparse
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,15 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("verdicts"), help="runs so far")
     parser.add_argument("--models", nargs="*", help="all that there are unless told")
     parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
+    parser.add_argument("--images", type=int, help="calibration images, for fewer than all")
     arguments = parser.parse_args()
     known = {"fashion": FASHION} | (real(arguments.shared) if arguments.shared else {})
     wanted = known if arguments.models is None else arguments.models
     for name, seed in product(wanted, arguments.seeds):
-        _make(known[name], seed, arguments.work / name)
+        case = known[name]
+        if arguments.images is not None:
+            case = replace(case, search_samples=min(arguments.images, case.search_samples))
+        _make(case, seed, arguments.work / name)
     lines, dealt = [], []
     for name, case in known.items():
         runs = {seed: _read(path) for seed in SEEDS if (path := _folder(arguments, name, seed))}

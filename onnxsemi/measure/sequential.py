@@ -271,7 +271,8 @@ class _Walk:
         """A part of the model as far as it is quantized."""
         weights = {n: self.found[n].weight for n in part.layers if n in self.found}
         biases = {n: b for n in weights if (b := self.found[n].bias) is not None}
-        return Session(segment_model(self.bench.classifier, part, weights, biases))
+        model = segment_model(self.bench.classifier, part, weights, biases)
+        return Session(model, shared=True)  # hundreds, one after the other, that run once
 
     def _moments(self, aim: Aim, part: Segment, wanted: list[Kept]) -> Moments:
         patches, outputs = aim.layer.patches[0], aim.layer.site.layer.channels
