@@ -16,7 +16,7 @@ from onnxsemi.measure.chain import Chain
 from onnxsemi.measure.evaluator import simulate
 from onnxsemi.model.read import ReadOptions, read_model
 from onnxsemi.model.rows import row_shapes
-from onnxsemi.model.segments import find_chain, segment_model
+from onnxsemi.model.segments import find_chain, find_steps, segment_model
 from onnxsemi.model.targets import TargetPolicy
 from onnxsemi.plan import BitPlan
 from onnxsemi.quantizer.affine import Scheme
@@ -110,6 +110,36 @@ class TestSegments:
         classifier = benches["tied"].classifier
         segments = find_chain(classifier, row_shapes(classifier, (3, 8, 8)))
         assert sum("t1" in segment.layers for segment in segments) == 2
+
+
+class TestSteps:
+    @each_net
+    def test_each_begins_at_a_target_layer(self, benches, name):
+        """What goes on beside goes along; shared weights have a node in two steps."""
+        classifier = benches[name].classifier
+        steps = find_steps(classifier, row_shapes(classifier, (3, 8, 8)))
+        nodes = {node for site in classifier.sites for node in site.nodes}
+        targets = [node for node in classifier.proto.graph.node if node.name in nodes]
+        beginning = [step for step in steps if step.layers]  # what lies before may be one, too
+        for step, target in zip(beginning, targets, strict=True):
+            assert target.input[0] in step.takes
+            assert target.name in {classifier.proto.graph.node[i].name for i in step.nodes}
+        every = set(range(len(classifier.proto.graph.node)))
+        assert set().union(*(step.nodes for step in steps)) == every
+
+    @each_net
+    def test_one_after_the_other_they_give_the_logits(self, benches, name):
+        classifier = benches[name].classifier
+        pixels = images(4, seed=1)
+        there = {classifier.ends.image.name: pixels}
+        for step in find_steps(classifier, row_shapes(classifier, (3, 8, 8))):
+            new = replace(step, gives=tuple(name for name in step.gives if name not in there))
+            part = Session(segment_model(classifier, new, {}))
+            there |= part.run({name: there[name] for name in step.takes})
+            there = {name: there[name] for name in step.gives}
+        whole = Session(classifier.proto.SerializeToString())
+        expected = whole.run({classifier.ends.image.name: pixels})
+        close(there[classifier.ends.logits], expected[classifier.ends.logits])
 
 
 class TestChain:

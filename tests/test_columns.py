@@ -7,7 +7,8 @@ from emitting import OPERATORS
 from onnx import helper, numpy_helper
 
 from onnxsemi.layers import TargetLayer
-from onnxsemi.measure.columns import FEWEST, POSITIONS, patches_of
+from onnxsemi.measure import columns as columns_module
+from onnxsemi.measure.columns import FEWEST, POSITIONS, Patches, patches_of
 from onnxsemi.model.layout import layout_of
 from onnxsemi.model.targets import Site
 from onnxsemi.runtime import Session
@@ -82,6 +83,22 @@ def test_images_side_by_side_are_those_one_by_one(case):
     positions = patches.positions(seed=0, block=0)
     alone = [patches.columns(x[i : i + 1], positions) for i in range(len(x))]
     assert np.array_equal(patches.columns(x, positions), np.concatenate(alone, axis=2))
+
+
+def test_groups_in_parts_are_the_whole(case, monkeypatch):
+    patches, _, x, _ = case
+    positions = patches.positions(seed=0, block=0)
+    monkeypatch.setattr(columns_module, "_PART_BYTES", 1)
+    parts = patches.parts(len(x), len(positions))
+    assert len(parts) == patches.groups
+    found = np.concatenate([patches.columns(x, positions, part) for part in parts])
+    assert np.array_equal(found, patches.columns(x, positions))
+
+
+@pytest.mark.parametrize(("size", "count"), [(9, 16), (25, 25), (64, 64), (1024, 64), (4608, 32)])
+def test_layers_of_few_weights_a_channel_take_fewer_positions(size, count):
+    patches = Patches(1, size, 1, kernel=(1, 1), outputs=(56, 56))
+    assert len(patches.positions(seed=0, block=0)) == count
 
 
 def test_positions_are_drawn_once_each_by_seed_and_block(case):

@@ -9,6 +9,7 @@ import pytest
 from residual_net import residual_net, save_noise, save_residual_net
 
 from onnxsemi.data.load import load_images
+from onnxsemi.measure import columns as columns_module
 from onnxsemi.measure import input_moments as moments_module
 from onnxsemi.measure import sequential as sequential_module
 from onnxsemi.measure.bench import Bench
@@ -20,16 +21,27 @@ from onnxsemi.measure.metrics import kl_divergence
 from onnxsemi.measure.rounding_table import rounding_table
 from onnxsemi.measure.sequential import SequentialRounder, from_table
 from onnxsemi.model.expose import with_outputs
+from onnxsemi.model.index import GraphIndex
 from onnxsemi.model.read import ReadOptions, read_model
+from onnxsemi.model.rows import row_shapes
 from onnxsemi.plan import BitPlan
 from onnxsemi.progress import Silent
 from onnxsemi.quantizer.affine import Scheme
 from onnxsemi.quantizer.rounded import Nearest
+from onnxsemi.rounding.moments import MomentSums
 from onnxsemi.rounding.settings import RoundingSettings
 from onnxsemi.runtime import Session
 
 BITS = (8, 3, 1, 0)
 HOW = RoundingSettings()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def every_position():
+    """Of the 64 positions of these tensors none is left out: means are those of all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(columns_module, "FEWEST", columns_module.POSITIONS)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +201,47 @@ class TestSequential:
         one = rounder(bench, table, how)(plan, Silent())
         for changes in ({"threads": 1}, {"threads": 3, "memory": 1}):
             same(one, rounder(replace(bench, **changes), table, how)(plan, Silent()))
+
+    def test_every_node_runs_once_a_plan(self, bench, table, monkeypatch):
+        """But for the shortcut, which is looked at before its weights are rounded."""
+        give, run = rounder(bench, table), []
+        segment_model = sequential_module.segment_model
+
+        def spy(classifier, part, *weights):
+            run.extend(classifier.proto.graph.node[i].name for i in part.nodes)
+            return segment_model(classifier, part, *weights)
+
+        monkeypatch.setattr(sequential_module, "segment_model", spy)
+        give(uniform(bench, 3), Silent())
+        (short,) = bench.classifier.site("short").nodes
+        assert run.count(short) == 2
+        run.remove(short)
+        assert len(run) == len(set(run))
+        (last,) = bench.classifier.site("scores").nodes
+        assert last not in run
+
+    def test_the_distance_follows_from_the_columns(self, bench):
+        """As if the model had been run up to the output."""
+        shapes = row_shapes(bench.classifier, (3, 8, 8))
+        index = GraphIndex.of(bench.classifier.proto.graph)
+        pixels = bench.images.batch(0, 20)
+        for layer in (found for found in tapped(bench) if len(found.site.nodes) == 1):
+            aim = sequential_module._aim(bench.classifier, index, layer, shapes)
+            assert aim.bias is not None
+            names = {aim.source, aim.tensor, *aim.seen} - {"image"}
+            model = with_outputs(bench.classifier.proto, names).SerializeToString()
+            values = Session(model).run({"image": pixels}) | {"image": pixels}
+            wanted = np.zeros_like(aim.drawn(values[aim.tensor], 0, 0))
+            positions = layer.patches[0].positions(0, 0)
+            sums = []
+            for way in (aim, replace(aim, bias=None)):
+                patches = layer.patches[0]
+                sums.append(MomentSums(patches.groups, patches.size, layer.site.layer.channels))
+                way.add(sums[-1], values, positions, wanted)
+            one, other = (found.moments(centred=False, damping=np.zeros(1)) for found in sums)
+            assert one.second.tobytes() == other.second.tobytes()
+            for mine, direct in ((one.cross, other.cross), (one.offset, other.offset)):
+                np.testing.assert_allclose(mine, direct, atol=1e-5 * np.abs(direct).max())
 
     def test_again_is_the_same(self, bench, table):
         give, plan = rounder(bench, table), mixed(bench)

@@ -20,9 +20,9 @@ from onnxsemi.gradient.window import Window, spatial
 from onnxsemi.model.targets import Site
 
 POSITIONS = 64  # of each image, at most
-FEWEST = 32  # of layers with many weights a channel, where a position costs most
-_BUDGET = 2**16  # weights of a channel times positions, between the two
-_LEAST = 16  # of layers with few weights a channel, whose moments few columns tell
+FEWEST = 16  # at least: beyond, as many as a channel has weights, whose moments few columns tell
+_OF_MANY = 32  # of layers with many weights a channel, where a position costs most
+_BUDGET = 2**16  # weights of a channel times positions, where that is more
 _PART_BYTES = 2**23  # of columns at once, of layers with groups
 
 
@@ -59,7 +59,7 @@ class Patches:
     def positions(self, seed: int, block: int) -> Int64Array:
         """Output positions to take of a block of images, ascending: int64[P]."""
         count = int(np.prod(self.outputs))
-        most = min(POSITIONS, max(FEWEST, _BUDGET // self.size), max(_LEAST, self.size))
+        most = min(POSITIONS, max(_OF_MANY, _BUDGET // self.size), max(FEWEST, self.size))
         if count <= most:
             return np.arange(count)
         drawn = np.random.default_rng([seed, block]).permutation(count)[:most]
