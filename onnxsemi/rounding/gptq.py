@@ -8,7 +8,8 @@ fixed, the others move to where they change the output least, given the error of
 
 Columns are taken in descending order of their mean square, so that what matters most is rounded
 while most of the others can still compensate; ties go to the lower index. Updates are gathered over
-blocks of columns.
+blocks of columns, and over several blocks for columns far behind: one large product of matrices
+instead of many that wait for the memory.
 
 Groups of a layer have inputs of their own, and so a C each. The rows of several groups are worked
 on at once, as [groups, rows, columns]: a depthwise convolution has a thousand groups of one row.
@@ -26,6 +27,7 @@ from onnxsemi.arrays import Float32Array, Float64Array, Int64Array
 from onnxsemi.rounding.grid import Grid, values
 
 BLOCK = 32
+NEAR = 256  # columns that the updates of a block reach at once; those behind wait for all of them
 _RAISED = (0.0, *(10.0**power for power in range(-4, 5)))  # where float32 noise is larger than C
 
 
@@ -113,20 +115,30 @@ def compensated(
     step, zero, top = (v.reshape(groups, -1) for v in (grid.step, grid.zero, grid.top))
     inverse_step, total = 1 / step, np.zeros_like(step)
     codes = np.empty((size, *step.shape), np.float32)  # a column at a time
-    for begin in range(0, size, BLOCK):
-        end = min(begin + BLOCK, size)
-        # columns side by side in memory
-        block = np.ascontiguousarray(left[:, :, begin:end].transpose(2, 0, 1))  # [B, G, R]
-        upper = factor.upper[:, begin:end, begin:end].transpose(1, 2, 0)[..., None]  # [B, B, G, 1]
-        errors = np.empty_like(block)
-        for place, wanted in enumerate(block):
-            code = np.clip(np.rint(wanted * inverse_step + zero), 0, top)
-            codes[begin + place] = code
-            errors[place] = (wanted - (code - zero) * step) / upper[place, place]
-            block[place + 1 :] -= upper[place, place + 1 :] * errors[place]
-        total += np.square(errors).sum(axis=0)
-        if end < size:
-            left[:, :, end:] -= errors.transpose(1, 2, 0) @ factor.upper[:, begin:end, end:]
+    for near in range(0, size, NEAR):
+        far = min(near + NEAR, size)
+        own = np.ascontiguousarray(left[:, :, near:far])
+        gathered = np.empty_like(own)
+        for begin in range(near, far, BLOCK):
+            end = min(begin + BLOCK, far)
+            some = slice(begin - near, end - near)
+            # columns side by side in memory
+            block = np.ascontiguousarray(own[:, :, some].transpose(2, 0, 1))  # [B, G, R]
+            upper = factor.upper[:, begin:end, begin:end].transpose(1, 2, 0)[..., None]
+            errors = np.empty_like(block)
+            for place, wanted in enumerate(block):
+                code = np.clip(np.rint(wanted * inverse_step + zero), 0, top)
+                codes[begin + place] = code
+                errors[place] = (wanted - (code - zero) * step) / upper[place, place]
+                block[place + 1 :] -= upper[place, place + 1 :] * errors[place]
+            total += np.square(errors).sum(axis=0)
+            gathered[:, :, some] = errors.transpose(1, 2, 0)
+            if end < far:
+                own[:, :, end - near :] -= (
+                    gathered[:, :, some] @ factor.upper[:, begin:end, end:far]
+                )
+        if far < size:
+            left[:, :, far:] -= gathered @ factor.upper[:, near:far, far:]
     result = np.empty_like(codes)
     result[factor.order.T, np.arange(groups)] = codes
     return np.ascontiguousarray(result.reshape(size, -1).T), total.ravel()
