@@ -11,11 +11,13 @@ nothing was told of, says whether it was true: whether the change seen there is 
 was allowed. (A change of a half is no more exact than the half: where the true change is just what
 is allowed, half of all verdicts *holds* would seem false.)
 
-Every run leaves its folder in the work folder; a run that is there and finished is not made again.
-At the end the table in ``benchmarks/README.md`` is written anew, of all runs that are there.
+Every run leaves its folder in the work folder, and a row in ``benchmarks/verdicts.jsonl``, with the
+answers to all test images; a row that is there is not made again: delete its line to make it anew.
+At the end the table in ``benchmarks/README.md`` is written from all rows.
 """
 
 import argparse
+import base64
 import json
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -25,7 +27,7 @@ from typing import Any
 
 import numpy as np
 from cases import FASHION, Case, data_of, real
-from tables import note_processor, replace_table, versions
+from tables import replace_table, versions
 
 import onnxsemi
 from onnxsemi import LossError, RunOptions, SearchSettings, Settings, wording
@@ -35,6 +37,7 @@ from onnxsemi.measure.paired import Paired
 from onnxsemi.run.kept import read_result
 from onnxsemi.search.verdict import Outcome, verdict
 
+ROWS = Path(__file__).with_name("verdicts.jsonl")
 SEEDS = range(5)
 DEALS = 500
 
@@ -51,17 +54,18 @@ def main() -> None:
     known = {"fashion": FASHION} | (real(arguments.shared) if arguments.shared else {})
     wanted = known if arguments.models is None else arguments.models
     for name, seed in product(wanted, arguments.seeds):
-        case = known[name]
-        if arguments.images is not None:
-            case = replace(case, search_samples=min(arguments.images, case.search_samples))
-        _make(case, seed, arguments.work / name)
-    lines, dealt = [], []
-    for name, case in known.items():
-        runs = {seed: _read(path) for seed in SEEDS if (path := _folder(arguments, name, seed))}
-        lines += [run.line(case.title, seed) for seed, run in runs.items()]
-        if runs:
-            dealt.append(_halves(case.title, list(runs.values())))
-    table = [f"{versions(arguments.work)}.", "", *_HEAD, *lines, "", *_HALVES, *dealt]
+        if (name, seed) not in _rows():
+            case = known[name]
+            if arguments.images is not None:
+                case = replace(case, search_samples=min(arguments.images, case.search_samples))
+            _keep(name, seed, _made(case, seed, arguments.work / name))
+    lines, dealt, rows = [], [], _rows()
+    for name in dict.fromkeys(name for name, _ in rows):
+        runs = {seed: row for (of, seed), row in sorted(rows.items()) if of == name}
+        lines += [run.line(seed) for seed, run in runs.items()]
+        dealt.append(_halves(list(runs.values())))
+    made = dict.fromkeys(row.found["made"] for row in rows.values())
+    table = [*(f"{line}." for line in made), "", *_HEAD, *lines, "", *_HALVES, *dealt]
     replace_table("verdicts", table)
     print("\n".join(table))
 
@@ -83,13 +87,13 @@ class Run:
     """A finished run.
 
     Attributes:
-        document: Its result.
+        found: What is told of it.
         before: bool[N], which test images the float model answers rightly.
         after: bool[N], which ones the written file does.
         same: bool[N], to which both give the same answer.
     """
 
-    document: dict[str, Any]
+    found: dict[str, Any]
     before: BoolArray
     after: BoolArray
     same: BoolArray
@@ -99,40 +103,69 @@ class Run:
         paired = Paired.of(self.before[images], self.after[images])
         return Comparison(len(images), int(self.same[images].sum()), 0.0, paired)
 
-    def line(self, title: str, seed: int) -> str:
+    def line(self, seed: int) -> str:
         """A row of the table."""
-        found = self.document
+        found = self.found
         report = self.compared(np.arange(len(self.before))).answers
-        smaller = 1 - found["sizes"]["bytes_after"] / found["sizes"]["bytes_before"]
-        searched = found["search"]
-        low, high = (100 * end for end in searched["interval_95"])
-        images = f"{searched['images']:,}"
+        low, high = (100 * end for end in found["interval_95"])
         cells = (
-            title,
+            found["title"],
             str(seed),
-            f"{smaller:.2%}",
-            f"{images}: {100 * searched['change']:+.2f} [{low:+.2f}, {high:+.2f}]",
+            f"{found['smaller']:.2%}",
+            f"{found['images']:,}: {100 * found['change']:+.2f} [{low:+.2f}, {high:+.2f}]",
             f"{len(self.before):,}: {wording.change(report)}",
             f"{report.lost} / {report.won}",
-            f"{found['report']['kl_nats']:.4f}",
-            found["verdict"]["outcome"],
+            f"{found['kl_nats']:.4f}",
+            found["outcome"],
         )
         return f"| {' | '.join(cells)} |"
 
 
-def _folder(arguments: argparse.Namespace, name: str, seed: int) -> Path | None:
-    """Where a finished run is."""
-    path: Path = arguments.work / name / f"{seed}.run"
-    return path if (path / "result.json").exists() else None
+def _rows() -> dict[tuple[str, int], Run]:
+    """Short name of the model and seed -> its run."""
+    lines = ROWS.read_text(encoding="utf-8").splitlines() if ROWS.exists() else []
+    return {(row["model"], row["seed"]): _read(row) for row in map(json.loads, lines)}
 
 
-def _make(case: Case, seed: int, folder: Path) -> None:
-    """The run of a seed, if it is not there."""
+def _read(row: dict[str, Any]) -> Run:
+    count = row["test_images"]
+    packed = (np.frombuffer(base64.b64decode(text), np.uint8) for text in row["answers"])
+    return Run(row, *(np.unpackbits(own, count=count).astype(bool) for own in packed))
+
+
+def _keep(name: str, seed: int, made: tuple[str, Path]) -> None:
+    """Add the row of a finished run."""
+    title, path = made
+    kept, document = read_result(path), json.loads((path / "result.json").read_text("utf-8"))
+    labels, before, after = kept.evidence.labels, kept.evidence.before, kept.evidence.after
+    answers = (before == labels, after == labels, before == after)
+    sizes, searched = document["sizes"], document["search"]
+    row = {
+        "model": name,
+        "seed": seed,
+        "made": versions(),
+        "title": title,
+        "smaller": 1 - sizes["bytes_after"] / sizes["bytes_before"],
+        "bytes": sizes["bytes_after"],
+        "images": searched["images"],
+        "change": searched["change"],
+        "interval_95": searched["interval_95"],
+        "kl_nats": document["report"]["kl_nats"],
+        "outcome": document["verdict"]["outcome"],
+        "passes": document["cost"]["passes"],
+        "test_images": len(labels),
+        "answers": [base64.b64encode(np.packbits(own)).decode() for own in answers],
+    }
+    with ROWS.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def _made(case: Case, seed: int, folder: Path) -> tuple[str, Path]:
+    """Title of the model, and the finished run of a seed; it is made if it is not there."""
     path = folder / f"{seed}.run"
     if (path / "result.json").exists():
-        return
+        return case.title, path
     folder.mkdir(parents=True, exist_ok=True)
-    note_processor(folder.parent)
     print(f"{case.title}: seed {seed}", flush=True)
     settings = Settings(
         data=case.data,
@@ -147,16 +180,10 @@ def _make(case: Case, seed: int, folder: Path) -> None:
         onnxsemi.compress(case.model, search, output=output, report_data=report, settings=settings)
     except LossError as error:
         print(f"  {error}")  # a verdict like the others: its run is kept
+    return case.title, path
 
 
-def _read(path: Path) -> Run:
-    kept = read_result(path)
-    labels, before, after = kept.evidence.labels, kept.evidence.before, kept.evidence.after
-    document = json.loads((path / "result.json").read_text(encoding="utf-8"))
-    return Run(document, before == labels, after == labels, before == after)
-
-
-def _halves(title: str, runs: list[Run]) -> str:
+def _halves(runs: list[Run]) -> str:
     """How verdicts of halves compare with what the other halves show."""
     guard = SearchSettings().guard(has_labels=True)
     found: Counter[Outcome] = Counter()
@@ -173,7 +200,8 @@ def _halves(title: str, runs: list[Run]) -> str:
                 shown += verdict(guard, other).fails
     total, holds = found.total(), max(1, found[Outcome.HOLDS])
     shares = [f"{found[outcome] / total:.1%}" for outcome in Outcome]
-    return f"| {' | '.join([title, *shares, f'{true / holds:.1%}', f'{shown / holds:.1%}'])} |"
+    cells = [runs[0].found["title"], *shares, f"{true / holds:.1%}", f"{shown / holds:.1%}"]
+    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":
