@@ -4,7 +4,8 @@
     python benchmarks/real_models.py --shared ../shared --models efficientnet --parts uniform layers
 
 Every row is made in a process of its own, whose peak of memory is its own, and kept as a line of
-JSON in the work folder; a row that is there is not made again. Rows are
+``benchmarks/real_models.jsonl``; a row that is there is not made again: delete its line to make it
+anew. Rows are
 
 *nearest b*: one bitwidth for all, minimum to maximum, to the nearest level (plain rounding).
 *uniform b*: one bitwidth for all, rounded as ``compress`` does by default.
@@ -38,8 +39,7 @@ import numpy as np
 import onnx
 from cases import Case, data_of, real
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-from real_models_table import NARROW, Row, read_rows, write_all
-from tables import note_processor
+from real_models_table import NARROW, Row, keep_row, read_rows, write_all
 
 import onnxsemi
 from onnxsemi import OnnxSemiError, RunOptions, SearchSettings, Settings
@@ -81,23 +81,25 @@ def main() -> None:
     known = real(arguments.shared)
     if arguments.row:
         name, row = arguments.row
-        Model(known[name], arguments.work / name, arguments.budget).make(row)
+        Model(name, known[name], arguments.work / name, arguments.budget).make(row)
         return
     for name in arguments.models:
-        model = Model(known[name], arguments.work / name, arguments.budget)
+        model = Model(name, known[name], arguments.work / name, arguments.budget)
         if arguments.run is not None and "compress" not in model.rows():
-            model.keep("compress", model.of_run(arguments.run))
+            keep_row(name, "compress", model.of_run(arguments.run))
         parts = [part for part in PARTS if part in arguments.parts]
         for row in (row for part in parts for row in PARTS[part]):
             if row not in model.rows():
                 _make(arguments, name, row)
-    write_all({name: case.title for name, case in known.items()}, arguments.work)
+    write_all({name: case.title for name, case in known.items()})
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shared", type=Path, required=True, help="folder with models/ and data/")
-    parser.add_argument("--work", type=Path, default=Path("real_models"), help="rows so far")
+    parser.add_argument(
+        "--work", type=Path, default=Path("real_models"), help="tables and runs so far"
+    )
     names = ["efficientnet", "resnet20", "fashion", "resnet18"]
     parser.add_argument("--models", nargs="*", choices=names, default=names)
     parser.add_argument("--parts", nargs="*", choices=list(PARTS), default=list(PARTS))
@@ -113,7 +115,6 @@ def _arguments() -> argparse.Namespace:
 def _make(arguments: argparse.Namespace, name: str, row: str) -> None:
     """Make a row in a process of its own."""
     print(f"{name}: {row}", flush=True)
-    note_processor(arguments.work)
     command = [sys.executable, __file__, "--shared", arguments.shared, "--work", arguments.work]
     if arguments.budget is not None:
         command += ["--budget", arguments.budget]
@@ -125,24 +126,20 @@ class Model:
     """A model with its rows.
 
     Attributes:
+        name: Its short name.
         case: What is measured.
-        folder: Where rows, tables and files are.
+        folder: Where tables and files are.
         budget: Seconds for a whole command; None for no limit.
     """
 
+    name: str
     case: Case
     folder: Path
     budget: float | None = None
 
     def rows(self) -> Mapping[str, Row]:
         """The rows that are there."""
-        return read_rows(self.folder)
-
-    def keep(self, name: str, row: Made) -> None:
-        """Add a row."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "rows.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"row": name, **row}) + "\n")
+        return read_rows(self.name)
 
     def make(self, name: str) -> None:
         """Make and keep a row."""
@@ -158,7 +155,7 @@ class Model:
             row = self._nearest(int(bits))
         else:
             row = self._plan(kind, int(bits))
-        self.keep(name, row | {"peak_bytes": peak()})
+        keep_row(self.name, name, row | {"peak_bytes": peak()})
 
     def of_run(self, run: Path) -> Made:
         """The row of a finished run."""

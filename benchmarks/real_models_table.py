@@ -1,4 +1,4 @@
-"""Tables and figure of ``real_models.py``, from the rows that it kept.
+"""The rows of ``real_models.py``, their tables and their figure.
 
 *Frontier against uniform*: the KL of the frontier's plan over that of one bitwidth for all, both
 rounded alike. The sizes differ a little: at equal *bits* the frontier's KL is read off at exactly
@@ -22,6 +22,7 @@ Rows = Mapping[str, Row]
 NARROW = (6, 5, 4, 3)
 """Bitwidths at which the frontier differs from one bitwidth for all: 8 is the widest."""
 
+ROWS = Path(__file__).with_name("real_models.jsonl")
 FIGURE = Path(__file__).with_name("real_models.png")
 DRAWN = "efficientnet"
 """The model of the figure."""
@@ -42,15 +43,15 @@ HEADINGS = (
 )
 
 
-def write_all(titles: Mapping[str, str], work: Path) -> None:
+def write_all(titles: Mapping[str, str]) -> None:
     """Write what there are rows for.
 
     Args:
         titles: Model -> how tables name it.
-        work: Folder of the rows.
     """
-    found = {name: rows for name in titles if (rows := read_rows(work / name))}
-    parts = [f"{versions(work, ('onnxruntime', 'numpy'))}; seed 0."]
+    found = {name: rows for name in titles if (rows := read_rows(name))}
+    made = dict.fromkeys(row["made"] for rows in found.values() for row in rows.values())
+    parts = [f"{line}; seed 0." for line in made]
     parts += [_table(titles[name], rows) for name, rows in found.items()]
     parts.append(_ratio_table({titles[name]: rows for name, rows in found.items()}))
     print("\n\n".join(parts))
@@ -59,11 +60,17 @@ def write_all(titles: Mapping[str, str], work: Path) -> None:
         _draw(titles[DRAWN], found[DRAWN])
 
 
-def read_rows(folder: Path) -> dict[str, Row]:
+def keep_row(model: str, name: str, row: Row) -> None:
+    """Add a row."""
+    made = versions(packages=("onnxruntime", "numpy"))
+    with ROWS.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"model": model, "row": name, "made": made, **row}) + "\n")
+
+
+def read_rows(model: str) -> dict[str, Row]:
     """The rows of a model by name."""
-    path = folder / "rows.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return {row.pop("row"): row for row in map(json.loads, lines)}
+    lines = ROWS.read_text(encoding="utf-8").splitlines() if ROWS.exists() else []
+    return {row["row"]: row for row in map(json.loads, lines) if row["model"] == model}
 
 
 def ratios(rows: Rows) -> dict[int, tuple[float, float]]:
