@@ -51,6 +51,21 @@ class Dataset:
 
 
 class TestImages:
+    def test_of_a_preset_mean_and_standard_deviation(self):
+        pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), np.uint8)
+        preset = DataOptions(preset="imagenet")
+        found = load_images(pixels, "image", SHAPE, preset)
+        named = DataOptions(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+        expected = load_images(pixels, "image", SHAPE, named)
+        assert found.batch(0, 6).tobytes() == expected.batch(0, 6).tobytes()
+        with pytest.raises(DataError, match="`resize`: is for images in files"):
+            load_images(pixels, "image", SHAPE, DataOptions(preset="imagenet", resize=256))
+
+    def test_single_pictures_are_no_batches(self):
+        pixels = np.zeros((6, 8, 8, 3), np.uint8)
+        with pytest.raises(DataError, match=r"this one is \[8, 8, 3\]: single images become"):
+            load_images(list(pixels), "image", SHAPE)
+
     def test_without_labels(self, images):
         batches = [images[:7], images[7:]]
         for given in (images, batches, iter(batches), (b for b in batches), Feeds(images)):

@@ -17,6 +17,7 @@ Batch = Any
 """An array of images [M, ...]; a pair (images, labels); or a feed, input name -> images. What can
 be made an array by ``numpy.asarray`` is one: a tensor of PyTorch on the CPU, or of TensorFlow."""
 _PAIR = 2
+_PICTURE = 3  # axes of a single image
 
 
 def from_array(images: NDArray[Any], normalization: Normalization | None) -> ImageSet:
@@ -72,7 +73,13 @@ def _parts(batch: Batch, input_name: str, name: str) -> tuple[NDArray[Any], NDAr
         if labels.ndim == 0:  # one image with its label, as a dataset gives them
             return images[None], labels[None]
         return images, labels
-    return _array(batch, name), None
+    images = _array(batch, name)
+    if images.dtype == np.uint8 and images.ndim == _PICTURE:
+        raise DataError(
+            f"{name}: a batch of uint8 images is [N, H, W, C], this one is "
+            f"{list(images.shape)}: single images become a batch by numpy.stack"
+        )
+    return images, None
 
 
 def _array(given: object, name: str) -> NDArray[Any]:

@@ -41,7 +41,7 @@ class DataOptions:
         std: Standard deviation, likewise.
         resize: Shorter side of image files after resizing; the crop unless told.
         crop: Side of the centred square; the model's input size unless told.
-        preset: Fills whatever of these is not given.
+        preset: Fills whatever of these is not given; of images in memory, mean and ``std``.
         classes: Names of the model's classes in its order, for the report; and for folders of
             images: those of class folders, of which some may be missing, and of ``labels``.
         labels: For a folder of images: a table with the columns file and label, the number or the
@@ -109,7 +109,7 @@ def load_images(
         DataError: If there are no images, they do not fit the model, or have nothing to do with an
             option; or if labels are no classes, or are missing for a metric.
     """
-    images = _read(data, input_name, shape, (options or DataOptions()).filled())
+    images = _read(data, input_name, shape, options or DataOptions())
     return images.for_metric() if for_metric else images.with_classes()
 
 
@@ -117,7 +117,7 @@ def load_pixels(
     data: Data, input_name: str, shape: tuple[int | None, ...], options: DataOptions | None = None
 ) -> ImageSet:
     """The same for what needs no labels: those that are no classes are left away."""
-    images = _read(data, input_name, shape, (options or DataOptions()).filled())
+    images = _read(data, input_name, shape, options or DataOptions())
     labels = images.labels
     classes = labels is None or (labels.ndim == 1 and labels.dtype == np.int64)
     return images if classes else replace(images, labels=None)
@@ -128,8 +128,9 @@ def _read(
 ) -> ImageSet:
     """Images with labels as they are."""
     if isinstance(data, str | os.PathLike):
-        return _from_path(data, shape, options).fit(shape)
+        return _from_path(data, shape, options.filled()).fit(shape)
     _refuse(options, "resize", "crop", "labels")
+    options = options.filled()  # of a preset mean and standard deviation
     if isinstance(data, ImageSet | BatchReader):
         images = data if isinstance(data, ImageSet) else read_all(data, input_name)
         if options.classes != images.classes:
