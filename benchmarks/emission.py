@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from cases import Case, random, trained
-from emitted import FORMS, LADDERS, Form, plan_of, write
+from emitted import FORMS, Form, plan_of, write
 from search_cost import write_random_models
 from tables import note_processor, replace_table, versions
 
 import onnxsemi
 from onnxsemi import Profile
 
+MIXED = ("three", "five")  # bitwidths of a layer
 MODELS = ("fashion", "resnet20", "resnet18", "random18", "random50")
 TIMED = [form for form in FORMS if form.profile is not Profile.FAKE]
 
@@ -56,7 +57,7 @@ def main() -> None:
 def _run(case: Case, name: str, work: Path) -> None:
     large = name.startswith("random")
     found: dict[str, Any] = {}
-    for ladder in LADDERS:
+    for ladder in MIXED:
         files = []
         for form in FORMS:
             path = work / f"{name}-{ladder}-{form.name}.onnx"
@@ -98,7 +99,7 @@ def _table(found: dict[str, Any], batches: list[int]) -> list[str]:
     rows = [
         _row(found[f"{ladder} {form.name}"], form, ladder, len(batches))
         for form in FORMS
-        for ladder in LADDERS
+        for ladder in MIXED
     ]
     rows = [headings, ["---"] * len(headings), *rows]
     return [f"| {' | '.join(cells)} |" for cells in rows]

@@ -25,7 +25,7 @@ from onnxsemi.pipeline.prepare import drawn
 from onnxsemi.plan_file import PlanFile
 
 CALIBRATED = 64  # images
-LADDERS = {"three": (8, 6, 4), "five": (8, 6, 4, 3, 2)}
+LADDERS = {"one": (4,), "three": (8, 6, 4), "five": (8, 6, 4, 3, 2)}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
     python runtime_probe.py FOLDER onnxruntime|openvino|reference
 
-Needs the runtime, onnx and numpy, not onnxsemi: it runs in an environment of its own. The folder
+Needs the runtime, onnx and numpy, not onnxsemi: older runtimes know nothing of it. The folder
 holds ``*.onnx``, and for each ``<stem>.npz`` with ``images``, ``wanted`` (logits that the file must
 give) and ``allowed`` (root mean square that they may differ by). One JSON document on standard
 output: version, for each file "agrees" or what is wrong, and, of ONNX Runtime, how many layers of a

@@ -127,13 +127,21 @@ class Session:
     """One single-threaded ONNX Runtime session on the CPU; safe to run from several threads."""
 
     def __init__(
-        self, model: bytes, *, optimize: bool = True, shared: bool = False, integers: bool = False
+        self,
+        model: bytes,
+        *,
+        optimize: bool = True,
+        folded: bool = True,
+        shared: bool = False,
+        integers: bool = False,
     ) -> None:
         """Load a serialized model.
 
         Args:
             model: Serialized ONNX ModelProto.
             optimize: Full graph optimisation; ``False`` runs the graph exactly as written.
+            folded: Weights are dequantized once; ``False`` leaves that to each run, and what is
+                behind it to the fusions of a default session.
             shared: Take memory from one allocator for all such sessions: for sessions that live
                 side by side and run in turn.
             integers: Run quantized activations on integer kernels: the fastest of this processor
@@ -143,7 +151,8 @@ class Session:
             ModelError: If ONNX Runtime refuses the model.
         """
         options = single_threaded()
-        _set_quantization(options, integers=integers)
+        if folded or integers:
+            _set_quantization(options, integers=integers)
         if shared:
             _share_memory()
             options.add_session_config_entry(_SHARED_MEMORY, "1")

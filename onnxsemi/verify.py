@@ -6,9 +6,10 @@ plan's quantized weights, and the biases that go with them:
 1. ``onnx.checker``, full check.
 2. The weights that its nodes compute, with ONNX Runtime's optimisation off, and the biases that
    were replaced: bit for bit.
-3. Its output and its logits on images, with optimisation off and on: within ``TOLERANCE`` of the
-   largest magnitude. The two graphs run the same arithmetic on the same weights; what may differ is
-   the order of float32 sums that an optimiser chooses.
+3. Its output and its logits on images, with optimisation off, with the weights folded, and in a
+   default session: within ``TOLERANCE`` of the largest magnitude. The two graphs run the same
+   arithmetic on the same weights; what may differ is the order of float32 sums that an optimiser
+   chooses. (A default session has fusions of its own for what it dequantizes.)
 
 Quantized activations are in the simulation too. With optimisation on the file then runs on integer
 kernels, which round otherwise: a bias becomes a multiple of the grids' product, a sum goes from one
@@ -44,6 +45,13 @@ TOLERANCE = 1e-5
 CHECKED_IMAGES = 32
 KERNEL_NOISE = 2.0
 RUN_IMAGES = 4  # as the tensors of a graph that is not optimised are many
+_UNOPTIMIZED: tuple[str, Mapping[str, bool]] = ("with optimisation off", {"optimize": False})
+_WAYS: tuple[tuple[str, Mapping[str, bool]], ...] = (
+    _UNOPTIMIZED,
+    ("with weights folded, as `load_session` opens it", {}),
+    ("in a default session", {"folded": False}),
+)
+"""How a file is run: in words, and the arguments of its session."""
 
 
 def verify(path: Path, bench: Bench, rounded: RoundedPlan, ranges: Ranges | None = None) -> None:
@@ -68,11 +76,11 @@ def verify(path: Path, bench: Bench, rounded: RoundedPlan, ranges: Ranges | None
     _compare_weights(written, expected)
     _compare_biases(written, expected)
     if ranges is None:
-        _compare_outputs(written, simulated, bench, optimize=(False, True))
+        _compare_outputs(written, simulated, bench, _WAYS)
         return
     on_grids = put_together(bench.classifier, rounded, FORMS[Profile.FAKE], ranges)
     on_grids.ir_version = written.ir_version
-    _compare_outputs(written, on_grids, bench, optimize=(False,))
+    _compare_outputs(written, on_grids, bench, [_UNOPTIMIZED])
     _compare_kernels(written, on_grids, simulated, bench)
 
 
@@ -161,21 +169,22 @@ def _bias_name(written: onnx.ModelProto, node: onnx.NodeProto) -> str:
 
 
 def _compare_outputs(
-    written: onnx.ModelProto, simulated: onnx.ModelProto, bench: Bench, *, optimize: Iterable[bool]
+    written: onnx.ModelProto,
+    simulated: onnx.ModelProto,
+    bench: Bench,
+    ways: Iterable[tuple[str, Mapping[str, bool]]],
 ) -> None:
     ends = bench.classifier.ends
     names = list(dict.fromkeys((ends.logits, ends.output)))
-    for way in optimize:
-        found, wanted = (
-            _outputs(model, names, bench, optimize=way) for model in (written, simulated)
-        )
+    for title, way in ways:
+        found, wanted = (_outputs(model, names, bench, **way) for model in (written, simulated))
         for name in names:
             difference = float(np.abs(found[name] - wanted[name]).max(initial=0.0))
             largest = float(np.abs(wanted[name]).max(initial=0.0))
             if not difference <= TOLERANCE * largest:  # also false for NaN
                 raise VerificationError(
                     f"{name!r} differs from the measured model by {difference:.3g} "
-                    f"(largest magnitude {largest:.3g}, optimisation {'on' if way else 'off'})"
+                    f"(largest magnitude {largest:.3g}) {title}"
                 )
 
 
@@ -204,15 +213,20 @@ def _outputs(
     model: onnx.ModelProto,
     names: list[str],
     bench: Bench,
-    *,
-    optimize: bool = True,
-    integers: bool = False,
+    **way: bool,
 ) -> dict[str, Float32Array]:
-    """Each output on the first images, flattened: few at a time, as the memory allows."""
+    """Each output on the first images, flattened: few at a time, as the memory allows.
+
+    Args:
+        model: A model of the same form.
+        names: Outputs.
+        bench: Images.
+        way: Arguments of the session.
+    """
     image = bench.classifier.ends.image
     count = min(image.batch or CHECKED_IMAGES, len(bench.images))
     serialized = with_outputs(model, names).SerializeToString()
-    session = Session(serialized, optimize=optimize, integers=integers)
+    session = Session(serialized, **way)
     runs = [
         session.run({image.name: padded(bench.images.batch(run.start, run.stop), image.batch)})
         for run in shards(count, image.batch, bench.rows(RUN_IMAGES))

@@ -1,7 +1,7 @@
 """How the semilayers of a layer are put together: one module a way."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -70,8 +70,24 @@ class Parts:
             return self.build.stored(own, group.weight)
         bits = MAX_BITS if quantized.doubled else group.bits
         scale, zero = quantized.scale, None if self.signed else quantized.zero_point
-        integers = Integers(self.codes(label, group), 0, group.weight.ndim, bits, scale, zero)
+        codes, rank = self.storage.codes(own, quantized), quantized.codes.ndim
+        integers = Integers(codes, 0, rank, bits, scale, zero)
         return self.tail(self.build, self.storage, own, integers)
+
+    def factor(self, label: str, group: Group, layout: Layout) -> gs.Tensor:
+        """The same as the second factor of a matrix product, float32[I, C].
+
+        ONNX Runtime takes a DequantizeLinear before a MatMul, with or without a Transpose between
+        them, for a MatMulNBits, which rounds the first factor to 8 bits: but not through a Reshape
+        from three axes, which no Transpose moves past either (of 2-bit types it fails, 1.32).
+        """
+        if group.quantized is None or group.bits == 0:
+            return to_stored(self.build, self.weight(label, group), layout)
+        codes = group.quantized.codes[..., None]
+        values = self.weight(label, replace(group, quantized=replace(group.quantized, codes=codes)))
+        shape = self.build.integers(*layout.channel_first)
+        flat = self.build.node("Reshape", values, shape, dtype=np.float32)
+        return to_stored(self.build, flat, layout)
 
 
 Arrange = Callable[[Parts, str, Site, Sequence[Group], Sequence[gs.Node]], None]

@@ -36,10 +36,7 @@ def nodes_apart(
             "with `pins`"
         )
     build, axis = parts.build, _channel_axis(site)
-    weights = [
-        to_stored(build, parts.weight(label, group), site.layout.of_channels(len(group.channels)))
-        for group in groups
-    ]
+    weights = [_weight(parts, label, site, group) for group in groups]
     for node in nodes:
         outputs = []
         for group, weight in zip(groups, weights, strict=True):
@@ -57,6 +54,13 @@ def nodes_apart(
         last = ordered.inputs[0]
         last.outputs = [node.outputs[0]]
         node.outputs.clear()
+
+
+def _weight(parts: Parts, label: str, site: Site, group: Group) -> gs.Tensor:
+    layout = site.layout.of_channels(len(group.channels))
+    if site.layout.output_axis < 0:  # a MatMul
+        return parts.factor(label, group, layout)
+    return to_stored(parts.build, parts.weight(label, group), layout)
 
 
 def _channel_axis(site: Site) -> int:

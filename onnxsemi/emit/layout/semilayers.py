@@ -20,6 +20,11 @@ def semilayers(
 ) -> None:
     """Give the nodes a weight of semilayers."""
     build = parts.build
+    if len(groups) == 1 and all(node.op == "MatMul" for node in nodes):
+        factor = parts.factor(label, groups[0], site.layout)
+        for node in nodes:
+            node.inputs[1] = factor
+        return
     weight = joined(build, [parts.weight(label, group) for group in groups], 0, np.float32)
     weight = in_order(parts, weight, groups, 0, np.float32)
     for node in nodes:

@@ -1,0 +1,116 @@
+"""Matrix products on tokens: a default session of ONNX Runtime may fuse what stands before them."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx_models import Net, images
+
+from onnxsemi.data.images import ImageSet
+from onnxsemi.emit.layout import Parts, to_stored
+from onnxsemi.emit.model import emit
+from onnxsemi.emit.profile import Profile
+from onnxsemi.emit.stored import stored
+from onnxsemi.errors import VerificationError
+from onnxsemi.measure.bench import Bench
+from onnxsemi.measure.evaluator import simulate
+from onnxsemi.model.read import ReadOptions, read_model
+from onnxsemi.plan import BitPlan
+from onnxsemi.quantizer.affine import Scheme
+from onnxsemi.quantizer.rounded import Nearest, rounded
+from onnxsemi.runtime import Session
+from onnxsemi.verify import TOLERANCE, verify
+
+PROFILES = [profile for profile in Profile if profile is not Profile.INT8]
+MIXES = {
+    "8": (8,),
+    "4": (4,),
+    "2": (2,),
+    "mixed": (8, 4, 2),
+    "with-float": (32, 4),
+    "with-0": (0, 5),
+}
+TOKENS = Net(
+    """
+    patches = Conv <strides = [2,2]> (image, patches_w, patches_b)
+    shape = Constant <value_ints = [0, 64, -1]> ()
+    flat = Reshape (patches, shape)
+    tokens = Transpose <perm = [0, 2, 1]> (flat)
+    up = MatMul (tokens, up_w)
+    bent = Relu (up)
+    down = MatMul (bent, down_w)
+    joined = Add (tokens, down)
+    pooled = ReduceMean <axes = [1], keepdims = 0> (joined)
+    scores = MatMul (pooled, scores_w)
+    """,
+    {
+        "patches_w": (64, 3, 2, 2),
+        "patches_b": (64,),
+        "up_w": (64, 128),
+        "down_w": (128, 64),
+        "scores_w": (64, 5),
+    },
+)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tokens") / "net.onnx"
+    onnx.save(TOKENS.model(), path)
+    classifier = read_model(path, ReadOptions(targets="all"))
+    data = ImageSet("noise", images(40, seed=1), np.zeros(40, np.int64))
+    return Bench(classifier, data, Nearest(Scheme.ASYMMETRIC), threads=1)
+
+
+def codes_of(bench, mix):
+    layers = bench.classifier.layers
+    plan = BitPlan.uniform(layers, mix[0])
+    for layer in layers:
+        for place, bits in enumerate(mix):
+            plan = plan.with_bits(layer.name, range(place, layer.channels, len(mix)), bits)
+    return rounded(layers, plan, bench.rounding)
+
+
+def default_logits(model, pixels):
+    """In a session as a user opens it."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    return session.run(None, {"image": pixels})[0]
+
+
+@pytest.mark.parametrize("mix", MIXES.values(), ids=MIXES)
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_default_session_gives_what_was_measured(bench, profile, mix):
+    codes, pixels = codes_of(bench, mix), bench.images.batch(0, 40)
+    simulated = simulate(bench.classifier, codes).SerializeToString()
+    expected = Session(simulated, optimize=False).run({"image": pixels})["scores"]
+    found = default_logits(emit(bench.classifier, codes, profile), pixels)
+    assert np.abs(found - expected).max() <= TOLERANCE * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_file_says_what_it_stores(bench, profile):
+    codes = codes_of(bench, (4,))
+    found = stored(emit(bench.classifier, codes, profile))
+    assert [layer.name for layer in found.layers] == [
+        layer.name for layer in bench.classifier.layers
+    ]
+    if profile is not Profile.FAKE:
+        assert {group.bits for layer in found.layers for group in layer.groups} == {4}
+        sizes = [group.code_bytes for layer in found.layers for group in layer.groups]
+        assert sizes == [layer.weight.size // 2 for layer in bench.classifier.layers]
+
+
+def test_what_a_default_session_fuses_does_not_pass(bench, tmp_path, monkeypatch):
+    """DequantizeLinear, Transpose and MatMul become MatMulNBits, which rounds what it takes."""
+
+    def fusible(parts, label, group, layout):
+        return to_stored(parts.build, parts.weight(label, group), layout)
+
+    monkeypatch.setattr(Parts, "factor", fusible)
+    codes = codes_of(bench, (8,))
+    path = tmp_path / "fused.onnx"
+    onnx.save(emit(bench.classifier, codes), path)
+    with pytest.raises(VerificationError, match="in a default session"):
+        verify(path, bench, codes)
