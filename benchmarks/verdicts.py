@@ -198,9 +198,10 @@ def _halves(runs: list[Run]) -> str:
             if outcome is Outcome.HOLDS:
                 true += other.answers.change >= -guard.asked / 100
                 shown += verdict(guard, other).fails
-    total, holds = found.total(), max(1, found[Outcome.HOLDS])
+    total, holds = found.total(), found[Outcome.HOLDS]
     shares = [f"{found[outcome] / total:.1%}" for outcome in Outcome]
-    cells = [runs[0].found["title"], *shares, f"{true / holds:.1%}", f"{shown / holds:.1%}"]
+    of_holds = [f"{count / holds:.1%}" for count in (true, shown)] if holds else ["", ""]
+    cells = [runs[0].found["title"], *shares, *of_holds]
     return f"| {' | '.join(cells)} |"
 
 

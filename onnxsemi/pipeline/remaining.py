@@ -15,8 +15,8 @@ from onnxsemi.search.settings import SearchMethod
 from onnxsemi.search.trajectory import Phase
 from onnxsemi.settings import Settings
 
-PASSES = {SearchMethod.FRONTIER: (70, 130), SearchMethod.SEMILAYER: (20, 70)}
-"""Forward passes over the calibration images that a run takes (``benchmarks/frontier.py``)."""
+PASSES = {SearchMethod.FRONTIER: (50, 115), SearchMethod.SEMILAYER: (20, 70)}
+"""Forward passes over the calibration images that a run takes (``benchmarks/real_models.py``)."""
 CROSSED = 2
 """How many times as many, where images are few and every plan is rounded twice."""
 PLANS = {
