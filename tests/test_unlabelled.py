@@ -48,7 +48,6 @@ class TestCompress:
             ("--guarantee", "interval"),
             ("--guarantee", "point"),
             ("--profile", "int8"),
-            ("--align", "4"),
         ],
         ids=" ".join,
     )
