@@ -72,5 +72,5 @@ def give_back() -> None:
 
 @cache
 def _process(number: int) -> psutil.Process:
-    """A process; to find it costs as much as ten looks at its memory."""
+    """A process; to find it anew costs more than to look at its memory."""
     return psutil.Process(number)

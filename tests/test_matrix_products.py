@@ -108,7 +108,7 @@ def test_what_a_default_session_fuses_does_not_pass(bench, tmp_path, monkeypatch
     def fusible(parts, label, group, layout):
         return to_stored(parts.build, parts.weight(label, group), layout)
 
-    monkeypatch.setattr(Parts, "factor", fusible)
+    monkeypatch.setattr(Parts, "stored", fusible)
     codes = codes_of(bench, (8,))
     path = tmp_path / "fused.onnx"
     onnx.save(emit(bench.classifier, codes), path)

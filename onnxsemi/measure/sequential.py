@@ -7,12 +7,13 @@ to where they make up for it, and are rounded from there:
     W + cov(d, x) (cov(x) + damping)^-1
 
 The output of a layer that is only added to a shortcut is the sum: the layer then makes up for what
-the shortcut has lost, too. The model is gone through once a plan, from layer to layer: what goes on
-between them is kept, and d follows from x, which is at hand.
-(Measured by ``benchmarks/bias_correction.py``, CIFAR-10 ResNet-20,
+the shortcut has lost, too. (Measured by ``benchmarks/bias_correction.py``, CIFAR-10 ResNet-20,
 ranges ``output``, all layers at 3 and 2 bits: KL 0.59 and 0.35 of that of rounding each layer for
 the float model's inputs.) The idea of aiming at the float model's outputs is that of GPTAQ (Li et
 al., ICML 2025).
+
+The model is gone through once a plan, from layer to layer: what goes on between them is kept, and d
+follows from x, which is at hand.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -44,6 +44,11 @@ class Layout:
         return self.order == tuple(range(len(self.order)))
 
     @property
+    def is_factor(self) -> bool:
+        """Whether it is of a MatMul: of these alone the channels are the output's last axis."""
+        return self.output_axis < 0
+
+    @property
     def stored_axis(self) -> int | None:
         """Channel axis of the operator's weight; None if groups spread channels over two axes."""
         return self.order.index(0) if len(self.split) == len(self.stored) else None

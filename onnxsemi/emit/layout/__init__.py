@@ -74,14 +74,14 @@ class Parts:
         integers = Integers(codes, 0, rank, bits, scale, zero)
         return self.tail(self.build, self.storage, own, integers)
 
-    def factor(self, label: str, group: Group, layout: Layout) -> gs.Tensor:
-        """The same as the second factor of a matrix product, float32[I, C].
+    def stored(self, label: str, group: Group, layout: Layout) -> gs.Tensor:
+        """The same in the own layout of an operator that takes no other group.
 
         ONNX Runtime takes a DequantizeLinear before a MatMul, with or without a Transpose between
-        them, for a MatMulNBits, which rounds the first factor to 8 bits: but not through a Reshape
+        them, for a MatMulNBits, which rounds the other factor to 8 bits: but not through a Reshape
         from three axes, which no Transpose moves past either (of 2-bit types it fails, 1.32).
         """
-        if group.quantized is None or group.bits == 0:
+        if group.quantized is None or group.bits == 0 or not layout.is_factor:
             return to_stored(self.build, self.weight(label, group), layout)
         codes = group.quantized.codes[..., None]
         values = self.weight(label, replace(group, quantized=replace(group.quantized, codes=codes)))

@@ -16,7 +16,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from onnxsemi.emit.builder import Builder
-from onnxsemi.emit.layout import Group, Parts, in_order, joined, to_stored
+from onnxsemi.emit.layout import Group, Parts, in_order, joined
 from onnxsemi.emit.layout.semilayers import semilayers
 from onnxsemi.errors import PlanError
 from onnxsemi.model.targets import Site
@@ -36,7 +36,9 @@ def nodes_apart(
             "with `pins`"
         )
     build, axis = parts.build, _channel_axis(site)
-    weights = [_weight(parts, label, site, group) for group in groups]
+    weights = [
+        parts.stored(label, group, site.layout.of_channels(len(group.channels))) for group in groups
+    ]
     for node in nodes:
         outputs = []
         for group, weight in zip(groups, weights, strict=True):
@@ -54,13 +56,6 @@ def nodes_apart(
         last = ordered.inputs[0]
         last.outputs = [node.outputs[0]]
         node.outputs.clear()
-
-
-def _weight(parts: Parts, label: str, site: Site, group: Group) -> gs.Tensor:
-    layout = site.layout.of_channels(len(group.channels))
-    if site.layout.output_axis < 0:  # a MatMul
-        return parts.factor(label, group, layout)
-    return to_stored(parts.build, parts.weight(label, group), layout)
 
 
 def _channel_axis(site: Site) -> int:

@@ -19,13 +19,12 @@ def semilayers(
     parts: Parts, label: str, site: Site, groups: Sequence[Group], nodes: Sequence[gs.Node]
 ) -> None:
     """Give the nodes a weight of semilayers."""
-    build = parts.build
-    if len(groups) == 1 and all(node.op == "MatMul" for node in nodes):
-        factor = parts.factor(label, groups[0], site.layout)
-        for node in nodes:
-            node.inputs[1] = factor
-        return
-    weight = joined(build, [parts.weight(label, group) for group in groups], 0, np.float32)
-    weight = in_order(parts, weight, groups, 0, np.float32)
+    if len(groups) == 1:
+        stored = parts.stored(label, groups[0], site.layout)
+    else:
+        weights = [parts.weight(label, group) for group in groups]
+        weight = joined(parts.build, weights, 0, np.float32)
+        weight = in_order(parts, weight, groups, 0, np.float32)
+        stored = to_stored(parts.build, weight, site.layout)
     for node in nodes:
-        node.inputs[1] = to_stored(build, weight, site.layout)
+        node.inputs[1] = stored
