@@ -15,7 +15,7 @@ from onnxsemi.data.sample import refuse_overlap, split, stratified
 from onnxsemi.errors import DataError, SettingsError
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.metric import Metric
-from onnxsemi.memory import default_memory
+from onnxsemi.memory import default_memory, share_heap
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.load import Model, path_of
 from onnxsemi.model.read import read_model
@@ -135,6 +135,7 @@ def prepare(
     rounding = Nearest(settings.grids)
     bench = Bench(classifier, searched, rounding, settings.worker_threads, memory, metric=metric)
     if settings.max_memory is not None:
+        share_heap()
         check_memory(memory, bench, settings)
     searched, warnings = _sane(bench, settings)
     if report_data is None:
