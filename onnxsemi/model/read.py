@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from onnxsemi.arguments import check_fields
 from onnxsemi.choices import choice
 from onnxsemi.errors import ModelError
+from onnxsemi.model.canonical import canonical
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.head import find_ends
 from onnxsemi.model.load import Model, file_bytes, fingerprint, load_proto, name_of
 from onnxsemi.model.normalize import normalize
+from onnxsemi.model.plain import make_plain
 from onnxsemi.model.targets import TargetPolicy, find_targets
-from onnxsemi.model.widen import is_float16, widen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,15 +51,12 @@ def read_model(
     digest = fingerprint(proto)
     properties = {entry.key: entry.value for entry in proto.metadata_props}
     try:
-        notes = []
-        if is_float16(proto):
-            proto = widen(proto)
-            notes.append("float16 was widened to float32: input and output are float32 now")
+        notes = make_plain(proto, options.output)
         find_ends(proto.graph, options.output, exclusive=exclusive)
-        proto = normalize(proto)
+        proto = canonical(normalize(proto))
         ends = find_ends(proto.graph, options.output, exclusive=exclusive)
         sites, skipped = find_targets(proto.graph, ends.logits, options.targets, options.exclude)
     except ModelError as error:
         raise ModelError(f"{name_of(model)}: {error}") from error
     size = file_bytes(model)
-    return Classifier(proto, ends, sites, skipped, digest, size, properties, tuple(notes))
+    return Classifier(proto, ends, sites, skipped, digest, size, properties, notes)

@@ -18,7 +18,7 @@ from onnxsemi.measure.metrics import cross_entropy, hits
 from onnxsemi.measure.shards import worker_threads
 from onnxsemi.model.head import Ends, find_ends
 from onnxsemi.model.load import Model, load_proto, name_of
-from onnxsemi.model.widen import is_float16, widen
+from onnxsemi.model.plain import make_plain
 from onnxsemi.pipeline.sanity import LEAST_IMAGES, Judged, check_answers, checked
 from onnxsemi.progress import Progress, Silent, warn
 from onnxsemi.results import EvaluateResult
@@ -101,8 +101,8 @@ def evaluate(  # noqa: PLR0913  a flag each
 
 def _open(model: Model, output: str | None, *, exclusive: bool) -> tuple[onnx.ModelProto, Ends]:
     proto = load_proto(model)
-    proto = widen(proto) if is_float16(proto) else proto
     try:
+        make_plain(proto, output)
         return proto, find_ends(proto.graph, output, exclusive=exclusive)
     except ModelError as error:
         raise ModelError(f"{name_of(model)}: {error}") from error
