@@ -4,22 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from onnxsemi.brief import Brief
+from onnxsemi.model.leftover import FloatWeights
 from onnxsemi.wording import share_interval
-
-
-@dataclass(frozen=True)
-class FloatWeights:
-    """Values of a model that stay float32.
-
-    Attributes:
-        name: Of the layer.
-        bytes: What they take.
-        reason: Why they are no target.
-    """
-
-    name: str
-    bytes: int
-    reason: str
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from onnxsemi.kernels import Kernels
 from onnxsemi.measure.agreement import Agreement
 from onnxsemi.measure.comparison import Comparison
 from onnxsemi.measure.pairing import Pairing
+from onnxsemi.model.leftover import FloatWeights
 from onnxsemi.model.targets import Skipped
 from onnxsemi.plan import BitPlan
 from onnxsemi.points.frontier import KeptFrontier, KeptPoint
@@ -132,6 +133,7 @@ class CompressResult(Brief):
         has_labels: Whether answers were compared with labels, or with the float model's answers.
         cost: What the measuring and searching took.
         skipped: Weighted layers that are no targets, with reasons.
+        left_float: What stays float32, by layer, largest first; the rest at the end.
         notes: What reading the model changed; what so few images cannot show.
         kernels: How the targets run, if activations are quantized: all accuracy was measured so.
         pinned: Layer -> bitwidth that was given, not searched.
@@ -155,6 +157,7 @@ class CompressResult(Brief):
     has_labels: bool
     cost: Cost
     skipped: tuple[Skipped, ...]
+    left_float: tuple[FloatWeights, ...]
     notes: tuple[str, ...]
     kernels: Kernels | None = None
     pinned: Mapping[str, int] = field(default_factory=dict)
@@ -301,6 +304,8 @@ class InspectResult(Brief):
         float_bytes: Bytes of float32 values outside quantized layers; 0 for other files.
         shared_bytes: Bytes of structure that layers share; 0 for other files.
         sizes: How much smaller the file is than what it was made from; None for other files.
+        left_float: Of a float model, what would stay float32, largest first; the rest at the end.
+        notes: What reading a float model changed.
     """
 
     path: Path
@@ -312,6 +317,8 @@ class InspectResult(Brief):
     float_bytes: int
     shared_bytes: int
     sizes: Sizes | None
+    left_float: tuple[FloatWeights, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def brief(self) -> tuple[tuple[str, str], ...]:

@@ -13,6 +13,7 @@ from onnxsemi.arrays import Float32Array
 from onnxsemi.layers import TargetLayer
 from onnxsemi.model.bias import give_bias
 from onnxsemi.model.head import Ends
+from onnxsemi.model.leftover import FloatWeights, left_float
 from onnxsemi.model.targets import Site, Skipped
 
 
@@ -87,6 +88,11 @@ class Classifier:
             for tensor in self.proto.graph.initializer
             if tensor.data_type == onnx.TensorProto.FLOAT
         )
+
+    @cached_property
+    def left_float(self) -> tuple[FloatWeights, ...]:
+        """What stays float32, by layer, largest first; all that is small in one at the end."""
+        return left_float(self.proto.graph, self.sites, self.skipped)
 
     @cached_property
     def element_types(self) -> dict[str, np.dtype[Any]]:

@@ -119,7 +119,9 @@ def _by_weight(index: GraphIndex) -> dict[str, list[int]]:
 def _weight_refusal(index: GraphIndex, initializer: str, positions: list[int]) -> str | None:
     tensor = index.constants.get(initializer)
     if tensor is None:
-        return "its weight is computed at run time"
+        kinds = {index.graph.node[position].op_type for position in positions}
+        both = "MatMul" in kinds and "MatMul of two tensors that are computed at run time"
+        return both or "its weight is computed at run time"
     if sorted(positions) != index.consumers[initializer]:
         return "its weight is used for something else too"
     return _form_refusal(tensor, [index.graph.node[position] for position in positions])

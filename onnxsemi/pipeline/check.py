@@ -1,7 +1,5 @@
 """``check``: what ``compress`` will work with, before anything long begins."""
 
-from math import prod
-
 from onnxsemi.arguments import check_argument
 from onnxsemi.data.checks import sample
 from onnxsemi.data.load import Data
@@ -10,9 +8,8 @@ from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.forecast import forward_seconds
 from onnxsemi.measure.metric import Metric
 from onnxsemi.measure.metrics import hits
-from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.load import Model, name_of
-from onnxsemi.outlook import CheckResult, FloatWeights, Forecast
+from onnxsemi.outlook import CheckResult, Forecast
 from onnxsemi.pipeline.need import least_memory
 from onnxsemi.pipeline.nothing import file_bytes
 from onnxsemi.pipeline.prepare import Prepared, prepare
@@ -80,7 +77,7 @@ def check(
         targets=len(classifier.layers),
         target_bytes=sum(layer.weight.nbytes for layer in classifier.layers),
         file_bytes=classifier.source_bytes,
-        left_float=_left_float(classifier),
+        left_float=classifier.left_float,
         asked=guard.asked,
         shown=least_tolerance(len(prepared.search)),
         images_needed=images_to_show(guard.asked) if guard.asked else None,
@@ -90,18 +87,6 @@ def check(
         metric=None if values is None else values.name,
         mean=None if values is None else float(values.each.mean()),
     )
-
-
-def _left_float(classifier: Classifier) -> tuple[FloatWeights, ...]:
-    """Weighted layers that are no targets, largest first, and all other values in one."""
-    layers = [
-        FloatWeights(skipped.name, 4 * prod(skipped.shape) if skipped.shape else 0, skipped.reason)
-        for skipped in classifier.skipped
-    ]
-    targets = sum(layer.weight.size for layer in classifier.layers)
-    rest = 4 * (classifier.parameters - targets) - sum(layer.bytes for layer in layers)
-    layers.sort(key=lambda layer: -layer.bytes)
-    return (*layers, FloatWeights("biases and other values", max(0, rest), "no weights of a layer"))
 
 
 def _size(prepared: Prepared, bits: int) -> int:

@@ -11,6 +11,7 @@ from onnxsemi.data.images import ImageSet
 from onnxsemi.data.load import Data, DataOptions, load_images
 from onnxsemi.errors import ModelError
 from onnxsemi.listening import Listener, listening
+from onnxsemi.measure.companions import check_own_answers
 from onnxsemi.measure.comparison import compare
 from onnxsemi.measure.forward import gathered, parts
 from onnxsemi.measure.metric import Judge, Metric
@@ -64,6 +65,7 @@ def evaluate(  # noqa: PLR0913  a flag each
     images = load_images(data, image.name, image.shape, data_options, for_metric=not exclusive)
     forward = partial(_logits, proto, ends, threads=workers)
     fitting = checked(images, forward)
+    check_own_answers(proto, ends, fitting.images)
     images, labels = fitting.images, fitting.images.labels
     logits, comparison = forward(images, progress=told), None
     judge = None if metric is None or images.targets is None else Judge(metric, images.targets)

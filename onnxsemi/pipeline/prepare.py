@@ -14,6 +14,7 @@ from onnxsemi.data.load import Data, load_images
 from onnxsemi.data.sample import refuse_overlap, split, stratified
 from onnxsemi.errors import DataError, SettingsError
 from onnxsemi.measure.bench import Bench
+from onnxsemi.measure.companions import check_own_answers
 from onnxsemi.measure.metric import Metric
 from onnxsemi.memory import default_memory, share_heap
 from onnxsemi.model.classifier import Classifier
@@ -138,6 +139,7 @@ def prepare(
         share_heap()
         check_memory(memory, bench, settings)
     searched, warnings = _sane(bench, settings)
+    check_own_answers(classifier.proto, classifier.ends, searched)
     if report_data is None:
         searched, report = split(searched, settings.report_fraction, settings.seed)
     else:

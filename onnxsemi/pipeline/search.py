@@ -196,6 +196,7 @@ class Search:
                 has_labels=prepared.has_labels,
                 cost=Cost(run.journal.seconds, pass_seconds, len(found.trajectory.trials)),
                 skipped=prepared.classifier.skipped,
+                left_float=prepared.classifier.left_float,
                 notes=(*prepared.classifier.notes, *mixed(run)),
                 kernels=_kernels(file.path, prepared, found),
                 pinned=prepared.pinned(),

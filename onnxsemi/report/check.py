@@ -11,9 +11,7 @@ from onnxsemi import __about__, wording
 from onnxsemi.measure.forecast import duration
 from onnxsemi.outlook import CheckResult
 from onnxsemi.report.document import SCHEMA
-
-_SHOWN = 5
-"""Layers that stay float32 and are named; the others in one line."""
+from onnxsemi.report.leftover import float_lines
 
 
 def check_table(result: CheckResult) -> RenderableType:
@@ -21,7 +19,7 @@ def check_table(result: CheckResult) -> RenderableType:
     table = Table.grid(padding=(0, 2), pad_edge=False)
     for name, value in _rows(result):
         table.add_row(Text(name, "bold"), Text(value))
-    return Group(table, *map(Text, _float_lines(result)))
+    return Group(table, *map(Text, float_lines(result.left_float, result.file_bytes)))
 
 
 def check_document(result: CheckResult) -> dict[str, Any]:
@@ -88,18 +86,3 @@ def _asked(result: CheckResult) -> str:
         f"{said}: it takes about {result.images_needed:,} calibration images to show that; these "
         f"can show {result.shown:.2f}, so that agreement and KL are asked too"
     )
-
-
-def _float_lines(result: CheckResult) -> list[str]:
-    """What stays float32, as far as it has bytes."""
-    kept = [weights for weights in result.left_float if weights.bytes]
-    lines = [
-        f"Stays float32: {weights.name}, {weights.bytes:,} bytes "
-        f"({weights.bytes / result.file_bytes:.1%}): {weights.reason}."
-        for weights in kept[:_SHOWN]
-    ]
-    more = kept[_SHOWN:]
-    if more:
-        total = sum(weights.bytes for weights in more)
-        lines.append(f"Stays float32: {len(more)} others, {total:,} bytes; see 'inspect'.")
-    return lines

@@ -16,6 +16,7 @@ from onnxsemi.measure.agreement import Agreement
 from onnxsemi.measure.comparison import Comparison
 from onnxsemi.measure.paired import Paired
 from onnxsemi.measure.pairing import Pairing
+from onnxsemi.report.leftover import float_lines, large
 from onnxsemi.report.plans import given_lines, plan_lines
 from onnxsemi.report.predictions import prediction_lines
 from onnxsemi.report.speed import Speed
@@ -36,7 +37,7 @@ def compress_table(result: CompressResult, *, verbose: bool = False) -> Renderab
 
     The verdict stands first, and all of it fits one screen of 80 x 24.
     """
-    report = result.report
+    report, before = result.report, result.sizes.bytes_before
     answers = _answers_table([("calib.", result.search), *_rows("test", report)], report)
     lines = [
         f"Wrote {result.output}, {result.sizes.text}; {_verified(result.profile)}.",
@@ -45,6 +46,8 @@ def compress_table(result: CompressResult, *, verbose: bool = False) -> Renderab
         *([_TIME_ENDED] if result.trajectory.out_of_time else []),
         *_kernel_lines(result.kernels),
         *_float_activations_line(result),
+        *(f"Note: {note}." for note in result.notes),
+        *float_lines(large(result.left_float, before), before),
         *given_lines(result),
         *_next_lines(result),
     ]
@@ -64,7 +67,6 @@ def _details(result: CompressResult) -> list[str]:
     point, report = result.chosen, result.report
     where = f"{point.phase} phase" + (f", {point.bits} bits" if point.bits is not None else "")
     return [
-        *(f"Note: {note}." for note in result.notes),
         wording.sentence(wording.agreed(report)),
         f"Asked of the calibration images: {result.finding.text}.",
         f"Chosen from {len(result.trajectory.points)} plans ({where}); "
@@ -152,7 +154,9 @@ def inspect_table(result: InspectResult) -> RenderableType:
     stated = {key: value for key, value in result.properties.items() if key != "onnxsemi.sizes"}
     lines = [head, *(f"{key}: {value}" for key, value in stated.items())]
     if result.sizes is None:
-        return Group(*map(Text, lines), _float_table(result.layers))
+        left = float_lines(result.left_float, result.file_bytes)
+        said = [*(f"Note: {note}." for note in result.notes), *left]
+        return Group(*map(Text, lines), _float_table(result.layers), *map(Text, said))
     return Group(*map(Text, lines), _stored_table(result), _sizes_table(result.sizes))
 
 
