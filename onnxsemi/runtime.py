@@ -31,6 +31,7 @@ _SHARED_MEMORY = "session.use_env_allocators"
 _EXACT_INTEGERS = "session.x64quantprecision"
 _QUIET = 4  # ONNX Runtime's severity: fatal only; what it refuses is raised, not printed
 InferenceSession = ort.InferenceSession
+_PIXELS = "tensor(uint8)"
 _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 _OPEN_AXIS = 32  # size of an axis that a model leaves open
 _CPU = ["CPUExecutionProvider"]
@@ -103,23 +104,28 @@ def open_session(path: str | os.PathLike[str], *, threads: int, fold: bool) -> o
 
 
 def noise_feeds(session: ort.InferenceSession, batch: int) -> dict[str, NDArray[Any]]:
-    """Seeded standard normal noise for a session's only input.
+    """Seeded noise for a session's only input: standard normal, or any pixels for one of uint8.
 
     Args:
         session: The session.
         batch: Size of the first axis, if the model leaves it open; other open axes are 32 long.
 
     Raises:
-        ModelError: If there are several inputs, or the input is not of floating point numbers.
+        ModelError: If there are several inputs, or the input is neither of floats nor of uint8.
     """
     inputs = session.get_inputs()
-    if len(inputs) != 1 or inputs[0].type not in _FLOATS:
+    if len(inputs) != 1 or inputs[0].type not in (*_FLOATS, _PIXELS):
         found = ", ".join(f"{entry.name}: {entry.type}" for entry in inputs)
-        raise ModelError(f"the model needs one input of floats to be timed with noise, not {found}")
+        raise ModelError(
+            f"the model needs one input of floats or uint8 to be timed with noise, not {found}"
+        )
     first, *rest = inputs[0].shape
     open_axes = [first if isinstance(first, int) else batch]
     shape = (*open_axes, *(size if isinstance(size, int) else _OPEN_AXIS for size in rest))
-    noise = np.random.default_rng(0).standard_normal(shape, np.float32)
+    rng = np.random.default_rng(0)
+    if inputs[0].type == _PIXELS:
+        return {inputs[0].name: rng.integers(0, 256, shape, np.uint8)}
+    noise = rng.standard_normal(shape, np.float32)
     return {inputs[0].name: noise.astype(_FLOATS[inputs[0].type])}
 
 
@@ -165,15 +171,19 @@ class Session:
             self._session = ort.InferenceSession(model, options, _CPU)
         except REFUSALS as error:
             raise ModelError(f"ONNX Runtime refuses the model: {first_line(error)}") from error
-        self.inputs = tuple(entry.name for entry in self._session.get_inputs())
+        entries = self._session.get_inputs()
+        self.inputs = tuple(entry.name for entry in entries)
+        self._pixels = frozenset(entry.name for entry in entries if entry.type == _PIXELS)
         self.outputs = tuple(output.name for output in self._session.get_outputs())
 
     def run(self, feeds: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """All outputs by name.
+        """All outputs by name; what an input of uint8 is given may be floats of the same values.
 
         Raises:
             ModelError: If ONNX Runtime fails on the input.
         """
+        for name in self._pixels.intersection(feeds):
+            feeds = feeds | {name: feeds[name].astype(np.uint8, copy=False)}
         try:
             values = self._session.run(None, feeds)
         except REFUSALS as error:

@@ -26,10 +26,12 @@ class Normalization:
     Attributes:
         mean: One value, or one a colour channel; 0 unless told.
         std: Likewise, each > 0; 1 unless told.
+        unit: What pixels are divided by before; 1 for a model that takes them as they are.
     """
 
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    unit: float = 255.0
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
@@ -42,7 +44,11 @@ class Normalization:
     def apply(self, pixels: NDArray[np.uint8]) -> Float32Array:
         """uint8[N, H, W, C] -> float32[N, H, W, C]."""
         mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
-        return (pixels.astype(np.float32) / np.float32(255) - mean) / std
+        return (pixels.astype(np.float32) / np.float32(self.unit) - mean) / std
+
+
+RAW = Normalization(unit=1.0)
+"""Pixels as they are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +156,23 @@ class ImageSet:
         """The same images with names of the labels."""
         return self._with(classes=classes)
 
+    def as_they_are(self) -> "ImageSet":
+        """The same uint8 pixels for a model that takes these.
+
+        Raises:
+            DataError: If they are floats, or have a mean or standard deviation.
+        """
+        if self.normalization is None:
+            raise DataError(
+                f"{self.name}: float images, but the model takes uint8 pixels: give these"
+            )
+        if self.normalization != Normalization():
+            raise DataError(
+                f"{self.name}: mean or std given, but the model takes uint8 pixels as they are and "
+                "normalizes them itself: leave mean and std away"
+            )
+        return self._with(normalization=RAW)
+
     def fit(self, shape: tuple[int | None, ...]) -> "ImageSet":
         """The same images, laid out for an input of ``shape`` (batch first, None: any size).
 
@@ -201,6 +224,8 @@ class ImageSet:
             seen["mean"] = [float(value) for value in self.normalization.mean]
             seen["std"] = [float(value) for value in self.normalization.std]
             seen["channels_first"] = self.channels_first
+            if self.normalization == RAW:
+                seen["raw"] = True
         seen["labels"] = self.labels is not None
         digest = hashlib.sha256(json.dumps(seen).encode())
         if self.labels is not None:

@@ -90,6 +90,7 @@ def load_images(
     options: DataOptions | None = None,
     *,
     for_metric: bool = False,
+    raw: bool = False,
 ) -> ImageSet:
     """Read images and lay them out for the model.
 
@@ -103,30 +104,48 @@ def load_images(
         options: Preprocessing.
         for_metric: Whether labels are for a metric: any numbers, kept as ``targets``; else they
             must be classes.
+        raw: Whether the model takes uint8 pixels as they are.
 
     Raises:
         TypeError: If ``data`` is none of these.
         DataError: If there are no images, they do not fit the model, or have nothing to do with an
             option; or if labels are no classes, or are missing for a metric.
     """
-    images = _read(data, input_name, shape, options or DataOptions())
+    images = _read(data, input_name, shape, options or DataOptions(), raw=raw)
     return images.for_metric() if for_metric else images.with_classes()
 
 
 def load_pixels(
-    data: Data, input_name: str, shape: tuple[int | None, ...], options: DataOptions | None = None
+    data: Data,
+    input_name: str,
+    shape: tuple[int | None, ...],
+    options: DataOptions | None = None,
+    *,
+    raw: bool = False,
 ) -> ImageSet:
     """The same for what needs no labels: those that are no classes are left away."""
-    images = _read(data, input_name, shape, options or DataOptions())
+    images = _read(data, input_name, shape, options or DataOptions(), raw=raw)
     labels = images.labels
     classes = labels is None or (labels.ndim == 1 and labels.dtype == np.int64)
     return images if classes else replace(images, labels=None)
 
 
 def _read(
-    data: Data, input_name: str, shape: tuple[int | None, ...], options: DataOptions
+    data: Data,
+    input_name: str,
+    shape: tuple[int | None, ...],
+    options: DataOptions,
+    *,
+    raw: bool,
 ) -> ImageSet:
     """Images with labels as they are."""
+    images = _laid_out(data, input_name, shape, options)
+    return images.as_they_are() if raw else images
+
+
+def _laid_out(
+    data: Data, input_name: str, shape: tuple[int | None, ...], options: DataOptions
+) -> ImageSet:
     if isinstance(data, str | os.PathLike):
         return _from_path(data, shape, options.filled()).fit(shape)
     _refuse(options, "resize", "crop", "labels")

@@ -20,6 +20,7 @@ from onnxsemi.emit.stored import StatedSizes, stored
 from onnxsemi.model.bias import put_bias
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.opset import raised
+from onnxsemi.model.pixels import take_pixels
 from onnxsemi.quantizer.affine import QuantizedChannels, Scheme
 from onnxsemi.quantizer.rounded import RoundedPlan
 
@@ -48,6 +49,7 @@ def emit(
     if profile.quantizes_activations != (ranges is not None):
         raise ValueError(f"profile {profile} with{'' if ranges else 'out'} ranges of activations")
     model = put_together(classifier, rounded, FORMS[profile], ranges)
+    take_pixels(model)
     if profile is not Profile.FAKE:
         there = {tensor.name for tensor in classifier.proto.graph.initializer}
         added = {tensor.name for tensor in model.graph.initializer} - there

@@ -23,10 +23,12 @@ class ImageInput:
     Attributes:
         name: Tensor name.
         shape: Batch axis first; None for an axis of any size.
+        pixels: Whether it takes uint8 pixels as they are; else float32.
     """
 
     name: str
     shape: tuple[int | None, ...]
+    pixels: bool = False
 
     @property
     def batch(self) -> int | None:
@@ -69,10 +71,10 @@ def find_ends(graph: onnx.GraphProto, wanted: str | None, *, exclusive: bool = T
 
 
 def image_input(graph: onnx.GraphProto) -> ImageInput:
-    """The one float input that is not an initializer.
+    """The one input of floats or pixels that is not an initializer.
 
     Raises:
-        ModelError: If there is not exactly one, or it is no float tensor with a batch axis.
+        ModelError: If there is not exactly one, or it is of another type, or has no batch axis.
     """
     constant = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in constant]
@@ -82,14 +84,18 @@ def image_input(graph: onnx.GraphProto) -> ImageInput:
             f"a classifier with one image input is needed; this model's inputs: {names}"
         )
     tensor = inputs[0].type.tensor_type
-    if tensor.elem_type != TensorProto.FLOAT:
+    pixels = tensor.elem_type == TensorProto.UINT8
+    if not pixels and tensor.elem_type != TensorProto.FLOAT:
         kind = _type_name(tensor.elem_type)
-        raise ModelError(f"input {inputs[0].name!r} is {kind}: export the model with a float input")
+        raise ModelError(
+            f"input {inputs[0].name!r} is {kind}: export the model with an input of floats, or of "
+            "uint8 pixels"
+        )
     # some exporters write an axis of any size as -1
     shape = tuple(dim.dim_value if dim.dim_value > 0 else None for dim in tensor.shape.dim)
     if len(shape) < 2:
         raise ModelError(f"input {inputs[0].name!r} has no batch axis (shape {list(shape)})")
-    return ImageInput(inputs[0].name, shape)
+    return ImageInput(inputs[0].name, shape, pixels)
 
 
 def judged_output(graph: onnx.GraphProto, wanted: str | None) -> str:

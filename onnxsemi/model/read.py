@@ -10,6 +10,7 @@ from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.head import find_ends
 from onnxsemi.model.load import Model, file_bytes, fingerprint, load_proto, name_of
 from onnxsemi.model.normalize import normalize
+from onnxsemi.model.pixels import take_floats
 from onnxsemi.model.plain import make_plain
 from onnxsemi.model.targets import TargetPolicy, find_targets
 
@@ -55,6 +56,7 @@ def read_model(
         find_ends(proto.graph, options.output, exclusive=exclusive)
         proto = canonical(normalize(proto))
         ends = find_ends(proto.graph, options.output, exclusive=exclusive)
+        take_floats(proto)
         sites, skipped = find_targets(proto.graph, ends.logits, options.targets, options.exclude)
     except ModelError as error:
         raise ModelError(f"{name_of(model)}: {error}") from error

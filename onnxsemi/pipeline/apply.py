@@ -118,7 +118,7 @@ def apply(  # noqa: PLR0913  a flag each
     image, shown, ranges = classifier.ends.image, None, None
     if asked.images is not None:
         own = asked.options if asked.options is not data_options else _no_table(data_options)
-        shown = load_pixels(asked.images, image.name, image.shape, own)
+        shown = load_pixels(asked.images, image.name, image.shape, own, raw=image.pixels)
     if profile.quantizes_activations:
         _check_grids(fitted.scheme, asked.name)
         kept = asked.document.rounding is not None and asked.document.activations is not None
@@ -134,7 +134,7 @@ def apply(  # noqa: PLR0913  a flag each
     if data is not None:
         own = asked.options if asked.options is data_options else _no_table(asked.options)
         loaded: ImageSet | None = load_images(
-            data, image.name, image.shape, own, for_metric=metric is not None
+            data, image.name, image.shape, own, for_metric=metric is not None, raw=image.pixels
         )
     else:
         loaded = None if asked.kept is None else report_images(asked.kept, Path(plan), bench)
@@ -242,12 +242,16 @@ def _origin(document: PlanFile, codes: RoundedPlan) -> Origin | None:
 
 
 def random_images(image: ImageInput) -> ImageSet:
-    """Seeded standard normal noise in the model's layout, to compare two models on without data."""
+    """Seeded noise in the model's layout, to compare two models on without data.
+
+    Standard normal; any pixels for an input of uint8.
+    """
     if len(image.shape) == 4 and image.shape[1] is None:
         raise DataError("the model's input leaves the number of colour channels open: give `data`")
     shape = (image.batch or _FREE_AXIS, *(size or _FREE_AXIS for size in image.shape[1:]))
-    noise = np.random.default_rng(0).standard_normal(shape, np.float32)
-    return ImageSet("random images", noise)
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, shape) if image.pixels else rng.standard_normal(shape, np.float32)
+    return ImageSet("random images", noise.astype(np.float32))
 
 
 def _check_metric(metric: Metric | None, asked: Asked, data: Data | None) -> None:

@@ -62,7 +62,9 @@ def evaluate(  # noqa: PLR0913  a flag each
     exclusive = metric is None
     proto, ends = _open(model, output, exclusive=exclusive)
     image = ends.image
-    images = load_images(data, image.name, image.shape, data_options, for_metric=not exclusive)
+    images = load_images(
+        data, image.name, image.shape, data_options, for_metric=not exclusive, raw=image.pixels
+    )
     forward = partial(_logits, proto, ends, threads=workers)
     fitting = checked(images, forward)
     check_own_answers(proto, ends, fitting.images)

@@ -131,7 +131,9 @@ def prepare(
     if report_data is None and settings.report_labels is not None:
         raise SettingsError("`report_labels`: needs `report_data`, the folder that they are of")
     image = classifier.ends.image
-    searched = load_images(data, image.name, image.shape, settings.data, for_metric=for_metric)
+    searched = load_images(
+        data, image.name, image.shape, settings.data, for_metric=for_metric, raw=image.pixels
+    )
     memory = settings.max_memory or default_memory()
     rounding = Nearest(settings.grids)
     bench = Bench(classifier, searched, rounding, settings.worker_threads, memory, metric=metric)
@@ -187,7 +189,9 @@ def _report_images(bench: Bench, data: Data, settings: Settings) -> ImageSet:
         replace(settings.data, labels=settings.report_labels),
         bench.metric is not None,
     )
-    report = load_images(data, image.name, image.shape, options, for_metric=judged)
+    report = load_images(
+        data, image.name, image.shape, options, for_metric=judged, raw=image.pixels
+    )
     if report.labelled != searched.labelled:
         raise DataError(
             f"{searched.name} and {report.name}: one has labels, the other has none; "

@@ -23,7 +23,7 @@ from onnxsemi.data.checks import (
     value_doubts,
     value_range,
 )
-from onnxsemi.data.images import ImageSet, Normalization
+from onnxsemi.data.images import RAW, ImageSet, Normalization
 from onnxsemi.data.scaled import channel_axis, rescaled
 from onnxsemi.data.source import chunks
 from onnxsemi.errors import DataError, ModelError
@@ -141,6 +141,8 @@ def _explained(
         said = f"{images.name}: {other.words}: so read, {so_read} are right, not {now}"
         names = "; give the names of the classes in the model's order with `classes` names.txt"
         return (said + (names if images.classes else ""),)
+    if images.normalization == RAW:
+        return ()
     if guessing.better and not doubts and images.normalization != Normalization():
         return ()
     return _better_preprocessed(judged, answers)
