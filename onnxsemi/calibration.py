@@ -13,7 +13,7 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from onnxsemi.errors import ModelError, first_line
+from onnxsemi.errors import ModelError, one_line
 from onnxsemi.runtime import REFUSALS, single_threaded
 
 Ranges = dict[str, tuple[float, float]]
@@ -70,7 +70,7 @@ def activation_ranges(
             data = calibrator.compute_data()
         except REFUSALS as error:
             raise ModelError(
-                f"ONNX Runtime cannot calibrate the model: {first_line(error)}"
+                f"ONNX Runtime cannot calibrate the model: {one_line(error)}"
             ) from error
     ranges = {name: found.range_value for name, found in data.items()}  # of one value, any rank
     return {name: (float(np.min(low)), float(np.max(up))) for name, (low, up) in ranges.items()}

@@ -18,6 +18,12 @@ named as in Python, between backquotes: `max_drop`; the command line makes ``--m
 A mistake of the programmer raises ``ValueError`` or ``TypeError`` instead.
 """
 
+import re
+
+_CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
+_PLACE = re.compile(r"\S+\.(?:cc|cpp|h|hpp):\d+:? ?")
+_LONGEST = 300
+
 
 class OnnxSemiError(Exception):
     """Base of every error that a user can cause and can mend."""
@@ -63,7 +69,19 @@ class VerificationError(OnnxSemiError):
     """The written file differs from the model that was measured."""
 
 
-def first_line(error: Exception) -> str:
-    """The first line of an exception's message, short enough for a terminal."""
-    text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__
+def one_line(error: Exception) -> str:
+    r"""An exception's message on one line that a terminal holds, its cause at the end.
+
+    Codes and places in the source of ONNX Runtime and onnx are left away, and so is the middle of
+    what is too long.
+
+    >>> one_line(RuntimeError("[ONNXRuntimeError] : 9 : NOT_IMPLEMENTED : No Conv(22)\n 'a'"))
+    "No Conv(22); 'a'"
+    """
+    lines = (" ".join(line.split()) for line in str(error).splitlines())
+    text = _CODE.sub("", "; ".join(filter(None, lines))) or type(error).__name__
+    text = _PLACE.sub("", text)
+    if len(text) <= _LONGEST:
+        return text
+    half = _LONGEST // 2
+    return f"{text[:half].rstrip()} ... {text[-half:].lstrip()}"

@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from onnxsemi.errors import ModelError, first_line
+from onnxsemi.errors import ModelError, one_line
 
 # ONNX Runtime never folds a DequantizeLinear by itself: it keeps it for integer kernels that a
 # weights-only file does not use, and the Conv loses its constant, blocked-layout weight.
@@ -77,7 +77,7 @@ def load_session(
     try:
         return ort.InferenceSession(os.fspath(path), options, providers or _CPU)
     except REFUSALS as error:
-        raise ModelError(f"{path}: ONNX Runtime refuses it: {first_line(error)}") from error
+        raise ModelError(f"{path}: ONNX Runtime refuses it: {one_line(error)}") from error
 
 
 def open_session(path: str | os.PathLike[str], *, threads: int, fold: bool) -> ort.InferenceSession:
@@ -100,7 +100,7 @@ def open_session(path: str | os.PathLike[str], *, threads: int, fold: bool) -> o
     try:
         return ort.InferenceSession(os.fspath(path), options, _CPU)
     except REFUSALS as error:
-        raise ModelError(f"{path}: ONNX Runtime refuses it: {first_line(error)}") from error
+        raise ModelError(f"{path}: ONNX Runtime refuses it: {one_line(error)}") from error
 
 
 def noise_feeds(session: ort.InferenceSession, batch: int) -> dict[str, NDArray[Any]]:
@@ -170,7 +170,7 @@ class Session:
         try:
             self._session = ort.InferenceSession(model, options, _CPU)
         except REFUSALS as error:
-            raise ModelError(f"ONNX Runtime refuses the model: {first_line(error)}") from error
+            raise ModelError(f"ONNX Runtime refuses the model: {one_line(error)}") from error
         entries = self._session.get_inputs()
         self.inputs = tuple(entry.name for entry in entries)
         self._pixels = frozenset(entry.name for entry in entries if entry.type == _PIXELS)
@@ -187,7 +187,7 @@ class Session:
         try:
             values = self._session.run(None, feeds)
         except REFUSALS as error:
-            raise ModelError(f"ONNX Runtime cannot run the model: {first_line(error)}") from error
+            raise ModelError(f"ONNX Runtime cannot run the model: {one_line(error)}") from error
         return dict(zip(self.outputs, map(np.asarray, values), strict=True))
 
 
@@ -218,7 +218,7 @@ def _optimized(model: bytes, level: ort.GraphOptimizationLevel) -> bytes:
         try:
             ort.InferenceSession(model, options, _CPU)
         except REFUSALS as error:
-            raise ModelError(f"ONNX Runtime refuses the model: {first_line(error)}") from error
+            raise ModelError(f"ONNX Runtime refuses the model: {one_line(error)}") from error
         return target.read_bytes()
 
 

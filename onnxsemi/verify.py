@@ -31,7 +31,7 @@ from onnxsemi.arrays import Float32Array
 from onnxsemi.emit.activations import Ranges
 from onnxsemi.emit.model import put_together
 from onnxsemi.emit.profile import FORMS, Profile
-from onnxsemi.errors import VerificationError, first_line
+from onnxsemi.errors import VerificationError, one_line
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.evaluator import simulate
 from onnxsemi.measure.shards import padded, shards
@@ -69,7 +69,7 @@ def verify(path: Path, bench: Bench, rounded: RoundedPlan, ranges: Ranges | None
     try:
         checker.check_model(str(path), full_check=True)
     except (checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise VerificationError(f"{path}: not valid ONNX: {first_line(error)}") from error
+        raise VerificationError(f"{path}: not valid ONNX: {one_line(error)}") from error
     written = onnx.load_model(path)
     simulated = simulate(bench.classifier, rounded)
     expected = list(_all_expected(written, bench.classifier, rounded))

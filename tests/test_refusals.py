@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper, parser
+from onnx import helper, numpy_helper, parser, version_converter
 from onnx_models import (
     HEAD,
     IDENTITY,
@@ -23,8 +23,9 @@ from onnx_models import (
 )
 from reading import ALL, write
 
-from onnxsemi.errors import ModelError
+from onnxsemi.errors import ModelError, one_line
 from onnxsemi.model.load import file_bytes, load_proto
+from onnxsemi.model.opset import raised
 from onnxsemi.model.read import ReadOptions, read_model
 
 
@@ -229,8 +230,7 @@ REFUSALS = [
     Refusal("runtime's own", runtimes_own, "node 'c1' is com.microsoft.FusedConv.*export"),
     Refusal("two inputs", two_inputs, "one image input is needed.*inputs: 'image', 'mask'"),
     Refusal("no input", no_input, "one image input is needed.*inputs: none"),
-    Refusal("uint8 input", lambda: input_of("uint8"), "'image' is UINT8: export .* float input"),
-    Refusal("int64 input", lambda: input_of("int64"), "'image' is INT64: export .* float input"),
+    Refusal("int64 input", lambda: input_of("int64"), "'image' is INT64: export .* of floats"),
     Refusal("double input", lambda: input_of("double"), "'image' is DOUBLE: export"),
     Refusal("no batch", input_without_batch, r"'image' has no batch axis \(shape \[192\]\)"),
     Refusal("two outputs", TWO.model, "several outputs: choose one with `output`.*'scores', 'fe"),
@@ -338,3 +338,32 @@ def test_reading_leaves_no_files_behind(tmp_path):
     read_model(path)
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_bytes() == content
+
+
+INVALID = "[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : Got 16\n index: 1\n Please fix it"
+ASSERTION = "/onnx/version_converter/a.h:12: adapt: Assertion failed: no Upsample"
+
+
+@pytest.mark.parametrize(
+    ("message", "line"), [(INVALID, "Got 16; index: 1; "), (ASSERTION, "adapt: Assertion")]
+)
+def test_what_others_say_becomes_one_line_with_its_cause(message, line):
+    said = one_line(RuntimeError(message))
+    assert said.startswith(line)
+    assert said.endswith(message.split()[-1])
+    long = one_line(RuntimeError(message.replace(" ", " many words " * 40, 1)))
+    assert len(long) < 320
+    assert long.endswith(message.split()[-1])
+
+
+def test_a_model_that_onnx_cannot_raise_is_refused_in_one_line(monkeypatch):
+    def fails(model, opset):
+        raise version_converter.ConvertError(ASSERTION)
+
+    monkeypatch.setattr(version_converter, "convert_version", fails)
+    with pytest.raises(ModelError) as seen:
+        raised(IDENTITY.model(opset=12), 13)
+    assert str(seen.value) == (
+        "onnx cannot raise the model from opset 12 to 13: adapt: Assertion failed: no Upsample; "
+        "export it at opset 13"
+    )

@@ -16,10 +16,11 @@ from typing import Any, TypeVar
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper, shape_inference
+from onnx import helper, numpy_helper
 
 from onnxsemi.model.contraction import contraction
 from onnxsemi.model.index import GraphIndex
+from onnxsemi.model.inferred import inferred
 from onnxsemi.model.layout import layout_of
 from onnxsemi.model.roles import WEIGHTED
 
@@ -44,7 +45,7 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _ranks(model: onnx.ModelProto) -> dict[str, int]:
     """Number of axes of every tensor that onnx infers."""
-    graph = shape_inference.infer_shapes(model).graph
+    graph = inferred(model)
     return {
         value.name: len(value.type.tensor_type.shape.dim)
         for value in (*graph.value_info, *graph.input, *graph.output)

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper, shape_inference
+from onnx import helper, numpy_helper
 
 from onnxsemi.arrays import Float32Array
 from onnxsemi.layers import TargetLayer
 from onnxsemi.model.bias import give_bias
 from onnxsemi.model.head import Ends
+from onnxsemi.model.inferred import inferred
 from onnxsemi.model.leftover import FloatWeights, left_float
 from onnxsemi.model.targets import Site, Skipped
 
@@ -97,10 +98,10 @@ class Classifier:
     @cached_property
     def element_types(self) -> dict[str, np.dtype[Any]]:
         """Element type of every tensor whose type onnx infers."""
-        inferred = shape_inference.infer_shapes(self.proto).graph
+        graph = inferred(self.proto)
         return {
             value.name: helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-            for value in (*inferred.value_info, *inferred.input, *inferred.output)
+            for value in (*graph.value_info, *graph.input, *graph.output)
             if value.type.tensor_type.elem_type
         }
 

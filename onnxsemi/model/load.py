@@ -8,7 +8,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import checker, external_data_helper, inliner
 
-from onnxsemi.errors import ModelError, first_line
+from onnxsemi.errors import ModelError, one_line
 from onnxsemi.lfs import pointer_remedy
 
 OLDEST_OPSET = 7
@@ -44,7 +44,12 @@ def load_proto(model: Model) -> onnx.ModelProto:
         raise ModelError(
             f"{name}: opset {default_opset(proto)} is older than {OLDEST_OPSET}; export it anew"
         )
-    return inliner.inline_local_functions(proto) if proto.functions else proto
+    if not proto.functions:
+        return proto
+    try:
+        return inliner.inline_local_functions(proto)
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(f"{name}: local functions cannot be inlined: {one_line(error)}") from error
 
 
 def _from_file(file: Path) -> onnx.ModelProto:
@@ -121,7 +126,7 @@ def _read_external_data(model: onnx.ModelProto, file: Path) -> None:
         external_data_helper.load_external_data_for_model(model, str(file.parent))
     except (OSError, ValueError, checker.ValidationError) as error:
         remedies = filter(None, map(pointer_remedy, model_files(file)[1:]))
-        failure = f"{file}: its external data cannot be read: {first_line(error)}"
+        failure = f"{file}: its external data cannot be read: {one_line(error)}"
         raise ModelError(next(remedies, failure)) from None
 
 
@@ -129,7 +134,7 @@ def _check(model: onnx.ModelProto, name: str) -> None:
     try:
         checker.check_model(model)
     except (checker.ValidationError, ValueError) as error:
-        raise ModelError(f"{name}: damaged or not valid ONNX: {first_line(error)}") from None
+        raise ModelError(f"{name}: damaged or not valid ONNX: {one_line(error)}") from None
 
 
 def file_bytes(model: Model) -> int:

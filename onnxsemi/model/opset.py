@@ -3,7 +3,7 @@
 import onnx
 from onnx import version_converter
 
-from onnxsemi.errors import ModelError, first_line
+from onnxsemi.errors import ModelError, one_line
 from onnxsemi.model.load import default_opset
 
 
@@ -17,8 +17,8 @@ def raised(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
         return model
     try:
         return version_converter.convert_version(model, opset)
-    except (RuntimeError, ValueError) as error:
+    except (version_converter.ConvertError, RuntimeError, ValueError) as error:
         raise ModelError(
             f"onnx cannot raise the model from opset {default_opset(model)} to {opset}: "
-            f"{first_line(error)}; export it at opset {opset}"
+            f"{one_line(error)}; export it at opset {opset}"
         ) from error

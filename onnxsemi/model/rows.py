@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, shape_inference
+from onnx import TensorProto, helper
 
 from onnxsemi.arrays import Float32Array
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.expose import with_outputs
 from onnxsemi.model.head import ImageInput
+from onnxsemi.model.inferred import inferred
 from onnxsemi.runtime import Session
 
 Shape = tuple[int, ...]
@@ -94,8 +95,8 @@ def extents(model: onnx.ModelProto, source: ImageInput, image: Shape) -> Mapping
 
 
 def _float_tensors(model: onnx.ModelProto) -> list[str]:
-    inferred = shape_inference.infer_shapes(model).graph
-    values = (*inferred.value_info, *inferred.output)
+    graph = inferred(model)
+    values = (*graph.value_info, *graph.output)
     floats = {v.name for v in values if v.type.tensor_type.elem_type == TensorProto.FLOAT}
     return [name for node in model.graph.node for name in node.output if name in floats]
 

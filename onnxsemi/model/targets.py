@@ -87,7 +87,7 @@ def find_targets(
         node = graph.node[positions[0]]
         reason = (
             _weight_refusal(index, initializer, positions)
-            or _policy_refusal(node, [role_of.get(position) for position in positions], policy)
+            or _policy_refusal(node, [role_of[position] for position in positions], policy)
             or _exclusion([graph.node[position].name for position in positions], exclude)
         )
         if reason:
@@ -134,17 +134,10 @@ def _form_refusal(tensor: TensorProto, nodes: list[onnx.NodeProto]) -> str | Non
         return f"its weight has shape {list(tensor.dims)}"
     if nodes[0].op_type == "MatMul" and len(tensor.dims) != 2:
         return f"its weight has shape {list(tensor.dims)}: a batched MatMul"
-    layouts = {layout_of(node, tuple(tensor.dims)) for node in nodes}
-    if len(layouts) > 1:
-        return "its weight is shared by nodes that store it differently"
     return None
 
 
-def _policy_refusal(
-    node: onnx.NodeProto, found: list[Role | None], policy: TargetPolicy
-) -> str | None:
-    if None in found:
-        return "the logits do not depend on it"
+def _policy_refusal(node: onnx.NodeProto, found: list[Role], policy: TargetPolicy) -> str | None:
     if policy is TargetPolicy.ALL:
         return None
     if node.op_type not in ("Conv", "ConvTranspose"):

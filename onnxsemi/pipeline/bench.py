@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxsemi.errors import ModelError, SettingsError, first_line
+from onnxsemi.errors import ModelError, SettingsError, one_line
 from onnxsemi.listening import Listener, listening
 from onnxsemi.measure.shards import worker_threads
 from onnxsemi.model.load import file_bytes
@@ -123,7 +123,7 @@ def _latencies(
                 progress.step(f"round {number + 1}")
     except REFUSALS as error:
         path = contenders[place].path
-        raise ModelError(f"{path}: ONNX Runtime cannot run it: {first_line(error)}") from error
+        raise ModelError(f"{path}: ONNX Runtime cannot run it: {one_line(error)}") from error
     return seconds
 
 
