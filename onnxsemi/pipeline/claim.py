@@ -45,7 +45,9 @@ def report_images(kept: KeptFrontier, run: Path, bench: Bench) -> ImageSet | Non
     labels = source.report_labels if apart else source.options.labels
     options = replace(source.options, labels=labels)
     for_metric = kept.metric is not None
-    images = load_images(path, image.name, image.shape, options, for_metric=for_metric)
+    images = load_images(
+        path, image.name, image.shape, options, for_metric=for_metric, head=bench.head
+    )
     report = once(replace(bench, images=images)).images
     if not apart and source.report_fraction is not None:
         _, report = split(report, source.report_fraction, source.seed)

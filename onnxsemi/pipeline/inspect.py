@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from onnxsemi.emit.stored import InspectedLayer, Stored, emitted_properties, stored
+from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.load import default_opset, file_bytes, load_proto
 from onnxsemi.model.read import ReadOptions, read_model
 from onnxsemi.pipeline.sizes import sizes_of
@@ -22,7 +23,8 @@ def inspect(path: str | os.PathLike[str], *, options: ReadOptions | None = None)
     """
     proto = load_proto(path)
     properties = emitted_properties(proto)
-    held = stored(proto) if properties else Stored(_float_layers(path, options), 0, 0)
+    classifier = None if properties else read_model(path, options)
+    held = stored(proto) if classifier is None else Stored(_float_layers(classifier), 0, 0)
     return InspectResult(
         path=Path(path),
         opset=default_opset(proto),
@@ -33,13 +35,11 @@ def inspect(path: str | os.PathLike[str], *, options: ReadOptions | None = None)
         float_bytes=held.float_bytes,
         shared_bytes=held.shared_bytes,
         sizes=sizes_of(Path(path)) if properties else None,
+        notes=() if classifier is None else classifier.notes,
     )
 
 
-def _float_layers(
-    path: str | os.PathLike[str], options: ReadOptions | None
-) -> tuple[InspectedLayer, ...]:
-    classifier = read_model(path, options)
+def _float_layers(classifier: Classifier) -> tuple[InspectedLayer, ...]:
     targets = (
         InspectedLayer(site.layer.name, site.layout.stored, "target", ())
         for site in classifier.sites

@@ -21,7 +21,8 @@ def check_table(result: CheckResult) -> RenderableType:
     table = Table.grid(padding=(0, 2), pad_edge=False)
     for name, value in _rows(result):
         table.add_row(Text(name, "bold"), Text(value))
-    return Group(table, *map(Text, _float_lines(result)))
+    notes = (wording.sentence(note) for note in result.notes)
+    return Group(table, *map(Text, (*notes, *_float_lines(result))))
 
 
 def check_document(result: CheckResult) -> dict[str, Any]:
@@ -30,6 +31,7 @@ def check_document(result: CheckResult) -> dict[str, Any]:
         "model": result.model,
         "sizes": {str(bits): size for bits, size in result.sizes.items()},
         "warnings": list(result.warnings),
+        "notes": list(result.notes),
     }
     document["forecast"]["seconds"] = list(result.forecast.seconds)
     return {"schema": SCHEMA, "tool": f"onnxsemi {__about__.VERSION}", **document}
@@ -49,7 +51,7 @@ def _rows(result: CheckResult) -> list[tuple[str, str]]:
     )
     need, may = (f"{n / 2**20:,.0f} MB" for n in _memory(result))
     return [
-        ("input", f"{result.input_name} [{shape}], {result.classes:,} classes"),
+        ("input", f"{result.input_name} [{shape}], {result.classes:,} {result.head.scored}"),
         ("images", images),
         ("float model", _accuracy(result)),
         (
@@ -75,7 +77,7 @@ def _accuracy(result: CheckResult) -> str:
     if result.correct is None:
         return "no labels: its own answers take their place"
     share = wording.share_interval(result.correct, result.looked_at)
-    return f"top-1 {share} on {result.looked_at:,} calibration images"
+    return f"{result.head.measured} {share} on {result.looked_at:,} calibration images"
 
 
 def _asked(result: CheckResult) -> str:

@@ -122,7 +122,7 @@ def evaluate_table(result: EvaluateResult) -> RenderableType:
     table = plain_table("", "value")
     table.add_row("images", f"{result.total:,}")
     if result.correct is not None:
-        table.add_row("top-1 accuracy", f"{result.correct / result.total:.2%}")
+        table.add_row(result.head.accuracy, f"{result.correct / result.total:.2%}")
     if result.metric is not None:
         table.add_row(Text(f"mean of {result.metric}"), f"{result.mean:.4f}")
     if result.loss is not None:
@@ -150,7 +150,8 @@ def inspect_table(result: InspectResult) -> RenderableType:
         f"{result.path}: {result.file_bytes:,} bytes, opset {result.opset}, IR {result.ir_version}"
     )
     stated = {key: value for key, value in result.properties.items() if key != "onnxsemi.sizes"}
-    lines = [head, *(f"{key}: {value}" for key, value in stated.items())]
+    notes = map(wording.sentence, result.notes)
+    lines = [head, *(f"{key}: {value}" for key, value in stated.items()), *notes]
     if result.sizes is None:
         return Group(*map(Text, lines), _float_table(result.layers))
     return Group(*map(Text, lines), _stored_table(result), _sizes_table(result.sizes))
