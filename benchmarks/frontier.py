@@ -121,7 +121,7 @@ def _settings(case: Case, **search: Any) -> Settings:
 
 def _whole(case: Case, row: str, folder: Path) -> dict[str, Any]:
     """``compress`` as a user runs it."""
-    image = find_ends(load_proto(case.model).graph, None).image
+    image = find_ends(load_proto(case.model), None).image
     search, report = (
         load_images(path, image.name, image.shape, case.data) for path in (case.search, case.report)
     )
@@ -240,7 +240,7 @@ def _accuracy(before: Any, after: Any, labels: Any) -> dict[str, Any]:
 
 def _logits(path: Path, images: Any, threads: int) -> Any:
     proto = load_proto(path)
-    ends = find_ends(proto.graph, None)
+    ends = find_ends(proto, None)
     return forward(proto, ends, images, threads)
 
 

@@ -100,7 +100,7 @@ def _changes(true: Comparison) -> dict[str, str]:
 
 
 def _images(case: Case, path: Path, count: int | None) -> ImageSet:
-    image = find_ends(load_proto(case.model).graph, None).image
+    image = find_ends(load_proto(case.model), None).image
     images = load_images(path, image.name, image.shape, case.data)
     if count is None:
         return images

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from onnxsemi.brief import Brief
+from onnxsemi.heads import Head
 from onnxsemi.model.leftover import FloatWeights
 from onnxsemi.wording import share_interval
 
@@ -38,7 +39,7 @@ class CheckResult(Brief):
         model: Its name: the path of its file.
         input_name: Name of the model's input.
         input_shape: Its shape; None for an axis of any size.
-        classes: Class scores that it gives.
+        classes: Classes that it tells apart, or labels that it judges.
         search_images: Calibration images: those to search on.
         report_images: Images that the search will never see.
         looked_at: Calibration images that the float model was run on.
@@ -55,6 +56,8 @@ class CheckResult(Brief):
         warnings: What is likely to be wrong, and what these images cannot show.
         metric: Name of the metric; None without one.
         mean: Its mean over those that the float model was run on.
+        head: What the model's scores are.
+        notes: What a user should know of how the model is read, a sentence each.
     """
 
     model: str
@@ -77,19 +80,24 @@ class CheckResult(Brief):
     warnings: tuple[str, ...] = ()
     metric: str | None = None
     mean: float | None = None
+    head: Head = Head.SOFTMAX
+    notes: tuple[str, ...] = ()
 
     @property
     def brief(self) -> tuple[tuple[str, str], ...]:
         """Model, accuracy, images, what is quantized, and how long a run takes."""
         answers = "no labels"
         if self.correct is not None:
-            answers = f"top-1 {share_interval(self.correct, self.looked_at)}"
+            answers = f"{self.head.measured} {share_interval(self.correct, self.looked_at)}"
         if self.metric is not None:
             answers = f"mean of {self.metric} {self.mean:.4f}"
         low, high = self.forecast.seconds
         images = f"{self.search_images:,} for calibration, {self.report_images:,} for the test"
         return (
-            ("model", f"{self.model}, {self.file_bytes:,} bytes, {self.classes:,} classes"),
+            (
+                "model",
+                f"{self.model}, {self.file_bytes:,} bytes, {self.classes:,} {self.head.scored}",
+            ),
             ("float model", f"{answers} on {self.looked_at:,} images"),
             ("images", images),
             ("quantized", f"{self.targets} layers, {self.target_bytes:,} bytes"),

@@ -10,6 +10,7 @@ from onnxsemi.brief import Brief
 from onnxsemi.emit.profile import Profile
 from onnxsemi.emit.stored import InspectedLayer
 from onnxsemi.errors import OnnxSemiError
+from onnxsemi.heads import Head
 from onnxsemi.kernels import Kernels
 from onnxsemi.measure.agreement import Agreement
 from onnxsemi.measure.comparison import Comparison
@@ -256,12 +257,14 @@ class EvaluateResult(Brief):
 
     Attributes:
         total: Images, each of them once.
-        correct: Images whose top-1 answer is the label; None without labels, or with a metric.
+        correct: Images whose top-1 answer is the label, or all of whose labels are right; None
+            without labels, or with a metric.
         loss: Mean cross-entropy, nats per sample; None likewise.
         comparison: Reference against model; None without a reference.
         warnings: What is likely to be wrong with the images or their labels.
         metric: Name of the metric; None without one.
         mean: Its mean over the images.
+        head: What the model's scores are.
     """
 
     total: int
@@ -271,13 +274,14 @@ class EvaluateResult(Brief):
     warnings: tuple[str, ...] = ()
     metric: str | None = None
     mean: float | None = None
+    head: Head = Head.SOFTMAX
 
     @property
     def brief(self) -> tuple[tuple[str, str], ...]:
         """Accuracy with its interval, loss, and how it differs from the reference."""
         seen = "no labels"
         if self.correct is not None:
-            seen = f"top-1 {wording.share_interval(self.correct, self.total)}"
+            seen = f"{self.head.measured} {wording.share_interval(self.correct, self.total)}"
         if self.metric is not None:
             seen = f"mean of {self.metric} {self.mean:.4f}"
         found = self.comparison
@@ -305,7 +309,7 @@ class InspectResult(Brief):
         shared_bytes: Bytes of structure that layers share; 0 for other files.
         sizes: How much smaller the file is than what it was made from; None for other files.
         left_float: Of a float model, what would stay float32, largest first; the rest at the end.
-        notes: What reading a float model changed.
+        notes: What a user should know of how a float model is read, a sentence each.
     """
 
     path: Path

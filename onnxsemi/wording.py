@@ -92,10 +92,11 @@ def agreed(comparison: Comparison, reference: str = FLOAT_MODEL) -> str:
     'same answer as the float model on 3,968 of 4,000 images: 99.20%, 95 % interval \
 [98.87, 99.45]; mean KL 0.00391 nats'
     """
-    percent, interval = share_interval(comparison.same, comparison.images).split(" ", 1)
+    same, images = comparison.same, comparison.images
+    percent, interval = share_interval(same, images).split(" ", 1)
     return (
-        f"same answer as {reference} on {comparison.same:,} of {comparison.images:,} images: "
-        f"{percent}, 95 % interval {interval}; mean KL {comparison.kl:.3g} nats"
+        f"{comparison.head.same} {reference} on {same:,} of {images:,} images: {percent}, "
+        f"95 % interval {interval}; mean KL {comparison.kl:.3g} nats"
     )
 
 
@@ -122,7 +123,7 @@ def verdict(claim: Verdict, comparison: Comparison) -> str:
     again = f"; look {claim.looks} at these images" if claim.looks > 1 else ""
     if not comparison.labelled:
         agreement = share(comparison.same, comparison.images)
-        seen, points = f"the float model's answer on {agreement} of {images}", ""
+        seen, points = f"{comparison.head.agreed} on {agreement} of {images}", ""
     else:
         what, paired = comparison.changes[0]
         before, after = paired.levels

@@ -10,6 +10,7 @@ from page_data import kept
 from onnxsemi.data.images import ImageSet
 from onnxsemi.errors import RunError
 from onnxsemi.layers import Semilayer, Sign, TargetLayer
+from onnxsemi.measure.likelihood import CATEGORICAL
 from onnxsemi.measure.seam import Score
 from onnxsemi.pipeline.evidence import Answers, changed, distances, thumbnails, tried
 from onnxsemi.plan import BitPlan
@@ -119,7 +120,7 @@ class TestAnswers:
 
     def test_from_logits(self):
         one, other = np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32)[::-1]
-        answers = Answers.of(one, other)
+        answers = Answers.of(one, other, CATEGORICAL)
         assert answers.before.tolist() == [0, 1, 2]
         assert answers.after.tolist() == [2, 1, 0]
 

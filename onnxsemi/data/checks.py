@@ -21,9 +21,7 @@ SAMPLE = 512
 
 def sampled(images: ImageSet) -> Int64Array:
     """Indices of at most ``SAMPLE`` images, of each class its share: always the same ones."""
-    labels = images.labels
-    classes = np.zeros(len(images), np.int64) if labels is None else labels
-    return stratified(classes, SAMPLE, seed=0)
+    return stratified(images.strata, SAMPLE, seed=0)
 
 
 def sample(images: ImageSet) -> ImageSet:

@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxsemi.arrays import Float32Array, Int64Array, UInt8Array, read_only
+from onnxsemi.data.labels import label_rows, labels_for
 from onnxsemi.data.source import Float32Source, Pixels, PixelSource, chunks, select, take
 from onnxsemi.errors import DataError
+from onnxsemi.heads import Head
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +61,9 @@ class ImageSet:
         name: Where they come from, for messages.
         pixels: uint8[N, H, W, C], or float32[N, ...] in the model's layout: an array, read-only
             and not copied if it has one of these types, or a source that reads what it is asked.
-        labels: int64[N], the class of each image; or None. For a metric they may be any numbers,
-            [N, ...]: whoever takes the images for something else refuses them.
+        labels: int64[N], the class of each image; of a model that is judged per label int64[N, L]
+            of 0 and 1; or None. As they are given they may be any numbers, [N, ...]: whoever takes
+            the images for something else refuses them.
         normalization: Applied to uint8 pixels, by default only the division by 255.
         channels_first: Whether the model takes [N, C, H, W]; set by :meth:`fit`.
         classes: Names of the labels in their order, where the source has any.
@@ -117,17 +120,22 @@ class ImageSet:
         )
         return self._with(pixels=pixels, labels=labels, targets=targets)
 
-    def with_labels(self, labels: Int64Array) -> "ImageSet":
-        """The same images with other labels."""
-        return self._with(labels=read_only(label_array(np.asarray(labels), len(self), self.name)))
-
-    def with_classes(self) -> "ImageSet":
-        """The same images with labels that are one whole number each.
+    def with_labels(self, labels: Int64Array, head: Head = Head.SOFTMAX) -> "ImageSet":
+        """The same images with other labels, of the form that the answers of ``head`` have.
 
         Raises:
-            DataError: If they are something else.
+            DataError: If they have another form.
         """
-        return self if self.labels is None else self.with_labels(self.labels)
+        found = labels_for(head, np.asarray(labels), len(self), self.name)
+        return self._with(labels=read_only(found))
+
+    def for_head(self, head: Head) -> "ImageSet":
+        """The same images with labels of the form that the answers of ``head`` have.
+
+        Raises:
+            DataError: If they have another form.
+        """
+        return self if self.labels is None else self.with_labels(self.labels, head)
 
     def for_metric(self) -> "ImageSet":
         """The same images, whose labels are for a metric and need not be classes.
@@ -151,6 +159,16 @@ class ImageSet:
     def labelled(self) -> bool:
         """Whether there is something to compare answers with."""
         return self.labels is not None or self.targets is not None
+
+    @property
+    def strata(self) -> Int64Array:
+        """What samples keep the shares of: int64[N], the same for the same labels."""
+        if self.labels is None:
+            return np.zeros(len(self), np.int64)
+        if self.labels.ndim == 1:
+            return self.labels
+        _, strata = np.unique(self.labels, axis=0, return_inverse=True)
+        return np.asarray(strata, np.int64).ravel()
 
     def named(self, classes: tuple[str, ...] | None) -> "ImageSet":
         """The same images with names of the labels."""
@@ -196,12 +214,19 @@ class ImageSet:
         raise self._misfit((count, colours, height, width), shape)
 
     def check_labels(self, classes: int) -> None:
-        """Refuse a label that is no class of the model.
+        """Refuse a label that is no class of the model, or more or fewer labels than it has.
 
         Raises:
             DataError: With the first bad index.
         """
         if self.labels is None:
+            return
+        if self.labels.ndim == 2:
+            if self.labels.shape[1] != classes:
+                raise DataError(
+                    f"{self.name}: 'y' has shape {list(self.labels.shape)}, and the model tells "
+                    f"{classes} labels: [{len(self)}, {classes}] is needed"
+                )
             return
         bad = np.flatnonzero((self.labels < 0) | (self.labels >= classes))
         if bad.size:
@@ -227,6 +252,8 @@ class ImageSet:
             if self.normalization == RAW:
                 seen["raw"] = True
         seen["labels"] = self.labels is not None
+        if self.labels is not None and self.labels.ndim > 1:
+            seen["labels"] = self.labels.shape[1:]
         digest = hashlib.sha256(json.dumps(seen).encode())
         if self.labels is not None:
             digest.update(self.labels.astype("<i8").tobytes())
@@ -298,37 +325,3 @@ def check_kind(shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> None:
             raise DataError(f"{name}: uint8 images need shape [N, H, W, C], 'x' has {list(shape)}")
     elif not np.issubdtype(dtype, np.floating):
         raise DataError(f"{name}: 'x' is {dtype}; it must be uint8 or float32")
-
-
-def label_rows(labels: NDArray[Any], count: int, name: str) -> NDArray[Any]:
-    """Labels of any kind, [N, ...]; one whole number an image as int64.
-
-    Raises:
-        DataError: If they are not as many as the images.
-    """
-    if labels.shape[:1] != (count,):
-        raise DataError(f"{name}: {count} images, but 'y' has shape {list(labels.shape)}")
-    whole = labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer)
-    return labels.astype(np.int64) if whole else labels
-
-
-def label_array(labels: NDArray[Any], count: int, name: str) -> Int64Array:
-    """Labels as int64[N].
-
-    Raises:
-        DataError: If there is not one whole number an image.
-    """
-    if labels.shape != (count,):
-        said, remedy = f"{name}: {count} images, but 'y' has shape {list(labels.shape)}", ""
-        if labels.shape == (count, 1):
-            remedy = ": one number an image is needed, y.ravel()"
-        elif labels.ndim == 2 and len(labels) == count:
-            one_hot = bool(((labels != 0).sum(axis=1) == 1).all())
-            found = "these are one-hot, np.argmax(y, axis=1)" if one_hot else "these are several"
-            remedy = f": one number an image is needed, and {found}"
-        raise DataError(said + remedy)
-    if not np.issubdtype(labels.dtype, np.integer):
-        whole = labels.dtype.kind == "f" and (labels == np.round(labels)).all()
-        remedy = ", y.astype(int)" if whole else ", the classes from 0"
-        raise DataError(f"{name}: 'y' is {labels.dtype}; it must be whole numbers{remedy}")
-    return labels.astype(np.int64)

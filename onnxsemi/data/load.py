@@ -19,6 +19,7 @@ from onnxsemi.data.naming import check_class_names
 from onnxsemi.data.npz import read_npz
 from onnxsemi.data.reader import BatchReader, read_all
 from onnxsemi.errors import DataError
+from onnxsemi.heads import Head
 
 Pair = tuple[Batch, Batch]
 """Images [N, ...] and labels [N]."""
@@ -83,13 +84,14 @@ class DataOptions:
         )
 
 
-def load_images(
+def load_images(  # noqa: PLR0913  what the model asks of them
     data: Data,
     input_name: str,
     shape: tuple[int | None, ...],
     options: DataOptions | None = None,
     *,
     for_metric: bool = False,
+    head: Head = Head.SOFTMAX,
     raw: bool = False,
 ) -> ImageSet:
     """Read images and lay them out for the model.
@@ -102,17 +104,18 @@ def load_images(
         input_name: Name of the model's input.
         shape: Its shape, batch axis first, None for an axis of any size.
         options: Preprocessing.
-        for_metric: Whether labels are for a metric: any numbers, kept as ``targets``; else they
-            must be classes.
+        for_metric: Whether labels are for a metric: any numbers, kept as ``targets``.
+        head: Else the head of the model, which says what form labels must have: classes, or 0 and
+            1 for each label.
         raw: Whether the model takes uint8 pixels as they are.
 
     Raises:
         TypeError: If ``data`` is none of these.
         DataError: If there are no images, they do not fit the model, or have nothing to do with an
-            option; or if labels are no classes, or are missing for a metric.
+            option; or if labels have another form, or are missing for a metric.
     """
     images = _read(data, input_name, shape, options or DataOptions(), raw=raw)
-    return images.for_metric() if for_metric else images.with_classes()
+    return images.for_metric() if for_metric else images.for_head(head)
 
 
 def load_pixels(

@@ -47,7 +47,7 @@ def split(images: ImageSet, fraction: float, seed: int) -> tuple[ImageSet, Image
     _, first, copy_of = np.unique(images.digests(), return_index=True, return_inverse=True)
     order = np.argsort(first)  # so that the draw follows the order of the images
     first = first[order]
-    drawn = stratified(images.labels[first], round(len(first) * fraction), seed)
+    drawn = stratified(images.strata[first], round(len(first) * fraction), seed)
     in_report = np.isin(copy_of, order[drawn])
     report, search = np.flatnonzero(in_report), np.flatnonzero(~in_report)
     if not len(report) or not len(search):

@@ -10,7 +10,9 @@ import onnx
 
 from onnxsemi.arrays import Float32Array, Int64Array
 from onnxsemi.data.images import ImageSet
+from onnxsemi.heads import Head
 from onnxsemi.measure.forward import gathered, parts
+from onnxsemi.measure.likelihood import LIKELIHOODS, Likelihood
 from onnxsemi.measure.metric import Judge, Metric
 from onnxsemi.measure.shards import SHARD_IMAGES
 from onnxsemi.memory import UNBOUNDED, held, resident
@@ -51,8 +53,18 @@ class Bench:
         return self.rounding.scheme
 
     @property
+    def head(self) -> Head:
+        """What the model's scores are."""
+        return self.classifier.ends.head
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """What is measured of its logits."""
+        return LIKELIHOODS[self.head]
+
+    @property
     def labels(self) -> Int64Array:
-        """Labels of the images."""
+        """Labels of the images: int64[N]; int64[N, L] of 0 and 1 if judged per label."""
         if self.images.labels is None:
             raise ValueError("variants are measured on labelled images")
         return self.images.labels

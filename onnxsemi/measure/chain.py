@@ -78,7 +78,7 @@ class Chain:
             tensor = self._entering(first, chosen)
             for session in sessions[first:]:
                 tensor = self._through(session, tensor)
-            return logit_rows(tensor, len(chosen))
+            return logit_rows(tensor, len(chosen), self._bench.head)
 
         with workers(self._bench.threads) as pool:
             logits = np.concatenate(list(pool.map(run, runs)))

@@ -28,7 +28,8 @@ class RoundingChecker:
             logits = reference
         else:
             logits = self._folds.logits(plan, partial(simulate, bench.classifier))
-        return in_full(logits, bench.labels, reference, self._unseen, bench.judge)
+        judge, rule = bench.judge, bench.likelihood
+        return in_full(logits, bench.labels, reference, self._unseen, judge, rule)
 
     @cached_property
     def _reference(self) -> Float32Array:

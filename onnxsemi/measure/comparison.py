@@ -5,14 +5,16 @@ metric before and after. With labels or without: how many answers are the same, 
 the softmax from the float model's.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from onnxsemi.arrays import Float32Array, Int64Array
+from onnxsemi.heads import Head
+from onnxsemi.measure.likelihood import LIKELIHOODS
 from onnxsemi.measure.means import Means
 from onnxsemi.measure.metric import Judge
-from onnxsemi.measure.metrics import hits, kl_divergence
+from onnxsemi.measure.metrics import hits
 from onnxsemi.measure.paired import Paired
 from onnxsemi.measure.pairing import Pairing
 
@@ -27,10 +29,12 @@ class Comparison:
         images: How many.
         same: Images that both give the same answer.
         kl: Mean KL(first || second) of the softmax, nats per image.
-        top1: Images whose first answer is the label; None without labels.
+        top1: Images whose first answer is the label, or all of whose labels are right; None
+            without labels.
         top5: Images whose label is among the first five answers; None without labels, or where
-            there are fewer than ten classes.
+            there are fewer than ten classes, or labels are judged each by itself.
         metric: By a metric, instead of right answers; None without one.
+        head: What the models' scores are: it says what an answer is.
     """
 
     images: int
@@ -39,6 +43,7 @@ class Comparison:
     top1: Paired | None = None
     top5: Paired | None = None
     metric: Means | None = None
+    head: Head = Head.SOFTMAX
 
     @property
     def agreement(self) -> float:
@@ -71,7 +76,7 @@ class Comparison:
         """What was compared with labels, by its name; the first is what is judged."""
         every = (
             (f"mean of {self.metric_name}", self.metric),
-            ("top-1", self.top1),
+            (self.head.measured, self.top1),
             ("top-5", self.top5),
         )
         return tuple((what, paired) for what, paired in every if paired is not None)
@@ -82,29 +87,28 @@ def compare(
     after: Float32Array,
     labels: Int64Array | None,
     judge: Judge | None = None,
+    head: Head = Head.SOFTMAX,
 ) -> Comparison:
     """Compare two models.
 
     Args:
         before: float32[N, K], logits of the first, the float model say.
         after: float32[N, K], logits of the second, same images, same order.
-        labels: int64[N], or None.
+        labels: int64[N], or None; int64[N, L] where each label is judged by itself.
         judge: A metric, to compare by it instead; None without one.
+        head: What the models' scores are.
     """
-    images, classes = before.shape
-    same = int((before.argmax(axis=1) == after.argmax(axis=1)).sum())
-    kl = float(np.mean(kl_divergence(before, after)))
+    (images, classes), rule = before.shape, LIKELIHOODS[head]
+    same = int(rule.same(before, after).sum())
+    found = Comparison(images, same, float(np.mean(rule.divergence(before, after))), head=head)
     if judge is not None:
-        return Comparison(images, same, kl, metric=Means.of(judge(before), judge(after)))
+        return replace(found, metric=Means.of(judge(before), judge(after)))
     if labels is None:
-        return Comparison(images, same, kl)
-
-    def among(count: int) -> Paired:
-        return Paired.of(hits(before, labels, count), hits(after, labels, count))
-
-    return Comparison(
-        images, same, kl, among(1), among(5) if classes >= _CLASSES_FOR_TOP5 else None
-    )
+        return found
+    top1, top5 = Paired.of(rule.right(before, labels), rule.right(after, labels)), None
+    if not head.per_label and classes >= _CLASSES_FOR_TOP5:
+        top5 = Paired.of(hits(before, labels, 5), hits(after, labels, 5))
+    return replace(found, top1=top1, top5=top5)
 
 
 def exact_interval(count: int, total: int) -> tuple[float, float]:

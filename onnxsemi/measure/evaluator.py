@@ -15,9 +15,10 @@ from onnxsemi.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from onnxsemi.layers import Semilayer
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.chain import Chain
+from onnxsemi.measure.likelihood import CATEGORICAL, Likelihood
 from onnxsemi.measure.metric import Judge
-from onnxsemi.measure.metrics import changed, cross_entropy, hits, kl_divergence, upper_mean
-from onnxsemi.measure.risk import Margins, label_margins
+from onnxsemi.measure.metrics import upper_mean
+from onnxsemi.measure.risk import Margins
 from onnxsemi.measure.seam import Closeness, Score, Tested
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.plan import BitPlan
@@ -55,8 +56,12 @@ class ModelEvaluator:
     def check(self, plan: BitPlan) -> Tested:
         """Measure a plan on all images."""
         if plan == plan.all_float():
-            return in_full(self._reference, self._bench.labels, self._reference)
-        return in_full(self.logits(plan), self._bench.labels, self._reference)
+            return self._in_full(self._reference)
+        return self._in_full(self.logits(plan))
+
+    def _in_full(self, logits: Float32Array) -> Tested:
+        bench = self._bench
+        return in_full(logits, bench.labels, self._reference, rule=bench.likelihood)
 
     @cached_property
     def _reference(self) -> Float32Array:
@@ -96,7 +101,8 @@ class ModelEvaluator:
     def _look(self, plan: BitPlan, images: Int64Array) -> tuple[Float64Array, BoolArray]:
         labels = self._bench.labels[images]
         logits = self._chain.logits(plan, images)
-        return label_margins(logits, labels), hits(logits, labels)
+        rule = self._bench.likelihood
+        return rule.margins(logits, labels), rule.right(logits, labels)
 
 
 class _Look:
@@ -132,23 +138,25 @@ def in_full(
     reference: Float32Array,
     unseen: Int64Array | slice = slice(None),
     judge: Judge | None = None,
+    rule: Likelihood = CATEGORICAL,
 ) -> Tested:
     """What is seen of a plan whose answers to all images are known.
 
     Args:
         logits: float32[N, K] of the plan.
-        labels: int64[N].
+        labels: int64[N]; int64[N, L] where each label is judged by itself.
         reference: float32[N, K], logits of the float model.
         unseen: Images that nothing was fitted to: the KL is their mean.
         judge: The metric that the plan is judged by; None for right answers.
+        rule: What is measured of logits.
     """
-    right, count = hits(logits, labels), len(labels)
+    right, count = rule.right(logits, labels), len(labels)
     values = None if judge is None else judge(logits)
     correct = int(right.sum()) if values is None else values.sum
-    loss = float(np.mean(cross_entropy(logits, labels)))
-    score, margins = Score(correct, count, count, loss), label_margins(logits, labels)
-    kl = kl_divergence(reference[unseen], logits[unseen])
-    close = Closeness(upper_mean(kl), changed(reference, logits))
+    loss = float(np.mean(rule.loss(logits, labels)))
+    score, margins = Score(correct, count, count, loss), rule.margins(logits, labels)
+    kl = rule.divergence(reference[unseen], logits[unseen])
+    close = Closeness(upper_mean(kl), int((~rule.same(reference, logits)).sum()))
     return Tested(score, np.arange(count), margins, right, 0.0, float(kl.mean()), close, values)
 
 

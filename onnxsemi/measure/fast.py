@@ -29,10 +29,10 @@ from onnxsemi.atomic import whole_file
 from onnxsemi.errors import RunError
 from onnxsemi.layers import Semilayer
 from onnxsemi.measure.bench import Bench
+from onnxsemi.measure.forward import score_gradients
 from onnxsemi.measure.parts import Part, parts_of
 from onnxsemi.measure.probe import SEEDS, ForwardGraph, Probe, ProbeRequest, build_probe
 from onnxsemi.measure.seam import DeltaLossTable
-from onnxsemi.measure.seeds import seed_count, seed_gradients
 from onnxsemi.measure.shards import Shard, padded, workers
 from onnxsemi.memory import give_back
 from onnxsemi.progress import Progress
@@ -280,7 +280,7 @@ class FastMeasurement:
             layers=part.layers,
             bits=part.bits,
             rounding=self._bench.rounding,
-            seeds=seed_count(self._logits.shape[1]),
+            seeds=self._seeds(Shard(0, 1)).shape[1],
         )
         give_back()  # what the part before held
         probe = build_probe(self._bench.classifier, self._forward, request)
@@ -299,9 +299,7 @@ class FastMeasurement:
 
     def _sum(self, pool: ThreadPoolExecutor, part: _Loaded, block: Shard) -> None:
         """Add a block of images to the sums of a part's layers."""
-        generator = np.random.default_rng([self._seed, block.start])
-        labels = self._bench.labels[block.start : block.stop]
-        seeds = seed_gradients(self._logits[block.start : block.stop], labels, generator)
+        seeds = self._seeds(block)
         starts = range(block.start, block.stop, part.images)
         runs = [Shard(start, min(start + part.images, block.stop)) for start in starts]
         found = list(pool.map(lambda run: self._run(part, run, seeds[_within(run, block)]), runs))
@@ -311,6 +309,13 @@ class FastMeasurement:
             self._add(self.moments[layer], part.columns, effects, block.start)
 
         list(pool.map(add, part.probe.effects))
+
+    def _seeds(self, block: Shard) -> Float32Array:
+        """What the backward passes of a block of images begin with: float32[N, S, *row]."""
+        bench, own = self._bench, slice(block.start, block.stop)
+        generator = np.random.default_rng([self._seed, block.start])
+        seeds = bench.likelihood.seeds(self._logits[own], bench.labels[own], generator)
+        return score_gradients(seeds, bench.head)
 
     def _run(self, part: _Loaded, run: Shard, seeds: Float32Array) -> dict[str, Float32Array]:
         """Effects of one run's images: layer -> float32[N, O, B, S]."""

@@ -8,6 +8,7 @@ import onnx
 from onnxsemi.arrays import Float32Array, Int64Array
 from onnxsemi.data.images import ImageSet
 from onnxsemi.errors import ModelError
+from onnxsemi.heads import Head
 from onnxsemi.measure.shards import SHARD_IMAGES, Shard, padded, shards, workers
 from onnxsemi.model.expose import with_outputs
 from onnxsemi.model.head import Ends
@@ -67,7 +68,7 @@ def parts(
     def run(shard: Shard) -> Float32Array:
         pixels = padded(images.batch(shard.start, shard.stop), batch)
         scores = session.run({ends.image.name: pixels})[ends.logits]
-        return logit_rows(scores, len(pixels))[: len(shard)]
+        return logit_rows(scores, len(pixels), ends.head)[: len(shard)]
 
     with workers(threads) as pool:
         yield from pool.map(run, shards(len(images), batch, rows))
@@ -90,12 +91,16 @@ def finite_logits(logits: Float32Array, name: str, images: Int64Array) -> Float3
     return logits
 
 
-def logit_rows(scores: Float32Array, rows: int) -> Float32Array:
-    """float32[rows, K, 1, ...] -> float32[rows, K].
+def logit_rows(scores: Float32Array, rows: int, head: Head = Head.SOFTMAX) -> Float32Array:
+    """float32[rows, K, 1, ...] -> float32[rows, K]; one Sigmoid's z as the logits (0, z).
 
     Raises:
-        ModelError: If the scores are not one vector of at least two classes an image.
+        ModelError: If the scores are not one vector of at least two classes an image, or for one
+            Sigmoid not one value.
     """
+    if head is Head.ONE_SIGMOID and scores.size == rows:
+        column = np.asarray(scores, np.float32).reshape(rows, 1)
+        return np.concatenate([np.zeros_like(column), column], axis=1)
     if scores.ndim < 2 or len(scores) != rows or scores.size != rows * scores.shape[1]:
         raise ModelError(
             f"the output has shape {list(scores.shape)} for {rows} images; "
@@ -103,7 +108,21 @@ def logit_rows(scores: Float32Array, rows: int) -> Float32Array:
         )
     if scores.shape[1] < 2:
         raise ModelError(
-            "the output has one value an image; a classifier has two classes or more: of one logit "
-            "z, as before a Sigmoid, export the two scores Concat(0, z)"
+            "the output has one value an image; a classifier has two classes or more: if it is one "
+            "logit z, export the model with a Sigmoid behind it, its shape [N, 1] given, or the "
+            "two scores Concat(0, z)"
         )
     return np.asarray(scores, np.float32).reshape(rows, -1)
+
+
+def score_gradients(gradients: Float32Array, head: Head) -> Float32Array:
+    """Gradients at the logits of :func:`logit_rows` -> at the scores that they come from.
+
+    Args:
+        gradients: float32[N, S, K].
+        head: What the scores are; of one Sigmoid only the second logit depends on its z.
+
+    Returns:
+        float32[N, S, K], of one Sigmoid float32[N, S, 1].
+    """
+    return gradients[..., 1:] if head is Head.ONE_SIGMOID else gradients

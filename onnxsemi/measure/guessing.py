@@ -21,6 +21,7 @@ from onnxsemi.arrays import Int64Array
 
 _SIGNIFICANT = 0.05
 _MISSED = 0.001
+_Z95 = 1.6448536269514722
 LEAST_GAIN = 0.02
 """Share of the images: less is a detail of preprocessing, such as how images are resized."""
 
@@ -73,6 +74,28 @@ class Guessing:
         counts = np.arange(1, self.total + 1)
         rare = bdtrc(counts - 1, self.total, self.chance) < _SIGNIFICANT
         return int(counts[rare][0]) if rare.any() else self.total + 1
+
+
+def labels_better(answers: Int64Array, labels: Int64Array) -> bool:
+    """Whether labels that are judged each by itself are told better than by guessing.
+
+    An image's answer dealt out to all images is right on the share of their labels that it is
+    expected to be right on by guessing. What it gains over that is tested: a one-sided test of its
+    mean at 5 %.
+
+    Args:
+        answers: int64[N, L], 0 or 1.
+        labels: int64[N, L], likewise.
+
+    >>> labels_better(np.eye(20, dtype=int), np.eye(20, dtype=int))
+    True
+    >>> labels_better(np.zeros((20, 3), int), np.eye(20, 3, dtype=int))
+    False
+    """
+    often = labels.mean(axis=0)
+    chance = answers * often + (1 - answers) * (1 - often)
+    gained = ((answers == labels) - chance).mean(axis=1)
+    return bool(gained.mean() > _Z95 * gained.std() / np.sqrt(len(gained)))
 
 
 def far_better(before: Int64Array, after: Int64Array, labels: Int64Array) -> bool:

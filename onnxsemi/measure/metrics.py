@@ -63,11 +63,6 @@ def upper_mean(values: Float64Array) -> float:
     return float(values.mean()) + _Z95_ONE_SIDED * error
 
 
-def changed(reference: Float32Array, logits: Float32Array) -> int:
-    """Samples whose first answer is another one; both float32[N, K]."""
-    return int((reference.argmax(axis=1) != logits.argmax(axis=1)).sum())
-
-
 def hits(logits: Float32Array, labels: Int64Array, among: int = 1) -> BoolArray:
     """Whether the label's logit is among the largest: bool[N]; the first of equal logits counts.
 

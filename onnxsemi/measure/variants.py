@@ -1,4 +1,4 @@
-"""What quantizing some channels of one layer does to the loss and to the softmax.
+"""What quantizing some channels of one layer does to the loss and to the answers' probabilities.
 
 A *variant* quantizes some channels of one target layer and leaves everything else float32. Its
 Δloss and KL are measured exactly in one of two ways that agree within float32 noise:
@@ -29,7 +29,6 @@ from onnxsemi.arrays import Float32Array, Float64Array
 from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.forward import logit_rows
-from onnxsemi.measure.metrics import cross_entropy, kl_divergence
 from onnxsemi.measure.shards import SHARD_IMAGES, Shard, padded, shards, workers
 from onnxsemi.model.bias import correctable_bias
 from onnxsemi.model.cut import Cut, cut
@@ -98,7 +97,8 @@ def measure_plainly(
     """The same by changing the weight and running the whole model, once a variant."""
     classifier = bench.classifier
     reference = bench.forward(classifier.proto)
-    loss = cross_entropy(reference, bench.labels)
+    rule = bench.likelihood
+    loss = rule.loss(reference, bench.labels)
     effects = np.zeros((2, len(variants)))
     for index, variant in enumerate(variants):
         chosen = set(variant.channels)
@@ -108,8 +108,8 @@ def measure_plainly(
         weight = mixed_weight(site.layer, bits, bench.rounding)
         model = classifier.with_weights({name: weight}, biases)
         logits = bench.forward(model)
-        effects[0, index] = np.mean(cross_entropy(logits, bench.labels) - loss)
-        effects[1, index] = np.mean(kl_divergence(reference, logits))
+        effects[0, index] = np.mean(rule.loss(logits, bench.labels) - loss)
+        effects[1, index] = np.mean(rule.divergence(reference, logits))
         advance(len(bench.images))
     return Effects(effects[0], effects[1])
 
@@ -185,7 +185,8 @@ class _Splice:
         feeds = {name: tensors[name] for name in (self._cut.output, *self._cut.crossing)}
         reference = self._logits(feeds, len(rows))[: len(shard)]
         labels = self._bench.labels[shard.start : shard.stop]
-        return _Crossed(shard, tensors, reference, cross_entropy(reference, labels))
+        loss = self._bench.likelihood.loss(reference, labels)
+        return _Crossed(shard, tensors, reference, loss)
 
     def _effects(self, crossed: _Crossed, chosen: slice) -> Float64Array:
         """Δloss and KL of some variants on one shard: float64[2, variants, images]."""
@@ -197,12 +198,12 @@ class _Splice:
         feeds[self._cut.output] = np.concatenate([self._spliced(crossed, v) for v in variants])
         rows = len(crossed.tensors[self._bench.classifier.ends.image.name])
         logits = self._logits(feeds, rows * len(variants)).reshape(len(variants), rows, -1)
-        count = len(crossed.shard)
+        count, rule = len(crossed.shard), self._bench.likelihood
         labels = self._bench.labels[crossed.shard.start : crossed.shard.stop]
         return np.array(
             [
-                [cross_entropy(one[:count], labels) - crossed.loss for one in logits],
-                [kl_divergence(crossed.reference, one[:count]) for one in logits],
+                [rule.loss(one[:count], labels) - crossed.loss for one in logits],
+                [rule.divergence(crossed.reference, one[:count]) for one in logits],
             ]
         )
 
@@ -216,4 +217,5 @@ class _Splice:
         return np.ascontiguousarray(np.moveaxis(result, 0, axis))
 
     def _logits(self, feeds: dict[str, NDArray[Any]], rows: int) -> Float32Array:
-        return logit_rows(self._suffix.run(feeds)[self._suffix.outputs[0]], rows)
+        scores = self._suffix.run(feeds)[self._suffix.outputs[0]]
+        return logit_rows(scores, rows, self._bench.head)

@@ -6,12 +6,13 @@ import onnx
 from onnx import TensorProto
 
 from onnxsemi.errors import ModelError
+from onnxsemi.heads import Head
 from onnxsemi.model.index import GraphIndex
+from onnxsemi.model.inferred import inferred
 
-_NOT_EXCLUSIVE = ("Sigmoid", "HardSigmoid")
 _FINAL = ("Softmax", "Sigmoid")
-# Between a final Softmax and the output only shape and number format may change. (Raising the opset
-# of a Softmax below 13 puts a Flatten before it and a Reshape behind it; a float16 model that gives
+# Between one of them and the output only shape and number format may change. (Raising the opset of
+# a Softmax below 13 puts a Flatten before it and a Reshape behind it; a float16 model that gives
 # float32 ends in a Cast.)
 _SAME_VALUES = ("Cast", "Identity", "Reshape", "Flatten", "Squeeze")
 
@@ -45,29 +46,54 @@ class Ends:
         output: Name of the output that holds the class scores.
         logits: Name of the tensor before a final Softmax or Sigmoid; the output itself if there is
             none.
+        head: What the scores are.
+        sigmoids: How many Sigmoids an image has; None without a final Sigmoid, or if the model does
+            not say.
     """
 
     image: ImageInput
     output: str
     logits: str
+    head: Head = Head.SOFTMAX
+    sigmoids: int | None = None
+
+    @property
+    def note(self) -> str | None:
+        """How a final Sigmoid is judged; None without one."""
+        if self.head is Head.SOFTMAX:
+            return None
+        if self.head is Head.ONE_SIGMOID:
+            what = "one Sigmoid: two classes, 0 below one half and 1 above"
+            return f"output {self.output!r} is {what}"
+        count = "" if self.sigmoids is None else f"{self.sigmoids:,} "
+        return f"output {self.output!r} is {count}Sigmoids: judged per label"
 
 
-def find_ends(graph: onnx.GraphProto, wanted: str | None, *, exclusive: bool = True) -> Ends:
+def find_ends(model: onnx.ModelProto, wanted: str | None) -> Ends:
     """The ends of a classifier.
 
     Args:
-        graph: Its graph.
+        model: The whole model, as its shapes are asked for.
         wanted: Name of the output that holds the class scores, if there are several.
-        exclusive: Whether classes have to exclude each other; else a final Sigmoid will do.
 
     Raises:
-        ModelError: If there is not one image input, or the output is not clear, or its classes do
-            not exclude each other though they have to.
+        ModelError: If there is not one image input, or the output is not clear, or ends in a
+            HardSigmoid.
     """
+    graph = model.graph
     output = judged_output(graph, wanted)
-    if exclusive:
-        refuse_sigmoid(graph, output)
-    return Ends(image_input(graph), output, logits_tensor(graph, output))
+    last, image = _last_node(graph, output), image_input(graph)
+    operator = None if last is None else last.op_type
+    if operator == "HardSigmoid":
+        raise ModelError(
+            f"output {output!r} comes from a HardSigmoid, of which a probability may be 0 or 1 and "
+            "the loss infinite: export the model with a Sigmoid in its place"
+        )
+    logits = str(last.input[0]) if last is not None and operator in _FINAL else output
+    if operator != "Sigmoid":
+        return Ends(image, output, logits)
+    count = _scores(model, logits, output)
+    return Ends(image, output, logits, Head.ONE_SIGMOID if count == 1 else Head.SIGMOIDS, count)
 
 
 def image_input(graph: onnx.GraphProto) -> ImageInput:
@@ -119,26 +145,19 @@ def judged_output(graph: onnx.GraphProto, wanted: str | None) -> str:
     return name
 
 
-def refuse_sigmoid(graph: onnx.GraphProto, output: str) -> None:
-    """Refuse a probability of its own for each class: loss and KL are of classes that sum to 1.
+def _scores(model: onnx.ModelProto, *names: str) -> int | None:
+    """Scores of an image in the first of some tensors, [N, K, ...] or [N], that has a known shape.
 
-    Raises:
-        ModelError: If the output comes from a Sigmoid.
+    None if the model does not say.
     """
-    last = _last_node(graph, output)
-    if last is not None and last.op_type in _NOT_EXCLUSIVE:
-        raise ModelError(
-            f"output {output!r} comes from a {last.op_type}: a probability of its own for each "
-            "class, where one label an image is needed; if there is one, export the model without "
-            "it (the first answer stays the same); of a single logit z export Concat(0, z); from "
-            "Python a metric can judge several labels an image"
-        )
-
-
-def logits_tensor(graph: onnx.GraphProto, output: str) -> str:
-    """The input of a final Softmax or Sigmoid, or the output itself if there is none."""
-    last = _last_node(graph, output)
-    return str(last.input[0]) if last is not None and last.op_type in _FINAL else output
+    graph = inferred(model)
+    shapes = {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*graph.value_info, *graph.output)
+    }
+    found = (shapes[name] for name in names if shapes.get(name))
+    counts = (1 if len(sizes) == 1 else sizes[1] for sizes in found)  # 0: of any size
+    return next(filter(None, counts), None)
 
 
 def _last_node(graph: onnx.GraphProto, output: str) -> onnx.NodeProto | None:

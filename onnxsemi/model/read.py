@@ -34,15 +34,12 @@ class ReadOptions:
         object.__setattr__(self, "targets", choice(TargetPolicy, self.targets))
 
 
-def read_model(
-    model: Model, options: ReadOptions | None = None, *, exclusive: bool = True
-) -> Classifier:
+def read_model(model: Model, options: ReadOptions | None = None) -> Classifier:
     """Read, check and fold a classifier, and find its target layers.
 
     Args:
         model: An ONNX file, opset 7 or newer; its bytes, or its proto.
         options: Which layers and which output to take.
-        exclusive: Whether its classes have to exclude each other; else it may end in a Sigmoid.
 
     Raises:
         ModelError: If the file is no usable classifier; the message says why and what to do.
@@ -53,10 +50,11 @@ def read_model(
     properties = {entry.key: entry.value for entry in proto.metadata_props}
     try:
         notes = make_plain(proto, options.output)
-        find_ends(proto.graph, options.output, exclusive=exclusive)
+        find_ends(proto, options.output)
         proto = canonical(normalize(proto))
-        ends = find_ends(proto.graph, options.output, exclusive=exclusive)
+        ends = find_ends(proto, options.output)
         take_floats(proto)
+        notes += () if ends.note is None else (ends.note,)
         sites, skipped = find_targets(proto.graph, ends.logits, options.targets, options.exclude)
     except ModelError as error:
         raise ModelError(f"{name_of(model)}: {error}") from error

@@ -134,7 +134,13 @@ def apply(  # noqa: PLR0913  a flag each
     if data is not None:
         own = asked.options if asked.options is data_options else _no_table(asked.options)
         loaded: ImageSet | None = load_images(
-            data, image.name, image.shape, own, for_metric=metric is not None, raw=image.pixels
+            data,
+            image.name,
+            image.shape,
+            own,
+            for_metric=metric is not None,
+            head=bench.head,
+            raw=image.pixels,
         )
     else:
         loaded = None if asked.kept is None else report_images(asked.kept, Path(plan), bench)
@@ -162,7 +168,7 @@ def apply(  # noqa: PLR0913  a flag each
         )
         if loaded is not None:
             labels = None if loaded.labels is None else bench.labels
-            report = compare(before, file.logits, labels, bench.judge)
+            report = compare(before, file.logits, labels, bench.judge, bench.head)
             result = _judged(result, report, bench.images, Path(plan))
         refuse_loss(result, allowed=allow_loss)
     return result
@@ -202,7 +208,7 @@ def _fit(asked: Asked) -> _Fitted:
     document = asked.document
     policy, scheme = _named(document, asked.name)
     options = ReadOptions(targets=policy, exclude=document.exclude, output=document.output)
-    classifier = read_model(asked.model, options, exclusive=False)  # as it has a plan
+    classifier = read_model(asked.model, options)
     plan = _fitted(document, classifier, asked.name)
     edited = document.edited(plan)
     if edited:

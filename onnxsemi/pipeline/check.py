@@ -7,7 +7,6 @@ from onnxsemi.listening import Listener, listening
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.forecast import forward_seconds
 from onnxsemi.measure.metric import Metric
-from onnxsemi.measure.metrics import hits
 from onnxsemi.model.load import Model, name_of
 from onnxsemi.outlook import CheckResult, Forecast
 from onnxsemi.pipeline.need import least_memory
@@ -64,7 +63,7 @@ def check(
     classifier, image = prepared.classifier, prepared.classifier.ends.image
     values = None if bench.judge is None else bench.judge(logits)
     classes = prepared.has_labels and values is None
-    right = int(hits(logits, bench.labels).sum()) if classes else None
+    right = int(bench.likelihood.right(logits, bench.labels).sum()) if classes else None
     return CheckResult(
         model=name_of(model),
         input_name=image.name,
@@ -86,6 +85,8 @@ def check(
         warnings=said,
         metric=None if values is None else values.name,
         mean=None if values is None else float(values.each.mean()),
+        head=bench.head,
+        notes=classifier.notes,
     )
 
 

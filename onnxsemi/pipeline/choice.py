@@ -150,7 +150,8 @@ class Chooser:
 
         logits = self.codes.folds.logits(plan, written, integers=True)
         unseen = self.prepared.unseen
-        tested = in_full(logits, bench.labels, self._reference, unseen, bench.judge)
+        judge, rule = bench.judge, bench.likelihood
+        tested = in_full(logits, bench.labels, self._reference, unseen, judge, rule)
         seen = {"right": packed(tested.right), "close": vars(tested.close)}
         return seen | values_reply(tested.values)
 

@@ -46,7 +46,13 @@ def report_images(kept: KeptFrontier, run: Path, bench: Bench) -> ImageSet | Non
     options = replace(source.options, labels=labels)
     for_metric = kept.metric is not None
     images = load_images(
-        path, image.name, image.shape, options, for_metric=for_metric, raw=image.pixels
+        path,
+        image.name,
+        image.shape,
+        options,
+        for_metric=for_metric,
+        head=bench.head,
+        raw=image.pixels,
     )
     report = once(replace(bench, images=images)).images
     if not apart and source.report_fraction is not None:

@@ -14,8 +14,8 @@ from onnxsemi.listening import Listener, listening
 from onnxsemi.measure.companions import check_own_answers
 from onnxsemi.measure.comparison import compare
 from onnxsemi.measure.forward import gathered, parts
+from onnxsemi.measure.likelihood import LIKELIHOODS
 from onnxsemi.measure.metric import Judge, Metric
-from onnxsemi.measure.metrics import cross_entropy, hits
 from onnxsemi.measure.shards import worker_threads
 from onnxsemi.model.head import Ends, find_ends
 from onnxsemi.model.load import Model, load_proto, name_of
@@ -59,11 +59,16 @@ def evaluate(  # noqa: PLR0913  a flag each
     """
     workers, told = worker_threads(threads), listening(progress)
     told.start("reading the model and the images", 1)
-    exclusive = metric is None
-    proto, ends = _open(model, output, exclusive=exclusive)
-    image = ends.image
+    proto, ends = _open(model, output)
+    image, head, rule = ends.image, ends.head, LIKELIHOODS[ends.head]
     images = load_images(
-        data, image.name, image.shape, data_options, for_metric=not exclusive, raw=image.pixels
+        data,
+        image.name,
+        image.shape,
+        data_options,
+        for_metric=metric is not None,
+        head=head,
+        raw=image.pixels,
     )
     forward = partial(_logits, proto, ends, threads=workers)
     fitting = checked(images, forward)
@@ -72,19 +77,24 @@ def evaluate(  # noqa: PLR0913  a flag each
     logits, comparison = forward(images, progress=told), None
     judge = None if metric is None or images.targets is None else Judge(metric, images.targets)
     values = None if judge is None else judge(logits)
-    judged = Judged(images, logits, forward)
+    judged = Judged(images, logits, forward, head)
     if reference is not None:
-        proto, ends = _open(reference, output, exclusive=exclusive)
+        proto, ends = _open(reference, output)
+        if ends.head is not head:
+            raise ModelError(
+                f"{name_of(reference)} and {name_of(model)}: only one ends in a Sigmoid, or one in "
+                "several: their answers cannot be compared"
+            )
         forward = partial(_logits, proto, ends, threads=workers)
         images = images.fit(ends.image.shape)
         other = forward(images, progress=told)
-        judged = Judged(images, other, forward)
+        judged = Judged(images, other, forward, head)
         if other.shape != logits.shape:
             raise ModelError(
-                f"{name_of(reference)} has {other.shape[1]} classes, {name_of(model)} has "
+                f"{name_of(reference)} has {other.shape[1]} {head.scored}, {name_of(model)} has "
                 f"{logits.shape[1]}"
             )
-        comparison = compare(other, logits, labels, judge)
+        comparison = compare(other, logits, labels, judge, head)
     few = too_few(images, LEAST_IMAGES)
     warnings = (
         *fitting.warnings,
@@ -94,20 +104,21 @@ def evaluate(  # noqa: PLR0913  a flag each
     warn(told, warnings)
     return EvaluateResult(
         total=len(images),
-        correct=None if labels is None else int(hits(logits, labels).sum()),
-        loss=None if labels is None else float(np.mean(cross_entropy(logits, labels))),
+        correct=None if labels is None else int(rule.right(logits, labels).sum()),
+        loss=None if labels is None else float(np.mean(rule.loss(logits, labels))),
         comparison=comparison,
         warnings=warnings,
         metric=None if values is None else values.name,
         mean=None if values is None else float(values.each.mean()),
+        head=head,
     )
 
 
-def _open(model: Model, output: str | None, *, exclusive: bool) -> tuple[onnx.ModelProto, Ends]:
+def _open(model: Model, output: str | None) -> tuple[onnx.ModelProto, Ends]:
     proto = load_proto(model)
     try:
         make_plain(proto, output)
-        return proto, find_ends(proto.graph, output, exclusive=exclusive)
+        return proto, find_ends(proto, output)
     except ModelError as error:
         raise ModelError(f"{name_of(model)}: {error}") from error
 

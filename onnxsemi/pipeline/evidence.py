@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 
 from onnxsemi.arrays import Float32Array, Float64Array, Int64Array, UInt8Array
 from onnxsemi.data.images import ImageSet
+from onnxsemi.data.labels import answer_numbers
 from onnxsemi.data.source import take
 from onnxsemi.layers import Semilayer, Sign, TargetLayer
+from onnxsemi.measure.likelihood import Likelihood
 from onnxsemi.pipeline.prepare import Prepared
 from onnxsemi.pipeline.sensitivity import Sensitivity
 from onnxsemi.quantizer.rounded import Rounding
@@ -26,12 +28,12 @@ _SIGNS = {Sign.NEGATIVE: -1, Sign.BOTH: 0, Sign.POSITIVE: 1}
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """Answers on the test images, int64[N] each.
+    """Answers on the test images by their numbers, int64[N] each.
 
     Attributes:
         before: Of the float model.
         after: Of the written file.
-        classes: How many classes the model has.
+        classes: How many classes or labels the model has.
     """
 
     before: Int64Array
@@ -39,9 +41,10 @@ class Answers:
     classes: int
 
     @classmethod
-    def of(cls, before: Float32Array, after: Float32Array) -> "Answers":
+    def of(cls, before: Float32Array, after: Float32Array, rule: Likelihood) -> "Answers":
         """From logits, float32[N, K] each."""
-        return cls(before.argmax(axis=1), after.argmax(axis=1), before.shape[1])
+        first, second = (answer_numbers(rule.answers(logits)) for logits in (before, after))
+        return cls(first, second, before.shape[1])
 
 
 def evidence_of(
@@ -64,7 +67,7 @@ def evidence_of(
     layers = prepared.classifier.layers
     found = list(_semilayers(prepared, sensitivity, trajectory))
     place = {layer.name: index for index, layer in enumerate(layers)}
-    labels = prepared.bench(prepared.report).labels
+    labels = answer_numbers(prepared.bench(prepared.report).labels)
     shown = changed(labels, answers)[:THUMBNAILS]
     pictures = thumbnails(prepared.report, shown)
     return Evidence(

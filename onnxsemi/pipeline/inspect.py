@@ -24,7 +24,7 @@ def inspect(path: str | os.PathLike[str], *, options: ReadOptions | None = None)
     proto = load_proto(path)
     properties = emitted_properties(proto)
     classifier = None if properties else read_model(path, options)
-    held = Stored(_float_layers(classifier), 0, 0) if classifier else stored(proto)
+    held = stored(proto) if classifier is None else Stored(_float_layers(classifier), 0, 0)
     return InspectResult(
         path=Path(path),
         opset=default_opset(proto),
@@ -35,8 +35,8 @@ def inspect(path: str | os.PathLike[str], *, options: ReadOptions | None = None)
         float_bytes=held.float_bytes,
         shared_bytes=held.shared_bytes,
         sizes=sizes_of(Path(path)) if properties else None,
-        left_float=classifier.left_float if classifier else (),
-        notes=classifier.notes if classifier else (),
+        left_float=() if classifier is None else classifier.left_float,
+        notes=() if classifier is None else classifier.notes,
     )
 
 

@@ -82,6 +82,7 @@ def kept_frontier(prepared: Prepared, searched: Searched, anchor: Anchor) -> Kep
         profile=settings.profile,
         guard=settings.search.guard(has_labels=prepared.has_labels),
         has_labels=prepared.has_labels,
+        head=prepared.classifier.ends.head,
         images=baseline.total,
         correct=baseline.correct,
         as_written=anchor.search if integers else None,

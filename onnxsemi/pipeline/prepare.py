@@ -126,13 +126,19 @@ def prepare(
         raise SettingsError(
             "`method` semilayer goes by counts of right answers: metric is for `method` frontier"
         )
-    classifier = read_model(model, settings.model, exclusive=not for_metric)
+    classifier = read_model(model, settings.model)
     _check_patterns(classifier, settings)
     if report_data is None and settings.report_labels is not None:
         raise SettingsError("`report_labels`: needs `report_data`, the folder that they are of")
-    image = classifier.ends.image
+    image, head = classifier.ends.image, classifier.ends.head
     searched = load_images(
-        data, image.name, image.shape, settings.data, for_metric=for_metric, raw=image.pixels
+        data,
+        image.name,
+        image.shape,
+        settings.data,
+        for_metric=for_metric,
+        head=head,
+        raw=image.pixels,
     )
     memory = settings.max_memory or default_memory()
     rounding = Nearest(settings.grids)
@@ -190,7 +196,13 @@ def _report_images(bench: Bench, data: Data, settings: Settings) -> ImageSet:
         bench.metric is not None,
     )
     report = load_images(
-        data, image.name, image.shape, options, for_metric=judged, raw=image.pixels
+        data,
+        image.name,
+        image.shape,
+        options,
+        for_metric=judged,
+        head=bench.head,
+        raw=image.pixels,
     )
     if report.labelled != searched.labelled:
         raise DataError(
@@ -229,7 +241,8 @@ def _sane(bench: Bench, settings: Settings) -> tuple[ImageSet, tuple[str, ...]]:
     forward = partial(_logits, bench)
     fitting = checked(bench.images, forward)
     seen = sample(fitting.images)
-    said = check_answers(Judged(seen, forward(seen), forward), fitting.doubts, force=settings.force)
+    judged = Judged(seen, forward(seen), forward, bench.head)
+    said = check_answers(judged, fitting.doubts, force=settings.force)
     images = labelled(replace(bench, images=fitting.images)).images
     return images, (*fitting.warnings, *said)
 
@@ -258,7 +271,8 @@ def labelled(bench: Bench) -> Bench:
     if images.labels is None:
         logits = bench.forward(proto)
         check_classes(images, logits.shape[1])
-        return replace(bench, images=images.with_labels(logits.argmax(axis=1).astype(np.int64)))
+        answers = bench.likelihood.answers(logits)
+        return replace(bench, images=images.with_labels(answers, bench.head))
     classes = bench.first(1).forward(proto).shape[1]
     check_classes(images, classes)
     images.check_labels(classes)
@@ -267,7 +281,7 @@ def labelled(bench: Bench) -> Bench:
 
 def drawn(images: ImageSet, count: int, seed: int = 0) -> ImageSet:
     """A seeded sample with the shares of the classes, in order; all if there are no more."""
-    return images.select(stratified(_classes(images), count, seed))
+    return images.select(stratified(images.strata, count, seed))
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,7 +301,7 @@ class Subsets:
 
 def subsets_of(images: ImageSet, settings: Settings) -> Subsets:
     """At most half of the images to round on, and at most half of the others for Δloss."""
-    every, classes = np.arange(len(images)), _classes(images)
+    every, classes = np.arange(len(images)), images.strata
     if settings.rounds is None or len(images) < FEWEST_DEALT:
         loss = stratified(classes, settings.delta_loss_images, settings.seed)
         return Subsets(every, loss, every)
@@ -297,10 +311,6 @@ def subsets_of(images: ImageSet, settings: Settings) -> Subsets:
     count = min(settings.delta_loss_images, len(others) // 2)
     loss = others[stratified(classes[others], count, settings.seed)]
     return Subsets(rounding, loss, np.setdiff1d(others, loss))
-
-
-def _classes(images: ImageSet) -> Int64Array:
-    return np.zeros(len(images), np.int64) if images.labels is None else images.labels
 
 
 def _check_patterns(classifier: Classifier, settings: Settings) -> None:

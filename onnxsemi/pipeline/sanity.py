@@ -24,10 +24,13 @@ from onnxsemi.data.checks import (
     value_range,
 )
 from onnxsemi.data.images import RAW, ImageSet, Normalization
+from onnxsemi.data.labels import answer_numbers
 from onnxsemi.data.scaled import channel_axis, rescaled
 from onnxsemi.data.source import chunks
 from onnxsemi.errors import DataError, ModelError
-from onnxsemi.measure.guessing import Guessing, far_better
+from onnxsemi.heads import Head
+from onnxsemi.measure.guessing import Guessing, far_better, labels_better
+from onnxsemi.measure.likelihood import LIKELIHOODS
 from onnxsemi.measure.relabelling import Relabelling, relabelled
 from onnxsemi.search.few import TELLING
 
@@ -62,11 +65,13 @@ class Judged:
         images: The images.
         logits: float32[N, K].
         forward: Gives the logits of other images.
+        head: What the logits are.
     """
 
     images: ImageSet
     logits: Float32Array
     forward: Forward
+    head: Head = Head.SOFTMAX
 
 
 def checked(images: ImageSet, forward: Forward) -> Fitting:
@@ -97,19 +102,34 @@ def check_answers(judged: Judged, doubts: tuple[str, ...], *, force: bool) -> tu
         DataError: If they are no better than guessing, and images are enough to tell, with the
             likely causes; or if more than twice as many are right with labels in another order.
     """
-    images, answers = judged.images, judged.logits.argmax(axis=1)
+    images, answers = judged.images, LIKELIHOODS[judged.head].answers(judged.logits)
     if images.labels is None:
-        classes = images.targets is None  # what a metric takes need not be any
-        return (*doubts, *(_same_answer(images, answers) if classes else ()))
-    guessing = Guessing.of(answers, images.labels)
-    other = relabelled(answers, images.labels, judged.logits.shape[1])
+        answered = images.targets is None  # what a metric takes need not be any
+        return (*doubts, *(_same_answer(images, answers) if answered else ()))
+    if judged.head.per_label:
+        return _check_labels(images, answers, images.labels, doubts)
+    return _check_classes(judged, answers, images.labels, doubts, force=force)
+
+
+def _check_classes(
+    judged: Judged,
+    answers: Int64Array,
+    labels: Int64Array,
+    doubts: tuple[str, ...],
+    *,
+    force: bool,
+) -> tuple[str, ...]:
+    """Warnings of answers and labels that are classes: int64[N] each."""
+    images = judged.images
+    guessing = Guessing.of(answers, labels)
+    other = relabelled(answers, labels, judged.logits.shape[1])
     found = _explained(judged, answers, guessing, other, doubts)
     if other is not None and other.right > 2 * guessing.right and guessing.better:
         return _refused(found[0], force=force)
     if guessing.better:
         return (*found, *(doubts if found else ()))
-    if len(np.unique(images.labels)) == 1:
-        return (*found, *doubts, f"{images.name}: {_of_one_class(guessing, images.labels)}")
+    if len(np.unique(labels)) == 1:
+        return (*found, *doubts, f"{images.name}: {_of_one_class(guessing, labels)}")
     said = (
         f"{images.name}: the model is right on {guessing.right:,} of {guessing.total:,} images "
         f"({guessing.right / guessing.total:.2%}), guessing gives {guessing.chance:.2%}"
@@ -212,14 +232,31 @@ def _statistics(images: ImageSet, unit: float) -> tuple[tuple[float, ...], tuple
 
 def _same_answer(images: ImageSet, answers: Int64Array) -> tuple[str, ...]:
     """Images without labels that nearly all get one answer."""
-    counts = np.bincount(answers)
+    numbers, counts = np.unique(answer_numbers(answers), return_counts=True)
     often = int(counts.max())
     if len(images) < LEAST_IMAGES or often < _SAME_ANSWER * len(images):
         return ()
+    what = "the same labels" if answers.ndim > 1 else f"class {numbers[counts.argmax()]}"
     return (
-        f"{images.name}: the model answers {often:,} of {len(images):,} images with class "
-        f"{counts.argmax()}: {_usual_causes(images)}",
+        f"{images.name}: the model answers {often:,} of {len(images):,} images with {what}: "
+        f"{_usual_causes(images)}",
     )
+
+
+def _check_labels(
+    images: ImageSet, answers: Int64Array, labels: Int64Array, doubts: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Warnings of answers and labels that are 0 or 1 for each label: int64[N, L] each.
+
+    No more than warnings: a model may be right to give none of its rare labels.
+    """
+    if len(images) < LEAST_IMAGES:
+        return doubts
+    if labels_better(answers, labels):
+        return ()
+    right = _share(int((answers == labels).sum()), answers.size)
+    said = f"the model is right on {right} of the labels, no better than by guessing"
+    return (*doubts, f"{images.name}: {said}: {_usual_causes(images)}")
 
 
 def _of_one_class(guessing: Guessing, labels: Int64Array) -> str:

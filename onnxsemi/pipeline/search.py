@@ -90,7 +90,8 @@ class Search:
         start, settings = prepared.start(), prepared.settings
         self.progress.start("first plans", 1)
         ranges = recorded_ranges(prepared, journal)
-        measured = "top-1" if prepared.has_labels else "agreement"
+        head = prepared.classifier.ends.head
+        measured = head.measured if prepared.has_labels else "agreement"
         if prepared.metric is not None:
             measured = metric_name(prepared.metric)
         keep = partial(self._keep_best, ranges)
@@ -181,7 +182,7 @@ class Search:
                 prepared, found, Anchor(document, plan, file.path.stat().st_size, found.search)
             )
             labels = bench.labels if prepared.has_labels else None
-            report = compare(before, file.logits, labels, bench.judge)
+            report = compare(before, file.logits, labels, bench.judge, bench.head)
             result = CompressResult(
                 output=target,
                 plan_file=plan_path(target),
@@ -204,7 +205,7 @@ class Search:
                 warnings=warnings(prepared),
                 **self._claimed(found, report, kept, target),
             )
-            answers = Answers.of(before, file.logits)
+            answers = Answers.of(before, file.logits, bench.likelihood)
             self.keep(result, answers)
             if run.path is not None:
                 write_frontier(kept, run.path)

@@ -3,7 +3,7 @@
     {
       "schema": 3,  "tool": "onnxsemi 0.1.0",
       "method": "frontier",  "profile": "qdq",  "has_labels": true,
-      "images": 2000,  "correct": 1881,  "as_written": null,
+      "head": "softmax",  "images": 2000,  "correct": 1881,  "as_written": null,
       "guard": {"max_drop": 0.0, "tolerance": 0.5, "balanced": false, "has_labels": true},
       "source": {"model": "/models/net.onnx", "data": "/data/search.npz", "options": {...}, ...},
       "document": {...},
@@ -32,6 +32,7 @@ from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.channels import channel_ranges, parse_ranges
 from onnxsemi.data.load import DataOptions
 from onnxsemi.errors import OnnxSemiError, RunError
+from onnxsemi.heads import Head
 from onnxsemi.measure.pairing import pairing_of
 from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import plan_of_document
@@ -103,6 +104,7 @@ def _document(kept: KeptFrontier) -> dict[str, Any]:
         "profile": kept.profile,
         "guard": asdict(kept.guard),
         "has_labels": kept.has_labels,
+        "head": kept.head,
         "images": kept.images,
         "correct": kept.correct,
         "as_written": None if kept.as_written is None else asdict(kept.as_written),
@@ -160,6 +162,7 @@ def _kept(document: dict[str, Any]) -> KeptFrontier:
         profile=document["profile"],
         guard=Guard(**document["guard"]),
         has_labels=document["has_labels"],
+        head=Head(document.get("head", Head.SOFTMAX)),  # files of before had no other
         images=document["images"],
         correct=document["correct"],
         as_written=None if written is None else pairing_of(written),

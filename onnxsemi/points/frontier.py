@@ -11,6 +11,7 @@ from pathlib import Path
 
 from onnxsemi.brief import Brief
 from onnxsemi.data.load import DataOptions
+from onnxsemi.heads import Head
 from onnxsemi.measure.means import Means
 from onnxsemi.measure.pairing import Pairing
 from onnxsemi.plan import BitPlan
@@ -97,6 +98,7 @@ class KeptFrontier(Brief):
         profile: Form of the file that sizes are of.
         guard: What was asked of plans.
         has_labels: Whether answers were compared with labels, or with the float model's answers.
+        head: What the model's scores are.
         images: Calibration images.
         correct: Right answers of the float model.
         as_written: Float against the chosen file as it runs, if it runs on integer kernels.
@@ -109,6 +111,7 @@ class KeptFrontier(Brief):
     profile: str
     guard: Guard
     has_labels: bool
+    head: Head = Head.SOFTMAX
     images: int
     correct: float
     as_written: Pairing | None

@@ -19,7 +19,9 @@ def check_table(result: CheckResult) -> RenderableType:
     table = Table.grid(padding=(0, 2), pad_edge=False)
     for name, value in _rows(result):
         table.add_row(Text(name, "bold"), Text(value))
-    return Group(table, *map(Text, float_lines(result.left_float, result.file_bytes)))
+    notes = (wording.sentence(note) for note in result.notes)
+    left = float_lines(result.left_float, result.file_bytes)
+    return Group(table, *map(Text, (*notes, *left)))
 
 
 def check_document(result: CheckResult) -> dict[str, Any]:
@@ -28,6 +30,7 @@ def check_document(result: CheckResult) -> dict[str, Any]:
         "model": result.model,
         "sizes": {str(bits): size for bits, size in result.sizes.items()},
         "warnings": list(result.warnings),
+        "notes": list(result.notes),
     }
     document["forecast"]["seconds"] = list(result.forecast.seconds)
     return {"schema": SCHEMA, "tool": f"onnxsemi {__about__.VERSION}", **document}
@@ -47,7 +50,7 @@ def _rows(result: CheckResult) -> list[tuple[str, str]]:
     )
     need, may = (f"{n / 2**20:,.0f} MB" for n in _memory(result))
     return [
-        ("input", f"{result.input_name} [{shape}], {result.classes:,} classes"),
+        ("input", f"{result.input_name} [{shape}], {result.classes:,} {result.head.scored}"),
         ("images", images),
         ("float model", _accuracy(result)),
         (
@@ -73,7 +76,7 @@ def _accuracy(result: CheckResult) -> str:
     if result.correct is None:
         return "no labels: its own answers take their place"
     share = wording.share_interval(result.correct, result.looked_at)
-    return f"top-1 {share} on {result.looked_at:,} calibration images"
+    return f"{result.head.measured} {share} on {result.looked_at:,} calibration images"
 
 
 def _asked(result: CheckResult) -> str:

@@ -41,6 +41,7 @@ def compress_document(result: CompressResult) -> Document:
         "output": str(result.output),
         "plan_file": str(result.plan_file),
         "profile": result.profile,
+        "head": report.head,
         "answers_compared_with": _labels(result.has_labels, report.metric_name),
         "sizes": _sizes(result.sizes),
         "search": _seen(result.search, labels=labels),
@@ -95,7 +96,11 @@ def apply_document(result: ApplyResult) -> Document:
 
 def evaluate_document(result: EvaluateResult) -> Document:
     """An evaluation; without labels the keys that need them are not there."""
-    document = _header() | {"images": result.total, "warnings": list(result.warnings)}
+    document = _header() | {
+        "head": result.head,
+        "images": result.total,
+        "warnings": list(result.warnings),
+    }
     if result.correct is not None:
         document |= {
             "correct": result.correct,

@@ -30,7 +30,7 @@ def pareto_table(kept: KeptFrontier, run: Path, *, every: bool) -> RenderableTyp
         table.add_row(*_row(kept, point))
     what = "Same answers as the float model"
     if kept.has_labels:
-        what = f"Change of top-1 ({wording.share(kept.correct, kept.images)} float)"
+        what = f"Change of {kept.head.measured} ({wording.share(kept.correct, kept.images)} float)"
     if kept.metric is not None:
         what = f"Change of the mean of {kept.metric} ({kept.correct / kept.images:.4f} float)"
     lines = [
@@ -52,6 +52,7 @@ def pareto_document(kept: KeptFrontier, run: Path) -> Document:
         "method": kept.method,
         "profile": kept.profile,
         "answers_compared_with": _labels(kept.has_labels, kept.metric),
+        "head": kept.head,
         "search_images": kept.images,
         "float_correct": kept.correct if kept.has_labels and kept.metric is None else None,
         **({} if kept.metric is None else {"float_mean": kept.correct / kept.images}),

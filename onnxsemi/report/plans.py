@@ -35,7 +35,7 @@ def _point_lines(result: ApplyResult) -> list[str]:
     )
     if kept.has_labels:
         change = 100 * (kept.change(point) or 0.0)
-        what = "top-1" if kept.metric is None else f"mean of {kept.metric}"
+        what = kept.head.measured if kept.metric is None else f"mean of {kept.metric}"
         seen = f"{what} {change:+.2f} points on {kept.images:,} calibration images"
     rejected = "" if point.rejected is None else f"; the search rejected it: {point.rejected}"
     return [f"Measured by the search ({where}): {seen}{rejected}."]

@@ -124,7 +124,7 @@ def evaluate_table(result: EvaluateResult) -> RenderableType:
     table = plain_table("", "value")
     table.add_row("images", f"{result.total:,}")
     if result.correct is not None:
-        table.add_row("top-1 accuracy", f"{result.correct / result.total:.2%}")
+        table.add_row(result.head.accuracy, f"{result.correct / result.total:.2%}")
     if result.metric is not None:
         table.add_row(Text(f"mean of {result.metric}"), f"{result.mean:.4f}")
     if result.loss is not None:

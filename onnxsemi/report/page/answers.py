@@ -9,7 +9,7 @@ from onnxsemi.report.page.markup import Markup, join, tag
 from onnxsemi.report.page.picture import data_uri
 from onnxsemi.report.page.plot import folded, table
 from onnxsemi.report.page.run import Run
-from onnxsemi.report.page.words import has_labels
+from onnxsemi.report.page.words import has_labels, head_of
 
 AT_ONCE = 16
 """Pictures that are shown at once; the others are folded."""
@@ -28,7 +28,7 @@ def answers(run: Run) -> Markup:
     counts = ", ".join(f"{kinds.count(k):,} {text}" for k, text in _KINDS.items() if k in kinds)
     parts = f" ({counts})" if labelled else ""
     said = f"{len(changed):,} of {len(evidence.labels):,} answers changed{parts}."
-    numbers = "" if run.class_names else " Numbers are classes."
+    numbers = "" if run.class_names else f" Numbers are {head_of(run.kept.document).scored}."
     found = zip(evidence.shown.tolist(), evidence.thumbnails, strict=True)
     cards = [_card(run, index, pixels, labelled=labelled) for index, pixels in found]
     return join(
@@ -67,8 +67,8 @@ def _kind(run: Run, index: int) -> str:
 
 def _card(run: Run, index: int, pixels: UInt8Array, *, labelled: bool) -> Markup:
     evidence = run.kept.evidence
-    before, after = (run.class_name(a[index]) for a in (evidence.before, evidence.after))
-    label = f"label {run.class_name(evidence.labels[index])}" if labelled else f"image {index}"
+    before, after = (run.answer_name(a[index]) for a in (evidence.before, evidence.after))
+    label = f"label {run.answer_name(evidence.labels[index])}" if labelled else f"image {index}"
     kind = _kind(run, index) if labelled else "other"
     said = f"image {index}, {label}: float model says {before}, compressed model {after}"
     height, width = pixels.shape[:2]
@@ -87,9 +87,9 @@ def _table(run: Run, changed: Sequence[int], *, labelled: bool) -> Markup:
     rows = [
         (
             index,
-            *([run.class_name(evidence.labels[index])] if labelled else []),
-            run.class_name(evidence.before[index]),
-            run.class_name(evidence.after[index]),
+            *([run.answer_name(evidence.labels[index])] if labelled else []),
+            run.answer_name(evidence.before[index]),
+            run.answer_name(evidence.after[index]),
             *([_KINDS[_kind(run, index)]] if labelled else []),
         )
         for index in changed

@@ -14,8 +14,13 @@ _WORST, _BEST = 8, 4
 _WIDTH, _HEIGHT, _EDGE = 132.0, 14.0, 3.0
 
 
-def classes(run: Run) -> Markup:
-    """What became of the classes, and a table of them; the rest of many is folded."""
+def classes(run: Run) -> Markup | None:
+    """What became of the classes, and a table of them; the rest of many is folded.
+
+    None where labels are judged each by itself.
+    """
+    if run.per_label:
+        return None
     found = by_class(run)
     reach = reach_of(found)
     shown = found if len(found) <= MOST else most_changed(found)

@@ -18,6 +18,8 @@ Row = tuple[ClassAnswers, ClassAnswers]
 
 def classes_of_two(pair: Pair) -> Markup | None:
     """A table, worst change of either first; None if the two have not the same classes."""
+    if pair.one.per_label or pair.other.per_label:
+        return None
     one, other = ({c.number: c for c in by_class(run)} for run in (pair.one, pair.other))
     names = pair.one.class_names
     known = names == pair.other.class_names and (names or pair.same(MODEL))

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from onnxsemi.data.labels import MOST_LABELS
 from onnxsemi.points.file import read_frontier
 from onnxsemi.points.frontier import KeptFrontier
+from onnxsemi.report.page.words import head_of
 from onnxsemi.run.kept import Kept, read_result
 
 
@@ -38,11 +40,25 @@ class Run:
         return output.replace("\\", "/").rpartition("/")[2]
 
     @property
+    def per_label(self) -> bool:
+        """Whether an answer is one yes or no for each label."""
+        return head_of(self.kept.document).per_label
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the model's classes in its order; empty if they are not known."""
         return tuple(self.kept.document.get("classes") or ())
 
+    def answer_name(self, number: int) -> str:
+        """Name of an answer: of a class, or of the labels that an image has."""
+        if not self.per_label:
+            return self.class_name(number)
+        if number < 0:
+            return f"labels {-number % 0x1000000:06x}"  # more than can be told by a number
+        places = [place for place in range(MOST_LABELS) if number >> place & 1]
+        return ", ".join(map(self.class_name, places)) or "none"
+
     def class_name(self, number: int) -> str:
-        """Name of a class; its number where it has none."""
+        """Name of a class or label; its number where it has none."""
         names = self.class_names
         return names[number] if number < len(names) else str(number)

@@ -68,8 +68,9 @@ def _direct(pair: Pair) -> str:
         return alike
     paired = Paired.of(first.after == first.labels, second.after == second.labels)
     low, high = (points(end) for end in paired.interval)
+    measure = words_of(pair.documents[0]).measure
     return (
-        f"From A to B, on the same {images:,} test images, top-1 accuracy changes by "
+        f"From A to B, on the same {images:,} test images, {measure} changes by "
         f"{points(paired.change)} points (95 % interval {low} to {high}): {paired.lost:,} right "
         f"answers of A are broken and {paired.won:,} fixed. {alike}"
     )

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from onnxsemi.heads import Head
+
 LABELS = "labels"
 
 
@@ -31,6 +33,11 @@ def has_labels(document: Mapping[str, Any]) -> bool:
     return bool(document["answers_compared_with"] == LABELS)
 
 
+def head_of(document: Mapping[str, Any]) -> Head:
+    """What the model's scores are."""
+    return Head(document.get("head", Head.SOFTMAX))  # results of before had no other
+
+
 def right(score: Mapping[str, Any]) -> float:
     """Answers that count as right: the labels', or the float model's; or the sum of a metric."""
     if "mean" in score:
@@ -55,25 +62,25 @@ def points(share: float) -> str:
 
 
 def _accuracy(document: Mapping[str, Any]) -> Words:
-    paired = document["report"]
+    paired, measure = document["report"], head_of(document).accuracy
     count, change = f"{paired['images']:,}", points(paired["change"])
     low, high = (points(end) for end in paired["interval_95"])
     before, after = (
         f"{paired[key] / paired['images']:.2%}" for key in ("correct_before", "correct_after")
     )
     figure = (
-        "Top-1 accuracy, float → now",
+        f"{measure[0].upper()}{measure[1:]}, float → now",
         f"{before} → {after}",
         f"{change} points, 95 % interval {low} to {high}; {paired['lost']:,} broken and "
         f"{paired['won']:,} fixed of {count} test images",
     )
     sentence = (
-        f"On {count} test images that the search never saw, top-1 accuracy changed by {change} "
+        f"On {count} test images that the search never saw, {measure} changed by {change} "
         f"points: {paired['lost']:,} right answers were broken and {paired['won']:,} fixed. With "
         f"95 % confidence the change on other images of that kind lies between {low} and {high} "
         "points."
     )
-    return Words("top-1 accuracy", "accuracy", "broken/fixed", figure, sentence)
+    return Words(measure, "accuracy", "broken/fixed", figure, sentence)
 
 
 def _metric(report: Mapping[str, Any]) -> Words:
