@@ -80,7 +80,7 @@ def test_output_of_several_is_chosen_by_name(output, tmp_path):
     options = ReadOptions(targets=TargetPolicy.ALL, output=output)
     classifier = read(TWO.model(), tmp_path, options)
     assert classifier.ends.output == output
-    assert [value.name for value in classifier.proto.graph.output] == ["scores", "features"]
+    assert [value.name for value in classifier.proto.graph.output] == [output]
     assert ("scores" in [layer.name for layer in classifier.layers]) == (output == "scores")
 
 
