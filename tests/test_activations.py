@@ -19,6 +19,7 @@ from emitting import (
 )
 from onnx import helper, version_converter
 from onnx.reference import ReferenceEvaluator
+from onnx_models import HEAD, SAME, Net, conv, head_shapes
 from residual_net import residual_net
 
 from onnxsemi import runtime
@@ -35,7 +36,7 @@ from onnxsemi.model.targets import TargetPolicy
 from onnxsemi.plan import BitPlan
 from onnxsemi.quantizer.affine import Scheme
 from onnxsemi.quantizer.rounded import rounded
-from onnxsemi.runtime import Session
+from onnxsemi.runtime import Session, fused
 
 # onnx 1.23's reference evaluator fails on it
 NOT_IN_THE_REFERENCE = "transposed-grouped"
@@ -300,3 +301,35 @@ def test_ranges_are_given_for_int8_only(tmp_path):
         emit(
             classifier, nearest(classifier, plan, Scheme.SYMMETRIC), Profile.QDQ, {"a": (0.0, 1.0)}
         )
+
+
+POOLS = {
+    "ceil_mode=1, count_include_pad=1, pads=[1,1,0,0], strides=[2,2]": False,
+    "dilations=[2,2]": False,
+    "ceil_mode=1, pads=[1,1,0,0], strides=[2,2]": True,
+    "count_include_pad=1, pads=[1,1,0,0], strides=[2,2]": True,
+}
+
+
+@pytest.mark.parametrize("attributes", POOLS)
+def test_a_pooling_that_integer_kernels_get_wrong_stays_float(attributes, tmp_path):
+    body = (
+        conv("stem", "image", SAME)
+        + f"a = Relu (stem)\np = AveragePool <kernel_shape=[3,3], {attributes}> (a)\n"
+        + conv("c1", "p", SAME)
+        + "last = Relu (c1)\n"
+        + HEAD
+    )
+    shapes = {"stem_w": (8, 3, 3, 3), "c1_w": (8, 8, 3, 3), **head_shapes(8)}
+    classifier = read(Net(body, shapes).model(opset=19), tmp_path)
+    images = np.random.default_rng(1).normal(size=(12, 3, 8, 8)).astype(np.float32)
+    codes = nearest(classifier, plan_of(classifier, (8, 4)), Scheme.SYMMETRIC)
+    model = emit(classifier, codes, Profile.INT8, calibrated(classifier, images))
+    kinds = {n.op_type for n in onnx.load_from_string(fused(model.SerializeToString())).graph.node}
+    assert ("QLinearAveragePool" in kinds) == POOLS[attributes]
+    assert "QLinearConv" in kinds
+    ways = [{"optimize": False}, {"integers": True}]
+    exact, found = (
+        Session(model.SerializeToString(), **way).run({"image": images})["scores"] for way in ways
+    )
+    assert rms(found - exact) <= 1e-3 * rms(exact)

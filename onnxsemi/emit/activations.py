@@ -128,7 +128,12 @@ def _chosen(
         if node.op in _JOINING and all(map(known, taken)):
             for tensor in (*taken, _end(node)):
                 take(tensor)
-        elif node.op in _PASSING and known(node.outputs[0]) and node.outputs[0].name not in kept:
+        elif (
+            node.op in _PASSING
+            and not _stays_float(node)
+            and known(node.outputs[0])
+            and node.outputs[0].name not in kept
+        ):
             # the same grid: a maximum needs no other, a mean none that is wider
             grids.setdefault(node.outputs[0].name, grids[taken[0].name])
     return grids
@@ -176,10 +181,22 @@ def _insert(
     kept: gs.Variable | None = None
     for user in users:
         given = values
-        if user.op in WEIGHTED and user.name not in targets:
+        if (user.op in WEIGHTED and user.name not in targets) or _stays_float(user):
             kept = kept or _unchanged(build, values)
             given = kept
         user.inputs = [given if item is tensor else item for item in user.inputs]
+
+
+def _stays_float(node: gs.Node) -> bool:
+    """Whether ONNX Runtime's integer kernel would give something else (1.19 to 1.32).
+
+    QLinearAveragePool counts padding otherwise where ``ceil_mode`` takes a window beyond it, and
+    has no ``dilations``: a file with them is refused.
+    """
+    if node.op != "AveragePool":
+        return False
+    beyond = bool(node.attrs.get("ceil_mode")) and bool(node.attrs.get("count_include_pad"))
+    return beyond or any(step != 1 for step in node.attrs.get("dilations", ()))
 
 
 def _unchanged(build: Builder, tensor: gs.Tensor) -> gs.Variable:

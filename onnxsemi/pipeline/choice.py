@@ -22,8 +22,9 @@ from onnxsemi.measure.recorded import RecordedChecker, values_of, values_reply
 from onnxsemi.measure.seam import Closeness
 from onnxsemi.pipeline.prepare import Prepared
 from onnxsemi.pipeline.rounding import Codes
+from onnxsemi.pipeline.write import refusal
 from onnxsemi.plan import BitPlan
-from onnxsemi.progress import Progress
+from onnxsemi.progress import Progress, warn
 from onnxsemi.quantizer.rounded import RoundedPlan
 from onnxsemi.run.journal import Journal, Reply, packed, unpacked
 from onnxsemi.search.align import aligned
@@ -41,12 +42,14 @@ class Judged:
         paired: Float against the plan on the calibration images as it is to run.
         close: How close the plan is to the float model.
         objection: What speaks against it; None if nothing does.
+        unwritable: Whether that is its file.
     """
 
     point: Point
     paired: Pairing
     close: Closeness | None
     objection: str | None
+    unwritable: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +95,9 @@ class Chooser:
                 told.step(f"{plan.compression:.2%} smaller: {paired.levels[1]}")
             if judged[-1].objection is None:
                 break
+            if judged[-1].unwritable:
+                smaller = judged[-1].point.plan.compression
+                warn(told, [f"{smaller:.2%} smaller, left for the next: {judged[-1].objection}"])
         return judged
 
     def judge(self, point: Point) -> Judged:
@@ -102,7 +108,11 @@ class Chooser:
         objection = self._guard.against(paired, close)
         score = self.checker.check(plan).score if objection is None else point.score
         point = replace(point, plan=plan, score=score)
-        return Judged(point, paired, close, objection)
+        if objection is not None or plan.saved_parameters == 0:
+            return Judged(point, paired, close, objection)
+        profile = self.prepared.settings.profile
+        refused = refusal(self._bench, self.codes.rounder(plan), profile, self.ranges)
+        return Judged(point, paired, close, refused, unwritable=refused is not None)
 
     @property
     def as_written(self) -> bool:

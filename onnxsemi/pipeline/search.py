@@ -36,12 +36,12 @@ from onnxsemi.pipeline.runs import (
 from onnxsemi.pipeline.sensitivity import Sensitivity
 from onnxsemi.pipeline.sizes import sizes_of
 from onnxsemi.pipeline.speed import timed
-from onnxsemi.pipeline.write import plan_path, refuse_loss, write_best, written
+from onnxsemi.pipeline.write import UNWRITABLE, plan_path, refuse_loss, write_best, written
 from onnxsemi.plan import BitPlan
 from onnxsemi.points.file import write_frontier
 from onnxsemi.points.frontier import KeptFrontier
 from onnxsemi.points.nothing_holds import NothingHoldsError
-from onnxsemi.progress import Progress
+from onnxsemi.progress import Progress, warn
 from onnxsemi.report.document import compress_document
 from onnxsemi.results import CompressResult, Cost
 from onnxsemi.run.folder import RunFolder
@@ -170,12 +170,13 @@ class Search:
         prepared, run, told = self.prepared, self.run, self.progress
         settings, plan, ranges = prepared.settings, found.chosen.plan, found.ranges
         bench = replace(prepared.bench(prepared.report), progress=told)
+        seen = prepared.bench(prepared.search)
         told.start("writing and verifying", 1)
         codes = self.rounder(plan)
         document = replace(rounded_file(prepared, codes, ranges, run), evidence=found.evidence())
         with (
             whole_file(plan_path(target)) as scratch,
-            written(bench, codes, target, settings.profile, ranges) as file,
+            written(bench, codes, target, settings.profile, ranges, verified_on=seen) as file,
         ):
             scratch.write_text(document.to_json(), encoding="utf-8")
             kept = kept_frontier(
@@ -275,11 +276,15 @@ class Search:
         if best.plan.saved_parameters == 0 or not best.score.in_full:
             return
         codes = self.rounder(best.plan)
-        with whole_file(plan) as scratch:
-            document = rounded_file(prepared, codes, ranges, run)
-            scratch.write_text(document.to_json(), encoding="utf-8")
-            bench, profile = prepared.bench(prepared.search), prepared.settings.profile
-            write_best(bench, codes, model, profile, ranges)
+        bench, profile = prepared.bench(prepared.search), prepared.settings.profile
+        try:
+            with whole_file(plan) as scratch:
+                document = rounded_file(prepared, codes, ranges, run)
+                scratch.write_text(document.to_json(), encoding="utf-8")
+                write_best(bench, codes, model, profile, ranges)
+        except UNWRITABLE as error:
+            said = f"{best.plan.compression:.2%} smaller, not kept on the way: {error}"
+            warn(self.progress, [said])
 
 
 def _kernels(path: Path, prepared: Prepared, found: Found) -> Kernels | None:

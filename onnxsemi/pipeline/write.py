@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -15,7 +16,7 @@ from onnxsemi.atomic import check_writable, whole_file
 from onnxsemi.emit.activations import Ranges
 from onnxsemi.emit.model import emit
 from onnxsemi.emit.profile import Profile
-from onnxsemi.errors import OutputError
+from onnxsemi.errors import ModelError, OutputError, PlanError, VerificationError
 from onnxsemi.measure.bench import Bench
 from onnxsemi.model.load import Model, model_files, path_of
 from onnxsemi.quantizer.rounded import RoundedPlan
@@ -60,6 +61,10 @@ def plan_path(output: Path) -> Path:
     return output.with_suffix(".plan.json")
 
 
+UNWRITABLE = (PlanError, ModelError, VerificationError)
+"""What speaks against a plan's file, not against the run."""
+
+
 @dataclass(frozen=True, eq=False)
 class Written:
     """A verified file that is about to appear.
@@ -73,9 +78,36 @@ class Written:
     logits: Float32Array
 
 
+def refusal(
+    bench: Bench, rounded: RoundedPlan, profile: Profile, ranges: Ranges | None = None
+) -> str | None:
+    """Why a plan cannot be a file: it cannot be written, or is not what was measured; or None.
+
+    Args:
+        bench: The float model, and images to verify the file on.
+        rounded: Codes of every target channel.
+        profile: Form of the file.
+        ranges: Ranges of the activations, to quantize those too.
+    """
+    with TemporaryDirectory(prefix="onnxsemi-") as folder:
+        path = Path(folder) / "tried.onnx"
+        try:
+            path.write_bytes(_emitted(bench, rounded, profile, ranges))
+            verify(path, bench, rounded, ranges)
+        except UNWRITABLE as error:
+            return f"its file cannot be given: {error}".replace(f"{path}: ", "")
+    return None
+
+
 @contextmanager
 def written(
-    bench: Bench, rounded: RoundedPlan, output: Path, profile: Profile, ranges: Ranges | None = None
+    bench: Bench,
+    rounded: RoundedPlan,
+    output: Path,
+    profile: Profile,
+    ranges: Ranges | None = None,
+    *,
+    verified_on: Bench | None = None,
 ) -> Iterator[Written]:
     """Write the compressed model; it appears only once it is verified and the block succeeds.
 
@@ -85,12 +117,13 @@ def written(
         output: Where to write.
         profile: Form of the file.
         ranges: Ranges of the activations, to quantize those too.
+        verified_on: Images to verify the file on; those to measure it on unless given.
 
     Raises:
         VerificationError: If the file is not what was measured.
         OutputError: If it cannot be written.
     """
-    with _verified(bench, rounded, output, profile, ranges) as scratch:
+    with _verified(verified_on or bench, rounded, output, profile, ranges) as scratch:
         logits = bench.forward(onnx.load_model(scratch), integers=ranges is not None)
         yield Written(scratch, logits)
 
@@ -115,14 +148,15 @@ def write_best(
 def _verified(
     bench: Bench, rounded: RoundedPlan, output: Path, profile: Profile, ranges: Ranges | None
 ) -> Iterator[Path]:
-    model = emit(bench.classifier, rounded, profile, ranges)
-    emitted = model.SerializeToString(deterministic=True)
-    del model
     with whole_file(output) as scratch:
-        scratch.write_bytes(emitted)
-        del emitted  # verifying reads the file, and takes memory of its own
+        scratch.write_bytes(_emitted(bench, rounded, profile, ranges))
         verify(scratch, bench, rounded, ranges)
         yield scratch
+
+
+def _emitted(bench: Bench, rounded: RoundedPlan, profile: Profile, ranges: Ranges | None) -> bytes:
+    model = emit(bench.classifier, rounded, profile, ranges)
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def refuse_loss(result: CompressResult | ApplyResult, *, allowed: bool) -> None:
