@@ -1,6 +1,7 @@
 """A plan whose file cannot be written, or is not what was measured, is left for the next one."""
 
 import json
+import shlex
 
 import onnx
 import pytest
@@ -10,8 +11,8 @@ from residual_net import save_noise, save_residual_net
 
 import onnxsemi
 from onnxsemi import Profile, Scheme, SearchSettings, Settings
-from onnxsemi.errors import VerificationError
-from onnxsemi.pipeline import write
+from onnxsemi.errors import ModelError, PlanError, VerificationError
+from onnxsemi.pipeline import choice, nothing, write
 
 SHARED_WEIGHT = Net(
     conv("stem", "image", SAME)
@@ -65,6 +66,49 @@ def test_if_none_can_be_written_the_run_is_kept_and_goes_on(work, monkeypatch):
     again = run(*compress_command(work, "none.onnx", "--resume"))
     assert again.exit_code == 0, again.output
     assert (work / "none.onnx").exists()
+
+
+def refuse_to_emit_below(monkeypatch, least, error):
+    """Plans of fewer bits a weight cannot be written, not even to be measured."""
+    emit = write.emit
+
+    def fails(classifier, rounded, profile, ranges=None):
+        if rounded.plan.mean_bits < least:
+            raise error
+        return emit(classifier, rounded, profile, ranges)
+
+    for module in (choice, nothing, write):
+        monkeypatch.setattr(module, "emit", fails)
+
+
+INTEGERS = ("--bits", "8,4", "--profile", "int8", "--max-drop", "30", "--allow-loss")
+
+
+@pytest.mark.parametrize("error", [PlanError("cannot be divided"), ModelError("refused")])
+def test_a_plan_that_integer_kernels_cannot_run_is_left_for_the_next(error, work, monkeypatch):
+    name = type(error).__name__
+    refuse_to_emit_below(monkeypatch, 8, error)
+    result = run(*compress_command(work, f"{name}.onnx", *INTEGERS, "--json"))
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["plan"]["mean_bits"] == 8
+    assert f"left for the next: its file cannot be given: {error}" in result.stderr
+    kept = onnxsemi.pareto(work / f"{name}.run").points
+    assert f"its file cannot be given: {error}" in {point.rejected for point in kept}
+
+
+def test_if_integer_kernels_can_run_none_another_profile_is_named(work, monkeypatch):
+    with monkeypatch.context() as patched:
+        refuse_to_emit_below(patched, 32, PlanError("cannot be divided"))
+        result = run(*compress_command(work, "no_int8.onnx", *INTEGERS, "-q"))
+    said = " ".join(result.stderr.split())
+    assert result.exit_code == 4, result.output
+    assert "can be written in --profile int8" in said
+    assert "cannot be divided. Write it with: onnxsemi apply" in said
+    words = shlex.split(said.partition("Write it with: onnxsemi ")[2])
+    applied = run(*words[:-1], work / "other_form.onnx", "--allow-loss")
+    assert applied.exit_code == 0, applied.output
+    again = run(*compress_command(work, "no_int8.onnx", *INTEGERS, "--resume"))
+    assert again.exit_code == 0, again.output
 
 
 @pytest.mark.parametrize("profile", [Profile.INT8, Profile.NODES, Profile.NATIVE])

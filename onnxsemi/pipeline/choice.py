@@ -7,6 +7,7 @@ measured as they are written, from the most compressed one on, until the guard h
 one.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -22,7 +23,7 @@ from onnxsemi.measure.recorded import RecordedChecker, values_of, values_reply
 from onnxsemi.measure.seam import Closeness
 from onnxsemi.pipeline.prepare import Prepared
 from onnxsemi.pipeline.rounding import Codes
-from onnxsemi.pipeline.write import refusal
+from onnxsemi.pipeline.write import UNWRITABLE, not_given, refusal
 from onnxsemi.plan import BitPlan
 from onnxsemi.progress import Progress, warn
 from onnxsemi.quantizer.rounded import RoundedPlan
@@ -39,7 +40,8 @@ class Judged:
     Attributes:
         point: Its plan and its score with float32 activations, on all calibration images if it
             holds.
-        paired: Float against the plan on the calibration images as it is to run.
+        paired: Float against the plan on the calibration images as it is to run; with float32
+            activations if its file cannot be run.
         close: How close the plan is to the float model.
         objection: What speaks against it; None if nothing does.
         unwritable: Whether that is its file.
@@ -50,6 +52,11 @@ class Judged:
     close: Closeness | None
     objection: str | None
     unwritable: bool = False
+
+
+def objections(judged: Iterable[Judged]) -> list[tuple[Point, str]]:
+    """Points with what speaks against each."""
+    return [(item.point, item.objection or "") for item in judged]
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +110,10 @@ class Chooser:
     def judge(self, point: Point) -> Judged:
         """A point as it is written."""
         plan = self._rounded_up(point.plan)
-        seen, close = self._seen(plan)
+        try:
+            seen, close = self._seen(plan)
+        except UNWRITABLE as error:
+            return self._unwritable(replace(point, plan=plan), error)
         paired = pair(self.before, seen)
         objection = self._guard.against(paired, close)
         score = self.checker.check(plan).score if objection is None else point.score
@@ -113,6 +123,12 @@ class Chooser:
         profile = self.prepared.settings.profile
         refused = refusal(self._bench, self.codes.rounder(plan), profile, self.ranges)
         return Judged(point, paired, close, refused, unwritable=refused is not None)
+
+    def _unwritable(self, point: Point, error: Exception) -> Judged:
+        """A point that integer kernels cannot run: it is known with float32 activations only."""
+        tested = self.checker.check(point.plan)
+        paired = pair(self.before, tested.judged)
+        return Judged(point, paired, tested.close, not_given(error), unwritable=True)
 
     @property
     def as_written(self) -> bool:

@@ -1,6 +1,6 @@
 """What a search came to, and the evidence for it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,11 +47,13 @@ class Found(Searched):
         chosen: The most compressed point that holds the accuracy.
         search: Float against chosen on the calibration images, as the file is to run.
         close: How close the two are there.
+        refused: More compressed points that were left for it, each with what speaks against it.
     """
 
     chosen: Point
     search: Pairing
     close: Closeness | None
+    refused: Sequence[tuple[Point, str]] = ()
 
     def evidence(self) -> dict[str, tuple[Evidence, ...]] | None:
         """What was known of the chosen plan's channels; None if Δloss was not measured.

@@ -3,7 +3,8 @@
 The *best* is the plan that needs the least to be allowed more: the one with the least ``max_drop``
 at which nothing speaks against it, neither the guard of the search nor that of the choice; of
 equals the most compressed. That figure is found by asking the guards themselves, so that a run that
-is taken up with it takes the plan.
+is taken up with it takes the plan. A plan whose file cannot be given is the best only if there is
+no other: it needs another profile then.
 """
 
 import shlex
@@ -20,6 +21,7 @@ from onnxsemi.measure.pairing import pair
 from onnxsemi.pipeline.choice import Chooser, Judged
 from onnxsemi.pipeline.found import Searched
 from onnxsemi.pipeline.prepare import Prepared
+from onnxsemi.pipeline.write import UNWRITABLE
 from onnxsemi.plan import BitPlan
 from onnxsemi.points.frontier import KeptFrontier
 from onnxsemi.points.nothing_holds import NothingHoldsError
@@ -62,8 +64,8 @@ def best_measured(chooser: Chooser, searched: Searched, refused: list[Judged]) -
             f"nothing could be compressed with {asks} on {count:,} calibration images, and no "
             "plan was measured that saves anything: begin with wider `bits`, or leave `pins` away"
         )
-    ranked = [(_needed(chooser, searched, item), item) for item in judged]
-    least, best = min(ranked, key=lambda item: (item[0], -item[1].point.plan.compression))
+    ranked = [(item.unwritable, _needed(chooser, searched, item), item) for item in judged]
+    _, least, best = min(ranked, key=lambda item: (*item[:2], -item[2].point.plan.compression))
     score = searched.checker.check(best.point.plan).score
     point = replace(best.point, score=score)
     objection = best.objection or "the search went by the answers that it looked at"
@@ -113,9 +115,17 @@ def _searched_drop(prepared: Prepared, searched: Searched, point: Point) -> floa
 
 
 def file_bytes(prepared: Prepared, plan: BitPlan, ranges: Ranges | None) -> int:
-    """Size of a plan's file: codes are other ones, but as many."""
-    codes = rounded(prepared.classifier.layers, plan, Nearest(prepared.settings.grids))
-    model = emit(prepared.classifier, codes, prepared.settings.profile, ranges)
+    """Size of a plan's file: codes are other ones, but as many.
+
+    Of a file that cannot be written it is what its weights and the rest of the model take.
+    """
+    classifier = prepared.classifier
+    codes = rounded(classifier.layers, plan, Nearest(prepared.settings.grids))
+    try:
+        model = emit(classifier, codes, prepared.settings.profile, ranges)
+    except UNWRITABLE:
+        rest = max(0, classifier.source_bytes - 4 * plan.parameters)
+        return rest + plan.weight_bits // 8
     return len(model.SerializeToString())
 
 
@@ -142,6 +152,9 @@ def nothing_holds(
 def _sentences(
     best: Best, frontier: KeptFrontier, chooser: Chooser, run: Path | None
 ) -> Iterator[str]:
+    if best.judged.unwritable:
+        yield from _in_another_form(best, frontier, chooser, run)
+        return
     how, instead = chooser.conditions
     guard = chooser.prepared.settings.search.guard(has_labels=frontier.has_labels)
     paired, size = best.judged.paired, f"{best.judged.point.plan.compression:.2%}"
@@ -163,3 +176,19 @@ def _sentences(
         yield f"or ask for less with `resume` `max_drop` {best.max_drop:g}"
         yield "(what was measured is not measured again);"
     yield f"or {instead}"
+
+
+def _in_another_form(
+    best: Best, frontier: KeptFrontier, chooser: Chooser, run: Path | None
+) -> Iterator[str]:
+    """Of plans that none can be a file in the profile that was asked for."""
+    profile = chooser.prepared.settings.profile
+    other = Profile.QDQ if profile is Profile.FAST else Profile.FAST
+    size = f"{best.judged.point.plan.compression:.2%}"
+    yield f"no plan that was measured can be written in `profile` {profile};"
+    yield f"the best, {size} smaller: {best.judged.objection}."
+    if run is None:
+        yield f"Choose another, such as `profile` {other}"
+    else:
+        words = ("onnxsemi", "apply", str(run), *frontier.source.placeholder, "--at", size)
+        yield f"Write it with: {shlex.join(words)} --profile {other} --out FILE"

@@ -17,7 +17,7 @@ from onnxsemi.measure.folds import Rounder
 from onnxsemi.measure.metric import metric_name
 from onnxsemi.measure.recorded import RecordedChecker, RecordedEvaluator
 from onnxsemi.pipeline.activations import recorded_ranges
-from onnxsemi.pipeline.choice import Chooser, Judged
+from onnxsemi.pipeline.choice import Chooser, Judged, objections
 from onnxsemi.pipeline.evidence import Answers, class_names, evidence_of
 from onnxsemi.pipeline.found import Found, Searched
 from onnxsemi.pipeline.next_step import next_command
@@ -107,9 +107,14 @@ class Search:
         judged = chooser.choose(trajectory, self.progress)
         if not judged or judged[-1].objection is not None:
             raise self._nothing(searched, chooser, judged)
-        taken = judged[-1]
-        known = vars(searched)
-        return Found(**known, chosen=taken.point, search=taken.paired, close=taken.close)
+        *refused, taken = judged
+        return Found(
+            **vars(searched),
+            chosen=taken.point,
+            search=taken.paired,
+            close=taken.close,
+            refused=objections(refused),
+        )
 
     def _nothing(
         self, searched: Searched, chooser: Chooser, refused: list[Judged]
@@ -118,7 +123,7 @@ class Search:
         prepared, run = self.prepared, self.run
         best = best_measured(chooser, searched, refused)
         judged, plan = best.judged, best.judged.point.plan
-        told = [(item.point, item.objection or "") for item in (*refused, judged)]
+        told = objections((*refused, judged))
         document = plan_file(prepared, plan, searched.ranges)
         document = replace(document, processor=one_processor(run))
         size = file_bytes(prepared, plan, searched.ranges)
@@ -179,9 +184,9 @@ class Search:
             written(bench, codes, target, settings.profile, ranges, verified_on=seen) as file,
         ):
             scratch.write_text(document.to_json(), encoding="utf-8")
-            kept = kept_frontier(
-                prepared, found, Anchor(document, plan, file.path.stat().st_size, found.search)
-            )
+            size = file.path.stat().st_size
+            anchor = Anchor(document, plan, size, found.search, found.refused)
+            kept = kept_frontier(prepared, found, anchor)
             labels = bench.labels if prepared.has_labels else None
             report = compare(before, file.logits, labels, bench.judge, bench.head)
             result = CompressResult(

@@ -95,8 +95,13 @@ def refusal(
             path.write_bytes(_emitted(bench, rounded, profile, ranges))
             verify(path, bench, rounded, ranges)
         except UNWRITABLE as error:
-            return f"its file cannot be given: {error}".replace(f"{path}: ", "")
+            return not_given(error).replace(f"{path}: ", "")
     return None
+
+
+def not_given(error: Exception) -> str:
+    """What speaks against a plan that cannot be a file, from one of ``UNWRITABLE``."""
+    return f"its file cannot be given: {error}"
 
 
 @contextmanager
@@ -150,7 +155,10 @@ def _verified(
 ) -> Iterator[Path]:
     with whole_file(output) as scratch:
         scratch.write_bytes(_emitted(bench, rounded, profile, ranges))
-        verify(scratch, bench, rounded, ranges)
+        try:
+            verify(scratch, bench, rounded, ranges)
+        except VerificationError as error:
+            raise VerificationError(str(error).replace(str(scratch), str(output))) from error
         yield scratch
 
 
