@@ -273,6 +273,26 @@ def test_nodes_that_share_a_weight_have_a_tail_each(tmp_path):
     assert tails[0].output[0] != tails[1].output[0]
 
 
+@pytest.mark.parametrize("mix", [(8,), (8, 4), (4,)])
+def test_a_weight_that_four_nodes_share_loads_on_every_processor(mix, tmp_path):
+    """ONNX Runtime makes one of equal Transposes: each takes the one before it."""
+    nodes, taken = conv("stem", "image", SAME), "stem"
+    for number in range(4):
+        nodes += f"a{number} = Relu ({taken})\nt{number} = Conv <{SAME}> (a{number}, t_w)\n"
+        taken = f"t{number}"
+    shapes = {"stem_w": (8, 3, 3, 3), "t_w": (8, 8, 3, 3), **head_shapes(8)}
+    classifier = read(Net(nodes + f"last = Relu ({taken})\n" + HEAD, shapes).model(), tmp_path)
+    images = np.random.default_rng(1).normal(size=(12, 3, 8, 8)).astype(np.float32)
+    codes = nearest(classifier, plan_of(classifier, mix), Scheme.SYMMETRIC)
+    ranges = calibrated(classifier, images)
+    model = emit(classifier, codes, Profile.INT8, ranges).SerializeToString()
+    exact, found = (
+        Session(model, **way).run({"image": images})["scores"]
+        for way in ({"optimize": False}, {"integers": True})
+    )
+    assert rms(found - exact) <= 1e-3 * rms(exact)
+
+
 def test_logits_stay_float(tmp_path):
     classifier = read(conv_model("conv", biased=True), tmp_path)
     images = np.random.default_rng(1).normal(size=(12, 4, 6, 6)).astype(np.float32)
