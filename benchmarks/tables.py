@@ -1,4 +1,4 @@
-"""Tables in ``benchmarks/README.md``, between markers, and what they were measured with."""
+"""Tables of Markdown files, between markers, and what they were measured with."""
 
 import json
 import os
@@ -14,12 +14,12 @@ _NAMES = {"onnxruntime": "ONNX Runtime"}
 _NOTED, _UNKNOWN = "processors.json", "a processor that was not noted"
 
 
-def replace_table(name: str, lines: list[str]) -> None:
+def replace_table(name: str, lines: list[str], page: Path = README) -> None:
     """Write the lines between the markers of a table."""
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    before, _, rest = README.read_text(encoding="utf-8").partition(begin)
+    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
     _, _, after = rest.partition(end)
-    README.write_text("\n".join([before + begin, *lines, end]) + after, encoding="utf-8")
+    page.write_text("\n".join([before + begin, *lines, end]) + after, encoding="utf-8")
 
 
 def this_machine() -> str:
