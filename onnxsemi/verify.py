@@ -9,7 +9,11 @@ plan's quantized weights, and the biases that go with them:
 3. Its output and its logits on images, with optimisation off, with the weights folded, and in a
    default session: within ``TOLERANCE`` of the largest magnitude. The two graphs run the same
    arithmetic on the same weights; what may differ is the order of float32 sums that an optimiser
-   chooses. (A default session has fusions of its own for what it dequantizes.)
+   chooses. (A default session has fusions of its own for what it dequantizes.) A deep model
+   enlarges what that order changes: with optimisation on the two may also differ by ``SUM_NOISE``
+   times what optimisation changes in the simulation itself, as two such runs err independently;
+   never by more than ``MOST_NOISE`` of the largest magnitude.
+   (Measured on a ResNet-50 of random weights: 3e-5 of the largest logit, 1.1 times.)
 
 Quantized activations are in the simulation too. With optimisation on the file then runs on integer
 kernels, which round otherwise: a bias becomes a multiple of the grids' product, a sum goes from one
@@ -42,6 +46,7 @@ from onnxsemi.quantizer.rounded import RoundedLayer, RoundedPlan
 from onnxsemi.runtime import Session
 
 TOLERANCE = 1e-5
+SUM_NOISE, MOST_NOISE = 2.0, 1e-3
 CHECKED_IMAGES = 32
 KERNEL_NOISE = 2.0
 RUN_IMAGES = 4  # as the tensors of a graph that is not optimised are many
@@ -174,14 +179,18 @@ def _compare_outputs(
     bench: Bench,
     ways: Iterable[tuple[str, Mapping[str, bool]]],
 ) -> None:
+    """Compare outputs in every way; the first is with optimisation off."""
     ends = bench.classifier.ends
     names = list(dict.fromkeys((ends.logits, ends.output)))
+    plain: dict[str, Float32Array] = {}
     for title, way in ways:
         found, wanted = (_outputs(model, names, bench, **way) for model in (written, simulated))
+        plain = plain or wanted
         for name in names:
-            difference = float(np.abs(found[name] - wanted[name]).max(initial=0.0))
-            largest = float(np.abs(wanted[name]).max(initial=0.0))
-            if not difference <= TOLERANCE * largest:  # also false for NaN
+            difference = _largest(found[name] - wanted[name])
+            largest, noise = _largest(wanted[name]), _largest(wanted[name] - plain[name])
+            allowed = min(TOLERANCE * largest + SUM_NOISE * noise, MOST_NOISE * largest)
+            if not difference <= allowed:  # also false for NaN
                 raise VerificationError(
                     f"{name!r} differs from the measured model by {difference:.3g} "
                     f"(largest magnitude {largest:.3g}) {title}"
@@ -203,6 +212,10 @@ def _compare_kernels(
             f"what uint8 activations give, which themselves differ by {noise:.3g} from float32: "
             "this processor's integer kernels, or a range of the activations, may be at fault"
         )
+
+
+def _largest(values: Float32Array) -> float:
+    return float(np.abs(values).max(initial=0.0))
 
 
 def _rms(values: Float32Array) -> float:

@@ -26,6 +26,7 @@ from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.index import GraphIndex
 from onnxsemi.model.opset import raised
 from onnxsemi.model.rows import Extent, extents
+from onnxsemi.model.sizes import settle_sizes
 from onnxsemi.model.targets import Site
 from onnxsemi.quantizer.rounded import Rounding
 
@@ -74,7 +75,8 @@ class ForwardGraph:
     """The model that every probe of it begins with.
 
     Attributes:
-        model: At ``OPSET``, its constants among the initializers; to be copied, not changed.
+        model: At ``OPSET``, its constants and sizes among the initializers; to be copied, not
+            changed.
         extents: Sizes of its float tensors.
     """
 
@@ -87,6 +89,7 @@ class ForwardGraph:
         model = onnx.ModelProto()
         model.CopyFrom(raised(classifier.proto, OPSET))
         hoist_constants(model.graph)
+        settle_sizes(model, classifier.ends.image, image)
         return cls(model, extents(model, classifier.ends.image, image))
 
 

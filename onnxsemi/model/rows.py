@@ -140,4 +140,4 @@ def _with_shapes(model: onnx.ModelProto, names: list[str]) -> bytes:
 
 
 def _shape_name(name: str) -> str:
-    return f"{name}/shape"
+    return f"onnxsemi/shape of {name}"  # exporters have names such as view_3/shape
