@@ -147,7 +147,9 @@ def _torch_model(name: str, architecture: Architecture) -> Any:
     if architecture.library == "timm":
         import timm  # noqa: PLC0415
 
-        model = timm.create_model(name, False, num_classes=CLASSES, **architecture.options)
+        model = timm.create_model(
+            name, pretrained=False, num_classes=CLASSES, **architecture.options
+        )
     else:
         import torchvision  # noqa: PLC0415
 
