@@ -7,7 +7,7 @@ import onnx
 import onnxruntime as ort
 import openvino
 import pytest
-from command_line import run
+from command_line import assert_one_line, run
 from onnx.reference import ReferenceEvaluator
 
 import onnxsemi
@@ -175,3 +175,8 @@ def in_openvino(path, feeds):
 
 def in_reference(path, feeds):
     return ReferenceEvaluator(str(path)).run(None, feeds)[0]
+
+
+def test_control_flow_at_run_time_is_refused_in_one_line(shared):
+    result = run("inspect", shared / "cases/c21_if/model.onnx")
+    assert_one_line(result, "node 'If_9' is If", "export the model for fixed conditions")

@@ -7,10 +7,18 @@ import numpy as np
 import onnx
 import pytest
 from command_line import assert_one_line, compress_command, run
+from emitting import nearest, plan_of
+from onnx import version_converter
+from onnx.reference import ReferenceEvaluator
+from onnx_models import HEAD, SAME, Net, conv, head_shapes, images
 
 import onnxsemi
-from onnxsemi import Profile
+from onnxsemi import Profile, Scheme
+from onnxsemi.emit.model import emit
 from onnxsemi.emit.stored import emitted_properties
+from onnxsemi.model.load import default_opset
+from onnxsemi.model.read import read_model
+from onnxsemi.runtime import Session
 
 HINTS = {
     Profile.QDQ: "onnxsemi.load_session",
@@ -121,3 +129,26 @@ def test_a_profile_that_is_none(folder):
             output=folder / "none.onnx",
             profile="tiny",
         )
+
+
+NEWER = (Profile.QDQ, Profile.NODES)
+"""Profiles whose DequantizeLinear the reference evaluator has not at their own opset."""
+
+
+@pytest.mark.parametrize("profile", [p for p in Profile if p is not Profile.INT8])
+def test_the_reference_evaluator_has_dequantize_linear_from_opset_19(profile, tmp_path):
+    model = Net(
+        conv("stem", "image", SAME) + "last = Relu (stem)\n" + HEAD,
+        {"stem_w": (8, 3, 3, 3), **head_shapes(8)},
+    ).model(opset=13)
+    classifier, feed = read_model(model), {"image": images(4)}
+    codes = nearest(classifier, plan_of(classifier, (8, 4)), Scheme.ASYMMETRIC)
+    emitted = emit(classifier, codes, profile)
+    (wanted,) = Session(emitted.SerializeToString(), optimize=False).run(feed).values()
+    if profile in NEWER:
+        assert default_opset(emitted) == 18
+        with pytest.raises(NotImplementedError, match="DequantizeLinear"):
+            ReferenceEvaluator(emitted)
+        emitted = version_converter.convert_version(emitted, 19)
+    (found,) = ReferenceEvaluator(emitted).run(None, feed)
+    assert np.abs(found - wanted).max() <= 1e-5 * np.abs(wanted).max()

@@ -3,9 +3,9 @@
 import onnx
 
 from onnxsemi.model.densify import densify
-from onnxsemi.model.evaluation import evaluated
 from onnxsemi.model.head import judged_output
-from onnxsemi.model.trim import trimmed
+from onnxsemi.model.training_mode import leave_training_mode
+from onnxsemi.model.trim import trim
 from onnxsemi.model.widen import widen
 
 
@@ -25,4 +25,4 @@ def make_plain(model: onnx.ModelProto, output: str | None) -> tuple[str, ...]:
     densify(model)
     widened = widen(model)
     judged = judged_output(model.graph, output)
-    return (*widened, *trimmed(model, judged), *evaluated(model))
+    return (*widened, *trim(model, judged), *leave_training_mode(model))

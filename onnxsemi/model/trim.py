@@ -10,7 +10,7 @@ _TOLD = 0.01
 """Share of the bytes of the weights from which on it is said that nothing takes them."""
 
 
-def trimmed(model: onnx.ModelProto, output: str) -> tuple[str, ...]:
+def trim(model: onnx.ModelProto, output: str) -> tuple[str, ...]:
     """Drop what an output does not need, in place; the image input stays.
 
     Args:

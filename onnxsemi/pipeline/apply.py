@@ -14,7 +14,7 @@ from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.calibration import Calibration
 from onnxsemi.choices import choice
 from onnxsemi.data.images import ImageSet
-from onnxsemi.data.load import Data, DataOptions, load_images, load_pixels
+from onnxsemi.data.load import Data, DataOptions, load_pixels
 from onnxsemi.emit.activations import Ranges
 from onnxsemi.emit.profile import Profile
 from onnxsemi.errors import DataError, PlanError, SettingsError
@@ -32,6 +32,7 @@ from onnxsemi.model.targets import TargetPolicy
 from onnxsemi.pipeline.activations import calibrate
 from onnxsemi.pipeline.asked import Asked, asked_for
 from onnxsemi.pipeline.claim import claimed, report_images
+from onnxsemi.pipeline.given import given_images
 from onnxsemi.pipeline.prepare import drawn, labelled
 from onnxsemi.pipeline.rounding import calibrated_rounder, plan_rounder, restored
 from onnxsemi.pipeline.sizes import sizes_of
@@ -133,14 +134,8 @@ def apply(  # noqa: PLR0913  a flag each
     bench = Bench(classifier, noise, rounding, workers, progress=told, metric=metric)
     if data is not None:
         own = asked.options if asked.options is data_options else _no_table(asked.options)
-        loaded: ImageSet | None = load_images(
-            data,
-            image.name,
-            image.shape,
-            own,
-            for_metric=metric is not None,
-            head=bench.head,
-            raw=image.pixels,
+        loaded: ImageSet | None = given_images(
+            data, classifier.ends, own, for_metric=metric is not None
         )
     else:
         loaded = None if asked.kept is None else report_images(asked.kept, Path(plan), bench)

@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onnxsemi.data.images import ImageSet
-from onnxsemi.data.load import load_images
 from onnxsemi.data.sample import split
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.comparison import Comparison
+from onnxsemi.pipeline.given import given_images
 from onnxsemi.pipeline.next_step import next_command
 from onnxsemi.pipeline.prepare import once
 from onnxsemi.plan import BitPlan
@@ -37,7 +37,7 @@ def report_images(kept: KeptFrontier, run: Path, bench: Bench) -> ImageSet | Non
         run: The run's folder.
         bench: The float model, with any images.
     """
-    source, image = kept.source, bench.classifier.ends.image
+    source = kept.source
     apart = source.report is not None
     path = source.report if apart else source.data
     if path is None or not path.exists() or not (apart or source.report_fraction):
@@ -45,15 +45,7 @@ def report_images(kept: KeptFrontier, run: Path, bench: Bench) -> ImageSet | Non
     labels = source.report_labels if apart else source.options.labels
     options = replace(source.options, labels=labels)
     for_metric = kept.metric is not None
-    images = load_images(
-        path,
-        image.name,
-        image.shape,
-        options,
-        for_metric=for_metric,
-        head=bench.head,
-        raw=image.pixels,
-    )
+    images = given_images(path, bench.classifier.ends, options, for_metric=for_metric)
     report = once(replace(bench, images=images)).images
     if not apart and source.report_fraction is not None:
         _, report = split(report, source.report_fraction, source.seed)

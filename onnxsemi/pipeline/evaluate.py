@@ -1,6 +1,6 @@
 """``evaluate``: accuracy and loss of any ONNX classifier, and how it differs from another."""
 
-from functools import partial
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -8,7 +8,7 @@ import onnx
 from onnxsemi.arrays import Float32Array
 from onnxsemi.data.checks import too_few
 from onnxsemi.data.images import ImageSet
-from onnxsemi.data.load import Data, DataOptions, load_images
+from onnxsemi.data.load import Data, DataOptions
 from onnxsemi.errors import ModelError
 from onnxsemi.listening import Listener, listening
 from onnxsemi.measure.companions import check_own_answers
@@ -20,6 +20,7 @@ from onnxsemi.measure.shards import worker_threads
 from onnxsemi.model.head import Ends, find_ends
 from onnxsemi.model.load import Model, load_proto, name_of
 from onnxsemi.model.plain import make_plain
+from onnxsemi.pipeline.given import given_images
 from onnxsemi.pipeline.sanity import LEAST_IMAGES, Judged, check_answers, checked
 from onnxsemi.progress import Progress, Silent, warn
 from onnxsemi.results import EvaluateResult
@@ -59,42 +60,20 @@ def evaluate(  # noqa: PLR0913  a flag each
     """
     workers, told = worker_threads(threads), listening(progress)
     told.start("reading the model and the images", 1)
-    proto, ends = _open(model, output)
-    image, head, rule = ends.image, ends.head, LIKELIHOODS[ends.head]
-    images = load_images(
-        data,
-        image.name,
-        image.shape,
-        data_options,
-        for_metric=metric is not None,
-        head=head,
-        raw=image.pixels,
-    )
-    forward = partial(_logits, proto, ends, threads=workers)
-    fitting = checked(images, forward)
-    check_own_answers(proto, ends, fitting.images)
+    opened = _Opened.of(model, output, workers)
+    head, rule = opened.ends.head, LIKELIHOODS[opened.ends.head]
+    given = given_images(data, opened.ends, data_options, for_metric=metric is not None)
+    fitting = checked(given, opened.logits)
     images, labels = fitting.images, fitting.images.labels
-    logits, comparison = forward(images, progress=told), None
+    check_own_answers(opened.proto, opened.ends, images)
+    logits, comparison = opened.logits(images, told), None
     judge = None if metric is None or images.targets is None else Judge(metric, images.targets)
     values = None if judge is None else judge(logits)
-    judged = Judged(images, logits, forward, head)
+    judged = Judged(images, logits, opened.logits, head)
     if reference is not None:
-        proto, ends = _open(reference, output)
-        if ends.head is not head:
-            raise ModelError(
-                f"{name_of(reference)} and {name_of(model)}: only one ends in a Sigmoid, or one in "
-                "several: their answers cannot be compared"
-            )
-        forward = partial(_logits, proto, ends, threads=workers)
-        images = images.fit(ends.image.shape)
-        other = forward(images, progress=told)
-        judged = Judged(images, other, forward, head)
-        if other.shape != logits.shape:
-            raise ModelError(
-                f"{name_of(reference)} has {other.shape[1]} {head.scored}, {name_of(model)} has "
-                f"{logits.shape[1]}"
-            )
-        comparison = compare(other, logits, labels, judge, head)
+        other = _Opened.of(reference, output, workers)
+        judged = _referred(opened, judged, other, told)
+        comparison = compare(judged.logits, logits, labels, judge, head)
     few = too_few(images, LEAST_IMAGES)
     warnings = (
         *fitting.warnings,
@@ -114,22 +93,47 @@ def evaluate(  # noqa: PLR0913  a flag each
     )
 
 
-def _open(model: Model, output: str | None) -> tuple[onnx.ModelProto, Ends]:
-    proto = load_proto(model)
-    try:
-        make_plain(proto, output)
-        return proto, find_ends(proto, output)
-    except ModelError as error:
-        raise ModelError(f"{name_of(model)}: {error}") from error
+@dataclass(frozen=True, eq=False)
+class _Opened:
+    """A model to be run as it is."""
+
+    name: str
+    proto: onnx.ModelProto
+    ends: Ends
+    threads: int
+
+    @classmethod
+    def of(cls, model: Model, output: str | None, threads: int) -> "_Opened":
+        proto = load_proto(model)
+        try:
+            make_plain(proto, output)
+            return cls(name_of(model), proto, find_ends(proto, output), threads)
+        except ModelError as error:
+            raise ModelError(f"{name_of(model)}: {error}") from error
+
+    def logits(self, images: ImageSet, progress: Progress | None = None) -> Float32Array:
+        """float32[N, K]."""
+        integers = quantizes_activations(self.proto)
+        found = parts(self.proto, self.ends, images, self.threads, integers=integers)
+        return gathered(found, images, progress or Silent())
 
 
-def _logits(
-    proto: onnx.ModelProto,
-    ends: Ends,
-    images: ImageSet,
-    *,
-    threads: int,
-    progress: Progress | None = None,
-) -> Float32Array:
-    found = parts(proto, ends, images, threads, integers=quantizes_activations(proto))
-    return gathered(found, images, progress or Silent())
+def _referred(opened: _Opened, judged: Judged, reference: _Opened, told: Progress) -> Judged:
+    """The same images with what the reference answers.
+
+    Raises:
+        ModelError: If its answers are no others of the same kind.
+    """
+    head, count = judged.head, judged.logits.shape[1]
+    if reference.ends.head is not head:
+        raise ModelError(
+            f"{reference.name} and {opened.name}: only one ends in a Sigmoid, or one in several: "
+            "their answers cannot be compared"
+        )
+    images = judged.images.fit(reference.ends.image.shape)
+    logits = reference.logits(images, told)
+    if logits.shape != judged.logits.shape:
+        raise ModelError(
+            f"{reference.name} has {logits.shape[1]} {head.scored}, {opened.name} has {count}"
+        )
+    return Judged(images, logits, reference.logits, head)

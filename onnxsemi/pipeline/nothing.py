@@ -117,16 +117,22 @@ def _searched_drop(prepared: Prepared, searched: Searched, point: Point) -> floa
 def file_bytes(prepared: Prepared, plan: BitPlan, ranges: Ranges | None) -> int:
     """Size of a plan's file: codes are other ones, but as many.
 
-    Of a file that cannot be written it is what its weights and the rest of the model take.
+    Raises:
+        PlanError: If the profile cannot hold it.
     """
     classifier = prepared.classifier
     codes = rounded(classifier.layers, plan, Nearest(prepared.settings.grids))
-    try:
-        model = emit(classifier, codes, prepared.settings.profile, ranges)
-    except UNWRITABLE:
-        rest = max(0, classifier.source_bytes - 4 * plan.parameters)
-        return rest + plan.weight_bits // 8
+    model = emit(classifier, codes, prepared.settings.profile, ranges)
     return len(model.SerializeToString())
+
+
+def estimated_bytes(prepared: Prepared, plan: BitPlan, ranges: Ranges | None) -> int:
+    """The same; of a file that cannot be written what its weights and the rest would take."""
+    try:
+        return file_bytes(prepared, plan, ranges)
+    except UNWRITABLE:
+        rest = max(0, prepared.classifier.source_bytes - 4 * plan.parameters)
+        return rest + plan.weight_bits // 8
 
 
 def nothing_holds(

@@ -10,7 +10,7 @@ import numpy as np
 from onnxsemi.arrays import Float32Array, Int64Array
 from onnxsemi.data.checks import check_classes, sample, too_few
 from onnxsemi.data.images import ImageSet
-from onnxsemi.data.load import Data, load_images
+from onnxsemi.data.load import Data
 from onnxsemi.data.sample import refuse_overlap, split, stratified
 from onnxsemi.errors import DataError, SettingsError
 from onnxsemi.measure.bench import Bench
@@ -20,6 +20,7 @@ from onnxsemi.memory import default_memory, share_heap
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.load import Model, path_of
 from onnxsemi.model.read import read_model
+from onnxsemi.pipeline.given import given_images
 from onnxsemi.pipeline.need import check_memory
 from onnxsemi.pipeline.sanity import LEAST_IMAGES, Judged, check_answers, checked
 from onnxsemi.plan import BitPlan
@@ -130,16 +131,7 @@ def prepare(
     _check_patterns(classifier, settings)
     if report_data is None and settings.report_labels is not None:
         raise SettingsError("`report_labels`: needs `report_data`, the folder that they are of")
-    image, head = classifier.ends.image, classifier.ends.head
-    searched = load_images(
-        data,
-        image.name,
-        image.shape,
-        settings.data,
-        for_metric=for_metric,
-        head=head,
-        raw=image.pixels,
-    )
+    searched = given_images(data, classifier.ends, settings.data, for_metric=for_metric)
     memory = settings.max_memory or default_memory()
     rounding = Nearest(settings.grids)
     bench = Bench(classifier, searched, rounding, settings.worker_threads, memory, metric=metric)
@@ -190,20 +182,9 @@ def _report_images(bench: Bench, data: Data, settings: Settings) -> ImageSet:
     Raises:
         DataError: If they cannot be used, or only one of the two has labels.
     """
-    searched, image = bench.images, bench.classifier.ends.image
-    options, judged = (
-        replace(settings.data, labels=settings.report_labels),
-        bench.metric is not None,
-    )
-    report = load_images(
-        data,
-        image.name,
-        image.shape,
-        options,
-        for_metric=judged,
-        head=bench.head,
-        raw=image.pixels,
-    )
+    searched, judged = bench.images, bench.metric is not None
+    options = replace(settings.data, labels=settings.report_labels)
+    report = given_images(data, bench.classifier.ends, options, for_metric=judged)
     if report.labelled != searched.labelled:
         raise DataError(
             f"{searched.name} and {report.name}: one has labels, the other has none; "

@@ -21,7 +21,7 @@ from onnxsemi.pipeline.choice import Chooser, Judged, objections
 from onnxsemi.pipeline.evidence import Answers, class_names, evidence_of
 from onnxsemi.pipeline.found import Found, Searched
 from onnxsemi.pipeline.next_step import next_command
-from onnxsemi.pipeline.nothing import best_measured, file_bytes, nothing_holds
+from onnxsemi.pipeline.nothing import best_measured, estimated_bytes, nothing_holds
 from onnxsemi.pipeline.pareto import Anchor, kept_frontier
 from onnxsemi.pipeline.plan_document import plan_file, rounded_file
 from onnxsemi.pipeline.prepare import Prepared
@@ -126,7 +126,7 @@ class Search:
         told = objections((*refused, judged))
         document = plan_file(prepared, plan, searched.ranges)
         document = replace(document, processor=one_processor(run))
-        size = file_bytes(prepared, plan, searched.ranges)
+        size = estimated_bytes(prepared, plan, searched.ranges)
         anchor = Anchor(document, plan, size, others=told)
         frontier = kept_frontier(prepared, searched, anchor)
         if run.path is not None:

@@ -12,7 +12,7 @@ from onnxsemi.errors import ModelError
 from onnxsemi.model.index import GraphIndex
 
 
-def evaluated(model: onnx.ModelProto) -> tuple[str, ...]:
+def leave_training_mode(model: onnx.ModelProto) -> tuple[str, ...]:
     """Put the operators of a model in evaluation mode, in place.
 
     Returns:
