@@ -17,6 +17,7 @@ from onnxsemi.measure.comparison import Comparison
 from onnxsemi.measure.pairing import Pairing
 from onnxsemi.model.leftover import FloatWeights
 from onnxsemi.model.targets import Skipped
+from onnxsemi.narrow_types import NarrowTypes
 from onnxsemi.plan import BitPlan
 from onnxsemi.points.frontier import KeptFrontier, KeptPoint
 from onnxsemi.processor import Origin
@@ -137,6 +138,7 @@ class CompressResult(Brief):
         left_float: What stays float32, by layer, largest first; the rest at the end.
         notes: What reading the model changed; what so few images cannot show.
         kernels: How the targets run, if activations are quantized: all accuracy was measured so.
+        types: Which layers ONNX's own types of 2 and 4 bits hold; None but for profile native.
         pinned: Layer -> bitwidth that was given, not searched.
         run: Folder that keeps the other points; None if nothing was kept.
         warnings: What is likely to be wrong with the images or their labels.
@@ -161,6 +163,7 @@ class CompressResult(Brief):
     left_float: tuple[FloatWeights, ...]
     notes: tuple[str, ...]
     kernels: Kernels | None = None
+    types: NarrowTypes | None = None
     pinned: Mapping[str, int] = field(default_factory=dict)
     run: Path | None = None
     next_command: str | None = None
@@ -192,7 +195,10 @@ class ApplyResult(Brief):
         report: Float against compressed, or None if no data were given.
         has_labels: Whether answers were compared with labels, or with the float model's answers.
         kernels: How the targets run, if activations are quantized.
+        types: Which layers ONNX's own types of 2 and 4 bits hold; None but for profile native.
         edited: Whether the plan's bits are others than the tool wrote; as far as it is known.
+        anew: Whether the weights were rounded otherwise than the plan says: for profile native on
+            whole steps.
         kept: The run that the plan is a point of; None for a plan file.
         point: That point.
         plan_file: The point's plan, written beside the output; None for a plan file.
@@ -209,7 +215,9 @@ class ApplyResult(Brief):
     report: Comparison | None
     has_labels: bool
     kernels: Kernels | None = None
+    types: NarrowTypes | None = None
     edited: bool = False
+    anew: bool = False
     kept: KeptFrontier | None = None
     point: KeptPoint | None = None
     plan_file: Path | None = None

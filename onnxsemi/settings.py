@@ -2,7 +2,7 @@
 
 import os
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from onnxsemi.arguments import check_fields
@@ -241,9 +241,7 @@ class Settings:
         if self.search.method is SearchMethod.SEMILAYER:
             return None
         given = self.rounding or RoundingSettings()
-        # ONNX's own narrow types have no half steps
-        whole = self.profile is Profile.NATIVE
-        return replace(given, half_steps=False) if whole else given
+        return given.on_whole_steps if self.profile is Profile.NATIVE else given
 
     @property
     def delta_loss_images(self) -> int:

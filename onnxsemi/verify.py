@@ -33,8 +33,10 @@ from onnx import checker, numpy_helper
 
 from onnxsemi.arrays import Float32Array
 from onnxsemi.emit.activations import Ranges
+from onnxsemi.emit.divided import KEY, read_divided
 from onnxsemi.emit.model import put_together
 from onnxsemi.emit.profile import FORMS, Profile
+from onnxsemi.emit.stored import emitted_properties
 from onnxsemi.errors import VerificationError, one_line
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.evaluator import simulate
@@ -111,16 +113,24 @@ def _all_expected(
 ) -> Iterator[_Expected]:
     """What the nodes of every target layer must hold."""
     nodes = {node.name: node for node in written.graph.node}
+    divided = read_divided(written) if KEY in emitted_properties(written) else {}
     for site in classifier.sites:
-        yield from _expected(nodes, site, rounded.layers[site.layer.name])
+        name = site.layer.name
+        try:
+            yield from _expected(nodes, site, rounded.layers[name], divided.get(name))
+        except KeyError:
+            raise VerificationError(f"layer {name!r} is not in the file as it was") from None
 
 
 def _expected(
-    nodes: Mapping[str, onnx.NodeProto], site: Site, rounded: RoundedLayer
+    nodes: Mapping[str, onnx.NodeProto],
+    site: Site,
+    rounded: RoundedLayer,
+    parts: Mapping[int, list[str]] | None,
 ) -> Iterator[_Expected]:
     """A layer's nodes in the file: its own, or one for each bitwidth."""
     layer = site.layer.name
-    if all(name in nodes for name in site.nodes):
+    if parts is None:
         weight = site.layout.to_stored(rounded.weight)
         for name in site.nodes:
             yield _Expected(layer, nodes[name], weight, rounded.bias)
@@ -130,10 +140,8 @@ def _expected(
         channels = np.flatnonzero(bits_of == bits)
         stored = site.layout.of_channels(len(channels)).to_stored(rounded.weight[channels])
         bias = None if rounded.bias is None else rounded.bias[channels]
-        for name in site.nodes:
-            if f"{name}/{bits}" not in nodes:
-                raise VerificationError(f"layer {layer!r} is not in the file as it was")
-            yield _Expected(layer, nodes[f"{name}/{bits}"], stored, bias)
+        for name in parts[bits]:
+            yield _Expected(layer, nodes[name], stored, bias)
 
 
 def _compare_weights(written: onnx.ModelProto, expected: Iterable[_Expected]) -> None:

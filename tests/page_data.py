@@ -192,6 +192,7 @@ def document(layers, bits, evidence, *, labels, rng):
         "skipped": [],
         "notes": [],
         "kernels": None,
+        "types": None,
         "command": "onnxsemi compress model.onnx --data 'my images.npz'",
         "model": "model.onnx",
         "search_data": "search.npz",

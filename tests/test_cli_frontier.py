@@ -151,7 +151,7 @@ class TestApply:
         assert apply(folder, "again.onnx", "--threads", "3", images="mixed.npz").exit_code == 0
         assert (folder / "again.onnx").read_bytes() == (folder / "small.onnx").read_bytes()
 
-    @pytest.mark.parametrize("profile", ["fast", "nodes", "fake", "native"])
+    @pytest.mark.parametrize("profile", ["fast", "nodes", "fake"])
     def test_other_profiles_give_the_same_logits(self, folder, profile):
         result = apply(folder, "other.onnx", "--profile", profile)
         if profile == "nodes" and result.exit_code:  # the depthwise layer has several bitwidths

@@ -1,6 +1,7 @@
 """Adding nodes to a graph, with short names and constants that are stored once."""
 
 from collections.abc import Iterable, Sequence
+from itertools import chain, count
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ class Builder:
     def __init__(self, graph: gs.Graph) -> None:
         """Build into ``graph``."""
         self.graph = graph
-        names = [*graph.tensors(), *(node.name for node in graph.nodes)]
+        self._nodes = {node.name for node in graph.nodes}
+        names = [*graph.tensors(), *self._nodes]
         self._prefix = "q"
         while any(name.startswith(self._prefix) for name in names):
             self._prefix += "q"
@@ -69,6 +71,13 @@ class Builder:
         """A tensor that a node is yet to give."""
         self._count += 1
         return gs.Variable(f"{self._prefix}v{self._count}", dtype=np.dtype(dtype))
+
+    def node_name(self, wanted: str) -> str:
+        """A name that no node has: the one that is wanted, or with a number behind it."""
+        names = chain([wanted], (f"{wanted}_{number}" for number in count(2)))
+        name = next(name for name in names if name not in self._nodes)
+        self._nodes.add(name)
+        return name
 
     def append(
         self,

@@ -8,15 +8,17 @@ from onnx import helper
 
 from onnxsemi import __about__
 from onnxsemi.bitwidth import FLOAT_BITS
+from onnxsemi.emit import divided
 from onnxsemi.emit.activations import Ranges, integer_nodes, quantize_activations
 from onnxsemi.emit.builder import Builder
 from onnxsemi.emit.layout import Parts, groups_of
+from onnxsemi.emit.layout.nodes import nodes_apart
 from onnxsemi.emit.lowest import lowest_runtime
 from onnxsemi.emit.orders import Orders
 from onnxsemi.emit.profile import FORMS, Form, Profile
 from onnxsemi.emit.slim import slim
 from onnxsemi.emit.storage.native import NativeTypes, has_type
-from onnxsemi.emit.stored import StatedSizes, stored
+from onnxsemi.emit.stored import StatedSizes, emitted_properties, stored
 from onnxsemi.model.bias import put_bias
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.opset import raised
@@ -54,7 +56,8 @@ def emit(
         there = {tensor.name for tensor in classifier.proto.graph.initializer}
         added = {tensor.name for tensor in model.graph.initializer} - there
         slim(model, keep={classifier.ends.logits, *added})
-    _finish(model, {**classifier.properties, **metadata(rounded, profile, _opset(model))})
+    own = metadata(rounded, profile, _opset(model)) | emitted_properties(model)
+    _finish(model, {**classifier.properties, **own})
     sizes = StatedSizes(
         source_bytes=classifier.source_bytes,
         float_bytes=4 * classifier.parameters,
@@ -95,6 +98,8 @@ def put_together(
     graph.cleanup().toposort()
     model: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
     del model.graph.value_info[:]  # of tensors that may go by other names now
+    if form.arrange is nodes_apart:
+        model.metadata_props.add(key=divided.KEY, value=divided.divided_text(parts.divided))
     return model
 
 

@@ -19,6 +19,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from onnxsemi.bitwidth import FLOAT_BITS
+from onnxsemi.emit.divided import read_divided
 from onnxsemi.emit.profile import Profile
 from onnxsemi.errors import ModelError
 from onnxsemi.model.index import GraphIndex
@@ -194,10 +195,20 @@ def layer_nodes(model: onnx.ModelProto, index: GraphIndex) -> dict[str, list[onn
     """Weighted layers with their nodes; a shared weight once, semilayers of a layer together.
 
     A product of two tensors that both depend on the image has no weight.
+
+    Raises:
+        ModelError: If a file of profile nodes does not say which nodes belong together.
     """
     images = {value.name for value in model.graph.input} - index.constants.keys()
     varying = {n for i in index.downstream(images) for n in index.graph.node[i].output} | images
     apart = emitted_properties(model).get("onnxsemi.profile") == Profile.NODES
+    divided = read_divided(model) if apart else {}
+    whole = {
+        name: layer
+        for layer, parts in divided.items()
+        for names in parts.values()
+        for name in names
+    }
     layers: dict[str, list[onnx.NodeProto]] = {}
     seen: set[str] = set()
     for _, node in index.nodes(*WEIGHTED):
@@ -206,9 +217,7 @@ def layer_nodes(model: onnx.ModelProto, index: GraphIndex) -> dict[str, list[onn
         weight = _shared(index, node.input[1])
         if weight not in seen:
             seen.add(weight)
-            whole, _, bits = node.name.rpartition("/")
-            name = whole if apart and whole and bits.isdecimal() else node.name
-            layers.setdefault(name, []).append(node)
+            layers.setdefault(whole.get(node.name, node.name), []).append(node)
     return layers
 
 

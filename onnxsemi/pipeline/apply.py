@@ -29,6 +29,7 @@ from onnxsemi.model.head import ImageInput
 from onnxsemi.model.load import Model
 from onnxsemi.model.read import ReadOptions, read_model
 from onnxsemi.model.targets import TargetPolicy
+from onnxsemi.narrow_types import narrow_types
 from onnxsemi.pipeline.activations import calibrate
 from onnxsemi.pipeline.asked import Asked, asked_for
 from onnxsemi.pipeline.claim import claimed, report_images
@@ -76,7 +77,8 @@ def apply(  # noqa: PLR0913  a flag each
         at: Which point of a run: ``"85%"`` of compression, or ``"-0.1"`` points of accuracy on the
             calibration images; the chosen one unless given.
         profile: Form of the written file; any plan can be written in any of them, but int8 needs
-            one made with the symmetric scheme.
+            one made with the symmetric scheme. For native weights are rounded anew on whole steps,
+            if the plan has them on half steps, for which ONNX's own types have no codes.
         align: Channels of each bitwidth in a layer are rounded up to a multiple of this.
         data: Images to measure accuracy on. Without them a run's own test images are taken, and
             a plan's file is verified on random images.
@@ -107,7 +109,7 @@ def apply(  # noqa: PLR0913  a flag each
         if value < 1:
             raise SettingsError(f"{flag}: {value} must be 1 or more")
     target = Path(output)
-    asked = asked_for(plan, model, at, calibration_data, data_options)
+    asked = asked_for(plan, model, at, calibration_data, data_options).for_profile(profile)
     check_output(target, asked.model, plan, data, asked.images)
     if asked.kept is not None:
         check_writable(plan_path(target))
@@ -155,7 +157,9 @@ def apply(  # noqa: PLR0913  a flag each
             report=None,
             has_labels=loaded is not None and (loaded.labels is not None or metric is not None),
             kernels=None if ranges is None else kernels_of(file.path, classifier, bits),
+            types=narrow_types(codes, profile),
             edited=fitted.edited,
+            anew=asked.anew,
             kept=asked.kept,
             point=asked.point,
             plan_file=plan_file,

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from onnxsemi.data.load import Data, DataOptions
+from onnxsemi.emit.profile import Profile
+from onnxsemi.emit.storage.native import OPSETS
 from onnxsemi.errors import ModelError, SettingsError
 from onnxsemi.model.load import Model
 from onnxsemi.plan_file import PlanFile, read_plan
@@ -26,6 +28,7 @@ class Asked:
         table: The run's rounding table, if it is there.
         kept: The run that the plan is a point of; None for a plan file.
         point: That point.
+        anew: Whether weights are rounded otherwise than the plan says, as the profile needs it.
     """
 
     document: PlanFile
@@ -36,6 +39,23 @@ class Asked:
     table: Path | None = None
     kept: KeptFrontier | None = None
     point: KeptPoint | None = None
+    anew: bool = False
+
+    def for_profile(self, profile: Profile) -> "Asked":
+        """With weights of 2 and 4 bits on grids that the profile can store in so many bits.
+
+        ONNX's own types have no half steps: the weights are rounded anew, on whole ones, and what
+        the run keeps of its own rounding is of no use.
+        """
+        record = self.document.rounding
+        bits = {each for channels in self.document.bits.values() for each in channels}
+        if profile is not Profile.NATIVE or not bits & OPSETS.keys():
+            return self
+        if record is None or not record.settings.half_steps:
+            return self
+        whole = replace(record, settings=record.settings.on_whole_steps)
+        document = replace(self.document, rounding=whole, weights_sha256=None)
+        return replace(self, document=document, table=None, anew=True)
 
 
 def asked_for(

@@ -16,6 +16,7 @@ from onnxsemi.measure.evaluator import ModelEvaluator
 from onnxsemi.measure.folds import Rounder
 from onnxsemi.measure.metric import metric_name
 from onnxsemi.measure.recorded import RecordedChecker, RecordedEvaluator
+from onnxsemi.narrow_types import narrow_types
 from onnxsemi.pipeline.activations import recorded_ranges
 from onnxsemi.pipeline.choice import Chooser, Judged, objections
 from onnxsemi.pipeline.evidence import Answers, class_names, evidence_of
@@ -206,6 +207,7 @@ class Search:
                 left_float=prepared.classifier.left_float,
                 notes=(*prepared.classifier.notes, *mixed(run)),
                 kernels=_kernels(file.path, prepared, found),
+                types=narrow_types(codes, settings.profile),
                 pinned=prepared.pinned(),
                 run=run.path,
                 warnings=warnings(prepared),

@@ -18,7 +18,16 @@ def plan_lines(result: ApplyResult) -> list[str]:
     """Which point of a run was written, whether the plan is the tool's, and the weights too."""
     edited = "The plan was edited: its bits are others than onnxsemi wrote; the file says so too."
     origin = [] if result.origin is None else [wording.sentence(wording.origin(result.origin))]
-    return [*([edited] if result.edited else []), *_point_lines(result), *origin]
+    anew = (
+        "Its weights are rounded anew on whole steps, which ONNX's own types need: others than the "
+        "plan gives in the other profiles."
+    )
+    return [
+        *([edited] if result.edited else []),
+        *_point_lines(result),
+        *origin,
+        *([anew] if result.anew else []),
+    ]
 
 
 def _point_lines(result: ApplyResult) -> list[str]:

@@ -16,6 +16,7 @@ from onnxsemi.measure.agreement import Agreement
 from onnxsemi.measure.comparison import Comparison
 from onnxsemi.measure.paired import Paired
 from onnxsemi.measure.pairing import Pairing
+from onnxsemi.narrow_types import NarrowTypes
 from onnxsemi.report.leftover import float_lines, large
 from onnxsemi.report.plans import given_lines, plan_lines
 from onnxsemi.report.predictions import prediction_lines
@@ -45,6 +46,7 @@ def compress_table(result: CompressResult, *, verbose: bool = False) -> Renderab
         *([] if result.speed is None else [Speed.of(result.speed).line]),
         *([_TIME_ENDED] if result.trajectory.out_of_time else []),
         *_kernel_lines(result.kernels),
+        *type_lines(result.types),
         *_float_activations_line(result),
         *(f"Note: {note}." for note in result.notes),
         *float_lines(large(result.left_float, before), before),
@@ -111,6 +113,7 @@ def apply_table(result: ApplyResult) -> RenderableType:
         parts.append(Text(wording.sentence(wording.agreed(result.report))))
     lines = (
         *_kernel_lines(result.kernels),
+        *type_lines(result.types),
         *plan_lines(result),
         f"Wrote {result.output}, {result.sizes.text}; {_verified(result.profile)}.",
         _load_hint(result.profile, result.output),
@@ -268,6 +271,23 @@ def _kernel_lines(kernels: Kernels | None) -> list[str]:
     lines = [f"Integer kernels: {len(kernels.integer)} of {count} target nodes ({used or 'none'})."]
     lines.extend(f"{node} runs in float32: {why}." for node, why in kernels.floating.items())
     return lines
+
+
+def type_lines(types: NarrowTypes | None) -> list[str]:
+    """How many layers ONNX's own narrow types hold.
+
+    >>> type_lines(NarrowTypes({"conv": ("INT4", "INT2"), "fc": ("INT4",)}, ("stem",)))
+    ["ONNX's own types hold 2 of 3 layers (INT4 in 2, INT2 in 1); other bitwidths are bit-packed."]
+    """
+    if types is None:
+        return []
+    count = len(types.typed) + len(types.others)
+    used = Counter(name for names in types.typed.values() for name in names)
+    told = ", ".join(f"{name} in {number}" for name, number in used.items()) or "none"
+    return [
+        f"ONNX's own types hold {len(types.typed)} of {count} layers ({told}); other bitwidths are "
+        "bit-packed."
+    ]
 
 
 def _float_activations_line(result: CompressResult) -> list[str]:

@@ -1,6 +1,6 @@
 """How weights are rounded."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from onnxsemi.arguments import check_fields
@@ -51,3 +51,8 @@ class RoundingSettings:
         object.__setattr__(self, "ranges", choice(Ranges, self.ranges))
         object.__setattr__(self, "method", choice(RoundingMethod, self.method))
         object.__setattr__(self, "inputs", choice(Inputs, self.inputs))
+
+    @property
+    def on_whole_steps(self) -> "RoundingSettings":
+        """The same on grids that ONNX's own narrow types have, which know no half steps."""
+        return replace(self, half_steps=False)

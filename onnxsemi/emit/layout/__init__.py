@@ -1,7 +1,7 @@
 """How the semilayers of a layer are put together: one module a way."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -45,6 +45,7 @@ class Parts:
         tail: Makes float32 of codes.
         orders: Stores the orders of channels.
         signed: Whether codes are signed.
+        divided: Layer -> bitwidth -> names of the nodes that it was divided into.
     """
 
     build: Builder
@@ -52,6 +53,7 @@ class Parts:
     tail: Tail
     orders: Orders
     signed: bool
+    divided: dict[str, dict[int, list[str]]] = field(default_factory=dict)
 
     def codes(self, label: str, group: Group) -> gs.Tensor:
         """Codes [C, ...] of one quantized group."""

@@ -3,8 +3,9 @@
     x -> Conv(semilayer 1) -> Concat(channels) -> Gather(inverse permutation) -> y
      '-> Conv(semilayer 2) ---'
 
-Each node is named after the layer and its bitwidth, ``conv1/6``. A layer of one bitwidth stays one
-node. Grouped convolutions cannot be divided: their channels see different inputs.
+Each node is named after the layer and its bitwidth, ``conv1/6``, with a number behind it if a node
+has that name; which nodes belong together stands in the file's metadata. A layer of one bitwidth
+stays one node. Grouped convolutions cannot be divided: their channels see different inputs.
 
 The channel axis is counted from the end: OpenVINO 2026.4 moves a Gather on axis 1 into the weights
 of a convolution behind it, and there takes the permutation for its inverse.
@@ -36,6 +37,8 @@ def nodes_apart(
             "with `pins`"
         )
     build, axis = parts.build, _channel_axis(site)
+    names: dict[int, list[str]] = {group.bits: [] for group in groups}
+    parts.divided[site.layer.name] = names
     weights = [
         parts.stored(label, group, site.layout.of_channels(len(group.channels))) for group in groups
     ]
@@ -48,7 +51,8 @@ def nodes_apart(
                 weight,
                 *_bias(build, site, node, group),
             ]
-            name = f"{node.name}/{group.bits}"
+            name = build.node_name(f"{node.name}/{group.bits}")
+            names[group.bits].append(name)
             build.append(node.op, inputs, [output], name, **node.attrs)
             outputs.append(output)
         whole = joined(build, outputs, axis, np.float32)

@@ -26,6 +26,11 @@ def has_type(quantized: QuantizedChannels) -> bool:
     return quantized.bits in OPSETS and not quantized.doubled
 
 
+def narrow_type(quantized: QuantizedChannels, *, signed: bool) -> str | None:
+    """Name of that type; None if there is none."""
+    return _TYPES[quantized.bits][signed] if has_type(quantized) else None
+
+
 class NativeTypes:
     """Codes as initializers of the narrowest type that ONNX has."""
 

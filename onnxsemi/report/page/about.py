@@ -93,6 +93,12 @@ def _notes(document: Mapping[str, Any]) -> Iterator[Markup]:
         count = len(kernels["integer"]) + len(kernels["float32"])
         notes.append(f"{len(kernels['integer'])} of {count} target nodes run on integer kernels.")
         notes += [f"{node} runs in float32: {why}." for node, why in kernels["float32"].items()]
+    if document["types"] is not None:
+        types = document["types"]
+        count = len(types["layers"]) + len(types["others"])
+        notes.append(
+            f"ONNX's own types of 2 and 4 bits hold {len(types['layers'])} of {count} layers."
+        )
     if notes:
         yield tag("ul", *(tag("li", note) for note in notes), class_="notes")
     if document["skipped"]:

@@ -1,0 +1,45 @@
+"""Layers that a file has as a node for each semilayer, and how it says so.
+
+Names of nodes mean nothing: a model may have layers ``block`` and ``block/8``. So what belongs
+together stands in the file's metadata, under ``onnxsemi.divided``, as JSON:
+
+    {"block": {"8": ["block/8"], "4": ["block/4"]}}
+
+Of a layer whose weight several nodes share, each node's part is there, in the order of the nodes.
+"""
+
+import json
+from collections.abc import Mapping
+
+import onnx
+
+from onnxsemi.errors import ModelError
+
+KEY = "onnxsemi.divided"
+
+Divided = Mapping[str, Mapping[int, list[str]]]
+"""Layer -> bitwidth -> names of nodes."""
+
+
+def divided_text(divided: Divided) -> str:
+    """As it stands in the file."""
+    return json.dumps(divided, separators=(",", ":"))
+
+
+def read_divided(model: onnx.ModelProto) -> Divided:
+    """Read back what a file of profile nodes says.
+
+    Raises:
+        ModelError: If it says nothing, or something else.
+    """
+    text = next((entry.value for entry in model.metadata_props if entry.key == KEY), "")
+    try:
+        return {
+            str(layer): {int(bits): [str(name) for name in names] for bits, names in parts.items()}
+            for layer, parts in json.loads(text).items()
+        }
+    except (ValueError, TypeError, AttributeError):
+        raise ModelError(
+            f"the metadata of the file do not hold {KEY!r}: they were changed, or an older version "
+            "wrote the file: write it anew with 'apply'"
+        ) from None
