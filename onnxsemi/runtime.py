@@ -27,6 +27,9 @@ _FOLD_DEQUANTIZE = "session.disable_quant_qdq"
 # A session keeps the memory of its widest tensors for its next run, until it is dropped: those of
 # a ResNet-50 cut into 17 held 3.3 GB, and 2.1 GB with one allocator for all, which stays for good.
 _SHARED_MEMORY = "session.use_env_allocators"
+# A MatMul adds up in another order over a weight that it has packed, which only a stored one is:
+# 1e-7 of difference, enough for an activation to fall on another level of its grid.
+_NO_PACKING = "session.disable_prepacking"
 # Without it, processors without VNNI sum products of uint8 and int8 in 16 bits, which overflow.
 _EXACT_INTEGERS = "session.x64quantprecision"
 _QUIET = 4  # ONNX Runtime's severity: fatal only; what it refuses is raised, not printed
@@ -145,7 +148,8 @@ class Session:
 
         Args:
             model: Serialized ONNX ModelProto.
-            optimize: Full graph optimisation; ``False`` runs the graph exactly as written.
+            optimize: Full graph optimisation; ``False`` runs the graph exactly as written, and adds
+                up alike whether a weight is stored or computed: a stored one is not packed.
             folded: Weights are dequantized once; ``False`` leaves that to each run, and what is
                 behind it to the fusions of a default session.
             shared: Take memory from one allocator for all such sessions: for sessions that live
@@ -162,6 +166,8 @@ class Session:
         if shared:
             _share_memory()
             options.add_session_config_entry(_SHARED_MEMORY, "1")
+        if not optimize:
+            options.add_session_config_entry(_NO_PACKING, "1")
         options.graph_optimization_level = (
             ort.GraphOptimizationLevel.ORT_ENABLE_ALL
             if optimize

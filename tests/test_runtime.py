@@ -303,3 +303,21 @@ def test_logits_of_a_real_network_do_not_depend_on_threads_and_company(shared):
     assert logits(classifier, noise, threads=3).tobytes() == expected.tobytes()
     chosen = np.random.default_rng(0).permutation(40)[:33]
     assert logits(classifier, noise.select(chosen), 2).tobytes() == expected[chosen].tobytes()
+
+
+def test_without_optimisation_a_weight_may_be_stored_or_computed():
+    """Bit for bit: rows of a packed weight would be added up in another order."""
+    rng = np.random.default_rng(0)
+    rows, inputs, outputs = 17, 192, 576
+    weight = rng.normal(size=(inputs, outputs)).astype(np.float32)
+    image = rng.normal(size=(rows, inputs)).astype(np.float32)
+    found = []
+    for body in ("y = MatMul (x, w)", "u = Identity (w) v = Mul (u, one) y = MatMul (x, v)"):
+        model = parser.parse_model(
+            f"""<ir_version: 8, opset_import: ["" : 17]>
+            product (float[{rows},{inputs}] x) => (float[{rows},{outputs}] y)
+            <float one = {{1.0}}> {{ {body} }}"""
+        )
+        model.graph.initializer.append(numpy_helper.from_array(weight, "w"))
+        found.append(Session(model.SerializeToString(), optimize=False).run({"x": image})["y"])
+    assert found[0].tobytes() == found[1].tobytes()
