@@ -6,9 +6,12 @@ drawn, and BatchNormalization has the statistics of a batch of noise. Nothing is
 """
 
 import os
+import subprocess
+import sys
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -189,7 +192,6 @@ def _export_keras(name: str, architecture: Architecture, path: Path) -> str:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras  # noqa: PLC0415
     import tensorflow as tf  # noqa: PLC0415
-    import tf2onnx  # noqa: PLC0415
 
     keras.utils.set_random_seed(0)
     maker = getattr(keras.applications, name)
@@ -208,6 +210,12 @@ def _export_keras(name: str, architecture: Architecture, path: Path) -> str:
             layer.beta.assign(random.normal(0, 0.1, layer.beta.shape))
     model(noise(architecture, _STATISTICS, seed=2), training=True)
     image = tf.TensorSpec((None, *architecture.shape), tf.float32, name="image")
-    function = tf.function(lambda images: model(images, training=False), [image])
-    tf2onnx.convert.from_function(function, [image], opset=_OPSET["tf2onnx"], output_path=str(path))
+    module = tf.Module()
+    module.model = model
+    module.scores = tf.function(lambda image: model(image, training=False), [image])
+    with TemporaryDirectory(prefix="saved-") as saved:  # as a function constants become inputs
+        tf.saved_model.save(module, saved, signatures=module.scores.get_concrete_function())
+        command = [sys.executable, "-m", "tf2onnx.convert", "--saved-model", saved]
+        options = ["--output", str(path), "--opset", str(_OPSET["tf2onnx"])]
+        subprocess.run([*command, *options], check=True, capture_output=True)
     return ""
