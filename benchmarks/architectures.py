@@ -12,8 +12,7 @@ noise without labels: nothing here says anything of accuracy. Of each file a row
 (positions and class tokens too) and the scales and shifts of normalizations; and what is left.
 *backward pass*: layers above an operator that has no reverse rule, with that operator.
 *compress*: the command on few images with 8 and 4 bits, any loss allowed, verified; weights are
-rounded as by default, in models of more than ``MOST_ROUNDED`` values to the nearest level. Of
-models of more than ``MOST_COMPRESSED`` values Δloss alone is measured.
+rounded as by default, in models of more than ``MOST_ROUNDED`` values to the nearest level.
 *profiles*: every profile, channels at 8 and at 4 bits by turns, is written and verified.
 
 Every row is made in a process of its own and kept as a line of ``benchmarks/architectures.jsonl``;
@@ -26,13 +25,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 from architecture_models import ARCHITECTURES, EXPORTERS, export, noise, opset
 from architecture_shares import shares
 from architectures_table import EXPORTING, Row, keep_row, read_rows, write_table
@@ -52,18 +49,16 @@ from onnxsemi import (
     Settings,
 )
 from onnxsemi.measure.bench import Bench
-from onnxsemi.measure.fast import FastMeasurement
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.read import read_model
 from onnxsemi.pipeline.activations import calibrate
 from onnxsemi.pipeline.write import write_best
 from onnxsemi.plan import BitPlan
-from onnxsemi.progress import Silent
 from onnxsemi.quantizer.rounded import Nearest, rounded
 
 IMAGES, TEST_IMAGES, VERIFIED = 8, 4, 2
 BITS = (8, 4)
-MOST_ROUNDED, MOST_COMPRESSED = 2_000_000, 6_000_000
+MOST_ROUNDED = 2_000_000
 _NEAREST = RoundingSettings(
     ranges=Ranges.MINMAX,
     method=RoundingMethod.NEAREST,
@@ -115,14 +110,8 @@ def make(name: str, exporter: str, work: Path) -> Row:
 
 def _told(name: str, path: Path, classifier: Classifier) -> Row:
     """All of a model that can be read."""
-    large = classifier.parameters > MOST_COMPRESSED
     found: dict[str, Any] = {"parameters": classifier.parameters, "shares": shares(classifier)}
-    found["way"] = "Δloss" if large else "compress"
-    found["done"] = outcome(
-        lambda: found.update(
-            _measured(name, classifier) if large else _compressed(name, path, classifier)
-        )
-    )
+    found["compress"] = outcome(lambda: found.update(_compressed(name, path, classifier)))
     found["profiles"] = {str(p): outcome(partial(_write, name, classifier, p)) for p in Profile}
     return found
 
@@ -159,16 +148,6 @@ def _compressed(name: str, path: Path, classifier: Classifier) -> Row:
         **{"missing": dict(result.sensitivity.missing)},
         **{"smaller": result.sizes.file, "kl": result.report.kl},
     }
-
-
-def _measured(name: str, classifier: Classifier) -> Row:
-    """Δloss alone, of a model that is too large for more."""
-    images = _images(name, VERIFIED, seed=3)
-    labelled = replace(images, labels=np.zeros(len(images), np.int64))
-    bench = Bench(classifier, labelled, Nearest(Scheme.ASYMMETRIC), threads=1)
-    names = [layer.name for layer in classifier.layers]
-    measurement = FastMeasurement(bench, names, BITS, seed=0, products=False)
-    return {"missing": dict(measurement.measure(Silent(), lambda: None).missing)}
 
 
 def _write(name: str, classifier: Classifier, profile: Profile) -> None:
