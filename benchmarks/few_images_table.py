@@ -1,5 +1,6 @@
-"""Tables of ``few_images.py``."""
+"""The rows of ``few_images.py``, and their tables."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,17 +8,32 @@ from typing import Any
 from fisher_estimators import ESTIMATORS
 from tables import replace_table, versions
 
-Rows = Mapping[str, Mapping[str, Any]]
+Row = Mapping[str, Any]
+Rows = Mapping[str, Row]
+
+ROWS = Path(__file__).with_name("few_images.jsonl")
 
 
-def write_all(models: Mapping[str, Rows], work: Path) -> None:
+def keep_row(model: str, part: str, found: Row) -> None:
+    """Add what was measured of a part of a model."""
+    with ROWS.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"model": model, "part": part, "made": versions(), **found}) + "\n")
+
+
+def read_rows(model: str) -> Rows:
+    """Part -> what was measured of it."""
+    lines = ROWS.read_text(encoding="utf-8").splitlines() if ROWS.exists() else []
+    return {row["part"]: row for row in map(json.loads, lines) if row["model"] == model}
+
+
+def write_all(models: Mapping[str, Rows]) -> None:
     """Write what there are rows for.
 
     Args:
         models: How tables name a model -> what was measured of it, by part.
-        work: Folder of the rows.
     """
-    parts = [f"{versions(work)}.", _errors(models)]
+    made = dict.fromkeys(row["made"] for rows in models.values() for row in rows.values())
+    parts = ["\n".join(f"{line}." for line in made), _errors(models)]
     for title, rows in models.items():
         if "plans" in rows:
             parts.append(_plans(title, rows["plans"]))
