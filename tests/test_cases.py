@@ -1,5 +1,6 @@
 """Small models in the shapes of people's exports: read, compressed, written in every profile."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -48,12 +49,13 @@ SAID = {
 }
 OUTPUTS = {"c13_aux_unused": "logits"}
 NO_IMAGES = ("c20b_allbf16",)
-FLOAT_PROFILES = (Profile.QDQ, Profile.FAST, Profile.NATIVE, Profile.NODES)
+FLOAT_PROFILES = (Profile.QDQ, Profile.FAST, Profile.NODES)
 REFERENCE_OPSET = 19  # the reference evaluator's DequantizeLinear
 BITS = (6, 4)  # doubled as half steps are, 7 bits: with 8, sums overflow on processors without VNNI
 AGREES = 1e-5  # of the largest magnitude: float32 rounding
 STEPS = 0.25  # of the root mean square: steps of uint8 activations
 SHOWN = 16
+PLAN = "small.plan.json"
 
 pytestmark = pytest.mark.shared
 
@@ -113,6 +115,20 @@ def test_every_runtime_gives_the_fake_profiles_answers(case, fake, profile):
         assert np.abs(found - fake).max() <= AGREES * np.abs(fake).max(), name
 
 
+def test_native_types_give_the_fake_profiles_answers_on_whole_steps(case):
+    name, _, work = case
+    plan = json.loads((work / PLAN).read_text())
+    plan["rounding"]["half_steps"] = False
+    (work / "whole.plan.json").write_text(json.dumps(plan))
+    path = written(case, Profile.NATIVE)
+    fake = in_runtime(written(case, Profile.FAKE, "whole.plan.json"), feed(path, case))
+    for name, found in answers(path, case):
+        assert np.abs(found - fake).max() <= AGREES * np.abs(fake).max(), name
+    held = {tensor.data_type for tensor in onnx.load(path).graph.initializer}
+    four = any("4" in layer["bits"] for layer in plan["layers"].values())
+    assert (onnx.TensorProto.INT4 in held) == four
+
+
 def test_activations_of_8_bits_differ_by_their_steps(case, fake):
     path = written(case, Profile.INT8)
     shown = dict(answers(path, case))
@@ -125,12 +141,11 @@ def test_activations_of_8_bits_differ_by_their_steps(case, fake):
         assert rms(found - shown["unoptimised"]) <= least, name
 
 
-def written(case, profile):
-    """The plan as a file of a profile."""
+def written(case, profile, plan=PLAN):
+    """A plan as a file of a profile."""
     name, folder, work = case
-    path, plan, model = work / f"{profile}.onnx", work / "small.plan.json", folder / "model.onnx"
-    images = data(name, folder, 0)
-    onnxsemi.apply(plan, model, output=path, profile=profile, calibration_data=images)
+    path, model, images = work / f"{profile}.onnx", folder / "model.onnx", data(name, folder, 0)
+    onnxsemi.apply(work / plan, model, output=path, profile=profile, calibration_data=images)
     return path
 
 

@@ -44,9 +44,14 @@ class Layout:
         return self.order == tuple(range(len(self.order)))
 
     @property
-    def is_factor(self) -> bool:
-        """Whether it is of a MatMul: of these alone the channels are the output's last axis."""
-        return self.output_axis < 0
+    def is_matrix(self) -> bool:
+        """Whether it is of a MatMul or a Gemm."""
+        return len(self.channel_first) == 2
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether it is a matrix, or of a convolution that might be: of 1x1."""
+        return all(size == 1 for size in self.channel_first[2:])
 
     @property
     def stored_axis(self) -> int | None:

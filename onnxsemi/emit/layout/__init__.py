@@ -81,16 +81,21 @@ class Parts:
 
         ONNX Runtime takes a DequantizeLinear before a MatMul, with or without a Transpose between
         them, for a MatMulNBits, which rounds the other factor to 8 bits: but not through a Reshape
-        from three axes, which no Transpose moves past either (of 2-bit types it fails, 1.32).
+        from three axes, which no Transpose moves past either (of 2-bit types it fails, 1.32), that
+        of a Gemm neither.
         """
-        if group.quantized is None or group.bits == 0 or not layout.is_factor:
-            return to_stored(self.build, self.weight(label, group), layout)
+        turned = layout.is_matrix and not layout.is_identity
+        if group.quantized is None or group.bits == 0 or not turned:
+            plain = to_stored(self.build, self.weight(label, group), layout)
+            return unmatched(self.build, plain, layout)
         codes = group.quantized.codes[..., None]
         values = self.weight(label, replace(group, quantized=replace(group.quantized, codes=codes)))
         shape = self.build.integers(*layout.channel_first)
         flat = self.build.node("Reshape", values, shape, dtype=np.float32)
-        return to_stored(self.build, flat, layout)
+        return unmatched(self.build, to_stored(self.build, flat, layout), layout)
 
+
+_TAIL = ("DequantizeLinear", "Cast", "Sub", "Mul", "Reshape", "Transpose")
 
 Arrange = Callable[[Parts, str, Site, Sequence[Group], Sequence[gs.Node]], None]
 """Rewires the nodes that use a layer's weight; the text names the layer, short and unique."""
@@ -122,6 +127,21 @@ def in_order(
         return tensor
     places = parts.orders.tensor(np.argsort(order))
     return parts.build.node("Gather", tensor, places, dtype=dtype, axis=axis)
+
+
+def unmatched(build: Builder, weight: gs.Tensor, layout: Layout) -> gs.Tensor:
+    """A matrix that a tail makes of a stored tensor as it is goes through a Concat of one.
+
+    OpenVINO takes such a matrix, or a convolution of 1x1, for its own compressed weights, and then
+    rounds the other factor to 8 bits unless it is told not to (2026.4, on processors with VNNI).
+    Weights of several bitwidths are put together by a Concat anyway.
+    """
+    codes = weight
+    while codes.inputs and codes.inputs[0].op in _TAIL:
+        codes = codes.inputs[0].inputs[0]
+    if not layout.is_pointwise or codes is weight or not isinstance(codes, gs.Constant):
+        return weight
+    return build.node("Concat", weight, dtype=np.float32, axis=0)
 
 
 def to_stored(

@@ -16,7 +16,7 @@ import onnx_graphsurgeon as gs
 
 from onnxsemi.arrays import Int64Array
 from onnxsemi.bitwidth import MAX_BITS
-from onnxsemi.emit.layout import Group, Parts, in_order, joined, to_stored
+from onnxsemi.emit.layout import Group, Parts, in_order, joined, to_stored, unmatched
 from onnxsemi.emit.layout.semilayers import semilayers
 from onnxsemi.emit.tail import Integers
 from onnxsemi.model.targets import Site
@@ -29,6 +29,8 @@ def merged(
     packed = [group for group in groups if group.quantized is not None and group.bits]
     if packed:
         _merge(parts, label, site, (_others(groups, packed), packed), nodes)
+        for node in nodes:
+            node.inputs[1] = unmatched(parts.build, node.inputs[1], site.layout)
     else:
         semilayers(parts, label, site, groups, nodes)
 
