@@ -78,12 +78,7 @@ def _openvino() -> tuple[str, Run]:
     core = openvino.Core()
 
     def run(path: Path, images: Any) -> Any:
-        compiled = core.compile_model(
-            str(path),
-            "CPU",
-            # what a Gemm with packed weights takes is quantized at run time unless this is 0
-            {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0},
-        )
+        compiled = core.compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         return compiled([images])[0]
 
     return openvino.__version__.split("-")[0], run
