@@ -116,3 +116,14 @@ def test_a_file_that_does_not_say_it(said, classifier, tmp_path):
     onnx.helper.set_model_props(model, dict(kept) | ({} if said is None else {KEY: said}))
     onnx.save(model, tmp_path / "silent.onnx")
     assert_one_line(run("inspect", tmp_path / "silent.onnx"), KEY, "write it anew with 'apply'")
+
+
+def test_the_map_is_not_shown(classifier, tmp_path):
+    codes = rounded(classifier.layers, plan_of(classifier, (8, 4)), Nearest(Scheme.ASYMMETRIC))
+    paths = [tmp_path / "nodes.onnx", tmp_path / "qdq.onnx"]
+    for path, profile in zip(paths, (Profile.NODES, Profile.QDQ), strict=True):
+        onnx.save(emit(classifier, codes, profile), path)
+    for shown in (run("inspect", paths[0]), run("inspect", *paths)):
+        assert shown.exit_code == 0, shown.output
+        assert "divided" not in shown.stdout
+        assert "nodes" in shown.stdout

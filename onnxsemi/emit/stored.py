@@ -19,7 +19,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from onnxsemi.bitwidth import FLOAT_BITS
-from onnxsemi.emit.divided import read_divided
+from onnxsemi.emit.divided import KEY, read_divided
 from onnxsemi.emit.profile import Profile
 from onnxsemi.errors import ModelError
 from onnxsemi.model.index import GraphIndex
@@ -85,6 +85,10 @@ class Stored:
         """Bytes that the values take: codes, scales, and what stays float32."""
         groups = (group for layer in self.layers for group in layer.groups)
         return self.float_bytes + sum(g.code_bytes + g.scale_bytes for g in groups)
+
+
+FOR_TOOLS = ("onnxsemi.sizes", KEY)
+"""Properties that are no reading: what they say is shown in other words."""
 
 
 def emitted_properties(model: onnx.ModelProto) -> dict[str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.channels import channel_ranges
 from onnxsemi.emit.bits_of import bits_of
-from onnxsemi.emit.stored import emitted_properties
+from onnxsemi.emit.stored import FOR_TOOLS, emitted_properties
 from onnxsemi.errors import ModelError
 from onnxsemi.model.load import load_proto
 from onnxsemi.pipeline.sizes import sizes_of
@@ -104,7 +104,7 @@ def _side(path: Path) -> _Side:
     stated = {
         key.removeprefix("onnxsemi."): value
         for key, value in properties.items()
-        if key not in ("onnxsemi.sizes", "onnxsemi.plan_sha256")
+        if key not in (*FOR_TOOLS, "onnxsemi.plan_sha256")
     }
     stated |= {
         "target weights smaller by": f"{sizes.targets:.2%}",

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from onnxsemi import wording
 from onnxsemi.emit.profile import Profile
-from onnxsemi.emit.stored import InspectedLayer
+from onnxsemi.emit.stored import FOR_TOOLS, InspectedLayer
 from onnxsemi.kernels import Kernels
 from onnxsemi.measure.agreement import Agreement
 from onnxsemi.measure.comparison import Comparison
@@ -154,7 +154,7 @@ def inspect_table(result: InspectResult) -> RenderableType:
     head = (
         f"{result.path}: {result.file_bytes:,} bytes, opset {result.opset}, IR {result.ir_version}"
     )
-    stated = {key: value for key, value in result.properties.items() if key != "onnxsemi.sizes"}
+    stated = {key: value for key, value in result.properties.items() if key not in FOR_TOOLS}
     lines = [head, *(f"{key}: {value}" for key, value in stated.items())]
     if result.sizes is None:
         left = float_lines(result.left_float, result.file_bytes)
