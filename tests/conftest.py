@@ -17,8 +17,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     Tests that need the shared models and data are skipped where these are absent.
     """
     for item in items:
-        if not item.get_closest_marker("xdist_group"):  # the pages of docs are groups of their own
-            item.add_marker(pytest.mark.xdist_group(item.location[0]))
+        item.add_marker(pytest.mark.xdist_group(item.location[0]))
     if SHARED.is_dir():
         return
     absent = pytest.mark.skip(reason=f"shared models and data are not at {SHARED}")

@@ -11,7 +11,7 @@ from residual_net import save_noise, save_residual_net
 
 from onnxsemi.emit.profile import Profile
 
-SMALL = ("--rounding-samples", "40", "--max-drop", "1")
+SMALL = ("--bits", "8,4,2", "--rounding-samples", "40", "--max-drop", "1")
 
 
 def compress(folder, out, *more, **inputs):

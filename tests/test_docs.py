@@ -193,10 +193,7 @@ def start(tmp_path_factory, environment):
     return folder
 
 
-@pytest.mark.parametrize(
-    "page",
-    [pytest.param(page, marks=pytest.mark.xdist_group(page.name), id=page.name) for page in PAGES],
-)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 class TestPage:
     def test_blocks_run(self, page, start, environment, tmp_path):
         blocks = [b for b in _blocks(page) if b.language in {"sh", "python"} and not b.excuse]

@@ -98,7 +98,7 @@ def test_splicing_is_running_the_whole_model(named_bench):
 def test_attention_is_compressed_in_every_profile(profile, shared, tmp_path):
     case, out = shared / "cases/c23_attention", tmp_path / "small.onnx"
     data = ("--data", case / "search.npz", "--report-data", case / "report.npz")
-    asked = ("--targets", "all", "--max-drop", "20", "--profile", profile)
+    asked = ("--bits", "8,4", "--targets", "all", "--max-drop", "20", "--profile", profile)
     result = run("compress", case / "model.onnx", *data, "-o", out, *asked)
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "small.run" / "result.json").read_text())

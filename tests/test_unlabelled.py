@@ -11,7 +11,7 @@ from residual_net import save_noise, save_residual_net
 from onnxsemi import terminal
 
 NOT_SAID = re.compile(r"accura|top-?[15]|\bcorrect\b|correct_|\bright\b|mcnemar", re.IGNORECASE)
-SMALL = ("--rounding-samples", "40", "--max-drop", "4")
+SMALL = ("--bits", "8,4,2", "--rounding-samples", "40", "--max-drop", "4")
 
 
 def assert_agreement_only(text):
@@ -44,7 +44,7 @@ class TestCompress:
         "options",
         [
             (),
-            ("--method", "semilayer", "--bits", "8,4,2"),
+            ("--method", "semilayer"),
             ("--guarantee", "interval"),
             ("--guarantee", "point"),
             ("--profile", "int8"),
