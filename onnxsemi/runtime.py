@@ -30,6 +30,7 @@ _SHARED_MEMORY = "session.use_env_allocators"
 # A MatMul adds up in another order over a weight that it has packed, which only a stored one is:
 # 1e-7 of difference, enough for an activation to fall on another level of its grid.
 _NO_PACKING = "session.disable_prepacking"
+_NO_SPINNING = "session.intra_op.allow_spinning"
 # Without it, processors without VNNI sum products of uint8 and int8 in 16 bits, which overflow.
 _EXACT_INTEGERS = "session.x64quantprecision"
 _QUIET = 4  # ONNX Runtime's severity: fatal only; what it refuses is raised, not printed
@@ -143,6 +144,7 @@ class Session:
         folded: bool = True,
         shared: bool = False,
         integers: bool = False,
+        threaded: bool = False,
     ) -> None:
         """Load a serialized model.
 
@@ -156,11 +158,15 @@ class Session:
                 side by side and run in turn.
             integers: Run quantized activations on integer kernels: the fastest of this processor
                 whose sums are exact, so that every processor gives the same.
+            threaded: As many threads as a default session has, which wait for work asleep.
 
         Raises:
             ModelError: If ONNX Runtime refuses the model.
         """
         options = single_threaded()
+        if threaded:
+            options.intra_op_num_threads = 0  # ONNX Runtime's own choice
+            options.add_session_config_entry(_NO_SPINNING, "0")
         if folded or integers:
             _set_quantization(options, integers=integers)
         if shared:

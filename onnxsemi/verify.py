@@ -7,13 +7,14 @@ plan's quantized weights, and the biases that go with them:
 2. The weights that its nodes compute, with ONNX Runtime's optimisation off, and the biases that
    were replaced: bit for bit.
 3. Its output and its logits on images, with optimisation off, with the weights folded, and in a
-   default session: within ``TOLERANCE`` of the largest magnitude. The two graphs run the same
-   arithmetic on the same weights; what may differ is the order of float32 sums that an optimiser
-   chooses. (A default session has fusions of its own for what it dequantizes.) A deep model
-   enlarges what that order changes: with optimisation on the two may also differ by ``SUM_NOISE``
-   times what optimisation changes in the simulation itself, as two such runs err independently;
-   never by more than ``MOST_NOISE`` of the largest magnitude.
-   (Measured on a ResNet-50 of random weights: 3e-5 of the largest logit, 1.1 times.)
+   default session, on the threads that it takes and many images at once: within ``TOLERANCE`` of
+   the largest magnitude. The two graphs run the same arithmetic on the same weights; what may
+   differ is the order of float32 sums that an optimiser chooses. (A default session has fusions of
+   its own for what it dequantizes.) A deep model enlarges what that order changes: with
+   optimisation on the two may also differ by ``SUM_NOISE`` times what optimisation changes in the
+   simulation itself, as two such runs err independently; never by more than ``MOST_NOISE`` of the
+   largest magnitude. (Measured on a ResNet-50 of random weights: 3e-5 of the largest logit, 1.1
+   times.)
 
 Quantized activations are in the simulation too. With optimisation on the file then runs on integer
 kernels, which round otherwise: a bias becomes a multiple of the grids' product, a sum goes from one
@@ -52,13 +53,26 @@ SUM_NOISE, MOST_NOISE = 2.0, 1e-3
 CHECKED_IMAGES = 32
 KERNEL_NOISE = 2.0
 RUN_IMAGES = 4  # as the tensors of a graph that is not optimised are many
-_UNOPTIMIZED: tuple[str, Mapping[str, bool]] = ("with optimisation off", {"optimize": False})
-_WAYS: tuple[tuple[str, Mapping[str, bool]], ...] = (
-    _UNOPTIMIZED,
-    ("with weights folded, as `load_session` opens it", {}),
-    ("in a default session", {"folded": False}),
-)
-"""How a file is run: in words, and the arguments of its session."""
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How a file is run.
+
+    Attributes:
+        said: In words.
+        session: Arguments of its session.
+        images: In one run at the most.
+    """
+
+    said: str
+    session: Mapping[str, bool]
+    images: int = RUN_IMAGES
+
+
+_UNOPTIMIZED = _Way("with optimisation off", {"optimize": False})
+_FOLDED = _Way("with weights folded, as `load_session` opens it", {})
+_DEFAULT = _Way("in a default session", {"folded": False, "threaded": True}, CHECKED_IMAGES)
 
 
 def verify(path: Path, bench: Bench, rounded: RoundedPlan, ranges: Ranges | None = None) -> None:
@@ -83,7 +97,7 @@ def verify(path: Path, bench: Bench, rounded: RoundedPlan, ranges: Ranges | None
     _compare_weights(written, expected)
     _compare_biases(written, expected)
     if ranges is None:
-        _compare_outputs(written, simulated, bench, _WAYS)
+        _compare_outputs(written, simulated, bench, (_UNOPTIMIZED, _FOLDED, _DEFAULT))
         return
     on_grids = put_together(bench.classifier, rounded, FORMS[Profile.FAKE], ranges)
     on_grids.ir_version = written.ir_version
@@ -185,14 +199,14 @@ def _compare_outputs(
     written: onnx.ModelProto,
     simulated: onnx.ModelProto,
     bench: Bench,
-    ways: Iterable[tuple[str, Mapping[str, bool]]],
+    ways: Iterable[_Way],
 ) -> None:
     """Compare outputs in every way; the first is with optimisation off."""
     ends = bench.classifier.ends
     names = list(dict.fromkeys((ends.logits, ends.output)))
     plain: dict[str, Float32Array] = {}
-    for title, way in ways:
-        found, wanted = (_outputs(model, names, bench, **way) for model in (written, simulated))
+    for way in ways:
+        found, wanted = (_outputs(model, names, bench, way) for model in (written, simulated))
         plain = plain or wanted
         for name in names:
             difference = _largest(found[name] - wanted[name])
@@ -201,7 +215,7 @@ def _compare_outputs(
             if not difference <= allowed:  # also false for NaN
                 raise VerificationError(
                     f"{name!r} differs from the measured model by {difference:.3g} "
-                    f"(largest magnitude {largest:.3g}) {title}"
+                    f"(largest magnitude {largest:.3g}) {way.said}"
                 )
 
 
@@ -210,7 +224,7 @@ def _compare_kernels(
 ) -> None:
     logits = bench.classifier.ends.logits
     on_integers, on_grids, in_float = (
-        _outputs(model, [logits], bench, integers=integers)[logits]
+        _outputs(model, [logits], bench, _Way("", {"integers": integers}))[logits]
         for model, integers in ((written, True), (grids, False), (simulated, False))
     )
     difference, noise = _rms(on_integers - on_grids), _rms(on_grids - in_float)
@@ -234,7 +248,7 @@ def _outputs(
     model: onnx.ModelProto,
     names: list[str],
     bench: Bench,
-    **way: bool,
+    way: _Way,
 ) -> dict[str, Float32Array]:
     """Each output on the first images, flattened: few at a time, as the memory allows.
 
@@ -242,15 +256,15 @@ def _outputs(
         model: A model of the same form.
         names: Outputs.
         bench: Images.
-        way: Arguments of the session.
+        way: How the model is run.
     """
     image = bench.classifier.ends.image
     count = min(image.batch or CHECKED_IMAGES, len(bench.images))
     serialized = with_outputs(model, names).SerializeToString()
-    session = Session(serialized, **way)
+    session = Session(serialized, **way.session)
     runs = [
         session.run({image.name: padded(bench.images.batch(run.start, run.stop), image.batch)})
-        for run in shards(count, image.batch, bench.rows(RUN_IMAGES))
+        for run in shards(count, image.batch, bench.rows(way.images))
     ]
     return {name: np.concatenate([run[name].ravel() for run in runs]) for name in names}
 

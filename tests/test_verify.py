@@ -193,6 +193,25 @@ def test_an_honest_file_passes(case, tmp_path):
     case.verify(case.model, tmp_path)
 
 
+def test_a_default_session_has_its_threads_and_a_users_batch(case, tmp_path, monkeypatch):
+    opened, ran = Session.__init__, Session.run
+    batches = []
+
+    def note(session, model, **options):
+        session.threaded = options.get("threaded", False)
+        opened(session, model, **options)
+
+    def run(session, feeds):
+        batches.extend((session.threaded, len(rows)) for rows in feeds.values())
+        return ran(session, feeds)
+
+    monkeypatch.setattr(Session, "__init__", note)
+    monkeypatch.setattr(Session, "run", run)
+    case.verify(case.model, tmp_path)
+    assert {size for threaded, size in batches if threaded} == {len(case.bench.images)}
+    assert {size for threaded, size in batches if not threaded} == {4}
+
+
 def test_short_memory_runs_image_by_image_and_finds_the_same(case, tmp_path, monkeypatch):
     tight = replace(case.bench, memory=1)
     assert tight.rows(8) == 1
