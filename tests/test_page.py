@@ -334,6 +334,11 @@ class TestPage:
         assert sum(evil in t for t in page.text) >= 16
         assert any(a.get("data-layer") == evil for a in page.of("div"))
 
+    def test_layers_in_the_types_of_onnx_are_counted(self):
+        run = made_run()
+        run.kept.document["types"] = {"layers": {"a": ["UINT4"], "b": ["UINT2"]}, "others": ["c"]}
+        assert any("2 and 4 bits hold 2 of 3 layers" in text for text in Page(render(run)).text)
+
     def test_what_cannot_be_seen_is_shown_as_its_code(self):
         evil = "a\x1b[31m\u202eb\udcff"
         page = render(made_run({evil[:-1]: 4, "b": 4}, names=[evil] * 4, path=evil))
