@@ -93,8 +93,8 @@ def _notes(document: Mapping[str, Any]) -> Iterator[Markup]:
         count = len(kernels["integer"]) + len(kernels["float32"])
         notes.append(f"{len(kernels['integer'])} of {count} target nodes run on integer kernels.")
         notes += [f"{node} runs in float32: {why}." for node, why in kernels["float32"].items()]
-    if document["types"] is not None:
-        types = document["types"]
+    types = document.get("types")  # older runs do not say
+    if types is not None:
         count = len(types["layers"]) + len(types["others"])
         notes.append(
             f"ONNX's own types of 2 and 4 bits hold {len(types['layers'])} of {count} layers."
