@@ -14,11 +14,11 @@ class NarrowTypes:
     """How the layers of a file are stored.
 
     Attributes:
-        typed: Layer -> ONNX types that hold its codes, such as UINT4, widest first.
+        layers: Layer -> ONNX types that hold its codes, such as UINT4, widest first.
         others: Quantized layers with none: their bitwidths have no type narrower than a byte.
     """
 
-    typed: Mapping[str, tuple[str, ...]]
+    layers: Mapping[str, tuple[str, ...]]
     others: tuple[str, ...]
 
 
@@ -29,7 +29,7 @@ def narrow_types(rounded: RoundedPlan, profile: Profile) -> NarrowTypes | None:
         rounded: Codes of every target channel.
         profile: Form of the file.
     """
-    if profile is not Profile.NATIVE:
+    if not profile.has_narrow_types:
         return None
     signed = rounded.scheme is Scheme.SYMMETRIC
     quantized = {name: layer for name, layer in rounded.layers.items() if layer.quantized}

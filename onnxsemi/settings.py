@@ -241,7 +241,7 @@ class Settings:
         if self.search.method is SearchMethod.SEMILAYER:
             return None
         given = self.rounding or RoundingSettings()
-        return given.on_whole_steps if self.profile is Profile.NATIVE else given
+        return given.on_whole_steps if self.profile.has_narrow_types else given
 
     @property
     def delta_loss_images(self) -> int:

@@ -1,5 +1,7 @@
 """Matrix products on tokens, which ONNX Runtime and OpenVINO may fuse with what is before them."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -104,6 +106,16 @@ def test_default_sessions_give_what_was_measured(bench, profile, mix):
         every.append(openvino_logits(model, pixels))
     for found in every:
         assert np.abs(found - expected).max() <= TOLERANCE * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("bits", [8, 4])
+def test_openvino_rounds_nothing_that_symmetric_weights_multiply(bench, profile, bits):
+    symmetric = replace(bench, rounding=Nearest(Scheme.SYMMETRIC))
+    codes, pixels = codes_of(symmetric, (bits,)), bench.images.batch(0, 40)
+    expected = default_logits(simulate(bench.classifier, codes), pixels)
+    found = openvino_logits(emit(bench.classifier, codes, profile), pixels)
+    assert np.abs(found - expected).max() <= TOLERANCE * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("profile", PROFILES)

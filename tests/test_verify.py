@@ -6,64 +6,15 @@ import numpy as np
 import onnx
 import pytest
 from emitting import edit
-from onnx import helper, numpy_helper, parser
-from residual_net import save_noise, save_residual_net
+from onnx import helper, numpy_helper
+from verify_cases import Case, IntegerCase, gemm
 
-from onnxsemi.calibration import Calibration
-from onnxsemi.data.load import load_images
 from onnxsemi.emit.model import emit
 from onnxsemi.emit.profile import Profile
 from onnxsemi.errors import VerificationError
-from onnxsemi.measure.bench import Bench
-from onnxsemi.model.read import ReadOptions, read_model
-from onnxsemi.model.targets import TargetPolicy
-from onnxsemi.pipeline.activations import calibrate
 from onnxsemi.pipeline.write import write_verified
-from onnxsemi.plan import BitPlan
-from onnxsemi.quantizer.affine import Scheme
-from onnxsemi.quantizer.rounded import Nearest, rounded
 from onnxsemi.runtime import Session
 from onnxsemi.verify import verify
-
-
-class Case:
-    """A classifier with a mixed plan, its emitted model and its simulation."""
-
-    def __init__(self, folder, path=None):
-        path = path or save_residual_net(folder / "net.onnx")
-        self.classifier = read_model(path, ReadOptions(targets=TargetPolicy.CONV))
-        image = self.classifier.ends.image
-        noise = save_noise(folder / "noise.npz", count=20, seed=1)
-        images = load_images(noise, image.name, image.shape)
-        self.bench = Bench(self.classifier, images, Nearest(Scheme.ASYMMETRIC), 1)
-        plan = BitPlan.uniform(self.classifier.layers, 6)
-        for layer in self.classifier.layers:
-            plan = plan.with_bits(layer.name, range(0, layer.channels, 2), 3)
-        self.plan = plan.with_bits("c1", [1], 32).with_bits("stem", [0, 3], 8)
-        self.codes = rounded(self.classifier.layers, self.plan, self.bench.rounding)
-        self.model = emit(self.classifier, self.codes)
-
-    def verify(self, model, folder):
-        path = folder / "written.onnx"
-        onnx.save(model, path)
-        verify(path, self.bench, self.codes)
-
-
-class IntegerCase:
-    """The same with quantized activations."""
-
-    def __init__(self, case):
-        self.bench = replace(case.bench, rounding=Nearest(Scheme.SYMMETRIC))
-        classifier = self.bench.classifier
-        self.plan = case.plan.with_bits("c1", [1], 6)
-        self.ranges = calibrate(classifier, self.bench.images, Calibration.MINMAX)
-        self.codes = rounded(classifier.layers, self.plan, self.bench.rounding)
-        self.model = emit(classifier, self.codes, Profile.INT8, self.ranges)
-
-    def verify(self, model, folder):
-        path = folder / "written.onnx"
-        onnx.save(model, path)
-        verify(path, self.bench, self.codes, self.ranges)
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +29,6 @@ def integer_case(case):
 
 def node(model, name):
     return next(node for node in model.graph.node if node.name == name)
-
-
-def gemm(model):
-    return next(node for node in model.graph.node if node.op_type == "Gemm")
 
 
 def flip_code_bit(model):
@@ -193,25 +140,6 @@ def test_an_honest_file_passes(case, tmp_path):
     case.verify(case.model, tmp_path)
 
 
-def test_a_default_session_has_its_threads_and_a_users_batch(case, tmp_path, monkeypatch):
-    opened, ran = Session.__init__, Session.run
-    batches = []
-
-    def note(session, model, **options):
-        session.threaded = options.get("threaded", False)
-        opened(session, model, **options)
-
-    def run(session, feeds):
-        batches.extend((session.threaded, len(rows)) for rows in feeds.values())
-        return ran(session, feeds)
-
-    monkeypatch.setattr(Session, "__init__", note)
-    monkeypatch.setattr(Session, "run", run)
-    case.verify(case.model, tmp_path)
-    assert {size for threaded, size in batches if threaded} == {len(case.bench.images)}
-    assert {size for threaded, size in batches if not threaded} == {4}
-
-
 def test_short_memory_runs_image_by_image_and_finds_the_same(case, tmp_path, monkeypatch):
     tight = replace(case.bench, memory=1)
     assert tight.rows(8) == 1
@@ -233,65 +161,6 @@ def test_short_memory_runs_image_by_image_and_finds_the_same(case, tmp_path, mon
     onnx.save(model, path)
     with pytest.raises(VerificationError):
         verify(path, tight, case.codes)
-
-
-DISTANCE = 300.0
-FAR = """
-<ir_version: 8, opset_import: ["" : 17]>
-far (float[N,3,8,8] image) => (float[N,5] scores)
-{
-    stem = Conv <pads = [1,1,1,1]> (image, stem_w)
-    a = Relu (stem)
-    away = Add (a, distance)
-    c1 = Conv (away, c1_w)
-    mean = ReduceMean <axes = [2,3]> (c1)
-    back = Sub (c1, mean)
-    pooled = GlobalMaxPool (back)
-    flat = Flatten (pooled)
-    scores = Gemm <transB = 1> (flat, fc_w, fc_b)
-}
-"""
-"""Sums far from zero, of which only the differences count: their last bits are enlarged."""
-
-
-def far_net():
-    rng, model = np.random.default_rng(0), parser.parse_model(FAR)
-    shapes = {"stem_w": (16, 3, 3, 3), "c1_w": (16, 16, 3, 3), "fc_w": (5, 16), "fc_b": (5,)}
-    for name, shape in shapes.items():
-        values = rng.normal(0, 1 / np.sqrt(np.prod(shape[1:])), shape).astype(np.float32)
-        model.graph.initializer.append(numpy_helper.from_array(values, name))
-    model.graph.initializer.append(numpy_helper.from_array(np.float32(DISTANCE), "distance"))
-    for node in model.graph.node:
-        node.name = node.output[0]
-    return model
-
-
-@pytest.fixture(scope="module")
-def noisy_case(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("noisy")
-    onnx.save(far_net(), folder / "far.onnx")
-    return Case(folder, folder / "far.onnx")
-
-
-def test_what_optimisation_changes_in_the_float_sums_speaks_against_no_file(noisy_case, tmp_path):
-    noisy_case.verify(noisy_case.model, tmp_path)
-
-
-@pytest.mark.parametrize("error", [0.06, np.nan])
-def test_a_default_session_that_errs_is_found_in_a_noisy_model(
-    noisy_case, tmp_path, monkeypatch, error
-):
-    original = Session.__init__
-
-    def wrong(session, model, *, folded=True, **options):
-        loaded = onnx.load_model_from_string(model)
-        if not folded and any(node.op_type == "DequantizeLinear" for node in loaded.graph.node):
-            edit(loaded, gemm(loaded).input[2], lambda bias: np.copyto(bias, bias + error))
-        original(session, loaded.SerializeToString(), folded=folded, **options)
-
-    monkeypatch.setattr(Session, "__init__", wrong)
-    with pytest.raises(VerificationError, match="in a default session"):
-        noisy_case.verify(noisy_case.model, tmp_path)
 
 
 @pytest.mark.parametrize("mutate", MUTATIONS, ids=lambda function: function.__name__)

@@ -40,6 +40,11 @@ class Profile(StrEnum):
         return self in (Profile.QDQ, Profile.NATIVE, Profile.NODES)
 
     @property
+    def has_narrow_types(self) -> bool:
+        """Whether 2 and 4 bits are stored in ONNX's own types, which have no half steps."""
+        return self is Profile.NATIVE
+
+    @property
     def quantizes_activations(self) -> bool:
         """Whether the file needs calibrated activations, and weights on symmetric grids."""
         return self is Profile.INT8

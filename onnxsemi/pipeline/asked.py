@@ -49,7 +49,7 @@ class Asked:
         """
         record = self.document.rounding
         bits = {each for channels in self.document.bits.values() for each in channels}
-        if profile is not Profile.NATIVE or not bits & OPSETS.keys():
+        if not profile.has_narrow_types or not bits & OPSETS.keys():
             return self
         if record is None or not record.settings.half_steps:
             return self

@@ -12,7 +12,6 @@ from onnxsemi.measure.means import Means
 from onnxsemi.measure.paired import Paired
 from onnxsemi.measure.pairing import Pairing
 from onnxsemi.measure.seam import Score
-from onnxsemi.narrow_types import NarrowTypes
 from onnxsemi.plan import BitPlan
 from onnxsemi.processor import Origin
 from onnxsemi.results import (
@@ -70,7 +69,7 @@ def compress_document(result: CompressResult) -> Document:
         "notes": list(result.notes),
         "warnings": list(result.warnings),
         "kernels": None if result.kernels is None else _kernels(result.kernels),
-        "types": None if result.types is None else _types(result.types),
+        "types": None if result.types is None else asdict(result.types),
         "speed": None if result.speed is None else _bench(result.speed),
     }
 
@@ -94,7 +93,7 @@ def apply_document(result: ApplyResult) -> Document:
         "origin": None if result.origin is None else _origin(result.origin),
         "plan_file": None if result.plan_file is None else str(result.plan_file),
         "kernels": None if result.kernels is None else _kernels(result.kernels),
-        "types": None if result.types is None else _types(result.types),
+        "types": None if result.types is None else asdict(result.types),
     }
 
 
@@ -178,10 +177,6 @@ def _origin(origin: Origin) -> Document:
         "processor_here": asdict(origin.here),
         "summary": wording.origin(origin),
     }
-
-
-def _types(types: NarrowTypes) -> Document:
-    return {"layers": {n: list(t) for n, t in types.typed.items()}, "others": list(types.others)}
 
 
 def _kernels(kernels: Kernels) -> Document:

@@ -281,12 +281,12 @@ def type_lines(types: NarrowTypes | None) -> list[str]:
     """
     if types is None:
         return []
-    count = len(types.typed) + len(types.others)
-    used = Counter(name for names in types.typed.values() for name in names)
+    count = len(types.layers) + len(types.others)
+    used = Counter(name for names in types.layers.values() for name in names)
     told = ", ".join(f"{name} in {number}" for name, number in used.items()) or "none"
     return [
-        f"ONNX's own types hold {len(types.typed)} of {count} layers ({told}); other bitwidths are "
-        "bit-packed."
+        f"ONNX's own types hold {len(types.layers)} of {count} layers ({told}); other bitwidths "
+        "are bit-packed."
     ]
 
 
