@@ -45,7 +45,8 @@ TOKENS = Net(
     joined = Add (tokens, down)
     pooled = ReduceMean <axes = [1], keepdims = 0> (joined)
     mixed = Gemm (pooled, mixed_w, mixed_b)
-    scores = MatMul (mixed, scores_w)
+    turned = Gemm <transB = 1> (mixed, turned_w, mixed_b)
+    scores = MatMul (turned, scores_w)
     """,
     {
         "patches_w": (64, 3, 2, 2),
@@ -54,6 +55,7 @@ TOKENS = Net(
         "down_w": (128, 64),
         "mixed_w": (64, 32),
         "mixed_b": (32,),
+        "turned_w": (32, 32),
         "scores_w": (32, 5),
     },
 )
