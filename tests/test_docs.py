@@ -17,6 +17,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import onnx
@@ -240,3 +241,13 @@ def test_exit_codes_are_in_readme_and_docs():
     for page in ("README.md", "docs/command-line.md"):
         for code in ("0", "1", "2", "130"):
             assert re.search(rf"\b{code}\b", _page(page)), (page, code)
+
+
+def test_architecture_is_up_to_date():
+    """The page, and a picture that a browser can read, are what the code says."""
+    script = runpy.run_path(str(PROJECT / "docs" / "make_architecture.py"))
+    wanted = "run: python docs/make_architecture.py"
+    page, picture = _page("docs/architecture.md"), _page("docs/architecture.svg")
+    assert page == script["page"](page), wanted
+    assert picture == script["picture"](), wanted
+    assert ElementTree.fromstring(picture).tag.endswith("svg")
