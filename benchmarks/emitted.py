@@ -22,7 +22,7 @@ from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.read import read_model
 from onnxsemi.pipeline.activations import calibrate
 from onnxsemi.pipeline.prepare import drawn
-from onnxsemi.plan_file import PlanFile
+from onnxsemi.plan_file import PlanFile, layers_of
 
 CALIBRATED = 64  # images
 LADDERS = {"one": (4,), "three": (8, 6, 4), "five": (8, 6, 4, 3, 2)}
@@ -70,11 +70,9 @@ def plan_of(
         ranges = calibrate(classifier, drawn(images, CALIBRATED), Calibration.MINMAX)
     return PlanFile(
         model=classifier.fingerprint,
-        targets=targets,
-        exclude=(),
-        output=None,
-        scheme=form.scheme,
-        bits=random_plan(classifier, LADDERS[ladder]).bits,
+        targets=targets.value,
+        scheme=form.scheme.value,
+        layers=layers_of(random_plan(classifier, LADDERS[ladder]).bits),
         tool=f"onnxsemi {__version__}",
         activations=ranges,
     )

@@ -15,13 +15,14 @@ import os
 import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from threadpoolctl import threadpool_info
 
 FEATURES: Mapping[str, frozenset[str]] = {
@@ -62,8 +63,7 @@ _OUR_BLAS = {"numpy", "scipy", "numpy.libs", "scipy.libs"}
 _CPUINFO = Path("/proc/cpuinfo")
 
 
-@dataclass(frozen=True)
-class Processor:
+class Processor(Struct, frozen=True, eq=False, forbid_unknown_fields=True, omit_defaults=True):
     """A kind of processor: two that compare equal run the same kernels, and give the same bits.
 
     Attributes:
@@ -74,7 +74,17 @@ class Processor:
 
     features: tuple[str, ...]
     libraries: tuple[str, ...]
-    name: str = field(default="", compare=False)
+    name: str = ""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Processor) and self._kernels == other._kernels
+
+    def __hash__(self) -> int:
+        return hash(self._kernels)
+
+    @property
+    def _kernels(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        return self.features, self.libraries
 
     @classmethod
     def here(cls) -> "Processor":
@@ -113,26 +123,6 @@ class Processor:
         own = [library for library in self.libraries if library not in other.libraries]
         return ", ".join(own) or "none of these libraries"
 
-    def document(self) -> dict[str, list[str]]:
-        """What decides, as JSON has it; machines of one kind give the same."""
-        return {"features": list(self.features), "libraries": list(self.libraries)}
-
-    @classmethod
-    def of_document(cls, document: object) -> "Processor":
-        """From what :meth:`document` gave, with a ``name`` or without.
-
-        Raises:
-            ValueError: If it is something else.
-        """
-        if not isinstance(document, dict) or document.keys() - {"features", "libraries", "name"}:
-            raise ValueError("not the features and libraries of a processor")
-        name = document.get("name", "")
-        lists = [document.get(key) for key in ("features", "libraries")]
-        if not isinstance(name, str) or not all(_are_texts(found) for found in lists):
-            raise ValueError("features and libraries are not lists of texts")
-        features, libraries = (tuple(found) for found in lists if found is not None)
-        return cls(features, libraries, name)
-
 
 @dataclass(frozen=True)
 class Origin:
@@ -147,10 +137,6 @@ class Origin:
     same_weights: bool
     there: Processor | None
     here: Processor
-
-
-def _are_texts(found: object) -> bool:
-    return isinstance(found, list) and all(isinstance(text, str) for text in found)
 
 
 def _features() -> Iterator[str]:

@@ -8,7 +8,7 @@ from onnxsemi.data.load import DataOptions
 from onnxsemi.measure.comparison import exact_interval
 from onnxsemi.measure.paired import Paired
 from onnxsemi.plan import BitPlan
-from onnxsemi.plan_file import PlanFile
+from onnxsemi.plan_file import PlanFile, layers_of
 from onnxsemi.points.frontier import KeptFrontier, KeptPoint, Source, by_size
 from onnxsemi.report.page import Run
 from onnxsemi.run.kept import Evidence, Kept
@@ -55,7 +55,8 @@ def frontier(layers=None, *, labels=True, stops=(8, 7, 6, 5, 3, 2), plain=False)
         points = [point(layers, 4, chosen=True, **seen), point(layers, 1, **some | {"kl": None})]
     chosen = next(p for p in points if p.chosen).plan
     document = PlanFile(
-        "ab" * 32, "all", (), None, "asymmetric", dict(chosen.bits), "tool",
+        model="ab" * 32, targets="all", scheme="asymmetric", layers=layers_of(chosen.bits),
+        tool="tool",
         plan_sha256=chosen.sha256,
     )  # fmt: skip
     return KeptFrontier(

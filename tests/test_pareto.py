@@ -14,7 +14,7 @@ from onnxsemi.data.load import DataOptions
 from onnxsemi.errors import SettingsError
 from onnxsemi.measure.paired import Paired
 from onnxsemi.plan import BitPlan
-from onnxsemi.plan_file import PlanFile, read_plan
+from onnxsemi.plan_file import PlanFile, layers_of, read_plan
 from onnxsemi.points.at import At, text_of
 from onnxsemi.points.file import read_frontier, write_frontier
 from onnxsemi.points.frontier import KeptFrontier, KeptPoint, Source, by_size
@@ -349,7 +349,8 @@ def point(*bits, correct=None, predicted=None, chosen=False):
 def kept(*points, options=None):
     chosen = next(p for p in points if p.chosen)
     document = PlanFile(
-        "model", "all", (), None, "asymmetric", dict(chosen.plan.bits), "tool",
+        model="model", targets="all", scheme="asymmetric", layers=layers_of(chosen.plan.bits),
+        tool="tool",
         plan_sha256=chosen.plan.sha256,
     )  # fmt: skip
     source = Source(model="/m.onnx", data=None, options=options or DataOptions())

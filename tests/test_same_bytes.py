@@ -3,10 +3,10 @@
 import json
 import shutil
 import sys
-from dataclasses import replace
 
 import pytest
 from command_line import assert_one_line, frontier_command, run
+from msgspec.structs import replace
 from residual_net import save_noise, save_residual_net
 
 import onnxsemi
@@ -93,7 +93,12 @@ class TestApply:
     )
     def test_other_weights(self, done, tmp_path, monkeypatch, kind, words):
         elsewhere(monkeypatch, kind)
-        plan = edited(done, tmp_path, weights_sha256="0" * 64, processor=OLD.document())
+        plan = edited(
+            done,
+            tmp_path,
+            weights_sha256="0" * 64,
+            processor={"features": OLD.features, "libraries": OLD.libraries},
+        )
         result = apply(done, plan, out=tmp_path / "other.onnx")
         assert words in " ".join(result.stdout.split())
         document = json.loads(apply(done, plan, "--json", out=tmp_path / "other.onnx").stdout)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from msgspec import structs
 
 from onnxsemi.arguments import check_argument
 from onnxsemi.atomic import check_writable, whole_file
@@ -205,7 +206,7 @@ class _Fitted:
 
 def _fit(asked: Asked) -> _Fitted:
     document = asked.document
-    policy, scheme = _named(document, asked.name)
+    policy = TargetPolicy(document.targets)
     options = ReadOptions(targets=policy, exclude=document.exclude, output=document.output)
     classifier = read_model(asked.model, options)
     plan = _fitted(document, classifier, asked.name)
@@ -213,7 +214,7 @@ def _fit(asked: Asked) -> _Fitted:
     if edited:
         properties = {**classifier.properties, "onnxsemi.plan_edited": "true"}
         classifier = replace(classifier, properties=properties)
-    return _Fitted(classifier, plan, scheme, edited)
+    return _Fitted(classifier, plan, Scheme(document.scheme), edited)
 
 
 @contextmanager
@@ -226,12 +227,8 @@ def _beside(asked: Asked, codes: RoundedPlan, output: Path) -> Iterator[Path | N
         yield None
         return
     plan, here, there = codes.plan, Processor.here(), asked.kept.document.processor
-    document = replace(
-        asked.document,
-        bits=plan.bits,
-        plan_sha256=plan.sha256,
-        weights_sha256=codes.sha256,
-        processor=here if here == there else None,
+    document = structs.replace(
+        asked.document.with_plan(plan, codes.sha256), processor=here if here == there else None
     )
     with whole_file(plan_path(output)) as scratch:
         scratch.write_text(document.to_json(), encoding="utf-8")
@@ -289,19 +286,19 @@ def _codes(asked: Asked, shown: ImageSet | None, plan: BitPlan, bench: Bench) ->
         return rounded(bench.classifier.layers, plan, bench.rounding)
     if shown is None:
         raise PlanError(
-            f"{path}: its weights were rounded on {len(record.images) or 'calibration'} images: "
+            f"{path}: its weights were rounded on {len(record.digests) or 'calibration'} images: "
             "give the images that were searched on with `calibration_data`"
         )
-    if record.images:
+    if record.digests:
         places = {digest.hex()[:DIGEST]: place for place, digest in enumerate(shown.digests())}
-        missing = sum(digest not in places for digest in record.images)
+        missing = sum(digest not in places for digest in record.digests)
         if missing:
             raise PlanError(
-                f"{path}: {missing} of the {len(record.images)} images that its weights were "
+                f"{path}: {missing} of the {len(record.digests)} images that its weights were "
                 f"rounded on are not in {shown.name}: give the images that were searched on, with "
                 "the same preprocessing; or empty 'images' in the plan, to round on these"
             )
-        shown = shown.select(np.array([places[digest] for digest in record.images]))
+        shown = shown.select(np.array([places[digest] for digest in record.digests]))
     used = {b for bits in plan.bits.values() for b in bits} - {FLOAT_BITS}
     calibration, settings = replace(bench, images=shown), record.settings
     if asked.table is not None:
@@ -331,13 +328,6 @@ def _known_ranges(document: PlanFile, classifier: Classifier, path: str) -> Rang
     if unknown is not None:
         raise PlanError(f"{path}: activation {unknown!r} is no tensor of the model")
     return document.activations
-
-
-def _named(document: PlanFile, path: str) -> tuple[TargetPolicy, Scheme]:
-    try:
-        return TargetPolicy(document.targets), Scheme(document.scheme)
-    except ValueError as error:
-        raise PlanError(f"{path}: {error}") from None
 
 
 def _fitted(document: PlanFile, classifier: Classifier, path: str) -> BitPlan:

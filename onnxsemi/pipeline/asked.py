@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from msgspec import structs
+
 from onnxsemi.data.load import Data, DataOptions
 from onnxsemi.emit.profile import Profile
 from onnxsemi.emit.storage.native import OPSETS
@@ -51,10 +53,10 @@ class Asked:
         bits = {each for channels in self.document.bits.values() for each in channels}
         if not profile.has_narrow_types or not bits & OPSETS.keys():
             return self
-        if record is None or not record.settings.half_steps:
+        if record is None or not record.half_steps:
             return self
-        whole = replace(record, settings=record.settings.on_whole_steps)
-        document = replace(self.document, rounding=whole, weights_sha256=None)
+        whole = structs.replace(record, half_steps=False)
+        document = structs.replace(self.document, rounding=whole, weights_sha256=None)
         return replace(self, document=document, table=None, anew=True)
 
 
@@ -93,13 +95,7 @@ def asked_for(
     rounded = kept.document.rounding is not None
     own = source.data if rounded and source.data is not None and source.data.exists() else None
     return Asked(
-        document=replace(
-            kept.document,
-            bits=point.plan.bits,
-            plan_sha256=point.plan.sha256,
-            evidence=None,
-            weights_sha256=kept.document.weights_of(point.plan),
-        ),
+        document=kept.document.with_plan(point.plan, kept.document.weights_of(point.plan)),
         name=str(path),
         model=model,
         images=own if images is None else images,

@@ -3,8 +3,10 @@
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec.structs import asdict
 
 from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.channels import channel_ranges
@@ -128,11 +130,8 @@ def _stated(plan: PlanFile) -> Stated:
         "weights where it was made": (plan.weights_sha256 or "none")[:12],
     }
     if plan.rounding is not None:
-        stated |= {f"rounding {k}": str(v) for k, v in asdict(plan.rounding.settings).items()}
-        stated |= {
-            "rounding seed": str(plan.rounding.seed),
-            "rounding images": _digest(plan.rounding.images),
-        }
+        stated |= {f"rounding {k}": str(v) for k, v in asdict(plan.rounding).items()}
+        stated["rounding images"] = _digest(plan.rounding.images)
     return stated
 
 

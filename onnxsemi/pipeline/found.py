@@ -1,18 +1,18 @@
 """What a search came to, and the evidence for it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from onnxsemi.channels import channel_ranges
 from onnxsemi.emit.activations import Ranges
 from onnxsemi.layers import Semilayer, Sign
 from onnxsemi.measure.pairing import Pairing, PerImage
 from onnxsemi.measure.recorded import RecordedChecker
 from onnxsemi.measure.seam import Closeness
 from onnxsemi.pipeline.sensitivity import Sensitivity
-from onnxsemi.plan import BitPlan
-from onnxsemi.plan_evidence import Evidence
+from onnxsemi.plan_file import Bits, Evidence
 from onnxsemi.search.semilayers import by_sign
 from onnxsemi.search.trajectory import Decision, Point, Trajectory
 
@@ -55,37 +55,33 @@ class Found(Searched):
     close: Closeness | None
     refused: Sequence[tuple[Point, str]] = ()
 
-    def evidence(self) -> dict[str, tuple[Evidence, ...]] | None:
+    def evidence(self) -> dict[str, dict[Bits, dict[Sign, Evidence]]] | None:
         """What was known of the chosen plan's channels; None if Δloss was not measured.
 
         Layer -> its channels at each bitwidth that was measured, split by the sign of Δloss there.
         """
-        table, plan = self.sensitivity.table, self.chosen.plan
+        table = self.sensitivity.table
         if table is None:
             return None
-        known = {
-            layer: tuple(self._of_layer(layer, plan, table.bits))
-            for layer in plan.bits
-            if layer in table.nats
-        }
-        return {layer: entries for layer, entries in known.items() if entries}
+        known = {layer: self._of_layer(layer) for layer in self.chosen.plan.bits}
+        return {layer: by_bits for layer, by_bits in known.items() if by_bits}
 
-    def _of_layer(self, layer: str, plan: BitPlan, bits: tuple[int, ...]) -> Iterator[Evidence]:
+    def _of_layer(self, layer: str) -> dict[Bits, dict[Sign, Evidence]]:
         table, harm = self.sensitivity.table, self.sensitivity.harm
         assert table is not None
         assert harm is not None
-        for b in bits:
-            there = [c for c, value in enumerate(plan.bits[layer]) if value == b]
+        found: dict[Bits, dict[Sign, Evidence]] = {}
+        for b in table.bits if layer in table.nats else ():
+            there = [c for c, value in enumerate(self.chosen.plan.bits[layer]) if value == b]
             for semilayer in by_sign({layer: there}, table, b):
                 channels = np.array(semilayer.channels)
-                yield Evidence(
-                    bits=b,
-                    sign=semilayer.sign,
-                    channels=semilayer.channels,
+                found.setdefault(str(b), {})[semilayer.sign] = Evidence(
+                    channels=channel_ranges(semilayer.channels),
                     delta_loss=_short(table.column(layer, b)[channels].sum()),
                     kl=_short(harm.column(layer, b)[channels].sum()),
                     trial=self._trial(semilayer),
                 )
+        return found
 
     def _trial(self, semilayer: Semilayer) -> int | None:
         """The last trial that took these channels there."""

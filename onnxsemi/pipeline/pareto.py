@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from msgspec import structs
+
 from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.emit.profile import Profile
 from onnxsemi.measure.pairing import Pairing, pair
@@ -76,7 +78,7 @@ def kept_frontier(prepared: Prepared, searched: Searched, anchor: Anchor) -> Kep
     ]
     integers = settings.profile.quantizes_activations
     return KeptFrontier(
-        document=replace(anchor.document, evidence=None),
+        document=structs.replace(anchor.document, evidence=None),
         source=_source(prepared),
         method=settings.search.method,
         profile=settings.profile,

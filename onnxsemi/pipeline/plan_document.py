@@ -1,15 +1,15 @@
 """The plan file of a compression: bits, and what is needed to give them their codes again."""
 
-from dataclasses import replace
+from dataclasses import asdict
+
+from msgspec.structs import replace
 
 from onnxsemi import __about__
 from onnxsemi.emit.activations import Ranges
 from onnxsemi.pipeline.prepare import Prepared
-from onnxsemi.pipeline.runs import (
-    one_processor,
-)
+from onnxsemi.pipeline.runs import one_processor
 from onnxsemi.plan import BitPlan
-from onnxsemi.plan_file import DIGEST, PlanFile, RoundingRecord
+from onnxsemi.plan_file import DIGEST, PlanFile, RoundingRecord, layers_of
 from onnxsemi.quantizer.rounded import RoundedPlan
 from onnxsemi.run.folder import RunFolder
 
@@ -19,11 +19,11 @@ def plan_file(prepared: Prepared, plan: BitPlan, ranges: Ranges | None) -> PlanF
     settings = prepared.settings
     return PlanFile(
         model=prepared.classifier.fingerprint,
-        targets=settings.model.targets,
+        targets=settings.model.targets.value,
         exclude=settings.model.exclude,
         output=settings.model.output,
-        scheme=settings.grids,
-        bits=plan.bits,
+        scheme=settings.grids.value,
+        layers=layers_of(plan.bits),
         activations=ranges,
         rounding=_rounding_record(prepared),
         tool=f"onnxsemi {__about__.VERSION}",
@@ -44,5 +44,5 @@ def _rounding_record(prepared: Prepared) -> RoundingRecord | None:
     settings = prepared.settings
     if settings.rounds is None:
         return None
-    digests = tuple(digest.hex()[:DIGEST] for digest in prepared.rounding.digests())
-    return RoundingRecord(settings.rounds, settings.seed, digests)
+    digests = (digest.hex()[:DIGEST] for digest in prepared.rounding.digests())
+    return RoundingRecord(**asdict(settings.rounds), seed=settings.seed, images=" ".join(digests))

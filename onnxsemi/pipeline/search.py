@@ -5,6 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from onnxsemi.arrays import Float32Array
 from onnxsemi.atomic import whole_file
 from onnxsemi.emit.activations import Ranges
@@ -126,7 +128,7 @@ class Search:
         judged, plan = best.judged, best.judged.point.plan
         told = objections((*refused, judged))
         document = plan_file(prepared, plan, searched.ranges)
-        document = replace(document, processor=one_processor(run))
+        document = structs.replace(document, processor=one_processor(run))
         size = estimated_bytes(prepared, plan, searched.ranges)
         anchor = Anchor(document, plan, size, others=told)
         frontier = kept_frontier(prepared, searched, anchor)
@@ -179,7 +181,8 @@ class Search:
         seen = prepared.bench(prepared.search)
         told.start("writing and verifying", 1)
         codes = self.rounder(plan)
-        document = replace(rounded_file(prepared, codes, ranges, run), evidence=found.evidence())
+        document = rounded_file(prepared, codes, ranges, run)
+        document = structs.replace(document, evidence=found.evidence())
         with (
             whole_file(plan_path(target)) as scratch,
             written(bench, codes, target, settings.profile, ranges, verified_on=seen) as file,

@@ -35,7 +35,7 @@ from onnxsemi.errors import OnnxSemiError, RunError
 from onnxsemi.heads import Head
 from onnxsemi.measure.pairing import pairing_of
 from onnxsemi.plan import BitPlan
-from onnxsemi.plan_file import plan_of_document
+from onnxsemi.plan_file import plan_of
 from onnxsemi.points.frontier import KeptFrontier, KeptPoint, Source
 from onnxsemi.run.folder import FRONTIER
 from onnxsemi.search.guard import Guard
@@ -117,7 +117,7 @@ def _document(kept: KeptFrontier) -> dict[str, Any]:
             "report_fraction": source.report_fraction,
             "seed": source.seed,
         },
-        "document": kept.document.to_document(),
+        "document": json.loads(kept.document.to_json()),
         "weights": dict(params),
         "points": points,
     }
@@ -141,7 +141,7 @@ def _kept(document: dict[str, Any]) -> KeptFrontier:
     options = dict(source["options"])
     for name in ("mean", "std", "classes"):
         options[name] = None if options[name] is None else tuple(options[name])
-    chosen = plan_of_document(plan)
+    chosen = plan_of(json.dumps(plan))
     weights = {layer: int(document["weights"][layer]) for layer in chosen.bits}
     points = tuple(_points(document["points"], chosen.bits, weights))
     own = [point.chosen for point in points if point.plan.sha256 == chosen.plan_sha256]

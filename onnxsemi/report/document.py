@@ -3,6 +3,8 @@
 from dataclasses import asdict
 from typing import Any
 
+import msgspec
+
 from onnxsemi import __about__, wording
 from onnxsemi.channels import channel_ranges
 from onnxsemi.emit.stored import InspectedLayer
@@ -173,8 +175,8 @@ def _labels(has_labels: bool, metric: str | None = None) -> str:  # noqa: FBT001
 def _origin(origin: Origin) -> Document:
     there = origin.there
     return {
-        "processor": None if there is None else asdict(there),
-        "processor_here": asdict(origin.here),
+        "processor": None if there is None else msgspec.to_builtins(there),
+        "processor_here": msgspec.to_builtins(origin.here),
         "summary": wording.origin(origin),
     }
 

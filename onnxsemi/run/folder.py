@@ -21,10 +21,11 @@ is taken up again: what was measured stays, and what was found by it gives way.
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from filelock import FileLock, Timeout
 
 from onnxsemi.atomic import sweep, whole_file
@@ -61,7 +62,7 @@ class MadeOf:
         """As JSON has it."""
         whole = {"schema": SCHEMA, **self.measured, _JUDGED: dict(self.judged)}
         if self.processors:
-            whole[_PROCESSORS] = [asdict(processor) for processor in self.processors]
+            whole[_PROCESSORS] = msgspec.to_builtins(self.processors)
         document: dict[str, Any] = json.loads(json.dumps(whole))
         return document
 
@@ -225,7 +226,7 @@ def _go_on(path: Path, made_of: MadeOf, *, force: bool) -> tuple[Processor, ...]
 def _processors(path: Path, entries: Any) -> tuple[Processor, ...]:
     """Those that stand in the head."""
     try:
-        return tuple(map(Processor.of_document, entries))
+        return msgspec.convert(entries, tuple[Processor, ...])
     except (TypeError, ValueError) as error:
         raise _unreadable(path / _HEAD) from error
 
