@@ -31,7 +31,6 @@ from onnxsemi.arrays import Float32Array
 from onnxsemi.data.images import ImageSet
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.evaluator import simulate
-from onnxsemi.measure.input_moments import tapped
 from onnxsemi.measure.metrics import hits, kl_divergence
 from onnxsemi.measure.paired import Paired
 from onnxsemi.measure.rounding_table import rounding_table
@@ -124,7 +123,7 @@ def _rounded(
 ) -> tuple[RoundingTable, RoundedPlan]:
     """A table of the plan's bitwidth, and every layer rounded for the float model's inputs."""
     bits = plan.bits[bench.classifier.layers[0].name][:1]
-    table = rounding_table(bench, tapped(bench), bits, settings, 0, Silent())
+    table = rounding_table(bench, bits, settings, 0, Silent())
     return table, from_table(bench.classifier, table, plan)
 
 

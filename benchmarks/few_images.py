@@ -51,7 +51,6 @@ from onnxsemi.data.load import load_images
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.evaluator import simulate
 from onnxsemi.measure.fast import FastMeasurement
-from onnxsemi.measure.input_moments import tapped
 from onnxsemi.measure.metrics import kl_divergence
 from onnxsemi.measure.reliability import dependable
 from onnxsemi.measure.rounding_table import rounding_table
@@ -301,7 +300,7 @@ def _of_classes(path: Path, every: int) -> onnx.ModelProto:
 
 
 def _table(bench: Bench, bits: tuple[int, ...]) -> RoundingTable:
-    return rounding_table(bench, tapped(bench), bits, FLOAT_INPUTS, 0, Silent())
+    return rounding_table(bench, bits, FLOAT_INPUTS, 0, Silent())
 
 
 if __name__ == "__main__":

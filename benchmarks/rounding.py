@@ -59,7 +59,7 @@ def _ranges_table(case: Case, pool: ThreadPoolExecutor) -> list[str]:
     settings = Settings(model=ReadOptions(targets="all"), data=case.data, rounding_samples=256)
     prepared = prepare(case.model, case.search, case.report, settings)
     bench = prepared.bench(prepared.rounding)
-    sums = input_moments(bench, tapped(bench), 0, Silent())
+    sums = input_moments(bench, tapped(bench.classifier, bench.image), 0, Silent())
     layers = {site.layer.name: site.layer for site in bench.classifier.sites}
     ratios: dict[tuple[str, int], list[float]] = {}
     for name, layer in layers.items():

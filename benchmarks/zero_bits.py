@@ -247,7 +247,7 @@ class Judge:
         sequential._Walk = ZeroWalk  # type: ignore[misc]  # what the rounder walks with
         rounding, self._classifier = prepared.bench(prepared.rounding), prepared.classifier
         self._rounder = sequential.SequentialRounder(
-            rounding, table, tapped(rounding), RoundingSettings(), prepared.settings.seed
+            rounding, table, RoundingSettings(), prepared.settings.seed
         )
         self._bench = prepared.bench(prepared.report)
         self._before = self._bench.forward(prepared.classifier.proto)
@@ -301,7 +301,7 @@ def main() -> None:
 def dropped_harm(prepared: Prepared) -> Mapping[str, Float64Array]:
     """Layer -> float64[O, 1], KL of every channel at 0 bits alone."""
     bench = prepared.bench(prepared.rounding)
-    dropped = Dropped(output_means(bench, tapped(bench)))
+    dropped = Dropped(output_means(bench, tapped(bench.classifier, bench.image)))
     bench = replace(prepared.bench(prepared.delta_loss), rounding=dropped)
     measurement = FastMeasurement(bench, prepared.free(), (1,), prepared.settings.seed)
     return measurement.measure(Silent(), lambda: None).harm().nats

@@ -15,7 +15,6 @@ from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.chain import Chain
 from onnxsemi.measure.evaluator import simulate
 from onnxsemi.model.read import ReadOptions, read_model
-from onnxsemi.model.rows import row_shapes
 from onnxsemi.model.segments import find_chain, find_steps, segment_model
 from onnxsemi.model.targets import TargetPolicy
 from onnxsemi.plan import BitPlan
@@ -70,7 +69,7 @@ class TestSegments:
     @each_net
     def test_each_begins_where_the_one_before_ends(self, benches, name):
         classifier = benches[name].classifier
-        segments = find_chain(classifier, row_shapes(classifier, (3, 8, 8)))
+        segments = find_chain(classifier, (3, 8, 8))
         assert segments[0].takes[0] == classifier.ends.image.name
         assert segments[-1].gives[0] == classifier.ends.logits
         for before, after in pairwise(segments):
@@ -85,7 +84,7 @@ class TestSegments:
         pixels = images(4, seed=1)
         whole = Session(classifier.proto.SerializeToString())
         tensor = pixels
-        for segment in find_chain(classifier, row_shapes(classifier, (3, 8, 8))):
+        for segment in find_chain(classifier, (3, 8, 8)):
             part = Session(segment_model(classifier, segment, {}))
             assert part.inputs == segment.takes
             tensor = part.run({segment.takes[0]: tensor})[segment.gives[0]]
@@ -104,11 +103,11 @@ class TestSegments:
     )
     def test_there_is_one_for_each_block(self, benches, name, count):
         classifier = benches[name].classifier
-        assert len(find_chain(classifier, row_shapes(classifier, (3, 8, 8)))) == count
+        assert len(find_chain(classifier, (3, 8, 8))) == count
 
     def test_shared_weights_belong_to_both_segments(self, benches):
         classifier = benches["tied"].classifier
-        segments = find_chain(classifier, row_shapes(classifier, (3, 8, 8)))
+        segments = find_chain(classifier, (3, 8, 8))
         assert sum("t1" in segment.layers for segment in segments) == 2
 
 
@@ -117,7 +116,7 @@ class TestSteps:
     def test_each_begins_at_a_target_layer(self, benches, name):
         """What goes on beside goes along; shared weights have a node in two steps."""
         classifier = benches[name].classifier
-        steps = find_steps(classifier, row_shapes(classifier, (3, 8, 8)))
+        steps = find_steps(classifier, (3, 8, 8))
         nodes = {node for site in classifier.sites for node in site.nodes}
         targets = [node for node in classifier.proto.graph.node if node.name in nodes]
         beginning = [step for step in steps if step.layers]  # what lies before may be one, too
@@ -132,7 +131,7 @@ class TestSteps:
         classifier = benches[name].classifier
         pixels = images(4, seed=1)
         there = {classifier.ends.image.name: pixels}
-        for step in find_steps(classifier, row_shapes(classifier, (3, 8, 8))):
+        for step in find_steps(classifier, (3, 8, 8)):
             new = replace(step, gives=tuple(name for name in step.gives if name not in there))
             part = Session(segment_model(classifier, new, {}))
             there |= part.run({name: there[name] for name in step.takes})

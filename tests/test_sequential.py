@@ -21,7 +21,6 @@ from onnxsemi.measure.metrics import kl_divergence
 from onnxsemi.measure.rounding_table import rounding_table
 from onnxsemi.measure.sequential import SequentialRounder, from_table
 from onnxsemi.model.expose import with_outputs
-from onnxsemi.model.index import GraphIndex
 from onnxsemi.model.read import ReadOptions, read_model
 from onnxsemi.model.rows import row_shapes
 from onnxsemi.plan import BitPlan
@@ -55,11 +54,11 @@ def bench(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def table(bench):
-    return rounding_table(bench, tapped(bench), BITS, HOW, 0, Silent())
+    return rounding_table(bench, BITS, HOW, 0, Silent())
 
 
 def rounder(bench, table, how=HOW):
-    return SequentialRounder(bench, table, tapped(bench), how, 0)
+    return SequentialRounder(bench, table, how, 0)
 
 
 def uniform(bench, bits):
@@ -116,12 +115,12 @@ class TestTable:
 
     def test_without_bias_correction_there_is_no_shift(self, bench):
         how = RoundingSettings(bias_correction=False)
-        found = rounding_table(bench, tapped(bench), (3,), how, 0, Silent())
+        found = rounding_table(bench, (3,), how, 0, Silent())
         assert all(found.bias_shift(layer, 3) is None for layer in bench.classifier.layers)
 
     def test_threads_and_memory_change_nothing(self, bench, table):
         other = replace(bench, threads=3, memory=1)
-        found = rounding_table(other, tapped(other), BITS, HOW, 0, Silent())
+        found = rounding_table(other, BITS, HOW, 0, Silent())
         for layer in bench.classifier.layers:
             for bits in BITS:
                 one, two = table.at(layer, bits), found.at(layer, bits)
@@ -133,7 +132,7 @@ class TestTable:
         alone = partial(in_groups, limit=1)
         for module in (moments_module, sequential_module):
             monkeypatch.setattr(module, "in_groups", alone)
-        found = rounding_table(bench, tapped(bench), BITS, HOW, 0, Silent())
+        found = rounding_table(bench, BITS, HOW, 0, Silent())
         assert list(found.entries) == list(table.entries)
         for layer in bench.classifier.layers:
             for bits in BITS:
@@ -189,7 +188,7 @@ class TestSequential:
             path = tmp_path / f"{seed}.onnx"
             onnx.save(residual_net(seed), path)
             net = replace(bench, classifier=read_model(path, ReadOptions(targets="all")))
-            table = rounding_table(net, tapped(net), (3,), HOW, 0, Silent())
+            table = rounding_table(net, (3,), HOW, 0, Silent())
             plan = uniform(net, 3)
             alone = kl(net, from_table(net.classifier, table, plan))
             ratios.append(kl(net, rounder(net, table)(plan, Silent())) / alone)
@@ -223,10 +222,11 @@ class TestSequential:
     def test_the_distance_follows_from_the_columns(self, bench):
         """As if the model had been run up to the output."""
         shapes = row_shapes(bench.classifier, (3, 8, 8))
-        index = GraphIndex.of(bench.classifier.proto.graph)
         pixels = bench.images.batch(0, 20)
-        for layer in (found for found in tapped(bench) if len(found.site.nodes) == 1):
-            aim = sequential_module._aim(bench.classifier, index, layer, shapes)
+        for layer in (
+            found for found in tapped(bench.classifier, bench.image) if len(found.site.nodes) == 1
+        ):
+            aim = sequential_module._aim(bench.classifier, layer, shapes)
             assert aim.bias is not None
             names = {aim.source, aim.tensor, *aim.seen} - {"image"}
             model = with_outputs(bench.classifier.proto, names).SerializeToString()
@@ -256,7 +256,7 @@ class TestSequential:
         onnx.save(model, tmp_path / "fixed.onnx")
         net = read_model(tmp_path / "fixed.onnx", ReadOptions(targets="all"))
         fixed = replace(bench, classifier=net)
-        table = rounding_table(fixed, tapped(fixed), (3,), HOW, 0, Silent())
+        table = rounding_table(fixed, (3,), HOW, 0, Silent())
         found = rounder(fixed, table)(uniform(fixed, 3), Silent())
         logits = forward(simulate(net, found), net.ends, fixed.images, threads=1)
         assert np.isfinite(logits).all()

@@ -100,6 +100,11 @@ class ImageSet:
         """Number of images."""
         return self.pixels.shape[0]
 
+    @property
+    def row(self) -> tuple[int, ...]:
+        """Shape of one image as the model takes it."""
+        return self.batch(0, 1).shape[1:]
+
     def batch(self, start: int, stop: int) -> Float32Array:
         """Model input for images ``start`` to ``stop``: float32[stop - start, ...]."""
         if isinstance(self.pixels, np.ndarray):

@@ -17,7 +17,7 @@ from onnxsemi.measure.metric import Judge, Metric
 from onnxsemi.measure.shards import SHARD_IMAGES
 from onnxsemi.memory import UNBOUNDED, held, resident
 from onnxsemi.model.classifier import Classifier
-from onnxsemi.model.rows import Extent, extents
+from onnxsemi.model.rows import Extent, Shape, extents
 from onnxsemi.progress import Progress, Silent
 from onnxsemi.quantizer.affine import Scheme
 from onnxsemi.quantizer.rounded import Rounding
@@ -108,10 +108,14 @@ class Bench:
         return gathered(found, self.images, self.progress)
 
     @cached_property
+    def image(self) -> Shape:
+        """Shape of one image in the model's layout."""
+        return self.images.row
+
+    @property
     def extents(self) -> Mapping[str, Extent]:
         """Sizes of the float tensors of the model."""
-        image = self.images.batch(0, 1).shape[1:]
-        return extents(self.classifier.proto, self.classifier.ends.image, image)
+        return extents(self.classifier, self.image)
 
     @cached_property
     def _row_bytes(self) -> int:

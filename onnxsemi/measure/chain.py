@@ -28,8 +28,8 @@ class Chain:
     def __init__(self, bench: Bench) -> None:
         """Cut the model."""
         self._bench = bench
-        shapes = row_shapes(bench.classifier, bench.images.batch(0, 1).shape[1:])
-        self._segments = find_chain(bench.classifier, shapes)
+        shapes = row_shapes(bench.classifier, bench.image)
+        self._segments = find_chain(bench.classifier, bench.image)
         self._wanted: BitPlan | None = None
         self._plan: BitPlan | None = None
         self._sessions: list[Session] = []

@@ -271,8 +271,7 @@ class FastMeasurement:
     @cached_property
     def _forward(self) -> ForwardGraph:
         """Found once: raising a large model to another opset takes longer than a part's sums."""
-        image = self._bench.images.batch(0, 1).shape[1:]
-        return ForwardGraph.of(self._bench.classifier, image)
+        return ForwardGraph.of(self._bench.classifier, self._bench.image)
 
     def _load(self, part: Part) -> _Loaded:
         """Build a part's graph, and begin the sums of its layers."""

@@ -8,7 +8,6 @@ from collections.abc import Collection
 
 from onnxsemi.measure.bench import Bench
 from onnxsemi.model.classifier import Classifier
-from onnxsemi.model.index import GraphIndex
 
 
 def exact_passes(classifier: Classifier, layers: Collection[str], bits: tuple[int, ...]) -> float:
@@ -19,12 +18,11 @@ def exact_passes(classifier: Classifier, layers: Collection[str], bits: tuple[in
         layers: Names of the target layers.
         bits: Bitwidths.
     """
-    index = GraphIndex.of(classifier.proto.graph)
-    nodes = {node.name: node for node in index.graph.node}
+    index = classifier.index
     total = 0.0
     for site in classifier.sites:
         if site.layer.name in layers:
-            behind = index.downstream(name for node in site.nodes for name in nodes[node].output)
+            behind = index.downstream(name for n in classifier.users(site) for name in n.output)
             total += site.layer.channels * len(bits) * len(behind) / len(index.graph.node)
     return total
 

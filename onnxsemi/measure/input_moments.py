@@ -13,8 +13,10 @@ from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.columns import Patches, patches_of
 from onnxsemi.measure.groups import in_groups
 from onnxsemi.measure.shards import SHARD_IMAGES, Shard, padded, shards, workers
+from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.expose import with_outputs
-from onnxsemi.model.rows import row_shapes
+from onnxsemi.model.fact import fact
+from onnxsemi.model.rows import Shape, row_shapes
 from onnxsemi.model.targets import Site
 from onnxsemi.progress import Progress
 from onnxsemi.rounding.moments import MomentSums
@@ -65,20 +67,24 @@ class Tapped:
         return MomentSums(self.patches[0].groups, self.patches[0].size)
 
 
-def tapped(bench: Bench) -> list[Tapped]:
-    """The layers whose inputs can be looked at, in graph order."""
-    shapes = row_shapes(bench.classifier, bench.images.batch(0, 1).shape[1:])
-    nodes = {node.name: node for node in bench.classifier.proto.graph.node}
-    found = []
-    for site in bench.classifier.sites:
-        users = [nodes[name] for name in site.nodes]
+@fact
+def tapped(classifier: Classifier, image: Shape) -> tuple[Tapped, ...]:
+    """The layers whose inputs can be looked at, in graph order.
+
+    Args:
+        classifier: The model.
+        image: Shape of one image in the model's layout.
+    """
+    shapes, found = row_shapes(classifier, image), list[Tapped]()
+    for site in classifier.sites:
+        users = classifier.users(site)
         patches = [patches_of(node, site, shapes) for node in users]
         known = tuple(p for p in patches if p is not None)
         if len(known) == len(users):
             inputs, outputs = (tuple(map(str, names)) for names in _ends(users))
             values = sum(int(np.prod(shapes[name])) for name in inputs)
             found.append(Tapped(site, inputs, outputs, known, 4 * SHARD_IMAGES * values))
-    return found
+    return tuple(found)
 
 
 def layer_groups(layers: Sequence[Tapped]) -> list[list[Tapped]]:

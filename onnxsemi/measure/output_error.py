@@ -67,10 +67,11 @@ class _Probed:
         self._bench, self._site, self._bits = bench, site, bits
         model = onnx.ModelProto()
         model.CopyFrom(bench.classifier.proto)
-        nodes = {node.name: node for node in bench.classifier.proto.graph.node}
-        users = [nodes[name] for name in site.nodes]
         changes = Changes(model.graph, bits, bench.rounding)
-        self._pairs = [(str(node.output[0]), changes.output(site, node)) for node in users]
+        self._pairs = [
+            (str(node.output[0]), changes.output(site, node))
+            for node in bench.classifier.users(site)
+        ]
         names = list(dict.fromkeys(name for pair in self._pairs for name in pair))
         self._session = Session(with_outputs(model, names).SerializeToString())
 

@@ -23,9 +23,8 @@ from onnxsemi.gradient.backward import Backward, Seeds, backward
 from onnxsemi.gradient.tape import Shape
 from onnxsemi.measure.changes import Changes, around, hoist_constants, put_constant
 from onnxsemi.model.classifier import Classifier
-from onnxsemi.model.index import GraphIndex
 from onnxsemi.model.opset import raised
-from onnxsemi.model.rows import Extent, extents
+from onnxsemi.model.rows import Extent, extents, find_extents
 from onnxsemi.model.sizes import settle_sizes
 from onnxsemi.model.targets import Site
 from onnxsemi.quantizer.rounded import Rounding
@@ -90,7 +89,8 @@ class ForwardGraph:
         model.CopyFrom(raised(classifier.proto, OPSET))
         hoist_constants(model.graph)
         settle_sizes(model, classifier.ends.image, image)
-        return cls(model, extents(model, classifier.ends.image, image))
+        known = extents(classifier, image)
+        return cls(model, find_extents(model, classifier.ends.image, image, known))
 
 
 def build_probe(classifier: Classifier, forward: ForwardGraph, request: ProbeRequest) -> Probe:
@@ -227,7 +227,7 @@ def _live_values(
     changes one layer's.
     """
     sizes = {name: int(np.prod(extent.sizes)) for name, extent in shapes.items()}
-    index = GraphIndex.of(classifier.proto.graph)
+    index = classifier.index
     later = index.downstream(outputs)
     behind = [sizes.get(name, 0) for i in later for name in index.graph.node[i].output]
     widest = max([*behind, *(sizes[name] for name in outputs)])

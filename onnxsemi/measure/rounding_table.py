@@ -7,7 +7,7 @@ import numpy as np
 from onnxsemi.arrays import Float32Array, Float64Array
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.blas import one_thread
-from onnxsemi.measure.input_moments import Tapped, input_moments, layer_groups
+from onnxsemi.measure.input_moments import input_moments, layer_groups, tapped
 from onnxsemi.measure.shards import workers
 from onnxsemi.model.bias import correctable_bias
 from onnxsemi.progress import Progress
@@ -19,7 +19,6 @@ from onnxsemi.rounding.table import RoundingTable
 
 def rounding_table(
     bench: Bench,
-    layers: Sequence[Tapped],
     bits: Sequence[int],
     settings: RoundingSettings,
     seed: int,
@@ -32,12 +31,12 @@ def rounding_table(
 
     Args:
         bench: The float model and calibration images.
-        layers: Layers whose inputs can be looked at.
         bits: Bitwidths.
         settings: How to round.
         seed: Of the positions that are drawn.
         progress: Told of every image, then of every layer, of one group of layers after the other.
     """
+    layers = tapped(bench.classifier, bench.image)
     known, scheme = {layer.name for layer in layers}, bench.scheme
     plain = [layer for layer in bench.classifier.layers if layer.name not in known]
     entries = {layer.name: {b: quantize(layer.weight, b, scheme) for b in bits} for layer in plain}

@@ -27,14 +27,14 @@ from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.blas import one_thread
 from onnxsemi.measure.groups import in_groups
-from onnxsemi.measure.input_moments import Tapped, blocks, images_of, in_waves, run_rows
+from onnxsemi.measure.input_moments import Tapped, blocks, images_of, in_waves, run_rows, tapped
 from onnxsemi.measure.shards import SHARD_IMAGES, Shard, workers
 from onnxsemi.measure.spill import Kept, Spill
 from onnxsemi.model.bias import correctable_bias
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.expose import with_outputs
-from onnxsemi.model.index import GraphIndex
-from onnxsemi.model.rows import row_shapes
+from onnxsemi.model.fact import fact
+from onnxsemi.model.rows import Shape, row_shapes
 from onnxsemi.model.segments import Segment, find_steps, part_between, segment_model
 from onnxsemi.model.targets import Site
 from onnxsemi.plan import BitPlan
@@ -145,7 +145,6 @@ class SequentialRounder:
         self,
         bench: Bench,
         table: RoundingTable,
-        layers: list[Tapped],
         settings: RoundingSettings,
         seed: int,
     ) -> None:
@@ -154,19 +153,12 @@ class SequentialRounder:
         Args:
             bench: The float model and calibration images.
             table: Grids of every channel; codes of layers that cannot be looked at.
-            layers: Layers that can.
             settings: How to round.
             seed: Of the positions that are drawn.
         """
         self._bench, self._table, self._settings, self._seed = bench, table, settings, seed
-        shapes = row_shapes(bench.classifier, bench.images.batch(0, 1).shape[1:])
-        index = GraphIndex.of(bench.classifier.proto.graph)
-        self._aims = [
-            _aim(bench.classifier, index, layer, shapes)
-            for layer in layers
-            if len(layer.site.nodes) == 1
-        ]
-        self._steps = _steps(bench.classifier, self._aims, shapes)
+        self._aims = find_aims(bench.classifier, bench.image)
+        self._steps = find_way(bench.classifier, bench.image)
         self._float: dict[str, list[Kept]] = {}
 
     def __call__(self, plan: BitPlan, progress: Progress) -> RoundedPlan:
@@ -350,10 +342,16 @@ def _from_table(
     return RoundedLayer.of(layer.weight, plan.bits[name], quantized, corrected)
 
 
-def _aim(
-    classifier: Classifier, index: GraphIndex, layer: Tapped, shapes: Mapping[str, tuple[int, ...]]
-) -> Aim:
+@fact
+def find_aims(classifier: Classifier, image: Shape) -> tuple[Aim, ...]:
+    """What each layer of one node brings close to the float model's, in graph order."""
+    layers, shapes = tapped(classifier, image), row_shapes(classifier, image)
+    return tuple(_aim(classifier, one, shapes) for one in layers if len(one.site.nodes) == 1)
+
+
+def _aim(classifier: Classifier, layer: Tapped, shapes: Mapping[str, Shape]) -> Aim:
     """Of a layer's output, or of the sum that is the only use of it."""
+    index = classifier.index
     tensor, beside = layer.outputs[0], None
     users = index.consumers.get(tensor, [])
     if len(users) == 1:
@@ -367,11 +365,10 @@ def _aim(
     return Aim(layer, tensor, beside, correctable_bias(classifier, layer.site), held)
 
 
-def _steps(
-    classifier: Classifier, aims: Sequence[Aim], shapes: Mapping[str, tuple[int, ...]]
-) -> list[Step]:
+@fact
+def find_way(classifier: Classifier, image: Shape) -> tuple[Step, ...]:
     """The way through the model, layer after layer; behind the last one nothing is needed."""
-    segments = find_steps(classifier, shapes)
+    segments, aims = find_steps(classifier, image), find_aims(classifier, image)
     found = []
     for place, segment in enumerate(segments):
         takes = segments[place - 1].gives if place else (classifier.ends.image.name,)
@@ -382,4 +379,4 @@ def _steps(
 
         inside = tuple((aim, part(aim.seen)) for aim in aims if aim.layer.name in segment.layers)
         found.append(Step(inside, part(keeps), keeps))
-    return found
+    return tuple(found)

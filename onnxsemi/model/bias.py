@@ -7,7 +7,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxsemi.arrays import Float32Array
+from onnxsemi.arrays import Float32Array, read_only
+from onnxsemi.model.fact import fact
 from onnxsemi.model.targets import Site
 
 if TYPE_CHECKING:
@@ -19,8 +20,9 @@ TAKES_BIAS = ("Conv", "ConvTranspose", "Gemm")
 _Input = TypeVar("_Input")
 
 
+@fact
 def correctable_bias(classifier: "Classifier", site: Site) -> Float32Array | None:
-    """The bias of a layer's node: float32[O], zeros if it has none.
+    """The bias of a layer's node: float32[O], read-only, zeros if it has none.
 
     Returns:
         None if :meth:`Classifier.with_weights` cannot give the layer another bias that is simply
@@ -28,20 +30,20 @@ def correctable_bias(classifier: "Classifier", site: Site) -> Float32Array | Non
         or scales it (Gemm with ``beta``), the bias is computed at run time, or it is not float32 of
         one value a channel, or one for all.
     """
-    node = next(n for n in classifier.proto.graph.node if n.name == site.nodes[0])
+    node = classifier.nodes[site.nodes[0]]
     beta = next((helper.get_attribute_value(a) for a in node.attribute if a.name == "beta"), 1.0)
     if len(site.nodes) != 1 or node.op_type not in TAKES_BIAS or beta != 1.0:
         return None
     name, channels = node.input[2] if len(node.input) > 2 else "", site.layer.channels
     if not name:
-        return np.zeros(channels, np.float32)
-    tensor = next((t for t in classifier.proto.graph.initializer if t.name == name), None)
+        return read_only(np.zeros(channels, np.float32))
+    tensor = classifier.index.constants.get(name)
     if tensor is None or tensor.data_type != TensorProto.FLOAT:
         return None
     values = numpy_helper.to_array(tensor)
     if values.size not in (1, channels) or values.shape[-1:] not in ((), (values.size,)):
         return None
-    return np.broadcast_to(values.reshape(-1), (channels,)).copy()
+    return read_only(np.broadcast_to(values.reshape(-1), (channels,)))
 
 
 def give_bias(graph: onnx.GraphProto, node: onnx.NodeProto, bias: Float32Array) -> None:

@@ -1,7 +1,7 @@
 """A classifier that was read: its folded graph, its ends, its target layers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ from onnxsemi.arrays import Float32Array
 from onnxsemi.layers import TargetLayer
 from onnxsemi.model.bias import give_bias
 from onnxsemi.model.head import Ends
+from onnxsemi.model.index import GraphIndex
 from onnxsemi.model.inferred import inferred
 from onnxsemi.model.leftover import FloatWeights, left_float
 from onnxsemi.model.targets import Site, Skipped
@@ -31,6 +32,7 @@ class Classifier:
         source_bytes: Bytes of the file, external data included.
         properties: The file's own ``metadata_props``.
         notes: What reading changed that a user should know, a sentence each.
+        facts: What was found of it, by :func:`~onnxsemi.model.fact.fact`.
     """
 
     proto: onnx.ModelProto
@@ -41,6 +43,7 @@ class Classifier:
     source_bytes: int
     properties: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    facts: dict[tuple[object, ...], object] = field(init=False, repr=False, default_factory=dict)
 
     @property
     def layers(self) -> tuple[TargetLayer, ...]:
@@ -82,6 +85,20 @@ class Classifier:
         return proto
 
     @cached_property
+    def index(self) -> GraphIndex:
+        """Who makes and who uses each tensor of its graph."""
+        return GraphIndex.of(self.proto.graph)
+
+    @cached_property
+    def nodes(self) -> Mapping[str, onnx.NodeProto]:
+        """The nodes of its graph by name."""
+        return {node.name: node for node in self.proto.graph.node}
+
+    def users(self, site: Site) -> list[onnx.NodeProto]:
+        """The nodes that take a target layer's weight."""
+        return [self.nodes[name] for name in site.nodes]
+
+    @cached_property
     def parameters(self) -> int:
         """Number of float32 values in all initializers."""
         return sum(
@@ -93,7 +110,7 @@ class Classifier:
     @cached_property
     def left_float(self) -> tuple[FloatWeights, ...]:
         """What stays float32, by layer, largest first; all that is small in one at the end."""
-        return left_float(self.proto.graph, self.sites, self.skipped)
+        return left_float(self.index, self.sites, self.skipped)
 
     @cached_property
     def element_types(self) -> dict[str, np.dtype[Any]]:

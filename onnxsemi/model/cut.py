@@ -64,9 +64,8 @@ def cut(
     """
     if len(site.nodes) != 1:
         raise ValueError(f"layer {site.layer.name!r} shares its weight: it cannot be cut at")
-    index = GraphIndex.of(classifier.proto.graph)
-    node = next(node for node in index.graph.node if node.name == site.nodes[0])
-    output = str(node.output[0])
+    index = classifier.index
+    output = str(classifier.nodes[site.nodes[0]].output[0])
     inside = _suffix_nodes(index, output, classifier.ends.logits)
     crossing = _crossing(index, inside, output)
     names = {bits: f"{output}@{bits}" for bits in weights}

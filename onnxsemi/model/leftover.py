@@ -40,19 +40,19 @@ class FloatWeights:
 
 
 def left_float(
-    graph: onnx.GraphProto, sites: Iterable[Site], skipped: Iterable[Skipped]
+    index: GraphIndex, sites: Iterable[Site], skipped: Iterable[Skipped]
 ) -> tuple[FloatWeights, ...]:
     """What holds a hundredth of the float32 values or more and is no target; the rest in one.
 
     Args:
-        graph: A folded model.
+        index: Of a folded model.
         sites: Its targets.
         skipped: Its weighted layers that are none.
 
     Returns:
         By layer, largest first; all else at the end.
     """
-    index = GraphIndex.of(graph)
+    graph = index.graph
     targets = {site.initializer for site in sites}
     reasons = {skip.name: skip.reason for skip in skipped}
     sizes = {t.name: _bytes(t) for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT}

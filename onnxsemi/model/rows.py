@@ -9,6 +9,7 @@ tell.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -17,6 +18,7 @@ from onnx import TensorProto, helper
 from onnxsemi.arrays import Float32Array
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.expose import with_outputs
+from onnxsemi.model.fact import fact
 from onnxsemi.model.head import ImageInput
 from onnxsemi.model.inferred import inferred
 from onnxsemi.runtime import Session
@@ -53,6 +55,18 @@ class Extent:
         return self.sizes[1:] if self.batch == 0 and self.sizes[0] == 1 else None
 
 
+@fact
+def extents(classifier: Classifier, image: Shape) -> Mapping[str, Extent]:
+    """Size of each float32 tensor.
+
+    Args:
+        classifier: The model.
+        image: Shape of one image in the model's layout.
+    """
+    return find_extents(classifier.proto, classifier.ends.image, image)
+
+
+@fact
 def row_shapes(classifier: Classifier, image: Shape) -> Mapping[str, Shape]:
     """Shape of one row of each float32 tensor whose first axis is the batch.
 
@@ -63,19 +77,34 @@ def row_shapes(classifier: Classifier, image: Shape) -> Mapping[str, Shape]:
     Returns:
         Tensor name -> shape without the batch axis; the image included.
     """
-    found = extents(classifier.proto, classifier.ends.image, image)
-    return {name: extent.row for name, extent in found.items() if extent.row is not None}
+    found = extents(classifier, image).items()
+    return {name: extent.row for name, extent in found if extent.row is not None}
 
 
-def extents(model: onnx.ModelProto, source: ImageInput, image: Shape) -> Mapping[str, Extent]:
-    """Size of each float32 tensor.
+def find_extents(
+    model: onnx.ModelProto,
+    source: ImageInput,
+    image: Shape,
+    known: Mapping[str, Extent] = MappingProxyType({}),
+) -> Mapping[str, Extent]:
+    """Size of each float32 tensor of a model that is no classifier, or not yet one.
 
     Args:
-        model: The model.
+        model: The model; it is run if there is a tensor whose size is not known.
         source: Its input.
         image: Shape of one image in the model's layout.
+        known: Sizes of tensors, of this model or of others that have them under the same names.
     """
-    names = _float_tensors(model)
+    there = _float_tensors(model)
+    new = [name for name in there if name not in known]
+    found = dict(known) | (_run(model, source, image, new) if new else {})
+    return {name: found[name] for name in (source.name, *there)}
+
+
+def _run(
+    model: onnx.ModelProto, source: ImageInput, image: Shape, names: list[str]
+) -> dict[str, Extent]:
+    """Sizes of some tensors, and of the input."""
     session = Session(_with_shapes(model, names), optimize=False)
     batches = (source.batch,) if source.batch else (1, 2)
     pixels = np.random.default_rng(0).normal(size=(batches[-1], *image)).astype(np.float32)

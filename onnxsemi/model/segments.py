@@ -11,6 +11,7 @@ Whatever lies before the first segment whose weights change keeps its values.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -18,9 +19,10 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxsemi.arrays import Float32Array
 from onnxsemi.model.bias import give_bias
 from onnxsemi.model.classifier import Classifier
+from onnxsemi.model.fact import fact
+from onnxsemi.model.head import Ends
 from onnxsemi.model.index import GraphIndex, shape_nodes
-
-Shape = tuple[int, ...]
+from onnxsemi.model.rows import Shape, row_shapes
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,42 +42,59 @@ class Segment:
     layers: frozenset[str]
 
 
-def find_chain(classifier: Classifier, shapes: Mapping[str, Shape]) -> list[Segment]:
+@fact
+def find_chain(classifier: Classifier, image: Shape) -> tuple[Segment, ...]:
     """The model's segments, joined by one tensor each, in order.
 
     Every one but the first begins close before a target layer.
 
     Args:
         classifier: The model.
-        shapes: Shape of one row of every float tensor whose first axis is the batch.
+        image: Shape of one image in the model's layout.
     """
-    index = GraphIndex.of(classifier.proto.graph)
-    joints = _rows_only(_live(index, classifier), shapes)
-    return _cut(index, classifier, {i: names for i, names in joints.items() if len(names) == 1})
+    joints = _joints(classifier, image).items()
+    return _cut(classifier, {i: names for i, names in joints if len(names) == 1})
 
 
-def find_steps(classifier: Classifier, shapes: Mapping[str, Shape]) -> list[Segment]:
+@fact
+def find_steps(classifier: Classifier, image: Shape) -> tuple[Segment, ...]:
     """The model's segments, each but the first beginning right before a target layer, in order.
 
     Layers between which the rows of images cannot be told apart share a segment.
 
     Args:
         classifier: The model.
-        shapes: Shape of one row of every float tensor whose first axis is the batch.
+        image: Shape of one image in the model's layout.
     """
-    index = GraphIndex.of(classifier.proto.graph)
-    return _cut(index, classifier, _rows_only(_live(index, classifier), shapes))
+    return _cut(classifier, _joints(classifier, image))
 
 
 def part_between(classifier: Classifier, takes: Sequence[str], gives: Sequence[str]) -> Segment:
-    """What the model does between some of its tensors and others.
+    """What the model does between some of its tensors and others: the nodes that are needed.
+
+    Shape arithmetic is repeated where it is needed.
 
     Args:
         classifier: The model.
         takes: Names of tensors that are there; those that are not needed are left out.
         gives: Names of tensors that follow from them.
     """
-    return _between(GraphIndex.of(classifier.proto.graph), classifier, takes, gives)
+    index = classifier.index
+    found: set[int] = set()
+    used = set(gives)
+    pending = list(gives)
+    while pending:
+        name = pending.pop()
+        position = index.producer.get(name)
+        if name not in takes and position is not None and position not in found:
+            found.add(position)
+            used.update(index.graph.node[position].input)
+            pending.extend(index.graph.node[position].input)
+    nodes = tuple(sorted(found))
+    names = {index.graph.node[position].name for position in nodes}
+    layers = {site.layer.name for site in classifier.sites if not names.isdisjoint(site.nodes)}
+    needed = tuple(name for name in takes if name in used)
+    return Segment(needed, tuple(gives), nodes, frozenset(layers))
 
 
 def segment_model(
@@ -120,60 +139,32 @@ def _values(names: Iterable[str]) -> list[onnx.ValueInfoProto]:
     return [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names]
 
 
-def _rows_only(
-    live: Mapping[int, tuple[str, ...]], shapes: Mapping[str, Shape]
-) -> Mapping[int, tuple[str, ...]]:
+def _joints(classifier: Classifier, image: Shape) -> Mapping[int, tuple[str, ...]]:
     """Where everything that goes on has a row for each image."""
-    return {i: names for i, names in live.items() if all(name in shapes for name in names)}
+    live, rows = _live(classifier.index, classifier.ends), row_shapes(classifier, image)
+    return {i: names for i, names in live.items() if rows.keys() >= set(names)}
 
 
-def _cut(
-    index: GraphIndex, classifier: Classifier, joints: Mapping[int, tuple[str, ...]]
-) -> list[Segment]:
+def _cut(classifier: Classifier, joints: Mapping[int, tuple[str, ...]]) -> tuple[Segment, ...]:
     """Segments that begin at the last joint before each target layer."""
     users = {node for site in classifier.sites for node in site.nodes}
-    targets = [i for i, node in enumerate(index.graph.node) if node.name in users]
+    targets = [i for i, node in enumerate(classifier.proto.graph.node) if node.name in users]
     cuts = sorted({max((j for j in joints if j < target), default=-1) for target in targets} - {-1})
-    found = []
-    takes: tuple[str, ...] = (classifier.ends.image.name,)
-    for gives in (*(joints[cut] for cut in cuts), (classifier.ends.logits,)):
-        found.append(_between(index, classifier, takes, gives))
-        takes = gives
-    return found
+    ends = [(classifier.ends.image.name,), *(joints[i] for i in cuts), (classifier.ends.logits,)]
+    return tuple(part_between(classifier, takes, gives) for takes, gives in pairwise(ends))
 
 
-def _between(
-    index: GraphIndex, classifier: Classifier, takes: Sequence[str], gives: Sequence[str]
-) -> Segment:
-    """The nodes that are needed, shape arithmetic repeated where needed."""
-    found: set[int] = set()
-    used = set(gives)
-    pending = list(gives)
-    while pending:
-        name = pending.pop()
-        position = index.producer.get(name)
-        if name not in takes and position is not None and position not in found:
-            found.add(position)
-            used.update(index.graph.node[position].input)
-            pending.extend(index.graph.node[position].input)
-    nodes = tuple(sorted(found))
-    names = {index.graph.node[position].name for position in nodes}
-    layers = {site.layer.name for site in classifier.sites if not names.isdisjoint(site.nodes)}
-    needed = tuple(name for name in takes if name in used)
-    return Segment(needed, tuple(gives), nodes, frozenset(layers))
-
-
-def _live(index: GraphIndex, classifier: Classifier) -> dict[int, tuple[str, ...]]:
+def _live(index: GraphIndex, ends: Ends) -> dict[int, tuple[str, ...]]:
     """Position -> the tensors that go on behind it, in the order in which they are made.
 
     Not where that is but the image.
     """
     last_use: dict[str, int] = {}
-    for position, names in _data_inputs(index, classifier.ends.logits):
+    for position, names in _data_inputs(index, ends.logits):
         last_use.update((name, position) for name in names)
-    last_use[classifier.ends.logits] = len(index.graph.node)
+    last_use[ends.logits] = len(index.graph.node)
     found: dict[int, tuple[str, ...]] = {}
-    live = image = [classifier.ends.image.name]
+    live = image = [ends.image.name]
     for position, node in enumerate(index.graph.node):
         live += [name for name in node.output if name in last_use]
         live = [name for name in live if last_use[name] > position]

@@ -75,7 +75,7 @@ def least_memory(bench: Bench, settings: Settings) -> int:
         + bench.threads * _image(bench)
         + _products(layers, len(bits), settings),
         _PLANS * weights + _LOADING * model,
-        _rounding(tapped(bench), bench.threads) if calibrated else 0,
+        _rounding(tapped(bench.classifier, bench.image), bench.threads) if calibrated else 0,
     )
     return resident() + table + max(stages)
 
@@ -95,7 +95,7 @@ def _products(layers: Sequence[TargetLayer], bits: int, settings: Settings) -> i
 
 def _image(bench: Bench) -> int:
     """Bytes that one image takes in the graph of Δloss: the forward pass is kept whole."""
-    shapes = row_shapes(bench.classifier, bench.images.batch(0, 1).shape[1:])
+    shapes = row_shapes(bench.classifier, bench.image)
     sizes = [4 * int(np.prod(row)) for row in shapes.values()]
     return sum(sizes) + _PASSES * max(sizes)
 

@@ -14,7 +14,6 @@ from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.errors import RunError
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.folds import Fold, Folds, Rounder
-from onnxsemi.measure.input_moments import tapped
 from onnxsemi.measure.rounding_table import rounding_table
 from onnxsemi.measure.sequential import SequentialRounder, from_table
 from onnxsemi.pipeline.prepare import Prepared, drawn
@@ -91,7 +90,7 @@ def calibrated_rounder(
         seed: Of the positions that are drawn.
         progress: Told of every image and layer.
     """
-    table = rounding_table(bench, tapped(bench), sorted(bits), settings, seed, progress)
+    table = rounding_table(bench, sorted(bits), settings, seed, progress)
     return plan_rounder(bench, table, settings, seed, progress)
 
 
@@ -99,7 +98,7 @@ def plan_rounder(
     bench: Bench, table: RoundingTable, settings: RoundingSettings, seed: int, progress: Progress
 ) -> Rounder:
     """Rounds plans on the grids of a table; remembers the last. Tells of every layer."""
-    one_by_one = SequentialRounder(bench, table, tapped(bench), settings, seed)
+    one_by_one = SequentialRounder(bench, table, settings, seed)
     last: list[RoundedPlan] = []
 
     def give(plan: BitPlan) -> RoundedPlan:
@@ -126,7 +125,7 @@ def _table(
     path, built = run.file(f"{name}.npz"), list[RoundingTable]()
 
     def build(told: Progress) -> RoundingTable:
-        table = rounding_table(bench, tapped(bench), bits, settings, seed, told)
+        table = rounding_table(bench, bits, settings, seed, told)
         if path is not None:
             _save(path, table)
         return table
