@@ -98,7 +98,6 @@ def kept(
     evidence = Evidence(
         bits=np.array(bits),
         delta_loss=nats if measured else np.full_like(nats, np.nan),
-        distance=10.0 ** rng.uniform(-3, 1, nats.shape),
         **groups(layers, bits, rng, measured=measured),
         tried=np.array([0.5, 0.75, 0.9]),
         labels=answers[0],

@@ -12,10 +12,8 @@ from onnxsemi.errors import RunError
 from onnxsemi.layers import Semilayer, Sign, TargetLayer
 from onnxsemi.measure.likelihood import CATEGORICAL
 from onnxsemi.measure.seam import Score
-from onnxsemi.pipeline.evidence import Answers, changed, distances, thumbnails, tried
+from onnxsemi.pipeline.evidence import Answers, changed, thumbnails, tried
 from onnxsemi.plan import BitPlan
-from onnxsemi.quantizer.affine import Scheme
-from onnxsemi.quantizer.rounded import Nearest
 from onnxsemi.run.folder import MadeOf, nowhere, open_run
 from onnxsemi.run.kept import keep_result, read_result
 from onnxsemi.search.ranking import Ranked
@@ -165,15 +163,6 @@ class TestThumbnails:
     def test_none(self):
         images = ImageSet("x", np.zeros((2, 4, 4, 1), np.uint8))
         assert len(thumbnails(images, np.array([], np.int64))) == 0
-
-
-def test_distances_are_sums_of_absolute_changes():
-    weight = np.array([[[[0.0, 0.3, 1.0]]], [[[1.0, 1.0, 1.0]]]], np.float32)
-    layer = TargetLayer("conv", weight)
-    found = distances(layer, (8, 2), Nearest(Scheme.ASYMMETRIC))
-    assert found.shape == (2, 2)
-    assert found[:, 1] == pytest.approx([1 / 3 - 0.3, 0.0])  # 0 and 1 stay; 0.3 becomes 1/3
-    assert 0 < found[0, 0] < 2 / 255
 
 
 class TestTried:

@@ -11,11 +11,9 @@ from page_data import kept, made_run
 from onnxsemi.report.page import render
 from onnxsemi.report.page.answers import answers
 from onnxsemi.report.page.channels import layers_of
-from onnxsemi.report.page.distance import distance
 from onnxsemi.report.page.distribution import counts, distribution
-from onnxsemi.report.page.divergence import divergence, sensitive
-from onnxsemi.report.page.plot import dots
 from onnxsemi.report.page.scale import stretched
+from onnxsemi.report.page.sensitive import sensitive
 from onnxsemi.report.page.sizes import sizes
 from onnxsemi.report.page.strips import strips
 from onnxsemi.report.page.summary import summary
@@ -207,39 +205,6 @@ class TestDistribution:
             assert f"{share:.1%} ≤ 0" in text
 
 
-class TestScatter:
-    def test_dots_lie_where_they_should(self):
-        path = Page(str(dots(np.array([3.2, 1.0]), np.array([4.0, 2.0]), "b4"))).of("path")[0]
-        assert path["d"] == "M1 2h0M3 4h0"
-
-    def test_thinned_deterministically(self):
-        rng = np.random.default_rng(0)
-        x, y = rng.uniform(0, 9999, (2, 5000))
-        order = rng.permutation(5000)
-        one, other = dots(x, y, "b4", 100), dots(x[order], y[order], "b4", 100)
-        assert one == other
-        assert one.count("h0") == 100
-
-    def test_a_path_a_bitwidth(self):
-        found = Page(str(distance(kept()))).of("path", "dots")
-        assert [p["class"] for p in found] == ["dots b8", "dots b4", "dots b2"]
-        assert all(p["d"].count("h0") == 12 for p in found)
-
-    def test_unchanged_channels_are_not_drawn(self):
-        result = kept()
-        far = result.evidence.distance.copy()
-        far[:5, 0] = 0
-        evidence = dataclasses.replace(result.evidence, distance=far)
-        drawn = Page(str(distance(dataclasses.replace(result, evidence=evidence))))
-        assert drawn.of("path", "dots")[0]["d"].count("h0") == 7
-
-    def test_semilayers(self):
-        circles = Page(str(divergence(kept()))).of("circle", "mark")
-        assert len(circles) == 2 * 2 * 3
-        assert all("KL" in c["data-tip"] and "Δloss" in c["data-tip"] for c in circles)
-        assert all(c["aria-label"] for c in circles)
-
-
 class TestSensitive:
     def test_most_sensitive_first_at_the_nearest_bitwidth(self):
         result = kept({f"layer{place:02}": 4 for place in range(12)})
@@ -349,7 +314,7 @@ class TestPage:
     def test_evidence_is_folded_and_the_rest_is_not(self):
         page = Page(render(made_run()))
         folds = page.of("details", "fold")
-        assert len(folds) == 8
+        assert len(folds) == 6
         assert not any("open" in fold for fold in folds)
         assert [a["id"] for a in page.of("section")] == [
             "summary", "classes", "frontier", "answers", "evidence", "about",
@@ -366,7 +331,6 @@ class TestPage:
 
     def test_a_part_without_a_measurement_is_left_out(self):
         page = render(made_run(measured=False))
-        assert 'id="distance"' not in page
         assert 'id="delta-loss"' not in page
         assert 'id="sensitive"' in page
 

@@ -304,7 +304,7 @@ class TestFolds:
     def test_what_is_in_them_is_drawn(self, show, size, dark):
         driver = show(size, dark=dark)
         drawings = driver.find_elements(By.CSS_SELECTOR, "details.fold .drawing")
-        assert len(drawings) == 6
+        assert len(drawings) == 4
         assert all(d.rect["width"] > 250 and d.rect["height"] > 20 for d in drawings)
 
     def test_by_keyboard(self, show):
@@ -316,11 +316,11 @@ class TestFolds:
         ActionChains(driver).send_keys(Keys.SPACE).perform()
         assert not self.opened(driver)[1]
 
-    @pytest.mark.parametrize("place", [0, 1, 6])
+    @pytest.mark.parametrize("place", [0, 1, 5])
     def test_a_link_opens_its_fold(self, show, place):
-        anchor = ("#search", "#channels", "#divergence")[(0, 1, 6).index(place)]
+        anchor = ("#search", "#channels", "#trust")[(0, 1, 5).index(place)]
         driver = show(opened=False, anchor=anchor)
-        assert self.opened(driver) == [at == place for at in range(8)]
+        assert self.opened(driver) == [at == place for at in range(6)]
         top = self.folds(driver)[place].rect["y"] - driver.execute_script("return scrollY")
         assert -5 <= top < WIDE[1]
 

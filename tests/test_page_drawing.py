@@ -1,4 +1,4 @@
-"""What the figures of the report page are drawn with: escaped markup, scales, correlations."""
+"""What the figures of the report page are drawn with: escaped markup, scales."""
 
 import base64
 import io
@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from onnxsemi.report.page.correlation import correlations
 from onnxsemi.report.page.markup import Markup, join, tag
 from onnxsemi.report.page.picture import data_uri
 from onnxsemi.report.page.plot import table
@@ -72,20 +71,6 @@ class TestScale:
         values = np.array([-3e-3, 2e-6, 0.0, np.nan, 4e-2])
         scale = stretched(values, 0, 100)
         assert (scale.at(-3e-3), scale.at(4e-2)) == pytest.approx((0, 100))
-
-
-class TestCorrelations:
-    def test_of_known_values(self):
-        x = np.array([1.0, 2.0, 3.0, 4.0])
-        assert correlations(x, -(x**3)) == ("−0.95", "−1.00", "4")
-
-    @pytest.mark.parametrize(
-        ("x", "y", "pairs"),
-        [([], [], "0"), ([1, 2], [1, 2], "2"), ([1, 1, 1], [1, 2, 3], "3"),
-         ([1, 2, np.nan, 4], [1, np.nan, 3, 4], "2")],
-    )  # fmt: skip
-    def test_where_there_is_none(self, x, y, pairs):
-        assert correlations(np.array(x, float), np.array(y, float)) == ("–", "–", pairs)
 
 
 @pytest.mark.parametrize("samples", [1, 3])

@@ -14,7 +14,6 @@ from onnxsemi.layers import Semilayer, Sign, TargetLayer
 from onnxsemi.measure.likelihood import Likelihood
 from onnxsemi.pipeline.prepare import Prepared
 from onnxsemi.pipeline.sensitivity import Sensitivity
-from onnxsemi.quantizer.rounded import Rounding
 from onnxsemi.run.kept import Evidence
 from onnxsemi.search.semilayers import by_sign, whole_layers
 from onnxsemi.search.trajectory import Decision, Trajectory
@@ -49,7 +48,6 @@ class Answers:
 
 def evidence_of(
     prepared: Prepared,
-    rounding: Rounding,
     sensitivity: Sensitivity,
     trajectory: Trajectory,
     answers: Answers,
@@ -58,7 +56,6 @@ def evidence_of(
 
     Args:
         prepared: Model and images.
-        rounding: What a channel becomes by itself.
         sensitivity: Δloss and KL.
         trajectory: What the search did.
         answers: Answers on the test images.
@@ -73,7 +70,6 @@ def evidence_of(
     return Evidence(
         bits=np.array(bits, np.int64),
         delta_loss=np.concatenate([_delta_loss(layer, sensitivity, len(bits)) for layer in layers]),
-        distance=np.concatenate([distances(layer, bits, rounding) for layer in layers]),
         group_layer=np.array([place[group.layer] for group, _ in found], np.int64),
         group_sign=np.array([_SIGNS[group.sign] for group, _ in found], np.int64),
         group_bits=np.array([group.bits for group, _ in found], np.int64),
@@ -118,18 +114,6 @@ def tried(trajectory: Trajectory) -> Iterator[float]:
             plan = candidate
         bits = semilayer.bits
         yield candidate.compression
-
-
-def distances(layer: TargetLayer, bits: tuple[int, ...], rounding: Rounding) -> Float64Array:
-    """Sum of the absolute changes of each channel's weights at each bitwidth: float64[O, B]."""
-    rows = layer.weight.reshape(layer.channels, -1)  # [O, ...] -> [O, n]
-    columns = [
-        np.abs(rounding.at(layer, b).dequantize().reshape(rows.shape) - rows).sum(
-            axis=1, dtype=np.float64
-        )
-        for b in bits
-    ]
-    return np.stack(columns, axis=1)
 
 
 def thumbnails(images: ImageSet, indices: Int64Array) -> UInt8Array:

@@ -251,7 +251,7 @@ class Search:
 
     def keep(self, result: CompressResult, answers: Answers) -> None:
         """Write what the report needs into the run's folder."""
-        prepared, codes = self.prepared, self.codes
+        prepared = self.prepared
         if self.run.path is None:
             return
         made = {
@@ -266,9 +266,7 @@ class Search:
             "channel_parameters": dict(result.plan.channel_params),
             "classes": class_names(prepared, answers.classes),
         }
-        evidence = evidence_of(
-            prepared, codes.rounding, self.sensitivity, result.trajectory, answers
-        )
+        evidence = evidence_of(prepared, self.sensitivity, result.trajectory, answers)
         keep_result(self.run, compress_document(result) | made, evidence)
 
     def _out_of_time(self) -> bool:

@@ -32,7 +32,6 @@ class Evidence:
     Attributes:
         bits: int64[B], the ladder, widest first.
         delta_loss: float64[C, B], Δloss of each channel quantized alone, nats per sample.
-        distance: float64[C, B], sum of the absolute changes of its weights.
         group_layer: int64[S], place of each semilayer's layer in the plan.
         group_sign: int64[S], -1 where its Δloss is <= 0, 1 where it is > 0, 0 for a whole layer.
         group_bits: int64[S], its bitwidth.
@@ -49,7 +48,6 @@ class Evidence:
 
     bits: Int64Array
     delta_loss: Float64Array
-    distance: Float64Array
     group_layer: Int64Array
     group_sign: Int64Array
     group_bits: Int64Array

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxsemi.arrays import Float64Array
 from onnxsemi.report.page.markup import Markup, join, number, tag
 from onnxsemi.report.page.scale import Kind, Scale, short
 
@@ -91,18 +90,6 @@ def mark(shape: str, tip: str, class_: str, **attributes: object) -> Markup:
     said = tip.replace("\n", "; ")
     kind = f"mark {class_}"
     return tag(shape, class_=kind, role="img", aria_label=said, data_tip=tip, **attributes)
-
-
-def dots(x: Float64Array, y: Float64Array, class_: str, most: int = 1500) -> Markup:
-    """Many points as one path of round dots: each pixel once, and no more than ``most`` of them.
-
-    A path without length and with round ends is a dot. Of more, points at equal distances in the
-    order from left to right are taken: the same of the same points, whatever their order.
-    """
-    places = np.unique(np.rint(np.stack([x, y], axis=1)).astype(np.int64), axis=0)
-    if len(places) > most:
-        places = places[np.linspace(0, len(places) - 1, most).round().astype(np.int64)]
-    return tag("path", class_=f"dots {class_}", d="".join(f"M{a} {b}h0" for a, b in places))
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, caption: str) -> Markup:

@@ -9,12 +9,11 @@ from string import Template
 from onnxsemi.report.page.about import about, trust
 from onnxsemi.report.page.answers import answers
 from onnxsemi.report.page.by_class import classes
-from onnxsemi.report.page.distance import distance
 from onnxsemi.report.page.distribution import distribution
-from onnxsemi.report.page.divergence import divergence, sensitive
 from onnxsemi.report.page.frontier import frontier
 from onnxsemi.report.page.markup import Markup, join, tag
 from onnxsemi.report.page.run import Run
+from onnxsemi.report.page.sensitive import sensitive
 from onnxsemi.report.page.sizes import sizes
 from onnxsemi.report.page.strips import strips
 from onnxsemi.report.page.summary import summary
@@ -31,8 +30,6 @@ _EVIDENCE: tuple[tuple[str, str, Callable[[Kept], Markup | None]], ...] = (
     ("sizes", "Sizes, counted in five ways", sizes),
     ("sensitive", "The most sensitive semilayers", sensitive),
     ("delta-loss", "Δloss at each bitwidth", distribution),
-    ("distance", "Δloss against the change of the weights", distance),
-    ("divergence", "KL against Δloss of semilayers", divergence),
     ("trust", "How far the fast way can be trusted", trust),
 )
 """Anchor, heading, and what shows it."""

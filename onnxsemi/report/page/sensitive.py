@@ -1,69 +1,15 @@
-"""KL of semilayers against their Δloss (the paper's figure 4), and the most sensitive of them."""
+"""The semilayers that bits are worth most in."""
 
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from onnxsemi.report.page.channels import bits_name
-from onnxsemi.report.page.correlation import correlations
 from onnxsemi.report.page.groups import Group, groups_of
 from onnxsemi.report.page.markup import Markup, join, tag
-from onnxsemi.report.page.plot import (
-    BOTTOM,
-    LEFT,
-    RIGHT,
-    TOP,
-    Axis,
-    bits_class,
-    figure,
-    folded,
-    legend,
-    mark,
-    plot,
-    table,
-)
-from onnxsemi.report.page.scale import logarithmic, stretched
+from onnxsemi.report.page.plot import folded, table
 from onnxsemi.run.kept import Kept
 
 MOST = 10
-
-
-def divergence(kept: Kept) -> Markup | None:
-    """The figure and its correlations; None if nothing of it was measured."""
-    groups = [g for g in groups_of(kept) if math.isfinite(g.kl) and math.isfinite(g.delta_loss)]
-    if not groups:
-        return None
-    kl = np.array([group.kl for group in groups])
-    losses = np.array([group.delta_loss for group in groups])
-    x, y = stretched(losses, LEFT, RIGHT), logarithmic(kl, BOTTOM, TOP)
-    marks = [
-        mark("circle", g.tip, bits_class(g.bits), cx=x.at(g.delta_loss), cy=y.at(g.kl), r=4.0)
-        for g in groups
-        if g.kl > 0
-    ]
-    drawn = plot(
-        Axis(x, "Δloss of the semilayer, nats a sample"),
-        Axis(y, "KL of the semilayer quantized alone, nats a sample"),
-        tag("g", *marks, class_="marks small-marks"),
-        label=f"KL against Δloss of {len(groups)} semilayers",
-    )
-    bits = sorted({group.bits for group in groups}, reverse=True)
-    picks = [(bits_name(b), [g.bits == b for g in groups]) for b in bits]
-    rows = [(name, *correlations(losses[of], kl[of])) for name, of in picks]
-    rows.append(("all", *correlations(losses, kl)))
-    rows.append(("all, |Δloss|", *correlations(np.abs(losses), kl)))
-    headings = ("bits", "Pearson", "Spearman", "semilayers")
-    return join(
-        legend([(bits_class(b), bits_name(b)) for b in bits]),
-        figure(
-            drawn,
-            "A dot is a semilayer at a bitwidth; its Δloss is the sum over its channels, on a "
-            "scale stretched around 0. KL ranks semilayers of both signs, which Δloss, "
-            "near 0 where its parts cancel, does not. (Figure 4 of the paper.)",
-        ),
-        table(headings, rows, caption="Correlation of KL with Δloss of semilayers"),
-    )
 
 
 def sensitive(kept: Kept) -> Markup | None:
