@@ -122,8 +122,7 @@ def _rounded(
     bench: Bench, plan: BitPlan, settings: RoundingSettings
 ) -> tuple[RoundingTable, RoundedPlan]:
     """A table of the plan's bitwidth, and every layer rounded for the float model's inputs."""
-    bits = plan.bits[bench.classifier.layers[0].name][:1]
-    table = rounding_table(bench, bits, settings, 0, Silent())
+    table = rounding_table(bench, sorted(plan.widths), settings, 0, Silent())
     return table, from_table(bench.classifier, table, plan)
 
 

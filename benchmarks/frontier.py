@@ -156,7 +156,7 @@ def _ingredients(case: Case, folder: Path) -> dict[str, Any]:
     prepared = prepare(case.model, case.search, case.report, _settings(case))
     document = read_plan(folder / "frontier.plan.json")
     plan = document.fit(prepared.classifier.layers)
-    bits = {b for channels in plan.bits.values() for b in channels}
+    bits = plan.widths
     results = {}
     for name, changes in INGREDIENTS.items():
         settings, bench = RoundingSettings(**changes), prepared.bench(prepared.rounding)

@@ -79,7 +79,7 @@ def _run(case: Case, run: str, output: Path, count: int | None) -> dict[str, Any
     return {
         "smaller": result.sizes.file,
         "mean_bits": result.plan.mean_bits,
-        "bits": [bits for channels in result.plan.bits.values() for bits in channels],
+        "bits": result.plan.channel_bits.tolist(),
         "images": true.images,
         "same": true.same,
         "agreement": wording.share_interval(true.same, true.images),

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 Float32Array = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
+Int8Array = NDArray[np.int8]
 Int64Array = NDArray[np.int64]
 UInt8Array = NDArray[np.uint8]
 BoolArray = NDArray[np.bool_]

@@ -10,6 +10,7 @@ from onnxsemi.errors import SettingsError
 MIN_BITS = 0
 MAX_BITS = 8
 FLOAT_BITS = 32
+BITWIDTHS = (*range(MIN_BITS, MAX_BITS + 1), FLOAT_BITS)
 DEFAULT_LADDER = (8, 6, 4)
 
 
@@ -19,7 +20,7 @@ def is_bitwidth(bits: int) -> bool:
     >>> [bits for bits in range(40) if is_bitwidth(bits)]
     [0, 1, 2, 3, 4, 5, 6, 7, 8, 32]
     """
-    return bits == FLOAT_BITS or MIN_BITS <= bits <= MAX_BITS
+    return bits in BITWIDTHS
 
 
 def ladder(bitwidths: Iterable[int]) -> tuple[int, ...]:

@@ -36,7 +36,7 @@ class FakeEvaluator:
         self.scored.append(plan)
         lost = sum(
             self.damage[layer, channel, bits]
-            for layer, all_bits in plan.bits.items()
+            for layer, all_bits in plan.listed().items()
             for channel, bits in enumerate(all_bits)
             if bits != FLOAT_BITS
         )
@@ -53,7 +53,7 @@ class FakeEvaluator:
         score = self.score(plan)
         if not self.overlooked:
             return tested(score)
-        narrow = sum(bits != FLOAT_BITS for all_bits in plan.bits.values() for bits in all_bits)
+        narrow = int((plan.channel_bits != FLOAT_BITS).sum())
         correct = score.correct + self.overlooked * narrow
         return tested(Score(correct, self.total, self.total - 1, None))
 
@@ -126,7 +126,7 @@ class FakeChecker:
         right, total = self.before.copy(), len(self.before)
         starts = [(layer, c) for layer, nats in self.turned.nats.items() for c in range(len(nats))]
         for place, (layer, channel) in enumerate(starts):
-            bits = plan.bits[layer][channel]
+            bits = int(plan.bits[layer][channel])
             if bits != FLOAT_BITS:
                 count = int(self.turned.column(layer, bits)[channel])
                 own = np.arange(place, total, len(starts))[:count]

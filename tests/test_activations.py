@@ -190,7 +190,7 @@ def test_every_mix_of_bitwidths_on_a_residual_net(mix, rounding, tmp_path):
         assert not kernels.floating
     held = {layer.name: layer for layer in stored(model).layers}
     for layer in classifier.layers:
-        counts = Counter(plan.bits[layer.name])
+        counts = Counter(plan.bits[layer.name].tolist())
         found = {group.bits: group.channels for group in held[layer.name].groups}
         assert found == counts
 

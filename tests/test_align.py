@@ -30,7 +30,9 @@ def plan_of(bits):
     st.sampled_from(Scheme),
 )
 def test_multiples_but_for_the_widest_and_never_fewer_bits(bits, multiple, scheme):
-    found = aligned(plan_of(bits), [layer_of(len(bits))], Nearest(scheme), multiple).bits["conv"]
+    found = aligned(plan_of(bits), [layer_of(len(bits))], Nearest(scheme), multiple).listed()[
+        "conv"
+    ]
     assert all(after >= before for before, after in zip(bits, found, strict=True))
     assert set(found) <= set(bits)
     for value in set(found) - {max(found)}:
@@ -41,7 +43,7 @@ def test_multiples_but_for_the_widest_and_never_fewer_bits(bits, multiple, schem
 
 def test_the_channels_that_lose_most_are_raised():
     layer = layer_of(10)
-    found = aligned(plan_of([4] * 9 + [8]), [layer], Nearest(Scheme.ASYMMETRIC), 8).bits["conv"]
+    found = aligned(plan_of([4] * 9 + [8]), [layer], Nearest(Scheme.ASYMMETRIC), 8).listed()["conv"]
     change = quantize(layer.weight[:9], 4).dequantize().astype(np.float64) - layer.weight[:9]
     worst = int(np.argmax((change**2).sum(axis=(1, 2, 3))))
     assert [channel for channel in range(9) if found[channel] == 8] == [worst]
@@ -49,14 +51,14 @@ def test_the_channels_that_lose_most_are_raised():
 
 def test_what_is_raised_may_be_raised_again():
     bits = [4] * 3 + [6] * 6 + [8]
-    found = aligned(plan_of(bits), [layer_of(10)], Nearest(Scheme.ASYMMETRIC), 4).bits["conv"]
+    found = aligned(plan_of(bits), [layer_of(10)], Nearest(Scheme.ASYMMETRIC), 4).listed()["conv"]
     assert (found.count(4), found.count(6), found.count(8)) == (0, 8, 2)
 
 
 def test_other_layers_stay():
     plan = BitPlan({"conv": (4, 4, 8), "other": (4, 4, 8)}, {"conv": 12, "other": 12})
     found = aligned(plan, [layer_of(3)], Nearest(Scheme.ASYMMETRIC), 4)
-    assert found.bits == {"conv": (8, 8, 8), "other": (4, 4, 8)}
+    assert found.listed() == {"conv": (8, 8, 8), "other": (4, 4, 8)}
 
 
 def channels_of_nodes(path):

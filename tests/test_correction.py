@@ -41,13 +41,13 @@ def measured(plans, harm, factors, overall=1.0):
 
 def frontier_plan(harm, share):
     path = frontier(START, harm, list(CHANNELS))
-    return path.plan(int(share * len(path.steps)))
+    return path.plan(int(share * len(path)))
 
 
 def of_size(harm, other):
     """The plan of the frontier that is as small as another."""
     path = frontier(START, harm, list(CHANNELS))
-    counts = range(len(path.steps) + 1)
+    counts = range(len(path) + 1)
     return path.plan(next(n for n in counts if path.plan(n).weight_bits <= other.weight_bits))
 
 

@@ -82,17 +82,17 @@ def test_names_that_parts_of_other_layers_would_have(mix, classifier, tmp_path):
     onnx.save(model, path)
     bench = Bench(classifier, random_images(classifier.ends.image), Nearest(Scheme.ASYMMETRIC), 1)
     verify(path, bench, codes)
-    assert bits_of(model) == plan.bits
+    assert bits_of(model) == plan.listed()
     groups = {
         layer.name: {group.bits: group.channels for group in layer.groups}
         for layer in stored(model).layers
     }
     assert groups == {
-        name: {each: bits.count(each) for each in bits} for name, bits in plan.bits.items()
+        name: {each: bits.count(each) for each in bits} for name, bits in plan.listed().items()
     }
     names = [node.name for node in model.graph.node if node.op_type == "Conv"]
     assert len(names) == len(set(names))
-    divided = {name for name, bits in plan.bits.items() if len(set(bits)) > 1}
+    divided = {name for name, bits in plan.listed().items() if len(set(bits)) > 1}
     assert read_divided(model).keys() == divided
 
 

@@ -59,7 +59,7 @@ def test_every_operator(operator, mix, biased, profile, tmp_path):
     if profile is Profile.NODES and "group" in OPERATORS[operator][2]:
         with pytest.raises(PlanError, match="'first' is a grouped convolution"):
             emit(classifier, nearest(classifier, plan, Scheme.ASYMMETRIC), profile)
-        plan = plan.with_bits("first", range(len(plan.bits["first"])), 6)
+        plan = plan.with_layers(["first"], 6)
     model = emit(classifier, nearest(classifier, plan, Scheme.ASYMMETRIC), profile)
     onnx.checker.check_model(model, full_check=True)
     simulated = check_weights(model, classifier, nearest(classifier, plan, Scheme.ASYMMETRIC))
@@ -311,7 +311,7 @@ def test_stored_layers_are_the_plan(profile, rounding, mix, tmp_path):
     found = stored(model)
     layers = {layer.name: layer for layer in found.layers}
     for target in classifier.layers:
-        counts = Counter(plan.bits[target.name])
+        counts = Counter(plan.bits[target.name].tolist())
         groups = layers[target.name].groups
         assert [(g.bits, g.channels) for g in groups] == sorted(counts.items(), reverse=True)
         for group in groups:
@@ -328,7 +328,7 @@ def test_stored_layers_are_the_plan(profile, rounding, mix, tmp_path):
             assert group.structure_bytes > 0
     parts = [part for layer in found.layers for part in (layer, *layer.groups)]
     everywhere = {name: tuple(found or ()) for name, found in bits_of(model).items()}
-    assert everywhere == dict(plan.bits)
+    assert everywhere == plan.listed()
     payload = [g.code_bytes + g.scale_bytes for layer in found.layers for g in layer.groups]
     structure = sum(part.structure_bytes for part in parts)
     everything = sum(payload) + structure + found.float_bytes + found.shared_bytes

@@ -13,10 +13,9 @@ from onnxsemi.plan import BitPlan
 from onnxsemi.search.frontier import (
     GROUP_BYTES,
     SCALE_BITS,
-    Step,
     between,
     frontier,
-    hull,
+    hulls,
     monotone,
     predicted,
     price,
@@ -53,6 +52,18 @@ def seeded(seed, channels, bits):
     return table(rows, bits, channels)
 
 
+def hull(harm, bits):
+    """Places on the hull of one channel."""
+    return np.flatnonzero(hulls(np.array([harm], float), np.array([bits], float))[0]).tolist()
+
+
+def steps(path):
+    """Price, layer, channel of it and bitwidth of every step."""
+    owners = [(name, c) for name, bits in path.start.bits.items() for c in range(len(bits))]
+    rows = zip(path.prices.tolist(), path.channels.tolist(), path.bits.tolist(), strict=True)
+    return [(price, *owners[channel], bits) for price, channel, bits in rows]
+
+
 class TestHull:
     @quickly
     @given(st.lists(st.integers(-50, 50), min_size=1, max_size=8), st.randoms())
@@ -70,10 +81,19 @@ class TestHull:
             )
 
         expected = [place for place in range(last + 1) if place in (0, last) or below(place)]
-        assert hull(np.array(harm, float), bits) == expected
+        assert hull(harm, bits) == expected
+
+    @quickly
+    @given(st.lists(RISES, max_size=5))
+    def test_channels_do_not_look_at_one_another(self, rows):
+        harm = np.array(rows, float).reshape(-1, len(LADDER))
+        found = hulls(harm, np.tile(np.array(LADDER, float), (len(harm), 1)))
+        assert [np.flatnonzero(row).tolist() for row in found] == [
+            hull(row, LADDER) for row in rows
+        ]
 
     def test_equal_harm_is_one_step(self):
-        assert hull(np.zeros(4), LADDER) == [0, 3]
+        assert hull([0] * 4, LADDER) == [0, 3]
 
 
 class TestFrontier:
@@ -85,7 +105,7 @@ class TestFrontier:
         for bits in itertools.product(LADDER, repeat=4):
             plan = BitPlan({"a": bits[:2], "b": bits[2:3], "c": bits[3:]}, PARAMS)
             every.append((plan.weight_bits, predicted(plan, harm)))
-        for count in range(len(path.steps) + 1):
+        for count in range(len(path) + 1):
             plan = path.plan(count)
             own = predicted(plan, harm)
             assert own == min(total for size, total in every if size <= plan.weight_bits)
@@ -94,18 +114,16 @@ class TestFrontier:
     @given(harms())
     def test_every_step_narrows_one_channel_at_no_lower_price(self, harm):
         path = frontier(start(), harm, list(CHANNELS))
-        prices = [step.price for step in path.steps]
-        assert prices == sorted(prices)
+        assert (np.diff(path.prices) >= 0).all()
         assert path.plan(0) == start(bits=8)
-        assert path.plan(len(path.steps)) == start(bits=1)
-        for count, step in enumerate(path.steps):
+        assert path.plan(len(path)) == start(bits=1)
+        for count, (its_price, layer, channel, bits) in enumerate(steps(path)):
             before, after = path.plan(count), path.plan(count + 1)
-            assert after.bits[step.layer][step.channel] == step.bits
-            assert after.bits[step.layer][step.channel] < before.bits[step.layer][step.channel]
-            assert after == before.with_bits(step.layer, [step.channel], step.bits)
+            assert after.bits[layer][channel] < before.bits[layer][channel]
+            assert after == before.with_bits(layer, [channel], bits)
             saved = before.weight_bits - after.weight_bits
             added = predicted(after, harm) - predicted(before, harm)
-            assert step.price == pytest.approx(added / saved)
+            assert its_price == pytest.approx(added / saved)
 
     def test_ties_go_by_layer_channel_and_bitwidth(self):
         """Layers in the order in which they are searched, not by name."""
@@ -116,14 +134,12 @@ class TestFrontier:
         straight = frontier(
             start(channels, params), table([row] * 3, (8, 5, 1), channels), ["z", "a"]
         )
-        assert [(s.layer, s.channel, s.bits) for s in straight.steps] == [
-            *(("z", 0, 1), ("z", 1, 1), ("a", 0, 1))
-        ]
+        assert [step[1:] for step in steps(straight)] == [*(("z", 0, 1), ("z", 1, 1), ("a", 0, 1))]
         path = frontier(start(channels, params), table([bent] * 3, (8, 5, 1), channels), ["z", "a"])
-        assert path.steps == (
-            *(Step(1.0, "z", 0, 5), Step(1.0, "z", 1, 5), Step(1.0, "a", 0, 5)),
-            *(Step(1.75, "z", 0, 1), Step(1.75, "z", 1, 1), Step(1.75, "a", 0, 1)),
-        )
+        assert steps(path) == [
+            *((1.0, "z", 0, 5), (1.0, "z", 1, 5), (1.0, "a", 0, 5)),
+            *((1.75, "z", 0, 1), (1.75, "z", 1, 1), (1.75, "a", 0, 1)),
+        ]
 
     def test_no_bits_save_the_scale_too(self):
         channels = {"few": 1, "many": 1}
@@ -131,10 +147,9 @@ class TestFrontier:
         harm = table([[0.0, 1.0, 2.0]] * 2, (2, 1, 0), channels)
         path = frontier(start(channels, params), harm, list(channels))
         saved = [2 * 900 + SCALE_BITS, 2 * 9 + SCALE_BITS]
-        steps = [(s.layer, s.bits, s.price) for s in path.steps]
-        assert steps == [
-            ("many", 0, pytest.approx(2 / saved[0])),
-            ("few", 0, pytest.approx(2 / saved[1])),
+        assert steps(path) == [
+            (pytest.approx(2 / saved[0]), "many", 0, 0),
+            (pytest.approx(2 / saved[1]), "few", 0, 0),
         ]
         moved = Semilayer("few", Sign.NEGATIVE, (0,), 0)
         assert price(moved, path.plan(0), harm) == pytest.approx(2 / saved[1])
@@ -143,12 +158,12 @@ class TestFrontier:
         pinned = start().with_bits("b", [0], 4)
         harm = table([[0, 1, 2, 3]] * 3, channels={"a": 2, "c": 1})
         path = frontier(pinned, harm, ["a", "c"])
-        assert {path.plan(count).bits["b"] for count in range(len(path.steps) + 1)} == {(4,)}
+        assert {path.plan(count).listed()["b"] for count in range(len(path) + 1)} == {(4,)}
 
     def test_one_bitwidth_leaves_one_plan(self):
         harm = table([[0.5]] * 4, bits=(4,))
         path = frontier(start(), harm, list(CHANNELS))
-        assert path.steps == ()
+        assert len(path) == 0
         assert set(path.stops(128)) == {0}
         assert path.plan(0) == start(bits=4)
 
@@ -160,7 +175,7 @@ class TestFrontier:
         path = frontier(start(channels, params), seeded(seed, channels, LADDER), list(channels))
         stops = path.stops(count)
         assert stops == sorted(stops)
-        assert (stops[0], stops[-1]) == (0, len(path.steps))
+        assert (stops[0], stops[-1]) == (0, len(path))
         assert len(stops) == count + 1
         sizes = [path.plan(stop).weight_bits for stop in stops]
         whole, largest = sizes[0] - sizes[-1], 7 * 30  # a step saves 7 bits of 30 weights at most
@@ -232,8 +247,8 @@ BITS = st.lists(st.sampled_from((0, 1, 2, 3, 4, 6, 8, 32)), min_size=1, max_size
 
 def size(plan):
     """Bits in the file: codes, scales, and what groups of channels take."""
-    scales = SCALE_BITS * sum(bit > 0 for bits in plan.bits.values() for bit in bits)
-    groups = sum(len(set(bits)) for bits in plan.bits.values())
+    scales = SCALE_BITS * int((plan.channel_bits > 0).sum())
+    groups = sum(len(set(bits)) for bits in plan.listed().values())
     return plan.weight_bits + scales + 8 * GROUP_BYTES * groups
 
 
@@ -243,20 +258,20 @@ class TestTidied:
     def test_smaller_and_nowhere_narrower(self, one, other, params, more):
         plan = BitPlan({"a": tuple(one), "b": tuple(other)}, {"a": params, "b": more})
         found = tidied(plan, ["a"])
-        assert found.bits["b"] == plan.bits["b"]
-        assert all(new >= old for new, old in zip(found.bits["a"], plan.bits["a"], strict=True))
-        assert set(found.bits["a"]) <= set(plan.bits["a"])
+        assert found.listed()["b"] == plan.listed()["b"]
+        assert (found.channel_bits >= plan.channel_bits).all()
+        assert set(found.listed()["a"]) <= set(plan.listed()["a"])
         assert size(found) <= size(plan)
         assert tidied(found, ["a"]) == found
-        ladder = sorted(set(found.bits["a"]))
+        ladder = sorted(set(found.listed()["a"]))
         for narrow, wide in itertools.pairwise(ladder):
             each = params * (wide - narrow) + SCALE_BITS * (narrow == 0)
-            added = found.bits["a"].count(narrow) * each
+            added = found.listed()["a"].count(narrow) * each
             assert added > 8 * GROUP_BYTES  # nothing is left to gain
 
     def test_small_groups_join_large_ones_stay(self):
         plan = BitPlan({"a": (2,) * 3 + (3,) * 40}, {"a": 144})
-        assert tidied(plan, ["a"]).bits["a"] == (3,) * 43  # 432 bits
+        assert tidied(plan, ["a"]).listed()["a"] == (3,) * 43  # 432 bits
         plan = BitPlan({"a": (2,) * 10 + (3,) * 40}, {"a": 144})
         assert tidied(plan, ["a"]) == plan  # 1,440 bits
 

@@ -1,5 +1,6 @@
 """Plans: arithmetic, the JSON file, and what is refused by name."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -48,17 +49,50 @@ class TestBitPlan:
     def test_changes_give_a_new_plan(self):
         plan = BitPlan.uniform(LAYERS)
         changed = plan.with_semilayer(Semilayer("a", Sign.POSITIVE, (1, 3), 6))
-        assert plan.bits["a"] == (32,) * 4
-        assert changed.bits["a"] == (32, 6, 32, 6)
+        assert plan.listed()["a"] == (32,) * 4
+        assert changed.listed()["a"] == (32, 6, 32, 6)
         assert changed.float_channels("a") == (0, 2)
         assert changed.all_float() == plan
         with pytest.raises(TypeError):
             changed.bits["a"] = ()
+        with pytest.raises(ValueError, match="read-only"):
+            changed.bits["a"][0] = 8
+        with pytest.raises(ValueError, match="read-only"):
+            changed.channel_bits[0] = 8
+        with pytest.raises(AttributeError):
+            changed.channel_bits = plan.channel_bits
 
     @pytest.mark.parametrize("bits", [-1, 9, 16, 33])
     def test_bits_that_are_none(self, bits):
         with pytest.raises(ValueError, match=f"channel 0: {bits} bits"):
             BitPlan({"a": (bits,)}, {"a": 1})
+        with pytest.raises(ValueError, match=f"'a': {bits} bits"):
+            BitPlan({"a": (8,)}, {"a": 1}).with_bits("a", [0], bits)
+
+    @pytest.mark.parametrize("bits", [300, -200, 2.5])
+    def test_bits_that_no_byte_holds(self, bits):
+        with pytest.raises(ValueError, match=f"'a', channel 1: {bits} bits"):
+            BitPlan({"a": (8, bits)}, {"a": 1})
+
+    def test_equal_are_the_same_bits_of_the_same_layers(self):
+        plan = BitPlan({"a": (8, 4), "b": (2,)}, {"a": 3, "b": 5})
+        assert plan == BitPlan({"a": [8, 4], "b": [2]}, {"a": 3, "b": 5})
+        assert hash(plan) == hash(plan.with_bits("a", [1], 6).with_bits("a", [1], 4))
+        others = [
+            plan.with_bits("a", [0], 6),
+            BitPlan({"a": (8,), "b": (4, 2)}, {"a": 3, "b": 5}),
+            BitPlan({"a": (8, 4), "c": (2,)}, {"a": 3, "c": 5}),
+            BitPlan({"a": (8, 4), "b": (2,)}, {"a": 3, "b": 6}),
+        ]
+        assert all(plan != other for other in others)
+        assert plan != plan.listed()
+
+    def test_digest_and_sums_stay_as_they_are(self):
+        """The digest stands in plan files that were written before plans were arrays."""
+        plan = BitPlan({"a": (8, 4, 0), "b": (32,)}, {"a": 2**30, "b": 5})
+        assert plan.sha256 == hashlib.sha256(b"a=[8, 4, 0];b=[32]").hexdigest()
+        assert plan.weight_bits == 12 * 2**30 + 160
+        assert plan.widths == {0, 4, 8, 32}
 
 
 class TestFile:

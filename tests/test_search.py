@@ -156,9 +156,9 @@ class TestSearch:
     def test_a_channel_goes_from_a_wider_to_a_narrower_bitwidth(self):
         damage = {("a", 0, 8): -1, ("a", 0, 6): -2, ("a", 0, 4): 9}
         result = run(FakeEvaluator(damage), {"a": 1})
-        kept = [p.plan.bits["a"] for p in result.points if p.phase is Phase.ACCURACY_INCREASING]
+        kept = [p.plan.listed()["a"] for p in result.points if p.phase is Phase.ACCURACY_INCREASING]
         assert kept == [(8,), (6,)]
-        assert result.choose(0).plan.bits["a"] == (6,)
+        assert result.choose(0).plan.listed()["a"] == (6,)
 
     @pytest.mark.parametrize(
         ("damages", "tried", "stop"),
@@ -187,12 +187,12 @@ class TestSearch:
             for bits in LADDER:
                 branch = [p for p in result.points if (p.phase, p.bits) == (Phase.POSTPONING, bits)]
                 expected = {
-                    layer: tuple(bits if b == 32 else b for b in start.bits[layer])
+                    layer: tuple(bits if b == 32 else b for b in start.listed()[layer])
                     for layer in CHANNELS
                 }
                 assert bool(branch) == bool(left)
                 if branch:
-                    assert dict(branch[-1].plan.bits) == expected
+                    assert branch[-1].plan.listed() == expected
                 saved = [p.plan.saved_parameters for p in branch]
                 assert saved == sorted(set(saved))
                 for point in branch:  # untouched: what was quantized before keeps its bits
@@ -244,7 +244,7 @@ class TestSearch:
         table = evaluator.table(LADDER, CHANNELS)
         settings = SearchSettings(method="semilayer", bits=LADDER)
         result = search(start, free, table, evaluator, settings, Watch(Silent()))
-        assert all(p.plan.bits["b"] == (8, 8) for p in result.points)
+        assert all(p.plan.listed()["b"] == (8, 8) for p in result.points)
         assert {t.ranked.semilayer.layer for t in result.trials} <= set(free)
         assert result.baseline == evaluator.score(plan_of(CHANNELS))
 
@@ -279,7 +279,7 @@ class TestSearch:
                     for size in range(7)
                     for chosen in itertools.combinations(channels, size)
                 )
-                quantized = sum(bits == (8,) for bits in kept.plan.bits.values())
+                quantized = sum(bits == (8,) for bits in kept.plan.listed().values())
                 assert (kept.score.correct - 500, quantized) == best
 
 

@@ -138,7 +138,13 @@ class TestDecisions:
         fake.walk(replace(SETTINGS, tries=0))
         plans = fake.checker.checked[2:]
         assert len(plans) == len(found.trials)
-        assert len({tuple(plan.bits.items()) for plan in plans}) == len(plans)
+        assert len(set(plans)) == len(plans)
+
+    def test_plans_that_follow_from_plans_are_not_checked_again(self, fake, monkeypatch):
+        checked = []
+        monkeypatch.setattr("onnxsemi.plan._checked", lambda *given: checked.append(given))
+        assert len(fake.walk().trials) > 5
+        assert not checked
 
     def test_again_is_the_same(self, fake):
         one, other = fake.walk(), fake.walk()
@@ -349,9 +355,9 @@ class TestLimits:
         delta_loss = DeltaLossTable(LADDER, loss, samples=1)
         fake.predictions = Predictions(delta_loss=delta_loss, harm=harm, has_labels=True)
         found = fake.walk()
-        assert {point.plan.bits["b"] for point in found.points} == {(4,) * 6}
+        assert {point.plan.listed()["b"] for point in found.points} == {(4,) * 6}
         for point in found.points[1:]:
-            assert FLOAT_BITS not in {b for bits in point.plan.bits.values() for b in bits}
+            assert FLOAT_BITS not in point.plan.widths
 
     def test_one_bitwidth(self, fake):
         """Eight bits or nothing."""

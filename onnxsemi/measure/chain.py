@@ -119,7 +119,7 @@ class Chain:
     def _differs(self, segment: Segment, plan: BitPlan) -> bool:
         current = self._plan
         return current is None or any(
-            plan.bits[layer] != current.bits[layer] for layer in segment.layers
+            (plan.bits[layer] != current.bits[layer]).any() for layer in segment.layers
         )
 
     def _session(self, segment: Segment, plan: BitPlan) -> Session:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from onnxsemi.arrays import Float32Array, Int64Array
+from onnxsemi.arrays import Float32Array, Int8Array, Int64Array
 from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.blas import one_thread
@@ -235,7 +235,7 @@ class _Walk:
         """
         name, layer = aim.layer.name, aim.layer.site.layer
         bits = plan.bits[name]
-        if set(bits) == {FLOAT_BITS}:
+        if (bits == FLOAT_BITS).all():
             self.found[name] = RoundedLayer.of(layer.weight, bits, {})
         else:
             self.found[name] = self._rounded(aim, bits, self._moments(aim, part, wanted))
@@ -292,7 +292,7 @@ class _Walk:
         centred = self.settings.bias_correction and aim.bias is not None
         return total.moments(centred=centred, damping=self.table.damping[aim.layer.name])
 
-    def _rounded(self, aim: Aim, bits: tuple[int, ...], moments: Moments) -> RoundedLayer:
+    def _rounded(self, aim: Aim, bits: Int8Array, moments: Moments) -> RoundedLayer:
         layer, settings, table = aim.layer.site.layer, self.settings, self.table
         rounder, grid = (
             LayerRounder(moments, settings, table.scheme, self.pool),
@@ -300,10 +300,9 @@ class _Walk:
         )
         assert moments.cross is not None
         codes = rounder.codes(rounder.aimed(layer.weight, moments.cross), grid)
-        bits_of: Int64Array = np.array(bits)
         quantized = {}
-        for value in sorted(set(bits) - {FLOAT_BITS}):
-            rows = np.flatnonzero(bits_of == value)
+        for value in np.unique(bits[bits != FLOAT_BITS]).tolist():
+            rows = np.flatnonzero(bits == value)
             doubled = table.at(layer, value).doubled
             quantized[value] = stored(codes[rows], grid.rows(rows), value, halves=doubled)
         found = RoundedLayer.of(layer.weight, bits, quantized)
@@ -328,8 +327,8 @@ def from_table(classifier: Classifier, table: RoundingTable, plan: BitPlan) -> R
 def _from_table(
     table: RoundingTable, name: str, plan: BitPlan, site: Site, bias: Float32Array | None = None
 ) -> RoundedLayer:
-    layer, bits_of = site.layer, np.array(plan.bits[name])
-    values = sorted(set(bits_of.tolist()) - {FLOAT_BITS})
+    layer, bits_of = site.layer, plan.bits[name]
+    values = np.unique(bits_of[bits_of != FLOAT_BITS]).tolist()
     rows = {value: np.flatnonzero(bits_of == value) for value in values}
     quantized = {value: table.at(layer, value).take(rows[value]) for value in values}
     if bias is None or not values or table.bias_shift(layer, values[0]) is None:

@@ -299,7 +299,7 @@ def _codes(asked: Asked, shown: ImageSet | None, plan: BitPlan, bench: Bench) ->
                 "the same preprocessing; or empty 'images' in the plan, to round on these"
             )
         shown = shown.select(np.array([places[digest] for digest in record.digests]))
-    used = {b for bits in plan.bits.values() for b in bits} - {FLOAT_BITS}
+    used = plan.widths - {FLOAT_BITS}
     calibration, settings = replace(bench, images=shown), record.settings
     if asked.table is not None:
         table = restored(asked.table, calibration, used)

@@ -14,7 +14,6 @@ from onnxsemi.pipeline.nothing import file_bytes
 from onnxsemi.pipeline.prepare import Prepared, prepare
 from onnxsemi.pipeline.remaining import passes_of
 from onnxsemi.pipeline.search import warnings
-from onnxsemi.plan import BitPlan
 from onnxsemi.progress import warn
 from onnxsemi.search.few import images_to_show, least_tolerance
 from onnxsemi.settings import Settings
@@ -92,10 +91,8 @@ def check(
 
 def _size(prepared: Prepared, bits: int) -> int:
     """Bytes of the file with one bitwidth for all targets that are not pinned."""
-    plan = prepared.start()
-    for name in prepared.free():
-        plan = plan.with_bits(name, range(len(plan.bits[name])), bits)
-    return file_bytes(prepared, BitPlan(plan.bits, plan.channel_params), None)
+    plan = prepared.start().with_layers(prepared.free(), bits)
+    return file_bytes(prepared, plan, None)
 
 
 def _forecast(prepared: Prepared, bench: Bench) -> Forecast:

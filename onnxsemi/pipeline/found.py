@@ -72,7 +72,7 @@ class Found(Searched):
         assert harm is not None
         found: dict[Bits, dict[Sign, Evidence]] = {}
         for b in table.bits if layer in table.nats else ():
-            there = [c for c, value in enumerate(self.chosen.plan.bits[layer]) if value == b]
+            there = np.flatnonzero(self.chosen.plan.bits[layer] == b)
             for semilayer in by_sign({layer: there}, table, b):
                 channels = np.array(semilayer.channels)
                 found.setdefault(str(b), {})[semilayer.sign] = Evidence(

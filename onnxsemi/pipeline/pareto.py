@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from msgspec import structs
 
 from onnxsemi.bitwidth import FLOAT_BITS
@@ -67,12 +68,13 @@ def kept_frontier(prepared: Prepared, searched: Searched, anchor: Anchor) -> Kep
         anchor: The plan that was written; or the best, if none held.
     """
     settings, baseline = prepared.settings, searched.trajectory.baseline
-    known = {point.plan.sha256: point for point in _points(prepared, searched, anchor)}
+    known = {point.plan: point for point in _points(prepared, searched, anchor)}
+    own = _bytes(anchor.plan, settings.profile)
     points = [
         replace(
             point,
             chosen=point.plan == anchor.plan and anchor.search is not None,
-            file_bytes=anchor.file_bytes + _longer(point.plan, anchor.plan, settings.profile),
+            file_bytes=anchor.file_bytes + _bytes(point.plan, settings.profile) - own,
         )
         for point in known.values()
     ]
@@ -141,13 +143,10 @@ def _source(prepared: Prepared) -> Source:
     )
 
 
-def _longer(plan: BitPlan, other: BitPlan, profile: Profile) -> int:
-    """By how many bytes a plan's file is longer than another's: estimated."""
-    return 0 if profile is Profile.FAKE else _bytes(plan) - _bytes(other)
-
-
-def _bytes(plan: BitPlan) -> int:
-    """What codes, scales and groups of channels take."""
-    scaled = sum(bit not in (0, FLOAT_BITS) for bits in plan.bits.values() for bit in bits)
-    groups = sum(len(set(bits)) for bits in plan.bits.values())
+def _bytes(plan: BitPlan, profile: Profile) -> int:
+    """What codes, scales and groups of channels take: estimated; with float32 weights, nothing."""
+    if profile is Profile.FAKE:
+        return 0
+    scaled = int((~np.isin(plan.channel_bits, (0, FLOAT_BITS))).sum())
+    groups = sum(len(np.unique(bits)) for bits in plan.bits.values())
     return plan.weight_bits // 8 + CHANNEL_BYTES * scaled + GROUP_BYTES * groups

@@ -93,7 +93,7 @@ class Prepared:
         """The plan to start from: float32 but for pinned layers."""
         plan = BitPlan.uniform(self.classifier.layers)
         for name, bits in self.pinned().items():
-            plan = plan.with_bits(name, range(len(plan.bits[name])), bits)
+            plan = plan.with_layers([name], bits)
         return plan
 
     def free(self) -> list[str]:

@@ -21,14 +21,15 @@ float32. So many plans that are near one another take little room.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from onnxsemi import __about__
 from onnxsemi.atomic import whole_file
-from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.channels import channel_ranges, parse_ranges
 from onnxsemi.data.load import DataOptions
 from onnxsemi.errors import OnnxSemiError, RunError
@@ -42,7 +43,6 @@ from onnxsemi.search.guard import Guard
 
 SCHEMA = 3
 _PLAIN = ("phase", "trial", "rejected", "correct", "kl", "predicted", "file_bytes", "chosen")
-Bits = Mapping[str, tuple[int, ...]]
 
 
 def write_frontier(kept: KeptFrontier, folder: Path) -> None:
@@ -87,15 +87,14 @@ def read_frontier(folder: Path) -> KeptFrontier:
 
 
 def _document(kept: KeptFrontier) -> dict[str, Any]:
-    layers = kept.document.bits
     params = kept.points[0].plan.channel_params if kept.points else {}
-    before: Bits = {name: (FLOAT_BITS,) * len(bits) for name, bits in layers.items()}
-    points = []
+    points, before = [], None
     for point in kept.points:
         plain = {name: getattr(point, name) for name in _PLAIN}
         paired = None if point.paired is None else asdict(point.paired)
-        points.append(plain | {"paired": paired, "bits": _moves(before, point.plan.bits)})
-        before = point.plan.bits
+        moves = _moves(before or point.plan.all_float(), point.plan)
+        points.append(plain | {"paired": paired, "bits": moves})
+        before = point.plan
     source = kept.source
     return {
         "schema": SCHEMA,
@@ -123,15 +122,16 @@ def _document(kept: KeptFrontier) -> dict[str, Any]:
     }
 
 
-def _moves(before: Bits, after: Bits) -> dict[str, dict[str, str]]:
+def _moves(before: BitPlan, after: BitPlan) -> dict[str, dict[str, str]]:
     """Layer -> bitwidth -> the channels that go there."""
     moves = {}
-    for layer, bits in after.items():
-        moved = [c for c, value in enumerate(bits) if value != before[layer][c]]
-        if moved:
-            reached = sorted({bits[c] for c in moved}, reverse=True)
+    for layer, bits in after.bits.items():
+        moved = before.bits[layer] != bits
+        reached = np.unique(bits[moved])[::-1].tolist()
+        if reached:
             moves[layer] = {
-                str(b): channel_ranges(c for c in moved if bits[c] == b) for b in reached
+                str(b): channel_ranges(np.flatnonzero(moved & (bits == b)).tolist())
+                for b in reached
             }
     return moves
 
@@ -143,7 +143,8 @@ def _kept(document: dict[str, Any]) -> KeptFrontier:
         options[name] = None if options[name] is None else tuple(options[name])
     chosen = plan_of(json.dumps(plan))
     weights = {layer: int(document["weights"][layer]) for layer in chosen.bits}
-    points = tuple(_points(document["points"], chosen.bits, weights))
+    start = BitPlan(chosen.bits, weights).all_float()
+    points = tuple(_points(document["points"], start))
     own = [point.chosen for point in points if point.plan.sha256 == chosen.plan_sha256]
     if len(own) != 1 or sum(point.chosen for point in points) != sum(own):
         raise ValueError("not one point is the document's plan, or another is chosen")
@@ -174,18 +175,15 @@ def _path(text: str | None) -> Path | None:
     return None if text is None else Path(text)
 
 
-def _points(
-    entries: list[dict[str, Any]], layers: Bits, weights: Mapping[str, int]
-) -> Iterator[KeptPoint]:
-    now = {layer: [FLOAT_BITS] * len(bits) for layer, bits in layers.items()}
+def _points(entries: list[dict[str, Any]], plan: BitPlan) -> Iterator[KeptPoint]:
+    """Each from the one before it, the first from a plan of float32."""
     known = {item.name for item in fields(KeptPoint)} - {"plan"} | {"bits"}
     for entry in entries:
         if unknown := entry.keys() - known:
             raise ValueError(f"unknown {sorted(unknown)[0]!r}")
         for layer, reached in entry["bits"].items():
             for bits, channels in reached.items():
-                for channel in parse_ranges(channels, len(now[layer])):
-                    now[layer][channel] = int(bits)
-        plan = BitPlan({layer: tuple(bits) for layer, bits in now.items()}, weights)
+                moved = parse_ranges(channels, len(plan.bits[layer]))
+                plan = plan.with_bits(layer, moved, int(bits))
         paired = None if entry["paired"] is None else pairing_of(entry["paired"])
         yield KeptPoint(plan=plan, paired=paired, **{name: entry[name] for name in _PLAIN})

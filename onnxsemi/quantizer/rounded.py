@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxsemi.arrays import Float32Array, Float64Array, read_only
+from onnxsemi.arrays import Float32Array, Float64Array, Int8Array, read_only
 from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.layers import TargetLayer
 from onnxsemi.plan import BitPlan
@@ -60,7 +60,7 @@ class RoundedLayer:
     def of(
         cls,
         weight: Float32Array,
-        bits: Sequence[int],
+        bits: Sequence[int] | Int8Array,
         quantized: Mapping[int, QuantizedChannels],
         bias: Float32Array | None = None,
     ) -> "RoundedLayer":
@@ -105,7 +105,7 @@ class RoundedPlan:
     layers: Mapping[str, RoundedLayer]
 
     def __post_init__(self) -> None:
-        if {name: layer.bits for name, layer in self.layers.items()} != dict(self.plan.bits):
+        if {name: layer.bits for name, layer in self.layers.items()} != self.plan.listed():
             raise ValueError("the layers have other bitwidths than the plan")
         if self.scheme is Scheme.SYMMETRIC:
             for name, layer in self.layers.items():
@@ -176,7 +176,9 @@ def rounded(layers: Iterable[TargetLayer], plan: BitPlan, rounding: Rounding) ->
     return RoundedPlan(plan, rounding.scheme, found)
 
 
-def mixed_weight(layer: TargetLayer, bits: Sequence[int], rounding: Rounding) -> Float32Array:
+def mixed_weight(
+    layer: TargetLayer, bits: Sequence[int] | Int8Array, rounding: Rounding
+) -> Float32Array:
     """The weight of a layer with each channel at its bitwidth, 32 for float32.
 
     Returns:
@@ -195,7 +197,9 @@ def rounding_errors(layer: TargetLayer, bits: Sequence[int], rounding: Rounding)
     return np.stack([square.sum(axis=1) for square in squares], axis=1)
 
 
-def _rounded(layer: TargetLayer, bits: Sequence[int], rounding: Rounding) -> RoundedLayer:
+def _rounded(
+    layer: TargetLayer, bits: Sequence[int] | Int8Array, rounding: Rounding
+) -> RoundedLayer:
     bits_of = np.asarray(bits)
     if bits_of.shape != (layer.channels,):
         raise ValueError(f"{bits_of.size} bitwidths for {layer.channels} channels")

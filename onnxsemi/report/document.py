@@ -321,7 +321,7 @@ def _plan(plan: BitPlan) -> Document:
         "compression": plan.compression,
         "mean_bits": plan.mean_bits,
         "target_parameters": plan.parameters,
-        "layers": {layer: list(bits) for layer, bits in plan.bits.items()},
+        "layers": plan.listed(),
     }
 
 

@@ -1,5 +1,7 @@
 """What the frontier's search went by, in words: predictions, and one bitwidth for all channels."""
 
+import numpy as np
+
 from onnxsemi.results import CompressResult
 from onnxsemi.search.trajectory import Decision, Phase, Trajectory, Trial
 
@@ -41,5 +43,4 @@ def _uniform_line(trajectory: Trajectory) -> list[str]:
 def _bits(trial: Trial) -> int:
     """The bitwidth of a uniform plan: that of the most channels, as pinned layers have others."""
     assert trial.plan is not None
-    bits = [value for layer in trial.plan.bits.values() for value in layer]
-    return max(sorted(set(bits)), key=bits.count)
+    return int(np.bincount(trial.plan.channel_bits).argmax())

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxsemi.arrays import Float32Array, Float64Array
+from onnxsemi.arrays import Float32Array, Float64Array, Int8Array
 from onnxsemi.layers import TargetLayer
 from onnxsemi.quantizer.affine import QuantizedChannels, Scheme
 from onnxsemi.rounding.grid import Grid
@@ -37,10 +37,10 @@ class RoundingTable:
         shifts = self.shifts.get(layer.name)
         return None if shifts is None else shifts[bits]
 
-    def grid(self, layer: TargetLayer, bits: tuple[int, ...]) -> Grid:
+    def grid(self, layer: TargetLayer, bits: Int8Array) -> Grid:
         """The grids of the channels at their bitwidths; any grid for float32 channels."""
         entries = self.entries[layer.name]
-        rows = np.array([b if b in entries else min(entries) for b in bits])
+        rows = np.where(np.isin(bits, list(entries)), bits, min(entries))
         whole = Grid.of(entries[int(rows[0])])
         for value in sorted(set(rows.tolist())):
             chosen, part = np.flatnonzero(rows == value), Grid.of(entries[value])

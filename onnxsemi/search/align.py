@@ -30,18 +30,16 @@ def aligned(
         rounding: Gives the codes of quantized channels.
         multiple: Channels of a block; 1 changes nothing.
     """
+    channel_bits = plan.channel_bits.copy()
     for layer in layers:
-        bits_of = np.array(plan.bits[layer.name])
-        ladder = sorted(set(bits_of.tolist()))
-        for bits, wider in pairwise(ladder):
+        bits_of = channel_bits[plan.layout.places[layer.name]]  # int8[O], a view
+        for bits, wider in pairwise(np.unique(bits_of).tolist()):
             channels = np.flatnonzero(bits_of == bits)
             over = len(channels) % multiple
             if over:
                 worst = np.argsort(-_squared_error(layer, channels, bits, rounding), kind="stable")
                 bits_of[channels[worst[:over]]] = wider
-        for bits in ladder:
-            plan = plan.with_bits(layer.name, np.flatnonzero(bits_of == bits).tolist(), bits)
-    return plan
+    return plan.with_channel_bits(channel_bits)
 
 
 def _squared_error(

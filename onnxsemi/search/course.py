@@ -67,10 +67,7 @@ class Course:
 
     def uniform(self, bits: int) -> BitPlan:
         """One bitwidth for every free channel."""
-        plan = self.start
-        for layer in self.free:
-            plan = plan.with_bits(layer, range(len(plan.bits[layer])), bits)
-        return plan
+        return self.start.with_layers(self.free, bits)
 
     def place_of(self, plan: BitPlan) -> int:
         """The first place whose plan is at least as small as another; the last if none is."""

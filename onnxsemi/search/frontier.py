@@ -21,7 +21,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from onnxsemi.arrays import Float64Array
+from onnxsemi.arrays import BoolArray, Float64Array, Int8Array, Int64Array
 from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.layers import Semilayer, Sign
 from onnxsemi.measure.seam import DeltaLossTable
@@ -34,43 +34,31 @@ SCALE_BITS = 40
 """A channel's scale and zero point, which are not stored at 0 bits."""
 
 
-@dataclass(frozen=True)
-class Step:
-    """A channel that goes to fewer bits.
-
-    Attributes:
-        price: Predicted harm for each bit saved, nats.
-        layer: Its layer.
-        channel: Its index.
-        bits: Where it goes.
-    """
-
-    price: float
-    layer: str
-    channel: int
-    bits: int
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Frontier:
-    """A walk through plans.
+    """A walk through plans: at each step a channel goes to fewer bits.
 
     Attributes:
         start: The widest plan.
-        steps: All steps, cheapest first.
+        prices: float64[S], predicted harm for each bit saved, nats; ascending.
+        channels: int64[S], the channel of each step, among those of all layers.
+        bits: int8[S], where it goes.
     """
 
     start: BitPlan
-    steps: tuple[Step, ...]
+    prices: Float64Array
+    channels: Int64Array
+    bits: Int8Array
+
+    def __len__(self) -> int:
+        """Number of steps."""
+        return len(self.prices)
 
     def plan(self, count: int) -> BitPlan:
         """The plan after so many steps."""
-        bits = {layer: list(channels) for layer, channels in self.start.bits.items()}
-        for step in self.steps[:count]:
-            bits[step.layer][step.channel] = step.bits
-        return BitPlan(
-            {layer: tuple(channels) for layer, channels in bits.items()}, self.start.channel_params
-        )
+        channel_bits = self.start.channel_bits.copy()
+        np.minimum.at(channel_bits, self.channels[:count], self.bits[:count])
+        return self.start.with_channel_bits(channel_bits)
 
     def stops(self, count: int) -> list[int]:
         """Numbers of steps at which plans are about equally far apart in bits, ascending.
@@ -79,15 +67,21 @@ class Frontier:
             count: How many plans there are behind the widest, the last of them the narrowest; of a
                 walk of few steps some are the same.
         """
-        bits = {layer: list(channels) for layer, channels in self.start.bits.items()}
-        saved = np.zeros(len(self.steps) + 1)
-        for number, step in enumerate(self.steps):
-            narrower = bits[step.layer][step.channel] - step.bits
-            bits[step.layer][step.channel] = step.bits
-            saved[number + 1] = saved[number] + narrower * self.start.channel_params[step.layer]
+        saved = np.concatenate([[0], np.cumsum(self._saved())])
         wanted = np.linspace(0, saved[-1], count + 1)
-        found = np.searchsorted(saved, wanted - 1e-9).clip(0, len(self.steps))
-        return [int(number) for number in found]
+        found: list[int] = np.searchsorted(saved, wanted - 1e-9).clip(0, len(self)).tolist()
+        return found
+
+    def _saved(self) -> Int64Array:
+        """int64[S]: bits that each step saves."""
+        in_order = np.argsort(self.channels, kind="stable")  # the steps of a channel together
+        channels, bits = self.channels[in_order], self.bits[in_order].astype(np.int64)
+        before = np.concatenate([[0], bits[:-1]])
+        first = np.concatenate([[True], channels[1:] != channels[:-1]])[: len(bits)]
+        before = np.where(first, self.start.channel_bits[channels], before[: len(bits)])
+        saved = np.empty(len(bits), np.int64)
+        saved[in_order] = (before - bits) * self.start.layout.weights[channels]
+        return saved
 
 
 def frontier(start: BitPlan, harm: DeltaLossTable, free: Sequence[str]) -> Frontier:
@@ -98,20 +92,22 @@ def frontier(start: BitPlan, harm: DeltaLossTable, free: Sequence[str]) -> Front
         harm: KL of every free channel quantized alone, nats per sample, at every bitwidth.
         free: Names of the layers whose bitwidths are searched.
     """
-    steps = []
-    plan = start
-    for layer in free:
-        weights = start.channel_params[layer]
-        taken = [_taken(bits, weights) for bits in harm.bits]
-        plan = plan.with_bits(layer, range(len(start.bits[layer])), harm.bits[0])
-        for channel, row in enumerate(harm.nats[layer]):
-            for wider, narrower in pairwise(hull(row, taken)):
-                saved = weights * (taken[wider] - taken[narrower])
-                price = max(0.0, float(row[narrower] - row[wider])) / saved
-                steps.append(Step(price, layer, channel, harm.bits[narrower]))
-    order = {layer: place for place, layer in enumerate(free)}
-    steps.sort(key=lambda step: (step.price, order[step.layer], step.channel, -step.bits))
-    return Frontier(plan, tuple(steps))
+    places = start.layout.places
+    every = [np.arange(places[layer].start, places[layer].stop) for layer in free]
+    channels = np.concatenate([np.zeros(0, np.int64), *every])  # [F], in the order of the layers
+    nats = np.concatenate([np.zeros((0, len(harm.bits))), *(harm.nats[layer] for layer in free)])
+    weights = start.layout.weights[channels][:, None]
+    taken = np.where(harm.bits, harm.bits, -SCALE_BITS / weights)  # [F, B], as `_taken`
+    rows, columns = np.nonzero(hulls(nats, taken))
+    same = rows[1:] == rows[:-1]
+    rows, wider, narrower = rows[1:][same], columns[:-1][same], columns[1:][same]
+    added = np.maximum(0.0, nats[rows, narrower] - nats[rows, wider])
+    saved = weights[rows, 0] * (taken[rows, wider] - taken[rows, narrower])
+    prices = added / saved
+    order = np.argsort(prices, kind="stable")  # ties: by layer, channel and bitwidth
+    bits = np.array(harm.bits, np.int8)[narrower]
+    widest = start.with_layers(free, harm.bits[0])
+    return Frontier(widest, prices[order], channels[rows][order], bits[order])
 
 
 def _taken(bits: int, weights: int) -> float:
@@ -119,26 +115,40 @@ def _taken(bits: int, weights: int) -> float:
     return bits or -SCALE_BITS / weights
 
 
-def hull(harm: Float64Array, bits: Sequence[float]) -> list[int]:
-    """Places of the bitwidths on the lower convex hull of harm over bits saved, widest first.
+def hulls(harm: Float64Array, bits: Float64Array) -> BoolArray:
+    """Which bitwidths are on the lower convex hull of a channel's harm over bits saved.
 
-    >>> hull(np.array([0.0, 0.1, 0.2, 1.0, 1.2]), (8, 6, 5, 4, 2))
-    [0, 1, 2, 4]
+    >>> harm = np.array([[0.0, 0.1, 0.2, 1.0, 1.2]])
+    >>> hulls(harm, np.array([[8.0, 6.0, 5.0, 4.0, 2.0]]))
+    array([[ True,  True,  True, False,  True]])
+
+    Args:
+        harm: float64[C, B], nats, widest bitwidth first.
+        bits: float64[C, B], what a weight takes there.
+
+    Returns:
+        bool[C, B].
     """
-    kept: list[int] = []
-    for place in range(len(bits)):
-        while len(kept) > 1 and not _bends(harm, bits, (kept[-2], kept[-1], place)):
-            kept.pop()
-        kept.append(place)
-    return kept
-
-
-def _bends(harm: Float64Array, bits: Sequence[float], places: tuple[int, int, int]) -> bool:
-    """Whether the middle one lies below the line between the others."""
-    first, middle, last = places
-    before = (harm[middle] - harm[first]) * (bits[middle] - bits[last])
-    behind = (harm[last] - harm[middle]) * (bits[first] - bits[middle])
-    return bool(before < behind)
+    channels, width = np.arange(len(harm)), harm.shape[1]
+    kept = np.zeros((len(harm), width), np.int64)  # places on the hull so far, as a stack
+    count = np.zeros(len(harm), np.int64)
+    for place in range(width):
+        rows = channels[count > 1]
+        while len(rows):
+            first, middle = kept[rows, count[rows] - 2], kept[rows, count[rows] - 1]
+            (h0, h1, h2), (b0, b1, b2) = (
+                (values[rows, first], values[rows, middle], values[rows, place])
+                for values in (harm, bits)
+            )
+            rows = rows[~((h1 - h0) * (b1 - b2) < (h2 - h1) * (b0 - b1))]  # not below the line
+            count[rows] -= 1
+            rows = rows[count[rows] > 1]
+        kept[channels, count] = place
+        count += 1
+    on_hull = np.zeros(harm.shape, np.bool_)
+    rows, stacked = np.nonzero(np.arange(width) < count[:, None])
+    on_hull[rows, kept[rows, stacked]] = True
+    return on_hull
 
 
 def between(
@@ -157,12 +167,10 @@ def between(
     found = []
     for layer, now in plan.bits.items():
         then = narrower.bits[layer]
-        lower = [c for c in range(len(now)) if then[c] < now[c]]
-        for bits in sorted({then[c] for c in lower}, reverse=True):
-            signs = table.column(layer, bits) > 0
-            for sign in (Sign.NEGATIVE, Sign.POSITIVE):
-                positive = sign is Sign.POSITIVE
-                channels = tuple(c for c in lower if then[c] == bits and signs[c] == positive)
+        for bits in np.unique(then[then < now])[::-1].tolist():
+            moved, positive = (then < now) & (then == bits), table.column(layer, bits) > 0
+            for sign, own in ((Sign.NEGATIVE, ~positive), (Sign.POSITIVE, positive)):
+                channels = tuple(np.flatnonzero(moved & own).tolist())
                 if channels:
                     semilayer = Semilayer(layer, sign, channels, bits)
                     found.append((price(semilayer, plan, harm), semilayer))
@@ -171,14 +179,14 @@ def between(
 
 def price(semilayer: Semilayer, plan: BitPlan, harm: DeltaLossTable) -> float:
     """Predicted harm for each bit that lowering a semilayer saves, nats."""
-    layer, target = semilayer.layer, harm.bits.index(semilayer.bits)
-    added, saved, weights = 0.0, 0.0, plan.channel_params[layer]
-    for channel in semilayer.channels:
-        bits = plan.bits[layer][channel]
-        row = harm.nats[layer][channel]
-        added += float(row[target] - row[harm.bits.index(bits)])
-        saved += (_taken(bits, weights) - _taken(semilayer.bits, weights)) * weights
-    return max(0.0, added) / saved
+    layer, channels = semilayer.layer, np.array(semilayer.channels)
+    now, weights = plan.bits[layer][channels], plan.channel_params[layer]
+    rows = harm.nats[layer][channels]
+    there = rows[:, harm.bits.index(semilayer.bits)]
+    added = (there - rows[np.arange(len(rows)), _columns(harm)[now]]).sum()
+    taken = sum(_taken(bits, weights) for bits in now.tolist())
+    saved = (taken - len(now) * _taken(semilayer.bits, weights)) * weights
+    return max(0.0, float(added)) / saved
 
 
 def tidied(plan: BitPlan, free: Sequence[str]) -> BitPlan:
@@ -192,21 +200,29 @@ def tidied(plan: BitPlan, free: Sequence[str]) -> BitPlan:
         plan: Bits of every target channel.
         free: Layers that may change.
     """
+    found = plan.channel_bits.copy()
     for layer in free:
-        weights = plan.channel_params[layer]
-        while len(ladder := sorted(set(plan.bits[layer]))) > 1:
-            counts = [plan.bits[layer].count(bits) for bits in ladder]
-            added = [
-                count * weights * (_taken(wider, weights) - _taken(bits, weights))
-                for count, (bits, wider) in zip(counts, pairwise(ladder), strict=False)
-            ]
-            least = min(added)
-            if least > 8 * GROUP_BYTES:
-                break
-            place = added.index(least)
-            narrow = [c for c, bits in enumerate(plan.bits[layer]) if bits == ladder[place]]
-            plan = plan.with_bits(layer, narrow, ladder[place + 1])
-    return plan
+        merged = _merged(plan.bits[layer], plan.channel_params[layer])
+        found[plan.layout.places[layer]] = merged
+    return plan.with_channel_bits(found)
+
+
+def _merged(bits: Int8Array, weights: int) -> Int8Array:
+    """The same for one layer: int8[O]."""
+    counts = np.bincount(bits).tolist()
+    found = bits.copy()
+    while len(ladder := [b for b, count in enumerate(counts) if count]) > 1:
+        added = [
+            counts[b] * weights * (_taken(wider, weights) - _taken(b, weights))
+            for b, wider in pairwise(ladder)
+        ]
+        least = min(added)
+        if least > 8 * GROUP_BYTES:
+            break
+        narrow, wider = ladder[added.index(least) :][:2]
+        found[found == narrow] = wider
+        counts[wider], counts[narrow] = counts[wider] + counts[narrow], 0
+    return found
 
 
 def predicted(plan: BitPlan, harm: DeltaLossTable) -> float:
@@ -216,13 +232,21 @@ def predicted(plan: BitPlan, harm: DeltaLossTable) -> float:
 
 def layer_harm(plan: BitPlan, harm: DeltaLossTable) -> dict[str, float]:
     """The same for each layer of the table: nats per sample."""
-    columns = {bits: place for place, bits in enumerate(harm.bits)} | {FLOAT_BITS: len(harm.bits)}
+    columns = _columns(harm)
     found = {}
     for layer, nats in harm.nats.items():
-        places = [columns[bits] for bits in plan.bits[layer]]
-        with_float = np.append(nats, np.zeros((len(nats), 1)), axis=1)
-        found[layer] = float(with_float[np.arange(len(nats)), places].sum())
+        bits = plan.bits[layer]
+        known = nats[np.arange(len(nats)), columns[bits]]
+        found[layer] = float(np.where(bits == FLOAT_BITS, 0.0, known).sum())
     return found
+
+
+def _columns(harm: DeltaLossTable) -> Int64Array:
+    """int64[33]: where a bitwidth stands in the table; one that is not there is out of range."""
+    columns = np.full(FLOAT_BITS + 1, len(harm.bits))
+    columns[list(harm.bits)] = np.arange(len(harm.bits))
+    columns[FLOAT_BITS] = 0  # any: float32 does no harm
+    return columns
 
 
 def monotone(nats: Mapping[str, Float64Array]) -> dict[str, Float64Array]:

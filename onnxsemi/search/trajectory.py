@@ -137,12 +137,12 @@ class Trajectory:
 
     def holding(self, max_drop: float) -> list[Point]:
         """Points that hold the accuracy and save something, most compressed first; a plan once."""
-        plans: dict[tuple[object, ...], Point] = {}
+        plans: dict[BitPlan, Point] = {}
         allowed = _allowed(self.baseline, max_drop)
         for point in self.points:
             holds = self.baseline.correct - point.score.correct <= allowed
             if point.plan.saved_parameters and holds:
-                plans.setdefault(tuple(point.plan.bits.items()), point)
+                plans.setdefault(point.plan, point)
         return sorted(plans.values(), key=lambda p: (-p.plan.compression, -p.score.correct))
 
 
