@@ -71,7 +71,8 @@ def _run(case: Case, name: str, work: Path) -> None:
             files.append(path)
         timed = [path for path, form in zip(files, FORMS, strict=True) if form in TIMED]
         batches = (1, 8) if large else (1, 32)
-        result = onnxsemi.bench([case.model, *timed], batches=batches, rounds=7 if large else 15)
+        settings = onnxsemi.BenchSettings(batches=batches, rounds=7 if large else 15)
+        result = onnxsemi.bench([case.model, *timed], settings=settings)
         names = ["float32", *(form.name for form in TIMED)]
         for place, row in enumerate(result.rows):
             way = "load_session" if row.folded else "default"

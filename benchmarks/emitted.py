@@ -82,6 +82,5 @@ def write(case: Case, plan: PlanFile, form: Form, output: Path) -> ApplyResult:
     """Write a plan with ``apply``, verified."""
     plan_file = output.with_suffix(".plan.json")
     plan_file.write_text(plan.to_json(), encoding="utf-8")
-    return onnxsemi.apply(
-        plan_file, case.model, output=output, profile=form.profile, align=form.align
-    )
+    settings = onnxsemi.ApplySettings(profile=form.profile, align=form.align)
+    return onnxsemi.apply(plan_file, case.model, output=output, settings=settings)

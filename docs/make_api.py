@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import onnxsemi
+from onnxsemi.option import Declared, declared
 
 PAGE = Path(__file__).with_name("api.md")
 _KINDS: tuple[tuple[str, Callable[[Any], bool]], ...] = (
@@ -48,7 +49,7 @@ def _entry(name: str, member: Any) -> str:
     text = [f"### {name}\n"]
     if inspect.isroutine(member) or dataclasses.is_dataclass(member):
         text.append(f"```\n{_signature(name, member)}\n```\n")
-    text.append(_markdown(inspect.getdoc(member) or ""))
+    text.append(_markdown(_documented(member)))
     if inspect.isclass(member) and issubclass(member, enum.Enum):
         text.extend(f"- `{choice.value}`: {said}" for choice, said in _choices(member))
         text.append("")
@@ -57,13 +58,28 @@ def _entry(name: str, member: Any) -> str:
     return "\n".join(text)
 
 
+def _documented(member: Any) -> str:
+    """The docstring; of settings with the help of each option that it does not speak of itself."""
+    docstring = inspect.getdoc(member) or ""
+    if not dataclasses.is_dataclass(member):
+        return docstring
+    fields = declared(member)
+    if all(each.option is None for each in fields):
+        return docstring
+    docs = [inspect.cleandoc(kind.__doc__ or "") for kind in reversed(member.__mro__)]
+    owns = "\n".join(doc.partition("\n\nAttributes:\n")[2] for doc in docs)
+    said = dict(re.findall(r"^    (\w+): (.*(?:\n     +.*)*)", owns, flags=re.MULTILINE))
+    said = {each.name: each.option.help for each in fields if each.option is not None} | said
+    lines = (f"    {each.name}: {said[each.name]}" for each in fields)
+    return "\n".join((docstring.partition("\n\nAttributes:")[0], "\nAttributes:", *lines))
+
+
 def _signature(name: str, member: Any) -> str:
     """One line if it fits, else a line a parameter, types as they are written in the source."""
     source = textwrap.dedent(inspect.getsource(member))
     (tree,) = ast.parse(source).body
     if isinstance(tree, ast.ClassDef):
-        fields = [node for node in tree.body if isinstance(node, ast.AnnAssign)]
-        shown = [ast.unparse(node).replace("field(default_factory=", "(") for node in fields]
+        shown = list(_fields(member))
         only = inspect.signature(member).parameters.values()
         named = any(parameter.kind is parameter.KEYWORD_ONLY for parameter in only)
         parameters, result = ["*", *shown] if named else shown, ""
@@ -75,6 +91,27 @@ def _signature(name: str, member: Any) -> str:
     if len(line) <= 90:
         return line
     return "\n".join((f"{name}(", *(f"    {each}," for each in parameters), f"){result}"))
+
+
+def _fields(member: type) -> Iterator[str]:
+    """Fields of a dataclass, those of its bases first, without what they are annotated with."""
+    written: dict[str, ast.AnnAssign] = {}
+    for kind in reversed([kind for kind in member.__mro__ if dataclasses.is_dataclass(kind)]):
+        body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0].body  # type: ignore[attr-defined]
+        written |= {node.target.id: node for node in body if isinstance(node, ast.AnnAssign)}
+    for each in declared(member):
+        node = written[each.name]
+        node.annotation = _plain_type(node.annotation, each)
+        yield ast.unparse(node).replace("field(default_factory=", "(")
+
+
+def _plain_type(written: ast.expr, each: Declared) -> ast.expr:
+    """As it is written in the source, if that is more than a name for an option."""
+    if isinstance(written, ast.Subscript) and ast.unparse(written.value) == "Annotated":
+        assert isinstance(written.slice, ast.Tuple)
+        return written.slice.elts[0]
+    named = each.option is not None
+    return ast.Name(inspect.formatannotation(each.kind)) if named else written
 
 
 def _parameters(arguments: ast.arguments) -> list[str]:

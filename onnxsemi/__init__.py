@@ -52,7 +52,15 @@ from onnxsemi.search.ranking import Order
 from onnxsemi.search.semilayers import Split
 from onnxsemi.search.settings import SearchMethod, SearchSettings
 from onnxsemi.search.verdict import Outcome, Verdict
-from onnxsemi.settings import Method, Pin, RunOptions, Settings
+from onnxsemi.settings import (
+    ApplySettings,
+    BenchSettings,
+    EvaluateSettings,
+    Method,
+    Pin,
+    RunOptions,
+    Settings,
+)
 from onnxsemi.timings import BenchResult
 
 __version__ = __about__.VERSION
@@ -60,7 +68,9 @@ __version__ = __about__.VERSION
 __all__ = [
     "AccuracyError",
     "ApplyResult",
+    "ApplySettings",
     "BenchResult",
+    "BenchSettings",
     "BitPlan",
     "BudgetError",
     "Calibration",
@@ -71,6 +81,7 @@ __all__ = [
     "DataError",
     "DataOptions",
     "EvaluateResult",
+    "EvaluateSettings",
     "Event",
     "Guarantee",
     "ImageSet",

@@ -9,7 +9,7 @@ from command_line import assert_one_line, run
 from onnx import parser
 
 import onnxsemi
-from onnxsemi import ModelError, SettingsError
+from onnxsemi import BenchSettings, ModelError, SettingsError
 from onnxsemi.memory import peak, resident
 from onnxsemi.pipeline.bench import _spread, _turn
 
@@ -18,7 +18,7 @@ FEW = ("--rounds", 2, "--batch", 1, "--batch", 3)
 
 def test_rows_are_the_models_in_both_kinds_of_session(folder):
     models = [folder / "model.onnx", folder / "small.onnx"]
-    result = onnxsemi.bench(models, batches=(2,), rounds=3)
+    result = onnxsemi.bench(models, settings=BenchSettings(batches=(2,), rounds=3))
     assert [(row.model, row.folded) for row in result.rows] == [
         (model, folded) for model in models for folded in (False, True)
     ]
@@ -71,7 +71,8 @@ def test_a_fixed_batch_is_kept(folder, tmp_path):
     model = onnx.load(folder / "model.onnx")
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
     onnx.save(model, tmp_path / "fixed.onnx")
-    assert len(onnxsemi.bench([tmp_path / "fixed.onnx"], batches=(1,), rounds=1).rows) == 2
+    once = BenchSettings(batches=(1,), rounds=1)
+    assert len(onnxsemi.bench([tmp_path / "fixed.onnx"], settings=once).rows) == 2
 
 
 def test_bad_input(folder, tmp_path):
@@ -92,7 +93,7 @@ def test_a_model_that_noise_cannot_be_given_to(tmp_path):
     )
     onnx.save(model, tmp_path / "integers.onnx")
     with pytest.raises(ModelError, match="one input of floats"):
-        onnxsemi.bench([tmp_path / "integers.onnx"], rounds=1)
+        onnxsemi.bench([tmp_path / "integers.onnx"], settings=BenchSettings(rounds=1))
     assert_one_line(
         run("bench", tmp_path / "integers.onnx"), "integers.onnx", "one input of floats"
     )

@@ -6,9 +6,21 @@ import pytest
 from onnx_models import SEPARABLE
 
 import onnxsemi
-from onnxsemi import RunOptions, SearchSettings, Settings
+from onnxsemi import (
+    ApplySettings,
+    BenchSettings,
+    EvaluateSettings,
+    RunOptions,
+    SearchSettings,
+    Settings,
+)
 
 LINES = 5
+
+
+ALLOWED = ApplySettings(allow_loss=True)
+FORCED = EvaluateSettings(force=True)
+ONCE = BenchSettings(rounds=1, batches=(1,))
 
 
 @pytest.fixture(scope="module")
@@ -27,16 +39,20 @@ def results(tmp_path_factory):
     small, again = folder / "small.onnx", folder / "again.onnx"
     compressed = onnxsemi.compress(model, data, output=small, settings=settings)
     applied = onnxsemi.apply(
-        folder / "small.run", output=again, calibration_data=data, data=data, allow_loss=True
+        folder / "small.run",
+        output=again,
+        calibration_data=data,
+        data=data,
+        settings=ALLOWED,
     )
     return {
         "CompressResult": compressed,
         "ApplyResult": applied,
-        "EvaluateResult": onnxsemi.evaluate(small, data, reference=model, force=True),
+        "EvaluateResult": onnxsemi.evaluate(small, data, reference=model, settings=FORCED),
         "CheckResult": onnxsemi.check(model, data, settings=settings),
         "InspectResult": onnxsemi.inspect(small),
         "CompareResult": onnxsemi.compare(small, again),
-        "BenchResult": onnxsemi.bench([model, small], rounds=1, batches=(1,)),
+        "BenchResult": onnxsemi.bench([model, small], settings=ONCE),
         "KeptFrontier": onnxsemi.pareto(folder / "small.run"),
     }
 

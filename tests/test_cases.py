@@ -145,7 +145,8 @@ def written(case, profile, plan=PLAN):
     """A plan as a file of a profile."""
     name, folder, work = case
     path, model, images = work / f"{profile}.onnx", folder / "model.onnx", data(name, folder, 0)
-    onnxsemi.apply(work / plan, model, output=path, profile=profile, calibration_data=images)
+    settings = onnxsemi.ApplySettings(profile=profile)
+    onnxsemi.apply(work / plan, model, output=path, calibration_data=images, settings=settings)
     return path
 
 

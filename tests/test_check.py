@@ -9,7 +9,7 @@ from command_line import assert_one_line, run
 from residual_net import save_noise, save_residual_net
 
 import onnxsemi
-from onnxsemi import ReadOptions, SearchSettings, Settings
+from onnxsemi import EvaluateSettings, ReadOptions, SearchSettings, Settings
 from onnxsemi.pipeline.remaining import PASSES
 from onnxsemi.search.few import images_to_show, least_tolerance
 
@@ -41,7 +41,9 @@ def test_the_model_and_its_images(folder, found):
     assert (found.input_name, found.input_shape) == ("image", (None, 3, 8, 8))
     assert found.classes == 5
     assert (found.search_images, found.report_images, found.looked_at) == (60, 24, 60)
-    evaluated = onnxsemi.evaluate(folder / "net.onnx", folder / "search.npz", force=True)
+    evaluated = onnxsemi.evaluate(
+        folder / "net.onnx", folder / "search.npz", settings=EvaluateSettings(force=True)
+    )
     assert found.correct == evaluated.correct
     assert found.file_bytes == (folder / "net.onnx").stat().st_size
 

@@ -20,7 +20,7 @@ from onnxsemi.measure.relabelling import relabelled
 from onnxsemi.model.head import find_ends
 from onnxsemi.pipeline.prepare import prepare
 from onnxsemi.pipeline.sanity import LEAST_IMAGES
-from onnxsemi.settings import Settings
+from onnxsemi.settings import EvaluateSettings, Settings
 
 MODELS = Path(__file__).parents[1] / "models"
 MODEL = MODELS / "fashion_resnet20.onnx"
@@ -48,8 +48,9 @@ def floats(pixels):
     return (pixels / 255).transpose(0, 3, 1, 2).astype(np.float32)
 
 
-def evaluate(*images, **options):
-    return onnxsemi.evaluate(MODEL, ImageSet("mine", *images), **options)
+def evaluate(*images, force=False):
+    settings = EvaluateSettings(force=force)
+    return onnxsemi.evaluate(MODEL, ImageSet("mine", *images), settings=settings)
 
 
 def refusal(*images):
@@ -350,13 +351,13 @@ class TestFolders:
 
     def test_fewer_than_the_models_classes_are_refused(self, folder):
         with pytest.raises(DataError) as caught:
-            onnxsemi.evaluate(MODEL, folder, data_options=self.OPTIONS)
+            onnxsemi.evaluate(MODEL, folder, settings=EvaluateSettings(data=self.OPTIONS))
         assert "5 classes are named" in str(caught.value)
         assert "`classes` names.txt, one name of the 10 a line" in str(caught.value)
 
     def test_names_say_which_they_are(self, folder):
         named = DataOptions(mean=(0.286,), std=(0.353,), classes=self.NAMES)
-        found = onnxsemi.evaluate(MODEL, folder, data_options=named)
+        found = onnxsemi.evaluate(MODEL, folder, settings=EvaluateSettings(data=named))
         assert found.correct > 80
         assert found.warnings == ()
         shuffled = (*self.NAMES[5:], *self.NAMES[:5])
@@ -383,11 +384,13 @@ class TestFolders:
             into.mkdir(exist_ok=True)
             Image.fromarray(pixels[place, :, :, 0]).save(into / f"{place:03}.png")
         with pytest.raises(DataError) as caught:
-            onnxsemi.evaluate(MODEL, tmp_path, data_options=self.OPTIONS)
+            onnxsemi.evaluate(MODEL, tmp_path, settings=EvaluateSettings(data=self.OPTIONS))
         assert "labels follow another order: 0->9, 1->8, 2->4, " in str(caught.value)
         assert "in the model's order with `classes` names.txt; `force`" in str(caught.value)
         named = DataOptions(mean=(0.286,), std=(0.353,), classes=tuple(names))
-        assert onnxsemi.evaluate(MODEL, tmp_path, data_options=named).warnings == ()
+        assert (
+            onnxsemi.evaluate(MODEL, tmp_path, settings=EvaluateSettings(data=named)).warnings == ()
+        )
 
     def test_a_folder_that_is_no_class(self, folder):
         options = DataOptions(classes=self.NAMES[1:])

@@ -9,7 +9,16 @@ from onnx.external_data_helper import convert_model_to_external_data
 from onnx_models import SEPARABLE
 
 import onnxsemi
-from onnxsemi import DataError, DataOptions, ImageSet, ModelError, RunOptions, Settings
+from onnxsemi import (
+    ApplySettings,
+    DataError,
+    DataOptions,
+    EvaluateSettings,
+    ImageSet,
+    ModelError,
+    RunOptions,
+    Settings,
+)
 from onnxsemi.data.load import load_images
 from onnxsemi.search.settings import SearchSettings
 
@@ -146,7 +155,9 @@ class TestModel:
         assert written[0] == written[1] == written[2]
         assert proto.SerializeToString() == SEPARABLE.model().SerializeToString()
         for model in (held, proto):
-            alone = onnxsemi.evaluate(model, (images, labels), reference=proto, force=True)
+            alone = onnxsemi.evaluate(
+                model, (images, labels), reference=proto, settings=EvaluateSettings(force=True)
+            )
             assert alone.comparison.same == 48
             assert onnxsemi.check(model, (images, labels), settings=SETTINGS).file_bytes
 
@@ -157,7 +168,11 @@ class TestModel:
         )
         first = tmp_path / "first.onnx"
         onnxsemi.compress(proto, (images, labels), output=first, settings=settings)
-        given = {"output": out, "calibration_data": (images, labels), "allow_loss": True}
+        given = {
+            "output": out,
+            "calibration_data": (images, labels),
+            "settings": ApplySettings(allow_loss=True),
+        }
         with pytest.raises(ModelError, match="the run's model was in memory: give it"):
             onnxsemi.apply(run, **given)
         onnxsemi.apply(run, proto, **given)

@@ -232,7 +232,11 @@ class TestCompress:
 
     def test_apply_without_it_asks_of_agreement(self, made):
         folder, result = made
-        found = onnxsemi.apply(folder / "small.run", output=folder / "alone.onnx", allow_loss=True)
+        found = onnxsemi.apply(
+            folder / "small.run",
+            output=folder / "alone.onnx",
+            settings=onnxsemi.ApplySettings(allow_loss=True),
+        )
         assert not found.has_labels
         assert found.report.same == result.report.same
         assert "every label as the float model" in printed(apply_table(found))
@@ -370,7 +374,8 @@ def test_top5_of_twenty_classes(tmp_path):
     onnx.save(other, tmp_path / "two.onnx")
     answers = Session((tmp_path / "one.onnx").read_bytes()).run({"image": x})["scores"].argmax(1)
     y = np.where(np.arange(150) % 3, answers, (answers + 1) % 20)
-    files = {"reference": tmp_path / "one.onnx", "force": True}
+    forced = onnxsemi.EvaluateSettings(force=True)
+    files = {"reference": tmp_path / "one.onnx", "settings": forced}
     known = onnxsemi.evaluate(tmp_path / "two.onnx", ImageSet("x", x, y), **files).comparison
     for metric, paired in ((top1, known.top1), (top5, known.top5)):
         found = onnxsemi.evaluate(

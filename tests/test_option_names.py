@@ -8,9 +8,12 @@ import pytest
 from command_line import run
 from onnx_models import SEPARABLE
 
-from onnxsemi.cli.help import OLDER
+from onnxsemi.cli.apply import apply
+from onnxsemi.cli.check import check
+from onnxsemi.cli.compress import compress
+from onnxsemi.cli.flags import with_flags
+from onnxsemi.cli.parameters import older_names
 from onnxsemi.settings import Settings
-from onnxsemi.terminal import with_flags
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +36,11 @@ def test_both_names_are_read(folder, first, second):
     assert '"search_images": 40, "report_images": 30' in found.stdout
 
 
-@pytest.mark.parametrize("command", OLDER)
-def test_help_shows_the_new_ones(command):
-    shown = run(command, "--help-all").stdout
-    for older, newer in OLDER[command].items():
+@pytest.mark.parametrize(("command", "count"), [(check, 4), (compress, 4), (apply, 1)])
+def test_help_shows_the_new_ones(command, count):
+    shown, names = run(command.__name__, "--help-all").stdout, older_names(command)
+    assert len(names) == count
+    for older, newer in names.items():
         assert f"--{newer}" in shown
         assert not re.search(rf"--{older}\b", shown) or older == "data"
 
@@ -52,6 +56,9 @@ def test_a_wrong_name_is_told_the_new_ones(folder):
     [
         ("`report_data`: one has labels", "--test-data: one has labels"),
         ("leave `pins` away", "leave --pin away"),
+        ("`method` semilayer: leave `rounding` away", "--method semilayer: leave --rounding away"),
+        ("give `data`, or `calibration_data`", "give --test-data, or --calibration-data"),
+        ("`batches` and `at`", "--batch and --at"),
         ("layer `conv1` is no setting", "layer `conv1` is no setting"),
     ],
 )

@@ -177,7 +177,7 @@ def test_a_model_of_pixels_takes_them_as_they_are_before_and_after(tmp_path):
     path, shown = write(PIXELS.model(), tmp_path), pixels(300)
     (expected,) = Session(path.read_bytes()).run({"image": shown}).values()
     labels = expected.argmax(axis=1)
-    found = onnxsemi.evaluate(path, (shown, labels), force=True)
+    found = onnxsemi.evaluate(path, (shown, labels), settings=onnxsemi.EvaluateSettings(force=True))
     assert found.correct == 300
     classifier = read_model(path, ALL)
     codes = nearest(classifier, plan_of(classifier, (8,)), Scheme.ASYMMETRIC)
@@ -186,7 +186,9 @@ def test_a_model_of_pixels_takes_them_as_they_are_before_and_after(tmp_path):
     assert onnx.load(written).graph.input[0].type.tensor_type.elem_type == TensorProto.UINT8
     (now,) = session.run({"image": shown}).values()
     assert 0 < np.abs(now - expected).max() < 0.05 * np.abs(expected).max()
-    again = onnxsemi.evaluate(written, (shown, labels), force=True)
+    again = onnxsemi.evaluate(
+        written, (shown, labels), settings=onnxsemi.EvaluateSettings(force=True)
+    )
     assert again.correct == int((now.argmax(axis=1) == labels).sum())
 
 

@@ -58,7 +58,8 @@ def test_every_profile_gives_the_same_answers(folder):
     logits = {}
     for profile in set(Profile) - {Profile.INT8}:
         path = folder / f"answers-{profile}.onnx"
-        assert onnxsemi.apply(plan, folder / "model.onnx", output=path, profile=profile)
+        settings = onnxsemi.ApplySettings(profile=profile)
+        assert onnxsemi.apply(plan, folder / "model.onnx", output=path, settings=settings)
         logits[profile] = onnxsemi.load_session(path).run(None, {"image": images})[0]
     for found in logits.values():
         assert np.abs(found - logits[Profile.FAKE]).max() <= 1e-5 * np.abs(found).max()
@@ -123,12 +124,7 @@ def test_a_profile_that_is_none(folder):
     with pytest.raises(onnxsemi.SettingsError, match="'tiny'"):
         onnxsemi.Settings(profile="tiny")
     with pytest.raises(onnxsemi.SettingsError, match="'tiny'"):
-        onnxsemi.apply(
-            folder / "small.plan.json",
-            folder / "model.onnx",
-            output=folder / "none.onnx",
-            profile="tiny",
-        )
+        onnxsemi.ApplySettings(profile="tiny")
 
 
 NEWER = (Profile.QDQ, Profile.NODES)

@@ -7,14 +7,14 @@ import sys
 import onnxsemi
 
 PUBLIC = """
-    AccuracyError ApplyResult BenchResult BitPlan BudgetError Calibration CheckResult Comparison
-    CompareResult CompressResult DataError DataOptions EvaluateResult Event Guarantee ImageSet
-    Inputs InspectResult KeptFrontier KeptPoint LossError Means Method ModelError Normalization
-    NothingHoldsError OnnxSemiError Order Outcome OutputError Paired Pin PlanError Preset Profile
-    Progress Ranges ReadOptions RoundingMethod RoundingSettings RunError RunOptions Scheme
-    SearchMethod SearchSettings Settings SettingsError Split TargetPolicy Verdict VerificationError
-    __version__ apply bench check compare compress evaluate inspect ladder load_images load_session
-    pareto
+    AccuracyError ApplyResult ApplySettings BenchResult BenchSettings BitPlan BudgetError
+    Calibration CheckResult Comparison CompareResult CompressResult DataError DataOptions
+    EvaluateResult EvaluateSettings Event Guarantee ImageSet Inputs InspectResult KeptFrontier
+    KeptPoint LossError Means Method ModelError Normalization NothingHoldsError OnnxSemiError Order
+    Outcome OutputError Paired Pin PlanError Preset Profile Progress Ranges ReadOptions
+    RoundingMethod RoundingSettings RunError RunOptions Scheme SearchMethod SearchSettings Settings
+    SettingsError Split TargetPolicy Verdict VerificationError __version__ apply bench check compare
+    compress evaluate inspect ladder load_images load_session pareto
 """
 
 

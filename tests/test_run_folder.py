@@ -7,7 +7,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from onnxsemi import (
     SearchSettings,
     Settings,
 )
+from onnxsemi.option import settings_of
 from onnxsemi.pipeline import runs
 from onnxsemi.pipeline.prepare import prepare
 from onnxsemi.run.folder import Identity, MadeOf, nowhere, open_run
@@ -447,17 +448,12 @@ class TestIdentity:
 
     def test_no_setting_was_forgotten(self, inputs: Path) -> None:
         """A new setting is in the identity, or was left out on purpose."""
-        names = [
-            item.name for kind in (Settings, SearchSettings, ReadOptions) for item in fields(kind)
-        ]
-        flags = {f"--{name.replace('_', '-')}" for name in names} - {"--pins"}
-        apart = flags - set(identity(inputs))
+        apart = {each.flag for each in settings_of(Settings)} - set(identity(inputs, Settings()))
         assert apart == {
-            *("--search", "--model", "--data", "--run", "--threads", "--max-memory"),
-            "--force",
-            "--allow-loss",
-            "--bench",
-            *("--search-samples", "--report-fraction", "--report-labels"),  # show in the images
+            *("--run", "--resume", "--time-budget", "--command", "--threads", "--max-memory"),
+            *("--force", "--allow-loss", "--bench"),
+            *("--search-samples", "--test-fraction", "--test-labels"),  # show in the images
+            *("--mean", "--std", "--resize", "--crop", "--preset", "--classes", "--labels"),
         }
 
     @pytest.mark.parametrize(

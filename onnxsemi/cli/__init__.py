@@ -16,8 +16,9 @@ from onnxsemi.cli.check import check
 from onnxsemi.cli.compress import compress
 from onnxsemi.cli.evaluate import evaluate
 from onnxsemi.cli.frame import OneLineGroup
-from onnxsemi.cli.help import NAMES, settings_of
+from onnxsemi.cli.help import NAMES
 from onnxsemi.cli.inspect import inspect
+from onnxsemi.cli.parameters import add_command
 from onnxsemi.cli.pareto import pareto
 from onnxsemi.cli.report import report
 
@@ -59,4 +60,4 @@ def _root(
 
 
 for command in (check, compress, apply, evaluate, inspect, pareto, bench, report):
-    app.command(context_settings=settings_of(command.__name__))(command)
+    add_command(app, command)

@@ -3,38 +3,19 @@
 import typer
 
 from onnxsemi import pipeline, report
-from onnxsemi.cli import image_options as img
 from onnxsemi.cli import options as opt
-from onnxsemi.cli import plan_options as plans
-from onnxsemi.cli.frame import data_options, end_by, one_line_errors, progress_of, show
-from onnxsemi.cli.help import HelpAll
-from onnxsemi.settings import Settings
+from onnxsemi.cli.printed import PrintedVerdict
+from onnxsemi.settings import ApplySettings
 
 
 def apply(
-    plan: plans.PlanPath,
+    plan: opt.PlanPath,
     out: opt.OutFile,
-    model: plans.OptionalModel = None,
-    at: plans.At = None,
-    profile: opt.ProfileName = Settings.profile,
-    align: opt.Align = Settings.align,
-    data: plans.OptionalData = None,
-    calibration_data: opt.ActivationsData = None,
-    calibration: opt.CalibrationName = Settings.calibration,
-    calibration_samples: opt.CalibrationSamples = Settings.calibration_samples,
-    mean: img.Mean = None,
-    std: img.Std = None,
-    resize: img.Resize = None,
-    crop: img.Crop = None,
-    preset: img.PresetName = None,
-    classes: img.Classes = None,
-    labels: img.Labels = None,
-    threads: opt.Threads = None,
-    allow_loss: opt.AllowLoss = False,
-    strict: opt.Strict = False,
-    as_json: opt.AsJson = False,
-    quiet: opt.Quiet = False,
-    help_all: HelpAll = False,
+    settings: ApplySettings,
+    printed: PrintedVerdict,
+    model: opt.OptionalModel = None,
+    data: opt.ImagesOfPlan = None,
+    calibration_data: opt.ActivationImages = None,
 ) -> None:
     """Write a model with the bitwidths of a plan, or of another point of a run, without searching.
 
@@ -49,25 +30,17 @@ def apply(
 
     **Example:** onnxsemi apply small.run --at 85% -o larger.onnx
     """
-    del help_all  # its callback has shown it
     if model is None and not plan.is_dir():
         raise typer.BadParameter("Missing argument 'MODEL': only a run knows its model.")
-    with one_line_errors(), progress_of(silent=quiet or as_json) as progress:
+    with printed.progress() as progress:
         result = pipeline.apply(
             plan,
             model,
             output=out,
-            at=at,
-            profile=profile,
-            align=align,
             data=data,
             calibration_data=calibration_data,
-            calibration=calibration,
-            calibration_samples=calibration_samples,
-            data_options=data_options(mean, std, resize, crop, preset, classes, labels),
-            threads=threads,
-            allow_loss=allow_loss,
+            settings=settings,
             progress=progress,
         )
-    show(report.apply_table(result), report.apply_document(result), as_json, quiet)
-    end_by(result, strict=strict)
+    printed.show(report.apply_table(result), report.apply_document(result))
+    printed.end(result)

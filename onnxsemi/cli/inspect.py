@@ -2,19 +2,12 @@
 
 from onnxsemi import pipeline, report
 from onnxsemi.cli import options as opt
-from onnxsemi.cli import plan_options as plans
-from onnxsemi.cli.frame import one_line_errors, show
+from onnxsemi.cli.printed import Printed
 from onnxsemi.model.read import ReadOptions
 
 
 def inspect(
-    model: plans.AnyFile,
-    other: plans.OtherFile = None,
-    targets: opt.Targets = ReadOptions.targets,
-    exclude: opt.Exclude = None,
-    output: opt.OutputName = None,
-    as_json: opt.AsJson = False,
-    quiet: opt.Quiet = False,
+    model: opt.AnyFile, options: ReadOptions, printed: Printed, other: opt.OtherFile = None
 ) -> None:
     """Show what a file holds, layer by layer.
 
@@ -27,11 +20,8 @@ def inspect(
     **Example:** onnxsemi inspect small.plan.json edited.plan.json
     """
     if other is not None:
-        with one_line_errors():
-            compared = pipeline.compare(model, other)
-        show(report.compare_table(compared), report.compare_document(compared), as_json, quiet)
+        compared = pipeline.compare(model, other)
+        printed.show(report.compare_table(compared), report.compare_document(compared))
         return
-    with one_line_errors():
-        options = ReadOptions(targets=targets, exclude=tuple(exclude or ()), output=output)
-        result = pipeline.inspect(model, options=options)
-    show(report.inspect_table(result), report.inspect_document(result), as_json, quiet)
+    result = pipeline.inspect(model, options=options)
+    printed.show(report.inspect_table(result), report.inspect_document(result))

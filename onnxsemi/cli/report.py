@@ -3,13 +3,12 @@
 import typer
 
 from onnxsemi.cli import options as opt
-from onnxsemi.cli import plan_options as plans
-from onnxsemi.cli.frame import one_line_errors
+from onnxsemi.cli.printed import Quiet
 from onnxsemi.report.page import write_comparison, write_page
 from onnxsemi.run.folder import REPORT
 
 
-def report(runs: plans.RunFolders, out: plans.ReportOut = None, quiet: opt.Quiet = False) -> None:
+def report(runs: opt.RunFolders, out: opt.PageFile = None, quiet: Quiet = False) -> None:
     """Show a run, or two side by side, as one HTML page, which opens in any browser, offline.
 
     What to decide by first: accuracy before and after with its interval, the verdict, megabytes,
@@ -22,18 +21,16 @@ def report(runs: plans.RunFolders, out: plans.ReportOut = None, quiet: opt.Quiet
     """
     if len(runs) > 2:
         raise typer.BadParameter(f"{len(runs)} runs: a page shows one, or two side by side.")
-    with one_line_errors():
-        if len(runs) == 1:
-            target = out or runs[0] / REPORT
-            write_page(runs[0], target)
-        else:
-            if runs[0].resolve() == runs[1].resolve():
-                raise typer.BadParameter(f"{runs[1]} is the same run twice.")
-            if out is None:
-                raise typer.BadParameter(
-                    "Two runs: say where to write their page, such as --out both.html."
-                )
-            target = out
-            write_comparison((runs[0], runs[1]), target)
+    target = runs[0] / REPORT if out is None else out
+    if len(runs) == 1:
+        write_page(runs[0], target)
+    elif runs[0].resolve() == runs[1].resolve():
+        raise typer.BadParameter(f"{runs[1]} is the same run twice.")
+    elif out is None:
+        raise typer.BadParameter(
+            "Two runs: say where to write their page, such as --out both.html."
+        )
+    else:
+        write_comparison((runs[0], runs[1]), target)
     if not quiet:
         typer.echo(f"Wrote {target}.")

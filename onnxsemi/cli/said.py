@@ -1,36 +1,31 @@
 """The command line as it was typed, for reports: how to do the same again."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
 from enum import Enum
 
 import typer
 
-_LEFT_OUT = {
-    "resume",
-    "quiet",
-    "verbose",
-    "as_json",
-    "report",
-    "bench",
-    "strict",
-    "help_all",
-}  # what changes no result
+from onnxsemi.option import Decides, options_of
 
 
-def command_line(context: typer.Context) -> str:
-    """Arguments and options that were given, in the order of their declaration, quoted for a shell.
+def command_line(context: typer.Context, command: Callable[..., None]) -> str:
+    """Arguments and options that were given, in the order of the help, quoted for a shell.
 
     Options are taken from what was parsed, and not from ``sys.argv``: short names become long ones.
+    What changes no result is left out.
     """
-    return shlex.join(["onnxsemi", str(context.info_name), *_words(context)])
+    left_out = {
+        each.key for each, option in options_of(command) if option.decides is Decides.NOTHING
+    }
+    return shlex.join(["onnxsemi", str(context.info_name), *_words(context, left_out)])
 
 
-def _words(context: typer.Context) -> Iterator[str]:
+def _words(context: typer.Context, left_out: Container[str]) -> Iterator[str]:
     for parameter in context.command.params:
         name = parameter.name
         source = context.get_parameter_source(name) if name else None
-        if not name or name in _LEFT_OUT or source is None or source.name != "COMMANDLINE":
+        if not name or name in left_out or source is None or source.name != "COMMANDLINE":
             continue
         value = context.params[name]
         flags = () if parameter.param_type_name == "argument" else (_flag(parameter.opts),)

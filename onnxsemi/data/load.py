@@ -4,8 +4,9 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +16,12 @@ from onnxsemi.choices import choice
 from onnxsemi.data.batches import Batch, from_array, from_batches, from_pair
 from onnxsemi.data.folder import Framing, Naming, read_folder
 from onnxsemi.data.images import ImageSet, Normalization
-from onnxsemi.data.naming import check_class_names
+from onnxsemi.data.naming import check_class_names, read_class_names
 from onnxsemi.data.npz import read_npz
 from onnxsemi.data.reader import BatchReader, read_all
-from onnxsemi.errors import DataError
+from onnxsemi.errors import DataError, SettingsError
 from onnxsemi.heads import Head
+from onnxsemi.option import Decides, Option, Panel
 
 Pair = tuple[Batch, Batch]
 """Images [N, ...] and labels [N]."""
@@ -33,29 +35,101 @@ class Preset(StrEnum):
     """Shorter side to 256, centre 224, torchvision's mean and standard deviation."""
 
 
+def read_numbers(name: str, text: str) -> tuple[float, ...]:
+    """Read a list of numbers.
+
+    >>> read_numbers("mean", "0.5,0.25")
+    (0.5, 0.25)
+
+    Raises:
+        SettingsError: With the setting's name, if it is none.
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise SettingsError(
+            f"`{name}`: {text!r} is no list of numbers such as 0.5,0.5,0.5"
+        ) from None
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
     """How image data are preprocessed.
 
     Attributes:
-        mean: Mean of the pixels on the scale 0 to 1; replaces what the file says.
-        std: Standard deviation, likewise.
-        resize: Shorter side of image files after resizing; the crop unless told.
-        crop: Side of the centred square; the model's input size unless told.
-        preset: Fills whatever of these is not given; of images in memory, mean and ``std``.
         classes: Names of the model's classes in its order, for the report; and for folders of
             images: those of class folders, of which some may be missing, and of ``labels``.
-        labels: For a folder of images: a table with the columns file and label, the number or the
-            name of the class.
     """
 
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    resize: int | None = None
-    crop: int | None = None
-    preset: Preset | None = None
-    classes: tuple[str, ...] | None = None
-    labels: str | os.PathLike[str] | None = None
+    mean: Annotated[
+        tuple[float, ...] | None,
+        Option(
+            help="Mean of the pixels on the scale 0 to 1, such as 0.485,0.456,0.406; for uint8 "
+            "images after /255. Replaces what the file says.",
+            panel=Panel.IMAGES,
+            read=partial(read_numbers, "mean"),
+            decides=Decides.IMAGES,
+        ),
+    ] = None
+    std: Annotated[
+        tuple[float, ...] | None,
+        Option(
+            help="Standard deviation of the pixels, likewise.",
+            panel=Panel.IMAGES,
+            read=partial(read_numbers, "std"),
+            decides=Decides.IMAGES,
+        ),
+    ] = None
+    resize: Annotated[
+        int | None,
+        Option(
+            help="Image files: length of the shorter side after resizing, pixels; that of `crop` "
+            "by default.",
+            panel=Panel.IMAGES,
+            advanced=True,
+            decides=Decides.IMAGES,
+        ),
+    ] = None
+    crop: Annotated[
+        int | None,
+        Option(
+            help="Image files: side of the centred square, pixels; the model's input size by "
+            "default.",
+            panel=Panel.IMAGES,
+            advanced=True,
+            decides=Decides.IMAGES,
+        ),
+    ] = None
+    preset: Annotated[
+        Preset | None,
+        Option(
+            help="imagenet: shorter side 256, centre 224, the usual mean and std.",
+            panel=Panel.IMAGES,
+            decides=Decides.IMAGES,
+        ),
+    ] = None
+    classes: Annotated[
+        tuple[str, ...] | None,
+        Option(
+            help="A text file with the names of all classes of the model, one a line in its order: "
+            "the report has them. Class folders are found among them; without it they are the "
+            "classes in the order of their names, and as many as the model has.",
+            panel=Panel.IMAGES,
+            metavar="FILE",
+            read=read_class_names,
+            decides=Decides.IMAGES,
+        ),
+    ] = None
+    labels: Annotated[
+        str | os.PathLike[str] | None,
+        Option(
+            help="A folder of images without class folders: a .csv file with the columns file and "
+            "label, the number of the class, or its name with `classes`.",
+            panel=Panel.IMAGES,
+            metavar="FILE",
+            decides=Decides.IMAGES,
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -84,7 +158,7 @@ class DataOptions:
         )
 
 
-def load_images(  # noqa: PLR0913  what the model asks of them
+def load_images(
     data: Data,
     input_name: str,
     shape: tuple[int | None, ...],

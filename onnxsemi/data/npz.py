@@ -141,5 +141,5 @@ def _pieces(member: IO[bytes]) -> Iterator[bytes]:
 def _colours(arrays: dict[str, NDArray[Any]], key: str, default: float) -> tuple[float, ...]:
     values = np.atleast_1d(arrays.get(key, np.asarray(default)))
     if not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values):
-        raise DataError(f"--{key}: {values.tolist()} is no list of numbers")
+        raise DataError(f"`{key}`: {values.tolist()} is no list of numbers")
     return tuple(float(value) for value in values.ravel())

@@ -1,6 +1,7 @@
 """Reading a model: the stages in order."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from onnxsemi.arguments import check_fields
 from onnxsemi.choices import choice
@@ -13,21 +14,43 @@ from onnxsemi.model.normalize import normalize
 from onnxsemi.model.pixels import take_floats
 from onnxsemi.model.plain import make_plain
 from onnxsemi.model.targets import TargetPolicy, find_targets
+from onnxsemi.option import Option, Panel
+
+OutputName = Annotated[
+    str | None,
+    Option(
+        help="The model's output with the class scores, if it has several outputs.",
+        panel=Panel.LAYERS,
+        metavar="NAME",
+        advanced=True,
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """How to read a model.
+    """How to read a model."""
 
-    Attributes:
-        targets: Which weighted layers are quantized.
-        exclude: Shell patterns of layer names to leave as they are.
-        output: Name of the output that holds the class scores, if there are several.
-    """
-
-    targets: TargetPolicy = TargetPolicy.ALL
-    exclude: tuple[str, ...] = ()
-    output: str | None = None
+    targets: Annotated[
+        TargetPolicy,
+        Option(
+            help="hidden: the paper's (no stem, no projection shortcut, no classifier); conv: "
+            "every convolution; all: Gemm and MatMul too.",
+            panel=Panel.LAYERS,
+            advanced=True,
+        ),
+    ] = TargetPolicy.ALL
+    exclude: Annotated[
+        tuple[str, ...],
+        Option(
+            help="Leave layers as they are; shell pattern of layer names (see 'inspect').",
+            panel=Panel.LAYERS,
+            metavar="PATTERN",
+            repeated=True,
+            advanced=True,
+        ),
+    ] = ()
+    output: OutputName = None
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -12,8 +12,6 @@ from msgspec import structs
 from onnxsemi.arguments import check_argument
 from onnxsemi.atomic import check_writable, whole_file
 from onnxsemi.bitwidth import FLOAT_BITS
-from onnxsemi.calibration import Calibration
-from onnxsemi.choices import choice
 from onnxsemi.data.images import ImageSet
 from onnxsemi.data.load import Data, DataOptions, load_pixels
 from onnxsemi.emit.activations import Ranges
@@ -24,7 +22,6 @@ from onnxsemi.listening import Listener, listening
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.comparison import Comparison, compare
 from onnxsemi.measure.metric import Metric
-from onnxsemi.measure.shards import worker_threads
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.head import ImageInput
 from onnxsemi.model.load import Model
@@ -46,26 +43,19 @@ from onnxsemi.quantizer.affine import Scheme
 from onnxsemi.quantizer.rounded import Nearest, RoundedPlan, rounded
 from onnxsemi.results import ApplyResult
 from onnxsemi.search.align import aligned
-from onnxsemi.settings import Settings
+from onnxsemi.settings import ApplySettings
 
 _FREE_AXIS = 32  # size of an axis that the model leaves open, for the random images
 
 
-def apply(  # noqa: PLR0913  a flag each
+def apply(
     plan: str | os.PathLike[str],
     model: Model | None = None,
     *,
     output: str | os.PathLike[str],
-    at: str | None = None,
-    profile: Profile = Profile.QDQ,
-    align: int = Settings.align,
     data: Data | None = None,
     calibration_data: Data | None = None,
-    calibration: Calibration = Calibration.MINMAX,
-    calibration_samples: int = Settings.calibration_samples,
-    data_options: DataOptions | None = None,
-    threads: int | None = None,
-    allow_loss: bool = False,
+    settings: ApplySettings | None = None,
     metric: Metric | None = None,
     progress: Listener | None = None,
 ) -> ApplyResult:
@@ -75,21 +65,13 @@ def apply(  # noqa: PLR0913  a flag each
         plan: A plan written by :func:`compress`, edited or not; or the folder of a run.
         model: The float model that the plan was made for; a run knows it.
         output: Where to write the compressed model; a run's point gets its plan beside it.
-        at: Which point of a run: ``"85%"`` of compression, or ``"-0.1"`` points of accuracy on the
-            calibration images; the chosen one unless given.
-        profile: Form of the written file; any plan can be written in any of them, but int8 needs
-            one made with the symmetric scheme. For native weights are rounded anew on whole steps,
-            if the plan has them on half steps, for which ONNX's own types have no codes.
-        align: Channels of each bitwidth in a layer are rounded up to a multiple of this.
         data: Images to measure accuracy on. Without them a run's own test images are taken, and
             a plan's file is verified on random images.
         calibration_data: Images that weights are rounded on, which a run knows; and to calibrate
             the activations of profile int8 on: a plan made for it holds their ranges already.
-        calibration: How ranges follow from the values on these images.
-        calibration_samples: How many of them to take at the most.
-        data_options: Preprocessing of the images.
-        threads: Shards of images worked on at once; None for every core.
-        allow_loss: Write a run's point although its images show a loss beyond what was asked for.
+        settings: Everything else. Any plan can be written in any profile, but int8 needs one made
+            with the symmetric scheme. For native weights are rounded anew on whole steps, if the
+            plan has them on half steps, for which ONNX's own types have no codes.
         metric: What is measured instead of accuracy, as for :func:`compress`. A run that was judged
             by one can be judged by agreement with the float model, too: leave it away.
         progress: Told where the work is.
@@ -102,15 +84,13 @@ def apply(  # noqa: PLR0913  a flag each
         TypeError: If the metric does not give one number an image.
         ValueError: If it raises, gives NaN or infinity, or changes what it is given.
     """
-    workers, profile = worker_threads(threads), choice(Profile, profile)
-    told = listening(progress)
+    settings, told = settings or ApplySettings(), listening(progress)
     check_argument("plan", plan, str, os.PathLike)
     check_argument("output", output, str, os.PathLike)
-    for flag, value in (("`calibration_samples`", calibration_samples), ("`align`", align)):
-        if value < 1:
-            raise SettingsError(f"{flag}: {value} must be 1 or more")
+    check_argument("settings", settings, ApplySettings)
+    profile, options = settings.profile, settings.data
     target = Path(output)
-    asked = asked_for(plan, model, at, calibration_data, data_options).for_profile(profile)
+    asked = asked_for(plan, model, calibration_data, settings)
     check_output(target, asked.model, plan, data, asked.images)
     if asked.kept is not None:
         check_writable(plan_path(target))
@@ -121,7 +101,7 @@ def apply(  # noqa: PLR0913  a flag each
     classifier = fitted.classifier
     image, shown, ranges = classifier.ends.image, None, None
     if asked.images is not None:
-        own = asked.options if asked.options is not data_options else _no_table(data_options)
+        own = asked.options if asked.options is not options else _no_table(options)
         shown = load_pixels(asked.images, image.name, image.shape, own, raw=image.pixels)
     if profile.quantizes_activations:
         _check_grids(fitted.scheme, asked.name)
@@ -129,14 +109,16 @@ def apply(  # noqa: PLR0913  a flag each
         if shown is None or calibration_data is None or kept:
             ranges = _known_ranges(asked.document, classifier, asked.name)
         else:
-            sample = drawn(shown, calibration_samples)
-            ranges = calibrate(classifier, sample, choice(Calibration, calibration))
+            sample = drawn(shown, settings.calibration_samples)
+            ranges = calibrate(classifier, sample, settings.calibration)
     rounding = Nearest(fitted.scheme)
-    bits = aligned(fitted.plan, classifier.layers, rounding, align)
+    bits = aligned(fitted.plan, classifier.layers, rounding, settings.align)
     noise = random_images(image)
-    bench = Bench(classifier, noise, rounding, workers, progress=told, metric=metric)
+    bench = Bench(
+        classifier, noise, rounding, settings.worker_threads, progress=told, metric=metric
+    )
     if data is not None:
-        own = asked.options if asked.options is data_options else _no_table(asked.options)
+        own = options if asked.options is options else _no_table(asked.options)
         loaded: ImageSet | None = given_images(
             data, classifier.ends, own, for_metric=metric is not None
         )
@@ -170,7 +152,7 @@ def apply(  # noqa: PLR0913  a flag each
             labels = None if loaded.labels is None else bench.labels
             report = compare(before, file.logits, labels, bench.judge, bench.head)
             result = _judged(result, report, bench.images, Path(plan))
-        refuse_loss(result, allowed=allow_loss)
+        refuse_loss(result, allowed=settings.allow_loss)
     return result
 
 
@@ -182,9 +164,9 @@ def _judged(result: ApplyResult, report: Comparison, images: ImageSet, run: Path
     return replace(result, report=report, verdict=claim.verdict, next_command=claim.next_command)
 
 
-def _no_table(options: DataOptions | None) -> DataOptions | None:
+def _no_table(options: DataOptions) -> DataOptions:
     """Preprocessing alone: a table of labels is of one folder, the user's or the run's."""
-    return None if options is None else replace(options, labels=None)
+    return replace(options, labels=None)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ from onnxsemi.plan_file import PlanFile, read_plan
 from onnxsemi.points.at import At
 from onnxsemi.points.file import read_frontier
 from onnxsemi.points.frontier import KeptFrontier, KeptPoint
+from onnxsemi.settings import ApplySettings
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,7 +38,7 @@ class Asked:
     name: str
     model: Model
     images: Data | None
-    options: DataOptions | None
+    options: DataOptions
     table: Path | None = None
     kept: KeptFrontier | None = None
     point: KeptPoint | None = None
@@ -63,47 +64,50 @@ class Asked:
 def asked_for(
     plan: str | os.PathLike[str],
     model: Model | None,
-    at: str | None,
     images: Data | None,
-    options: DataOptions | None,
+    settings: ApplySettings,
 ) -> Asked:
     """Read what is asked for.
 
     Args:
         plan: A plan file, or the folder of a run.
         model: The float model; None for the run's own.
-        at: Which point of a run; None for the chosen one.
         images: Images that weights are rounded on; None for the run's own.
-        options: Their preprocessing; for a run its own unless one is given.
+        settings: Which point of a run, and for which profile; and the images' preprocessing: for a
+            run its own unless one is given.
 
     Raises:
         OnnxSemiError: If plan, run or model cannot be read, or no point is meant.
     """
-    path = Path(plan)
+    path, options = Path(plan), settings.data
     if not path.is_dir():
-        if at is not None:
+        if settings.at is not None:
             raise SettingsError(f"`at`: is for the folder of a run, NAME.run; {path} is none")
         if model is None:
             raise SettingsError(f"{path}: name the float model that the plan was made for too")
         document = read_plan(path)
-        return Asked(document=document, name=str(path), model=model, images=images, options=options)
+        asked = Asked(
+            document=document, name=str(path), model=model, images=images, options=options
+        )
+        return asked.for_profile(settings.profile)
     kept = read_frontier(path)
-    point = _chosen(kept, path) if at is None else At.parse(at).pick(kept)
+    point = _chosen(kept, path) if settings.at is None else At.parse(settings.at).pick(kept)
     source, table = kept.source, path / "rounding.npz"
     if model is None:
         model = _own_model(source.model, path)
     rounded = kept.document.rounding is not None
     own = source.data if rounded and source.data is not None and source.data.exists() else None
-    return Asked(
+    asked = Asked(
         document=kept.document.with_plan(point.plan, kept.document.weights_of(point.plan)),
         name=str(path),
         model=model,
         images=own if images is None else images,
-        options=source.options if options in (None, DataOptions()) else options,
+        options=source.options if options == DataOptions() else options,
         table=table if table.exists() else None,
         kept=kept,
         point=point,
     )
+    return asked.for_profile(settings.profile)
 
 
 def _own_model(model: Path | None, run: Path) -> Path:

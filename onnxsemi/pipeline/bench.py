@@ -18,12 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxsemi.arguments import check_argument
 from onnxsemi.errors import ModelError, SettingsError, one_line
 from onnxsemi.listening import Listener, listening
 from onnxsemi.measure.shards import worker_threads
 from onnxsemi.model.load import file_bytes
 from onnxsemi.progress import Progress
 from onnxsemi.runtime import REFUSALS, InferenceSession, noise_feeds, open_session
+from onnxsemi.settings import BenchSettings
 from onnxsemi.timings import BenchResult, BenchRow, Spread
 
 _WARM_UP = 2
@@ -51,10 +53,7 @@ class _Contender:
 def bench(
     models: Sequence[str | os.PathLike[str]],
     *,
-    batches: Sequence[int] = (1, 32),
-    threads: int | None = 1,
-    rounds: int = 15,
-    load_rounds: int | None = None,
+    settings: BenchSettings | None = None,
     progress: Listener | None = None,
 ) -> BenchResult:
     """Time models against the first, in default sessions and as ``load_session`` opens them.
@@ -62,22 +61,19 @@ def bench(
     Args:
         models: ONNX files with one input of floating point numbers; the first is what the others
             are compared with.
-        batches: Images in a run. A model whose batch is fixed runs with that instead.
-        threads: Threads of a session; None for every core.
-        rounds: Times that everything is measured.
-        load_rounds: Times that loading is, which takes a process each; None for as many.
+        settings: What to time.
         progress: Told where the work is.
 
     Raises:
         ModelError: If a model cannot be loaded or run.
-        SettingsError: If a number is out of range.
+        SettingsError: If there is no model.
     """
     if not models:
         raise SettingsError("bench needs at least one model")
-    loadings = rounds if load_rounds is None else load_rounds
-    if min(rounds, loadings) < 1 or any(batch < 1 for batch in batches):
-        raise SettingsError("`rounds` and `batches` must be 1 or more")
-    told, count = listening(progress), worker_threads(threads)
+    settings, told = settings or BenchSettings(), listening(progress)
+    check_argument("settings", settings, BenchSettings)
+    count, rounds, batches = worker_threads(settings.threads), settings.rounds, settings.batches
+    loadings = settings.load_rounds or rounds
     contenders = [
         _Contender.opened(Path(model), count, fold=fold)
         for model in models
@@ -101,7 +97,7 @@ def bench(
         )
         for place, contender in enumerate(contenders)
     )
-    return BenchResult(threads=count, rounds=rounds, batches=tuple(batches), rows=rows)
+    return BenchResult(threads=count, rounds=rounds, batches=batches, rows=rows)
 
 
 def _latencies(

@@ -36,7 +36,7 @@ from onnxsemi.search.semilayers import Split
 from onnxsemi.settings import Settings
 
 
-def compress(  # noqa: PLR0913  settings aside, what they are about
+def compress(
     model: Model,
     data: Data,
     *,

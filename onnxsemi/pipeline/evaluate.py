@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
+from onnxsemi.arguments import check_argument
 from onnxsemi.arrays import Float32Array
 from onnxsemi.data.checks import too_few
 from onnxsemi.data.images import ImageSet
-from onnxsemi.data.load import Data, DataOptions
+from onnxsemi.data.load import Data
 from onnxsemi.errors import ModelError
 from onnxsemi.listening import Listener, listening
 from onnxsemi.measure.companions import check_own_answers
@@ -16,7 +17,6 @@ from onnxsemi.measure.comparison import compare
 from onnxsemi.measure.forward import gathered, parts
 from onnxsemi.measure.likelihood import LIKELIHOODS
 from onnxsemi.measure.metric import Judge, Metric
-from onnxsemi.measure.shards import worker_threads
 from onnxsemi.model.head import Ends, find_ends
 from onnxsemi.model.load import Model, load_proto, name_of
 from onnxsemi.model.plain import make_plain
@@ -25,17 +25,15 @@ from onnxsemi.pipeline.sanity import LEAST_IMAGES, Judged, check_answers, checke
 from onnxsemi.progress import Progress, Silent, warn
 from onnxsemi.results import EvaluateResult
 from onnxsemi.runtime import quantizes_activations
+from onnxsemi.settings import EvaluateSettings
 
 
-def evaluate(  # noqa: PLR0913  a flag each
+def evaluate(
     model: Model,
     data: Data,
     *,
     reference: Model | None = None,
-    output: str | None = None,
-    data_options: DataOptions | None = None,
-    force: bool = False,
-    threads: int | None = None,
+    settings: EvaluateSettings | None = None,
     metric: Metric | None = None,
     progress: Listener | None = None,
 ) -> EvaluateResult:
@@ -45,11 +43,8 @@ def evaluate(  # noqa: PLR0913  a flag each
         model: An ONNX file, its bytes, or its proto.
         data: Images, with labels if accuracy is asked for.
         reference: Another ONNX model that takes the same images: the float model, say.
-        output: Name of the output that holds the class scores, if there are several.
-        data_options: Preprocessing of the images.
-        force: Go on with labels that the float model (``reference``, if given) meets no better than
-            by guessing: that is a warning then.
-        threads: Shards of images worked on at once; None for every core.
+        settings: Everything else. With ``force`` labels that the float model (``reference``, if
+            given) meets no better than by guessing are a warning.
         metric: What is measured instead of accuracy and loss, as for :func:`compress`.
         progress: Told where the work is.
 
@@ -58,11 +53,12 @@ def evaluate(  # noqa: PLR0913  a flag each
         TypeError: If the metric does not give one number an image.
         ValueError: If it raises, gives NaN or infinity, or changes what it is given.
     """
-    workers, told = worker_threads(threads), listening(progress)
+    settings, told = settings or EvaluateSettings(), listening(progress)
+    check_argument("settings", settings, EvaluateSettings)
     told.start("reading the model and the images", 1)
-    opened = _Opened.of(model, output, workers)
+    opened = _Opened.of(model, settings)
     head, rule = opened.ends.head, LIKELIHOODS[opened.ends.head]
-    given = given_images(data, opened.ends, data_options, for_metric=metric is not None)
+    given = given_images(data, opened.ends, settings.data, for_metric=metric is not None)
     fitting = checked(given, opened.logits)
     images, labels = fitting.images, fitting.images.labels
     check_own_answers(opened.proto, opened.ends, images)
@@ -71,14 +67,14 @@ def evaluate(  # noqa: PLR0913  a flag each
     values = None if judge is None else judge(logits)
     judged = Judged(images, logits, opened.logits, head)
     if reference is not None:
-        other = _Opened.of(reference, output, workers)
+        other = _Opened.of(reference, settings)
         judged = _referred(opened, judged, other, told)
         comparison = compare(judged.logits, logits, labels, judge, head)
     few = too_few(images, LEAST_IMAGES)
     warnings = (
         *fitting.warnings,
         *(() if few is None else (few,)),
-        *check_answers(judged, fitting.doubts, force=force),
+        *check_answers(judged, fitting.doubts, force=settings.force),
     )
     warn(told, warnings)
     return EvaluateResult(
@@ -103,11 +99,11 @@ class _Opened:
     threads: int
 
     @classmethod
-    def of(cls, model: Model, output: str | None, threads: int) -> "_Opened":
-        proto = load_proto(model)
+    def of(cls, model: Model, settings: EvaluateSettings) -> "_Opened":
+        proto, output = load_proto(model), settings.output
         try:
             make_plain(proto, output)
-            return cls(name_of(model), proto, find_ends(proto, output), threads)
+            return cls(name_of(model), proto, find_ends(proto, output), settings.worker_threads)
         except ModelError as error:
             raise ModelError(f"{name_of(model)}: {error}") from error
 

@@ -2,28 +2,19 @@
 
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import fields
+from dataclasses import replace
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from onnxsemi.errors import BudgetError, RunError
+from onnxsemi.errors import BudgetError, RunError, SettingsError
+from onnxsemi.option import Decides, values_of
 from onnxsemi.pipeline.prepare import Prepared
 from onnxsemi.processor import Processor
 from onnxsemi.progress import Progress
 from onnxsemi.run.folder import Identity, MadeOf, RunFolder, nowhere, open_run
-from onnxsemi.settings import RunOptions
-
-# groups of settings, what the fingerprints of the images cover, and what changes no result
-_LEFT_OUT = {
-    *("search", "model", "data", "pins", "run", "rounding"),
-    *("search_samples", "report_fraction", "delta_loss_samples", "calibration_samples"),
-    *("rounding_samples",),
-    *("threads", "max_memory", "report_labels", "allow_loss", "force", "bench"),
-}
-_JUDGES = ("--max-drop", "--tolerance", "--guarantee")
-"""Settings that say which of the measured plans are good enough, and change no measurement."""
+from onnxsemi.settings import Pin, RunOptions, Settings
 
 _ENGINES = ("onnxsemi", "onnx", "onnxruntime", "numpy", "scipy")
 
@@ -33,8 +24,11 @@ def check_folder(options: RunOptions, *outputs: Path) -> None:
 
     Raises:
         RunError: With the output.
+        SettingsError: If a run is to be taken up again that has no folder.
     """
     if options.folder is None:
+        if options.resume:
+            raise SettingsError("`resume` needs the folder of the run: `run`")
         return
     folder = Path(options.folder).absolute()
     for output in outputs:
@@ -116,42 +110,49 @@ class Limited:
 
 def made_of(prepared: Prepared) -> MadeOf:
     """Everything that decides what a run gives, and which part of it only judges."""
-    parts = dict(identity(prepared))
-    judged = {name: parts.pop(name) for name in (*_JUDGES, "test data", "metric") if name in parts}
-    return MadeOf(parts, judged, (Processor.here(),))
+    settings = _as_measured(prepared)
+    measured = {
+        "model": prepared.classifier.fingerprint,
+        "calibration data": prepared.search.fingerprint(),
+        "labels": "given" if prepared.has_labels else "the float model's own answers",
+        **_settings(settings, Decides.MEASUREMENTS),
+        **{engine: version(engine) for engine in _ENGINES},
+    }
+    judged = {"test data": prepared.report.fingerprint(), **_settings(settings, Decides.CHOICE)}
+    if prepared.metric_id is not None:
+        judged["metric"] = prepared.metric_id
+    return MadeOf(measured, judged, (Processor.here(),))
 
 
 def identity(prepared: Prepared) -> Identity:
     """Everything that decides what a run gives: model, images, settings, versions."""
+    made = made_of(prepared)
+    return {**made.measured, **made.judged}
+
+
+def _as_measured(prepared: Prepared) -> Settings:
+    """The settings with what they came to in place of what follows from others."""
     settings = prepared.settings
-    chosen = _values(settings) | _values(settings.search) | _values(settings.model)
-    chosen["--rounding"] = None  # from minimum to maximum, to the nearest level
-    if settings.rounds is not None:
-        how = _values(settings.rounds)
-        chosen |= {"--rounding": how.pop("--method"), **how}
-    parts: dict[str, Any] = {
-        "model": prepared.classifier.fingerprint,
-        "calibration data": prepared.search.fingerprint(),
-        "test data": prepared.report.fingerprint(),
-        "labels": "given" if prepared.has_labels else "the float model's own answers",
-        "--delta-loss-samples": len(prepared.delta_loss),
-        "--calibration-samples": len(prepared.calibration),
-        "--rounding-samples": len(prepared.rounding),
-        "--scheme": settings.grids.value,
-        "--pin": [f"{pin.pattern}={pin.bits}" for pin in settings.pins],
+    return replace(
+        settings,
+        scheme=settings.grids,
+        rounding=settings.rounds,
+        delta_loss_samples=len(prepared.delta_loss),
+        calibration_samples=len(prepared.calibration),
+        rounding_samples=len(prepared.rounding),
+    )
+
+
+def _settings(settings: Settings, decides: Decides) -> Identity:
+    """Flag -> value of the settings that decide one thing, as JSON has it."""
+    return {
+        each.flag: _plain(value) for each, value in values_of(settings) if each.decides is decides
     }
-    if prepared.metric_id is not None:
-        parts["metric"] = prepared.metric_id
-    return chosen | parts | {engine: version(engine) for engine in _ENGINES}
-
-
-def _values(settings: Any) -> dict[str, Any]:
-    """Plain settings by the name of their flag; what changes no result is left out."""
-    names = [item.name for item in fields(settings) if item.name not in _LEFT_OUT]
-    return {f"--{name.replace('_', '-')}": _plain(getattr(settings, name)) for name in names}
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
     if isinstance(value, StrEnum):
         return value.value
-    return list(value) if isinstance(value, tuple) else value
+    return str(value) if isinstance(value, Pin) else value

@@ -7,8 +7,9 @@ from onnxsemi.errors import ModelError
 from onnxsemi.pipeline.bench import bench
 from onnxsemi.progress import Progress, warn
 from onnxsemi.results import CompressResult
+from onnxsemi.settings import BenchSettings
 
-ROUNDS, LOAD_ROUNDS = 21, 3
+_TIMES = BenchSettings(batches=(1,), rounds=21, load_rounds=3)
 """Latency takes little and varies; loading takes a process each time. ``bench`` has more of it."""
 
 
@@ -25,13 +26,7 @@ def timed(result: CompressResult, model: Path | None, progress: Progress) -> Com
     try:
         if model is None:
             raise ModelError("the float model is in memory: give its path")
-        speed = bench(
-            [model, result.output],
-            batches=(1,),
-            rounds=ROUNDS,
-            load_rounds=LOAD_ROUNDS,
-            progress=progress,
-        )
+        speed = bench([model, result.output], settings=_TIMES, progress=progress)
     except ModelError as error:
         said = f"speed was not measured: {error}"
         warn(progress, (said,))

@@ -73,7 +73,7 @@ class At:
         named = [p for p in kept.points if p.plan.sha256.startswith(self.plan or "")]
         if len(named) != 1:
             raise SettingsError(
-                f"--at: {len(named) or 'no'} plans of the run begin with {self.plan}; 'pareto "
+                f"`at`: {len(named) or 'no'} plans of the run begin with {self.plan}; 'pareto "
                 "--json' has the digest of each"
             )
         return named[0]

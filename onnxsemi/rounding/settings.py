@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Annotated
 
 from onnxsemi.arguments import check_fields
 from onnxsemi.choices import choice
+from onnxsemi.option import Option, Panel
 from onnxsemi.rounding.ranges import Ranges
 
 
@@ -31,18 +33,47 @@ class RoundingSettings:
     """What makes codes of weights.
 
     Attributes:
-        ranges: How ranges are chosen.
-        method: How weights become codes.
-        inputs: Whose inputs layers are rounded for.
-        bias_correction: Whether biases take up the mean of what rounding changes.
         half_steps: Whether zero points may lie between two levels, at 4 bits and below.
         sweeps: Sweeps of coordinate descent after error-compensating rounding.
     """
 
-    ranges: Ranges = Ranges.OUTPUT
-    method: RoundingMethod = RoundingMethod.GPTQ
-    inputs: Inputs = Inputs.QUANTIZED
-    bias_correction: bool = True
+    ranges: Annotated[
+        Ranges,
+        Option(
+            help="minmax: smallest to largest weight; mse: the clip that changes the weights "
+            "least; output: the clip whose rounded weights change the layer's output least.",
+            panel=Panel.ROUNDING,
+            metavar="NAME",
+            advanced=True,
+        ),
+    ] = Ranges.OUTPUT
+    method: Annotated[
+        RoundingMethod,
+        Option(
+            help="nearest level, or gptq: the weights behind make up for the error of each.",
+            panel=Panel.ROUNDING,
+            flags=("--rounding",),
+            advanced=True,
+        ),
+    ] = RoundingMethod.GPTQ
+    inputs: Annotated[
+        Inputs,
+        Option(
+            help="Inputs that layers are rounded for. quantized: what the quantized layers before "
+            "them give; float: the float model's.",
+            panel=Panel.ROUNDING,
+            metavar="NAME",
+            advanced=True,
+        ),
+    ] = Inputs.QUANTIZED
+    bias_correction: Annotated[
+        bool,
+        Option(
+            help="Let biases take up the mean of what rounding changes, or leave them as they are.",
+            panel=Panel.ROUNDING,
+            advanced=True,
+        ),
+    ] = True
     half_steps: bool = True
     sweeps: int = 2
 

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Annotated
 
 from onnxsemi.arguments import check_fields
-from onnxsemi.bitwidth import DEFAULT_LADDER, MAX_BITS, ladder
+from onnxsemi.bitwidth import DEFAULT_LADDER, MAX_BITS, ladder, parse_ladder
 from onnxsemi.choices import choice
 from onnxsemi.errors import SettingsError
+from onnxsemi.option import Decides, Option, Panel
 from onnxsemi.search.guard import Guarantee, Guard
 from onnxsemi.search.ranking import Order
 from onnxsemi.search.semilayers import Split
@@ -27,30 +29,89 @@ class SearchMethod(StrEnum):
 class SearchSettings:
     """How the search goes.
 
+    Images that are too few to show as little as the tolerance are held to what they can show, and
+    to the KL (:mod:`onnxsemi.search.few`).
+
     Attributes:
-        method: How bitwidths are found.
         bits: The ladder, widest first; empty for the method's own: all from 8 to 1 for the
             frontier, which takes 0 bits too, 8, 6, 4 for the paper's.
-        order: Descending or ascending sensitivity; for the paper's method.
-        split: By the sign of Δloss, or not at all; for the paper's method.
-        max_drop: Percentage points of top-1 accuracy on the calibration images that the choice may
-            lose; of agreement with the float model where there are no labels.
-        tolerance: For the frontier: percentage points that the 95 % interval of the change may
-            reach below that. Images that are too few to show so little are held to what they can
-            show, and to the KL (:mod:`onnxsemi.search.few`).
-        guarantee: What ``max_drop`` is asked of; None for the method's own way: the interval within
-            the tolerance for the frontier, the point for the paper's.
-        tries: Semilayers that the frontier's descent tries to lower.
     """
 
-    method: SearchMethod = SearchMethod.FRONTIER
-    bits: tuple[int, ...] = ()
-    order: Order = Order.DESCENDING
-    split: Split = Split.SIGN
-    max_drop: float = 0.0
-    tolerance: float = 0.5
-    guarantee: Guarantee | None = None
-    tries: int = 4
+    method: Annotated[
+        SearchMethod,
+        Option(
+            help="frontier: plans over all bitwidths by predicted harm, weights rounded so that "
+            "the others make up for each error; semilayer: the paper's, one bitwidth at a time, "
+            "weights to the nearest level.",
+            panel=Panel.SEARCH,
+            advanced=True,
+        ),
+    ] = SearchMethod.FRONTIER
+    bits: Annotated[
+        tuple[int, ...],
+        Option(
+            help="Bitwidths to use: 1 to 8 unless given, 8,6,4 for `method` semilayer. With 0 "
+            "among them (frontier), channels may lose all weights: their output is constant then.",
+            panel=Panel.SEARCH,
+            read=parse_ladder,
+            advanced=True,
+        ),
+    ] = ()
+    max_drop: Annotated[
+        float,
+        Option(
+            help="Percentage points of top-1 on the calibration images that may be lost; without "
+            "labels, of agreement with the float model.",
+            panel=Panel.SEARCH,
+            decides=Decides.CHOICE,
+        ),
+    ] = 0.0
+    tolerance: Annotated[
+        float,
+        Option(
+            help="Percentage points that the paired 95 % interval of the change on the "
+            "calibration images may reach below `max_drop`: bounds how many answers may change "
+            "(frontier).",
+            panel=Panel.SEARCH,
+            decides=Decides.CHOICE,
+        ),
+    ] = 0.5
+    guarantee: Annotated[
+        Guarantee | None,
+        Option(
+            help="What `max_drop` is asked of. interval: the lower end of the paired 95 % interval "
+            "of the change on the calibration images; point: the change itself. Unless given, the "
+            "interval within `tolerance` (frontier), or the point (semilayer).",
+            panel=Panel.SEARCH,
+            advanced=True,
+            decides=Decides.CHOICE,
+        ),
+    ] = None
+    tries: Annotated[
+        int,
+        Option(
+            help="Semilayers that are tried on top of the best plan of the frontier.",
+            panel=Panel.SEARCH,
+            advanced=True,
+        ),
+    ] = 4
+    order: Annotated[
+        Order,
+        Option(
+            help="Try the most or the least sensitive semilayer first (semilayer).",
+            panel=Panel.SEARCH,
+            advanced=True,
+        ),
+    ] = Order.DESCENDING
+    split: Annotated[
+        Split,
+        Option(
+            help="sign: two semilayers a layer by the sign of Δloss; none: whole layers "
+            "(semilayer).",
+            panel=Panel.SEARCH,
+            advanced=True,
+        ),
+    ] = Split.SIGN
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -1,9 +1,7 @@
 """Where a long run is, shown on standard error: live on a terminal, a line a phase elsewhere."""
 
-import re
 import time
 from collections.abc import Callable
-from dataclasses import fields
 from types import TracebackType
 
 from rich.console import Console, ConsoleOptions, Group, RenderResult
@@ -13,12 +11,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from onnxsemi.data.load import DataOptions
-from onnxsemi.model.read import ReadOptions
+from onnxsemi.cli.flags import with_flags
 from onnxsemi.progress import Silent
-from onnxsemi.rounding.settings import RoundingSettings
-from onnxsemi.search.settings import SearchSettings
-from onnxsemi.settings import RunOptions, Settings
 
 LINE_SECONDS = 60.0
 """Between two lines about the same phase."""
@@ -27,13 +21,6 @@ RECALL_SECONDS = 0.5
 _ROOM = 3  # columns left free: ^C is echoed there, and would break a full line
 _WIDE = 72  # columns from which there is room for a long bar
 Now = Callable[[], float]
-_QUOTED = re.compile(r"`([a-z_]+)`")
-_GROUPS = (Settings, SearchSettings, ReadOptions, DataOptions, RoundingSettings, RunOptions)
-_ARGUMENTS = ("at", "calibration_data", "report_data", "rounds", "batches")
-_NAMES = {item.name for group in _GROUPS for item in fields(group)} | {*_ARGUMENTS}
-_FLAGS = {name: f"--{name.replace('_', '-')}" for name in _NAMES}
-_FLAGS |= {"pins": "--pin", "pin": "--pin", "batches": "--batch"}
-_FLAGS |= {f"report_{what}": f"--test-{what}" for what in ("data", "labels", "fraction")}
 
 
 class _Phase:
@@ -230,17 +217,13 @@ class OnlyWarnings(Silent):
 
 def print_warning(console: Console, warning: str) -> None:
     """One line, however long."""
-    text = f"warning: {' '.join(with_flags(warning).split())}"
+    text = warning_line(warning)
     console.print(text, highlight=False, markup=False, soft_wrap=True, emoji=False)
 
 
-def with_flags(message: str) -> str:
-    """A message of the library with flags for the names of settings.
-
-    >>> with_flags("`max_drop`: 101 is outside 0 to 100 points; leave `pins` away")
-    '--max-drop: 101 is outside 0 to 100 points; leave --pin away'
-    """
-    return _QUOTED.sub(lambda found: _FLAGS.get(found[1], found[0]), message)
+def warning_line(warning: str) -> str:
+    """A warning of the library as the command line says it."""
+    return f"warning: {' '.join(with_flags(warning).split())}"
 
 
 def clock(seconds: float) -> str:

@@ -1,0 +1,112 @@
+"""How a command tells its result: as a table or as JSON, and by its exit code."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console, RenderableType
+
+from onnxsemi import wording
+from onnxsemi.cli.terminal import LineProgress, LiveProgress, OnlyWarnings, warning_line
+from onnxsemi.option import Decides, Option, Panel
+from onnxsemi.progress import Progress
+from onnxsemi.results import ApplyResult, CompressResult
+
+NOT_SHOWN = 3
+"""Exit code: the test images show a loss; with --strict also: they do not show what was asked."""
+
+Quiet = Annotated[
+    bool,
+    Option(
+        help="Nothing but errors and warnings.",
+        panel=Panel.PRINTED,
+        flags=("--quiet", "-q"),
+        decides=Decides.NOTHING,
+    ),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Printed:
+    """What is printed."""
+
+    as_json: Annotated[
+        bool,
+        Option(
+            help="One JSON document with all that was measured instead of the table; no progress.",
+            panel=Panel.PRINTED,
+            flags=("--json",),
+            decides=Decides.NOTHING,
+        ),
+    ] = False
+    quiet: Quiet = False
+
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """Progress on standard error: live on a terminal, lines elsewhere; warnings in any case."""
+        console = Console(stderr=True)
+        if self.quiet or self.as_json:
+            yield OnlyWarnings(console)
+        elif console.is_interactive:
+            with LiveProgress(console) as live:
+                yield live
+        else:
+            yield LineProgress(console)
+
+    def show(self, table: RenderableType, document: dict[str, Any]) -> None:
+        """The result on standard output."""
+        if self.as_json:
+            typer.echo(json.dumps(document, ensure_ascii=False))
+        elif not self.quiet:
+            Console().print(table)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrintedVerdict(Printed):
+    """What is printed of a result that is judged."""
+
+    strict: Annotated[
+        bool,
+        Option(
+            help="Exit with 3 unless the test images show that what was asked for holds.",
+            panel=Panel.FILE,
+            decides=Decides.NOTHING,
+        ),
+    ] = False
+
+    def end(self, result: CompressResult | ApplyResult) -> None:
+        """Say what is not shown; if it is strict that is an exit code, too."""
+        claim, report = result.verdict, result.report
+        if claim is None or report is None or claim.holds:
+            return
+        typer.echo(warning_line(wording.verdict(claim, report)), err=True)
+        if self.strict:
+            raise typer.Exit(NOT_SHOWN)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrintedSearch(PrintedVerdict):
+    """What is printed of a search."""
+
+    verbose: Annotated[
+        bool,
+        Option(
+            help="How the result was found, too: sizes, cost, how far estimates were right.",
+            panel=Panel.PRINTED,
+            flags=("--verbose", "-v"),
+            decides=Decides.NOTHING,
+        ),
+    ] = False
+    report: Annotated[
+        Path | None,
+        Option(
+            help="Write a report too: one HTML page, as 'report' does.",
+            panel=Panel.RUN,
+            metavar="FILE",
+            decides=Decides.NOTHING,
+        ),
+    ] = None

@@ -1,0 +1,273 @@
+"""The settings of ``compress``."""
+
+import os
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Annotated
+
+from onnxsemi.bitwidth import is_bitwidth
+from onnxsemi.choices import choice
+from onnxsemi.errors import SettingsError
+from onnxsemi.memory import parse_memory
+from onnxsemi.model.read import ReadOptions
+from onnxsemi.model.targets import matches
+from onnxsemi.option import Decides, Option, Panel
+from onnxsemi.quantizer.affine import Scheme
+from onnxsemi.rounding.settings import RoundingSettings
+from onnxsemi.search.few import images_to_show
+from onnxsemi.search.settings import SearchMethod, SearchSettings
+from onnxsemi.settings.measure import Force, check_counts
+from onnxsemi.settings.run import RunOptions
+from onnxsemi.settings.write import WriteSettings
+
+FEWEST_DEALT = 4
+"""Calibration images below which every one is used for everything."""
+
+
+@dataclass(frozen=True)
+class Pin:
+    """Layers whose bitwidth is given, not searched.
+
+    Attributes:
+        pattern: Shell pattern of layer names.
+        bits: 1 to 8, or 32 for float32.
+    """
+
+    pattern: str
+    bits: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Pin":
+        """Read ``PATTERN=BITS``.
+
+        >>> Pin.parse("layer3.*=8")
+        Pin(pattern='layer3.*', bits=8)
+
+        Raises:
+            SettingsError: If the text has another form, or no such bitwidth.
+        """
+        pattern, _, bits = text.rpartition("=")
+        if not pattern or not bits.isdecimal():
+            raise SettingsError(f"`pins`: {text!r} is not PATTERN=BITS, such as 'layer3.*=8'")
+        if not is_bitwidth(int(bits)) or not int(bits):
+            raise SettingsError(f"`pins`: {bits} bits; allowed are 1 to 8, or 32 for float32")
+        return cls(pattern, int(bits))
+
+    def __str__(self) -> str:
+        """As :meth:`parse` reads it."""
+        return f"{self.pattern}={self.bits}"
+
+    def matches(self, layer: str) -> bool:
+        """Whether the pin is about a layer."""
+        return matches(layer, self.pattern)
+
+
+class Method(StrEnum):
+    """How Δloss or KL is measured."""
+
+    FAST = "fast"
+    """A few backward passes for all channels and bitwidths; a sample is compared with exact."""
+    EXACT = "exact"
+    """One run of the rest of the model for each channel or semilayer, bitwidth and image."""
+    OUTPUT = "output"
+    """No backward pass: the change of the layer's output against what the output varies."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(WriteSettings):
+    """How to compress.
+
+    Attributes:
+        search: How bitwidths are found.
+        model: Which layers and which output to take.
+        rounding: How weights become codes; None for the method's own way: compensated for the
+            frontier, to the nearest level for the paper's.
+        max_memory: Bytes that the process may take; less than the model needs is refused. None for
+            what it holds and half of what is free. Changes no result.
+        run: Where the run is kept, and how long it may take.
+    """
+
+    search: SearchSettings = field(default_factory=SearchSettings)
+    scheme: Annotated[
+        Scheme | None,
+        Option(
+            help="asymmetric: minimum to maximum, the paper's, and the default; symmetric: centred "
+            "on zero, which profile int8 needs and takes.",
+            panel=Panel.SEARCH,
+            advanced=True,
+        ),
+    ] = None
+    delta_loss: Annotated[
+        Method,
+        Option(
+            help="fast: a few backward passes for all channels, a sample of them checked; exact: "
+            "one run of the rest of the model for each channel, bitwidth and image; output: how "
+            "far a layer's output changes against how far it varies, which has no sign.",
+            panel=Panel.SEARCH,
+            advanced=True,
+        ),
+    ] = Method.FAST
+    kl: Annotated[
+        Method,
+        Option(help="fast or exact, for the KL of semilayers.", panel=Panel.SEARCH, advanced=True),
+    ] = Method.FAST
+    min_agreement: Annotated[
+        float,
+        Option(
+            help="0 to 1: a bitwidth at which fast and exact agree less than this on the sample "
+            "(equal signs of Δloss; rank correlation of KL) is measured exactly.",
+            panel=Panel.SEARCH,
+            advanced=True,
+        ),
+    ] = 0.7
+    delta_loss_samples: Annotated[
+        int | None,
+        Option(
+            help="Images for Δloss and the fast KL, others than are rounded on, at most half of "
+            "them; 512, 128 if exact.",
+            panel=Panel.SEARCH,
+            advanced=True,
+        ),
+    ] = None
+    search_samples: Annotated[
+        int | None,
+        Option(
+            help="Images that the search measures plans on; all by default.",
+            panel=Panel.SEARCH,
+            advanced=True,
+            decides=Decides.IMAGES,
+        ),
+    ] = None
+    seed: Annotated[
+        int,
+        Option(help="Seed of every sample that is drawn.", panel=Panel.SEARCH, advanced=True),
+    ] = 0
+    rounding: RoundingSettings | None = None
+    rounding_samples: Annotated[
+        int,
+        Option(
+            help="Calibration images that weights are rounded on, without their labels; at most "
+            "half, as the others tell what rounding does to images that it has not seen.",
+            panel=Panel.ROUNDING,
+            advanced=True,
+        ),
+    ] = 1024
+    model: ReadOptions = field(default_factory=ReadOptions)
+    pins: Annotated[
+        tuple[Pin, ...],
+        Option(
+            help="Give layers a bitwidth instead of searching it, such as 'layer3.*=8'.",
+            panel=Panel.LAYERS,
+            flags=("--pin",),
+            metavar="PATTERN=BITS",
+            read=Pin.parse,
+            repeated=True,
+            advanced=True,
+        ),
+    ] = ()
+    report_fraction: Annotated[
+        float,
+        Option(
+            help="Share of the calibration data that is kept for the test without `report_data`, "
+            "0 to 1.",
+            panel=Panel.IMAGES,
+            flags=("--test-fraction",),
+            older=("--report-fraction",),
+            advanced=True,
+            decides=Decides.IMAGES,
+        ),
+    ] = 0.5
+    report_labels: Annotated[
+        str | os.PathLike[str] | None,
+        Option(
+            help="The same as `labels`, for `report_data`.",
+            panel=Panel.IMAGES,
+            flags=("--test-labels",),
+            older=("--report-labels",),
+            metavar="FILE",
+            advanced=True,
+            decides=Decides.IMAGES,
+        ),
+    ] = None
+    force: Force = False
+    run: RunOptions = field(default_factory=RunOptions)
+    max_memory: Annotated[
+        int | None,
+        Option(
+            help="Memory to keep within, such as 2GB, for any number of images; by default half of "
+            "what is free. Changes no result.",
+            panel=Panel.RUN,
+            metavar="SIZE",
+            read=parse_memory,
+            decides=Decides.NOTHING,
+        ),
+    ] = None
+    bench: Annotated[
+        bool,
+        Option(
+            help="Time both models once the file is written: one image at a time on one thread, in "
+            "a default session and as load_session opens them. Changes no result; 'bench' times "
+            "more.",
+            panel=Panel.RUN,
+            decides=Decides.NOTHING,
+        ),
+    ] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.scheme is not None:
+            object.__setattr__(self, "scheme", choice(Scheme, self.scheme))
+        object.__setattr__(self, "delta_loss", choice(Method, self.delta_loss))
+        object.__setattr__(self, "kl", choice(Method, self.kl))
+        if self.kl is Method.OUTPUT:
+            raise SettingsError(
+                "`kl` output: the KL follows from `delta_loss` output; leave `kl` away"
+            )
+        check_counts(self, "delta_loss_samples", "search_samples", "rounding_samples", "max_memory")
+        if self.profile.quantizes_activations and self.scheme is Scheme.ASYMMETRIC:
+            raise SettingsError(
+                "`scheme` asymmetric: profile int8 needs symmetric grids, as integer kernels take "
+                "no zero points of weights; leave `scheme` away"
+            )
+        if self.rounding is not None and self.search.method is SearchMethod.SEMILAYER:
+            raise SettingsError(
+                "`method` semilayer rounds weights from minimum to maximum to the nearest level: "
+                "`ranges`, `rounding`, `inputs` and `bias_correction` are for `method` frontier"
+            )
+        if self.seed < 0:
+            raise SettingsError(f"`seed`: {self.seed} must be 0 or more")
+        if not 0 <= self.min_agreement <= 1:
+            raise SettingsError(f"`min_agreement`: {self.min_agreement} is outside 0 to 1")
+        if not 0 < self.report_fraction < 1:
+            raise SettingsError(
+                f"`report_fraction`: {self.report_fraction} must be between 0 and 1"
+            )
+
+    @property
+    def grids(self) -> Scheme:
+        """The quantizer's scheme, given or not."""
+        if self.scheme is not None:
+            return self.scheme
+        return Scheme.SYMMETRIC if self.profile.quantizes_activations else Scheme.ASYMMETRIC
+
+    def crosses(self, images: int) -> bool:
+        """Whether so many calibration images are few: those that weights are rounded on count, too.
+
+        They are answered by plans that are rounded on others (:mod:`onnxsemi.measure.folds`). It
+        does not hang on the tolerance asked for: what is measured is good for any.
+        """
+        few = FEWEST_DEALT <= images < images_to_show(SearchSettings.tolerance)
+        return few and self.rounds is not None
+
+    @property
+    def rounds(self) -> RoundingSettings | None:
+        """How weights are rounded on calibration images; None for the nearest level."""
+        if self.search.method is SearchMethod.SEMILAYER:
+            return None
+        given = self.rounding or RoundingSettings()
+        return given.on_whole_steps if self.profile.has_narrow_types else given
+
+    @property
+    def delta_loss_images(self) -> int:
+        """Images for Δloss."""
+        return self.delta_loss_samples or (128 if self.delta_loss is Method.EXACT else 512)
