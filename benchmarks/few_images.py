@@ -54,9 +54,9 @@ from onnxsemi.measure.fast import FastMeasurement
 from onnxsemi.measure.metrics import kl_divergence
 from onnxsemi.measure.reliability import dependable
 from onnxsemi.measure.rounding_table import rounding_table
+from onnxsemi.measure.runner import worker_threads
 from onnxsemi.measure.seam import DeltaLossTable
 from onnxsemi.measure.sequential import from_table
-from onnxsemi.measure.shards import worker_threads
 from onnxsemi.model.read import ReadOptions, read_model
 from onnxsemi.plan import BitPlan
 from onnxsemi.progress import Silent

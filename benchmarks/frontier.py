@@ -38,6 +38,7 @@ from onnxsemi.measure.folds import Rounder
 from onnxsemi.measure.forward import forward
 from onnxsemi.measure.metrics import hits, kl_divergence
 from onnxsemi.measure.paired import Paired
+from onnxsemi.measure.runner import Runner
 from onnxsemi.model.head import find_ends
 from onnxsemi.model.load import load_proto
 from onnxsemi.pipeline.prepare import Prepared, prepare
@@ -241,7 +242,8 @@ def _accuracy(before: Any, after: Any, labels: Any) -> dict[str, Any]:
 def _logits(path: Path, images: Any, threads: int) -> Any:
     proto = load_proto(path)
     ends = find_ends(proto, None)
-    return forward(proto, ends, images, threads)
+    with Runner(ends.image.batch, threads) as runner:
+        return forward(proto, ends, images, runner, Silent())
 
 
 def _pass_cpu_seconds(prepared: Prepared) -> float:

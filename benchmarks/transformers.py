@@ -29,7 +29,7 @@ from tables import note_processor, replace_table, versions
 from onnxsemi import ImageSet
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.fast import FastMeasurement
-from onnxsemi.measure.shards import worker_threads
+from onnxsemi.measure.runner import worker_threads
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.read import ReadOptions, read_model
 from onnxsemi.progress import Silent

@@ -33,6 +33,7 @@ import onnx
 from onnx import checker, numpy_helper
 
 from onnxsemi.arrays import Float32Array
+from onnxsemi.batch_sizes import UNOPTIMIZED_IMAGES, VERIFIED_IMAGES
 from onnxsemi.emit.activations import Ranges
 from onnxsemi.emit.divided import KEY, read_divided
 from onnxsemi.emit.model import put_together
@@ -41,7 +42,6 @@ from onnxsemi.emit.stored import emitted_properties
 from onnxsemi.errors import VerificationError, one_line
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.evaluator import simulate
-from onnxsemi.measure.shards import padded, shards
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.expose import only_outputs, with_outputs
 from onnxsemi.model.targets import Site
@@ -50,9 +50,7 @@ from onnxsemi.runtime import Session
 
 TOLERANCE = 1e-5
 SUM_NOISE, MOST_NOISE = 2.0, 1e-3
-CHECKED_IMAGES = 32
 KERNEL_NOISE = 2.0
-RUN_IMAGES = 4  # as the tensors of a graph that is not optimised are many
 
 
 @dataclass(frozen=True)
@@ -67,12 +65,12 @@ class _Way:
 
     said: str
     session: Mapping[str, bool]
-    images: int = RUN_IMAGES
+    images: int = UNOPTIMIZED_IMAGES
 
 
 _UNOPTIMIZED = _Way("with optimisation off", {"optimize": False})
 _FOLDED = _Way("with weights folded, as `load_session` opens it", {})
-_DEFAULT = _Way("in a default session", {"folded": False, "threaded": True}, CHECKED_IMAGES)
+_DEFAULT = _Way("in a default session", {"folded": False, "threaded": True}, VERIFIED_IMAGES)
 
 
 def verify(path: Path, bench: Bench, rounded: RoundedPlan, ranges: Ranges | None = None) -> None:
@@ -259,14 +257,12 @@ def _outputs(
         way: How the model is run.
     """
     image = bench.classifier.ends.image
-    count = min(image.batch or CHECKED_IMAGES, len(bench.images))
-    serialized = with_outputs(model, names).SerializeToString()
-    session = Session(serialized, **way.session)
-    runs = [
-        session.run({image.name: padded(bench.images.batch(run.start, run.stop), image.batch)})
-        for run in shards(count, image.batch, bench.rows(way.images))
-    ]
-    return {name: np.concatenate([run[name].ravel() for run in runs]) for name in names}
+    count = min(image.batch or VERIFIED_IMAGES, len(bench.images))
+    session = Session(with_outputs(model, names).SerializeToString(), **way.session)
+    with bench.running() as runner:
+        pixels = {image.name: bench.images.batch(0, count)}
+        found = runner.run_rows(session, pixels, way.images)
+    return {name: found[name].ravel() for name in names}
 
 
 def _same_bits(left: Float32Array, right: Float32Array) -> bool:

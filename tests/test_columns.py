@@ -88,7 +88,7 @@ def test_images_side_by_side_are_those_one_by_one(case):
 def test_groups_in_parts_are_the_whole(case, monkeypatch):
     patches, _, x, _ = case
     positions = patches.positions(seed=0, block=0)
-    monkeypatch.setattr(columns_module, "_PART_BYTES", 1)
+    monkeypatch.setattr(columns_module, "COLUMN_BYTES", 1)
     parts = patches.parts(len(x), len(positions))
     assert len(parts) == patches.groups
     found = np.concatenate([patches.columns(x, positions, part) for part in parts])

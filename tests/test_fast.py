@@ -229,7 +229,7 @@ class TestSameBytes:
 
     @pytest.mark.parametrize("size", [1, 3, 32])
     def test_whatever_the_images_in_a_run(self, bench, expected, monkeypatch, size):
-        monkeypatch.setattr(fast_module, "RUN_IMAGES", size)
+        monkeypatch.setattr(fast_module, "BACKWARD_IMAGES", size)
         assert content(tables(bench)) == expected
 
     def test_whatever_the_memory(self, bench, expected):

@@ -15,9 +15,8 @@ from onnxsemi.measure import variants as variants_module
 from onnxsemi.measure.delta_loss import exact_delta_loss
 from onnxsemi.measure.divergence import exact_kl
 from onnxsemi.measure.evaluator import simulate
-from onnxsemi.measure.forward import forward, logit_rows
+from onnxsemi.measure.forward import logit_rows
 from onnxsemi.measure.metrics import cross_entropy, kl_divergence
-from onnxsemi.measure.shards import padded, shards
 from onnxsemi.measure.variants import Bench, Variant, measure_plainly, measure_variants
 from onnxsemi.model.bias import correctable_bias
 from onnxsemi.model.read import ReadOptions, read_model
@@ -97,14 +96,9 @@ def test_plain_way_is_the_definition(bench):
     site = bench.classifier.sites[1]
     name, channels = site.layer.name, site.layer.channels
     plan = BitPlan.uniform(bench.classifier.layers).with_bits(name, [2], 3)
-    ends, images = bench.classifier.ends, bench.images
-    before = forward(bench.classifier.proto, ends, images, 1)
-    after = forward(
-        simulate(bench.classifier, rounded(bench.classifier.layers, plan, bench.rounding)),
-        ends,
-        images,
-        1,
-    )
+    before = bench.forward(bench.classifier.proto)
+    codes = rounded(bench.classifier.layers, plan, bench.rounding)
+    after = bench.forward(simulate(bench.classifier, codes))
     found = measure_plainly(bench, site, [Variant((2,), 3)], ignore)
     labels = bench.labels
     loss = np.mean(cross_entropy(after, labels) - cross_entropy(before, labels))
@@ -133,7 +127,7 @@ def test_same_bits_whatever_the_threads_and_batches(bench, monkeypatch, threads,
     site = bench.classifier.sites[1]
     variants = variants_of(site)
     expected = measure_variants(bench, site, variants, ignore)
-    monkeypatch.setattr(variants_module, "RUN_ROWS", rows)
+    monkeypatch.setattr(variants_module, "SPLICED_ROWS", rows)
     found = measure_variants(replace(bench, threads=threads), site, variants, ignore)
     assert found.delta_loss.tobytes() == expected.delta_loss.tobytes()
     assert found.kl.tobytes() == expected.kl.tobytes()
@@ -170,22 +164,6 @@ def test_kl_in_the_order_asked(bench):
     assert together.tolist() == alone
 
 
-class TestShards:
-    @pytest.mark.parametrize(
-        ("count", "batch", "sizes"),
-        [(70, None, [32, 32, 6]), (32, None, [32]), (5, 2, [2, 2, 1]), (3, 1, [1, 1, 1])],
-    )
-    def test_sizes(self, count, batch, sizes):
-        found = shards(count, batch)
-        assert [len(shard) for shard in found] == sizes
-        assert [shard.start for shard in found] == np.cumsum([0, *sizes[:-1]]).tolist()
-
-    def test_padding_repeats_the_last_row(self):
-        rows = np.arange(6).reshape(2, 3)
-        assert padded(rows, 4)[1:].tolist() == [[3, 4, 5]] * 3
-        assert padded(rows, None) is rows
-
-
 @pytest.mark.parametrize(
     ("shape", "message"),
     [((4, 1), "two classes"), ((4, 5, 2, 2), "images, classes"), ((3, 5), "4 images")],
@@ -206,8 +184,7 @@ def test_fixed_batch_gives_the_same_answers(bench, tmp_path):
     fixed = read_model(fixed_path, ReadOptions(targets=TargetPolicy.ALL))
     assert fixed.ends.image.batch == 4
     fixed_bench = replace(bench, classifier=fixed)
-    one = forward(bench.classifier.proto, bench.classifier.ends, bench.images, 2)
-    other = forward(fixed.proto, fixed.ends, bench.images, 2)
+    one, other = (own.forward(own.classifier.proto) for own in (bench, fixed_bench))
     assert np.abs(one - other).max() <= 1e-5 * np.abs(one).max()
     for site in bench.classifier.sites[:3]:
         fixed_site = fixed.site(site.layer.name)

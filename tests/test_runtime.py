@@ -14,9 +14,11 @@ from onnx_models import IDENTITY, NETS, NORMALIZED, Net, conv, images, weighted
 
 from onnxsemi.data.images import ImageSet
 from onnxsemi.errors import ModelError
-from onnxsemi.measure.forward import forward
+from onnxsemi.measure.bench import Bench
 from onnxsemi.model.read import ReadOptions, read_model
 from onnxsemi.model.targets import TargetPolicy
+from onnxsemi.quantizer.affine import Scheme
+from onnxsemi.quantizer.rounded import Nearest
 from onnxsemi.runtime import Session, fold, load_session
 
 FOLD = "session.disable_quant_qdq"
@@ -234,7 +236,7 @@ SIZED = [
     Sized("blocks", wide(16, 16)),
     Sized("wide", wide(32, 101)),
 ]
-COUNT = 70  # shards of 32, 32 and 6 images
+COUNT = 70  # batches of 32, 32 and 6 images
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +254,7 @@ def measured(tmp_path_factory):
 
 
 def logits(classifier, noise, threads=1):
-    return forward(classifier.proto, classifier.ends, noise, threads)
+    return Bench(classifier, noise, Nearest(Scheme.ASYMMETRIC), threads).forward(classifier.proto)
 
 
 each_size = pytest.mark.parametrize("name", [case.id for case in SIZED])

@@ -9,20 +9,19 @@ import numpy as np
 import onnx
 
 from onnxsemi.arrays import Float32Array, Int64Array
+from onnxsemi.batch_sizes import LIVE_TENSORS
 from onnxsemi.data.images import ImageSet
 from onnxsemi.heads import Head
-from onnxsemi.measure.forward import gathered, parts
+from onnxsemi.measure.forward import forward
 from onnxsemi.measure.likelihood import LIKELIHOODS, Likelihood
 from onnxsemi.measure.metric import Judge, Metric
-from onnxsemi.measure.shards import SHARD_IMAGES
+from onnxsemi.measure.runner import Runner
 from onnxsemi.memory import UNBOUNDED, held, resident
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.rows import Extent, Shape, extents
 from onnxsemi.progress import Progress, Silent
 from onnxsemi.quantizer.affine import Scheme
 from onnxsemi.quantizer.rounded import Rounding
-
-_LIVE_TENSORS = 6  # of the largest size, while ONNX Runtime runs a model: an upper bound
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +32,7 @@ class Bench:
         classifier: The float model.
         images: Labelled images laid out for it.
         rounding: Gives the codes of quantized channels.
-        threads: Shards run at once.
+        threads: Batches run at once.
         memory: Bytes that the process may take.
         progress: Told of every image in a pass.
         metric: What models are judged by instead of right answers; None for these.
@@ -103,9 +102,13 @@ class Bench:
 
     def forward(self, model: onnx.ModelProto, *, integers: bool = False) -> Float32Array:
         """Logits of a model of the same form over all images: float32[N, K]."""
-        rows, ends = self.rows(SHARD_IMAGES), self.classifier.ends
-        found = parts(model, ends, self.images, self.threads, rows, integers=integers)
-        return gathered(found, self.images, self.progress)
+        with self.running() as runner:
+            ends, told = self.classifier.ends, self.progress
+            return forward(model, ends, self.images, runner, told, integers=integers)
+
+    def running(self) -> Runner:
+        """Runs the model and its parts, on its threads and within its memory."""
+        return Runner(self.classifier.ends.image.batch, self.threads, self.rows)
 
     @cached_property
     def image(self) -> Shape:
@@ -120,4 +123,4 @@ class Bench:
     @cached_property
     def _row_bytes(self) -> int:
         """Bytes that one image takes while the model runs, from above."""
-        return 4 * _LIVE_TENSORS * max(math.prod(e.sizes) for e in self.extents.values())
+        return 4 * LIVE_TENSORS * max(math.prod(e.sizes) for e in self.extents.values())

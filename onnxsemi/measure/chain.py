@@ -9,17 +9,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxsemi.arrays import BoolArray, Float32Array, Int64Array
+from onnxsemi.batch_sizes import CHAIN_IMAGES
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.forward import finite_logits, logit_rows
-from onnxsemi.measure.shards import padded, workers
+from onnxsemi.measure.runner import Batch, Runner
 from onnxsemi.memory import give_back
 from onnxsemi.model.rows import row_shapes
 from onnxsemi.model.segments import Segment, find_chain, segment_model
 from onnxsemi.plan import BitPlan
 from onnxsemi.quantizer.rounded import mixed_weight
 from onnxsemi.runtime import Session
-
-RUN_IMAGES = 16  # images in one run: small enough for all workers to have some
 
 
 class Chain:
@@ -40,7 +39,7 @@ class Chain:
         # of the current plan, the one tried and the best one, which is written and verified: as
         # they are, and as the kernels pack them
         free = max(0, bench.free - 6 * weights)
-        self._size = bench.classifier.ends.image.batch or bench.rows(RUN_IMAGES, free)
+        self._size = bench.classifier.ends.image.batch or bench.rows(CHAIN_IMAGES, free)
         self._kept = _Activations(rows, len(bench.images), free // 2)
 
     def keep(self, plan: BitPlan) -> None:
@@ -71,27 +70,27 @@ class Chain:
         changed = self._changed(plan)
         first = min(changed, default=len(self._segments) - 1)
         sessions = [changed.get(i, session) for i, session in enumerate(self._sessions)]
-        starts = range(0, len(images), self._size)
-        runs = [images[start : start + self._size] for start in starts]
+        with self._bench.running() as runner:
 
-        def run(chosen: Int64Array) -> Float32Array:
-            tensor = self._entering(first, chosen)
-            for session in sessions[first:]:
-                tensor = self._through(session, tensor)
-            return logit_rows(tensor, len(chosen), self._bench.head)
+            def run(batch: Batch) -> Float32Array:
+                chosen = images[batch.start : batch.stop]
+                tensor = self._entering(runner, first, chosen)
+                for session in sessions[first:]:
+                    tensor = _through(runner, session, tensor)
+                return logit_rows(tensor, len(chosen), self._bench.head)
 
-        with workers(self._bench.threads) as pool:
-            logits = np.concatenate(list(pool.map(run, runs)))
+            logits = np.concatenate(list(runner.map(run, Batch(0, len(images)).cut(self._size))))
         return finite_logits(logits, self._bench.images.name, images)
 
-    def _entering(self, place: int, images: Int64Array) -> Float32Array:
+    def _entering(self, runner: Runner, place: int, images: Int64Array) -> Float32Array:
         """What the current plan brings to a segment: float32[len(images), ...]."""
         if place == 0:
             return self._bench.images.rows(images)
         missing = images[~self._kept.has(place - 1, images)]
         if not len(missing):
             return self._kept.get(place - 1, images)
-        found = self._through(self._sessions[place - 1], self._entering(place - 1, missing))
+        before = self._entering(runner, place - 1, missing)
+        found = _through(runner, self._sessions[place - 1], before)
         self._kept.put(place - 1, missing, found)
         if len(missing) == len(images):
             return found
@@ -100,12 +99,6 @@ class Chain:
         result[computed] = found
         result[~computed] = self._kept.get(place - 1, images[~computed])
         return result
-
-    def _through(self, session: Session, tensor: Float32Array) -> Float32Array:
-        batch = self._bench.classifier.ends.image.batch
-        given = padded(tensor, batch)
-        found = session.run({session.inputs[0]: given})[session.outputs[0]]
-        return np.asarray(found[: len(tensor)], np.float32)
 
     def _changed(self, plan: BitPlan) -> dict[int, Session]:
         """Sessions of the segments in which a plan differs from the current one."""
@@ -129,6 +122,12 @@ class Chain:
             for layer in segment.layers
         }
         return Session(segment_model(classifier, segment, weights), shared=True)
+
+
+def _through(runner: Runner, session: Session, tensor: Float32Array) -> Float32Array:
+    """What a segment makes of the one tensor that it takes."""
+    found = runner.run(session, {session.inputs[0]: tensor})[session.outputs[0]]
+    return np.asarray(found, np.float32)
 
 
 class _Activations:

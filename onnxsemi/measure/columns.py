@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 
 from onnxsemi.arrays import BoolArray, Float32Array, Int64Array
+from onnxsemi.batch_sizes import COLUMN_BYTES
 from onnxsemi.gradient.tape import NoRule, Shape, attribute
 from onnxsemi.gradient.window import Window, spatial
 from onnxsemi.model.targets import Site
@@ -23,7 +24,6 @@ POSITIONS = 64  # of each image, at most
 FEWEST = 16  # at least: beyond, as many as a channel has weights, whose moments few columns tell
 _OF_MANY = 32  # of layers with many weights a channel, where a position costs most
 _BUDGET = 2**16  # weights of a channel times positions, where that is more
-_PART_BYTES = 2**23  # of columns at once, of layers with groups
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +88,7 @@ class Patches:
 
     def parts(self, images: int, positions: int) -> list[slice]:
         """Groups whose columns are taken at once: what is larger is slow to be given memory."""
-        together = max(1, _PART_BYTES // (4 * self.size * images * positions))
+        together = max(1, COLUMN_BYTES // (4 * self.size * images * positions))
         starts = range(0, self.groups, together)
         return [slice(start, min(start + together, self.groups)) for start in starts]
 

@@ -3,13 +3,13 @@
 import numpy as np
 import onnx
 
+from onnxsemi.batch_sizes import COMPANIONS
 from onnxsemi.data.images import ImageSet
 from onnxsemi.errors import ModelError
 from onnxsemi.model.expose import with_outputs
 from onnxsemi.model.head import Ends
 from onnxsemi.runtime import Session
 
-_BATCH = 4
 _TOLERANCE = 1e-3  # of the largest logit; another batch size changes float32 sums by 1e-6 of it
 
 
@@ -24,7 +24,7 @@ def check_own_answers(model: onnx.ModelProto, ends: Ends, images: ImageSet) -> N
     Raises:
         ModelError: If its logits are others then, or others each time.
     """
-    batch = ends.image.batch or _BATCH
+    batch = ends.image.batch or COMPANIONS
     if batch == 1:
         return
     first, others = images.rows(np.zeros(1, np.int64)), images.batch(0, batch)

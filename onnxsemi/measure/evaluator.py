@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 
 from onnxsemi.arrays import BoolArray, Float32Array, Float64Array, Int64Array
+from onnxsemi.batch_sizes import SAMPLE_IMAGES, WAVE_IMAGES
 from onnxsemi.layers import Semilayer
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.chain import Chain
@@ -23,9 +24,6 @@ from onnxsemi.measure.seam import Closeness, Score, Tested
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.plan import BitPlan
 from onnxsemi.quantizer.rounded import RoundedPlan
-
-SAMPLE_IMAGES = 32
-WAVE_IMAGES = 64  # images between two looks at whether the outcome is decided
 
 KlSource = Callable[[Sequence[Semilayer]], Float64Array]
 

@@ -12,7 +12,6 @@ independent. The memory does not grow with the number of images.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,20 +25,19 @@ from onnx import TensorProto, helper
 
 from onnxsemi.arrays import Float32Array, Float64Array
 from onnxsemi.atomic import whole_file
+from onnxsemi.batch_sizes import BACKWARD_IMAGES, BLOCK_IMAGES
 from onnxsemi.errors import RunError
 from onnxsemi.layers import Semilayer
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.forward import score_gradients
 from onnxsemi.measure.parts import Part, parts_of
 from onnxsemi.measure.probe import SEEDS, ForwardGraph, Probe, ProbeRequest, build_probe
+from onnxsemi.measure.runner import Batch, Runner
 from onnxsemi.measure.seam import DeltaLossTable
-from onnxsemi.measure.shards import Shard, padded, workers
 from onnxsemi.memory import give_back
 from onnxsemi.progress import Progress
 from onnxsemi.runtime import Session
 
-BLOCK_IMAGES = 32  # images whose moments are summed in float32; blocks are summed in their order
-RUN_IMAGES = 8  # images in one run: larger runs leave the cache
 FOLDS = 8
 """Parts of the images, image n in part n % FOLDS: enough for a standard error of a mean over them,
 few enough for each to hold some images of the smallest samples."""
@@ -208,23 +206,21 @@ class FastMeasurement:
         count = len(self._bench.images)
         progress.start("Δloss and KL, backward passes", self._runs)
         progress.step("", self.done)
-        with workers(self._bench.threads) as pool:
+        with self._bench.running() as runner:
             for number in range(self.done // count, len(self._parts)):
-                for images in self._measure_part(pool, number):
+                for images in self._measure_part(runner, number):
                     progress.step("", images)
                     after_block()
         return FastTables(self._bits, self.moments, count, self._missing)
 
-    def _measure_part(self, pool: ThreadPoolExecutor, number: int) -> Iterator[int]:
+    def _measure_part(self, runner: Runner, number: int) -> Iterator[int]:
         """Sum what is not summed yet of a part; gives the images of each block when it is.
 
         The graph goes with this call: the next part's is built when this one is dropped.
         """
         part, count = self._load(self._parts[number]), len(self._bench.images)
-        while self.done < (number + 1) * count:
-            start = self.done - number * count
-            block = Shard(start, min(start + BLOCK_IMAGES, count))
-            self._sum(pool, part, block)
+        for block in Batch(self.done - number * count, count).cut(BLOCK_IMAGES):
+            self._sum(runner, part, block)
             self.done += len(block)
             yield len(block)
 
@@ -279,7 +275,7 @@ class FastMeasurement:
             layers=part.layers,
             bits=part.bits,
             rounding=self._bench.rounding,
-            seeds=self._seeds(Shard(0, 1)).shape[1],
+            seeds=self._seeds(Batch(0, 1)).shape[1],
         )
         give_back()  # what the part before held
         probe = build_probe(self._bench.classifier, self._forward, request)
@@ -294,37 +290,42 @@ class FastMeasurement:
         """Images in one run, as the memory allows. Changes no result."""
         sizes = [sum(array.nbytes for array in moments.arrays.values()) for moments in sums]
         free = self._bench.free - sum(sizes) - 2 * self._bench.threads * max(sizes, default=0)
-        return max(1, min(RUN_IMAGES, free // (2 * self._bench.threads * probe.row_bytes)))
+        return max(1, min(BACKWARD_IMAGES, free // (2 * self._bench.threads * probe.row_bytes)))
 
-    def _sum(self, pool: ThreadPoolExecutor, part: _Loaded, block: Shard) -> None:
+    def _sum(self, runner: Runner, part: _Loaded, block: Batch) -> None:
         """Add a block of images to the sums of a part's layers."""
         seeds = self._seeds(block)
-        starts = range(block.start, block.stop, part.images)
-        runs = [Shard(start, min(start + part.images, block.stop)) for start in starts]
-        found = list(pool.map(lambda run: self._run(part, run, seeds[_within(run, block)]), runs))
+
+        def run(batch: Batch) -> dict[str, Float32Array]:
+            own = seeds[batch.start - block.start : batch.stop - block.start]
+            return self._run(runner, part, batch, own)
+
+        found = list(runner.map(run, block.cut(part.images)))
 
         def add(layer: str) -> None:
             effects = np.concatenate([values[layer] for values in found])
             self._add(self.moments[layer], part.columns, effects, block.start)
 
-        list(pool.map(add, part.probe.effects))
+        list(runner.map(add, part.probe.effects))
 
-    def _seeds(self, block: Shard) -> Float32Array:
+    def _seeds(self, block: Batch) -> Float32Array:
         """What the backward passes of a block of images begin with: float32[N, S, *row]."""
         bench, own = self._bench, slice(block.start, block.stop)
         generator = np.random.default_rng([self._seed, block.start])
         seeds = bench.likelihood.seeds(self._logits[own], bench.labels[own], generator)
         return score_gradients(seeds, bench.head)
 
-    def _run(self, part: _Loaded, run: Shard, seeds: Float32Array) -> dict[str, Float32Array]:
+    def _run(
+        self, runner: Runner, part: _Loaded, run: Batch, seeds: Float32Array
+    ) -> dict[str, Float32Array]:
         """Effects of one run's images: layer -> float32[N, O, B, S]."""
         if part.session is None:
             return {}
-        image = self._bench.classifier.ends.image
-        rows = padded(self._bench.images.batch(run.start, run.stop), image.batch)
-        seeds = padded(seeds, image.batch).reshape(-1, *part.probe.seed_row)
-        found = part.session.run({image.name: rows, SEEDS: seeds})
-        return {layer: found[name][: len(run)] for layer, name in part.probe.effects.items()}
+        rows = self._bench.images.batch(run.start, run.stop)
+        cotangents = seeds.reshape(-1, *part.probe.seed_row)  # [N, S, *row] -> [N * S, *row]
+        given = {self._bench.classifier.ends.image.name: rows, SEEDS: cotangents}
+        found = runner.run(part.session, given)
+        return {layer: found[name] for layer, name in part.probe.effects.items()}
 
     def _add(
         self, moments: LayerMoments, columns: slice, effects: Float32Array, start: int
@@ -338,10 +339,6 @@ class FastMeasurement:
             turned = np.ascontiguousarray(factors.transpose(2, 0, 3, 1))  # [B, N, S - 1, O]
             rows = turned.reshape(len(turned), -1, effects.shape[1])
             moments.products[columns] += self._products.run({"rows": rows})["products"]
-
-
-def _within(run: Shard, block: Shard) -> slice:
-    return slice(run.start - block.start, run.stop - block.start)
 
 
 def _products_model() -> bytes:

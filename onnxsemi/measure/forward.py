@@ -1,18 +1,17 @@
 """The plain way: run the whole model over all images."""
 
-from collections.abc import Iterable, Iterator
-
 import numpy as np
 import onnx
 
 from onnxsemi.arrays import Float32Array, Int64Array
+from onnxsemi.batch_sizes import FORWARD_IMAGES
 from onnxsemi.data.images import ImageSet
 from onnxsemi.errors import ModelError
 from onnxsemi.heads import Head
-from onnxsemi.measure.shards import SHARD_IMAGES, Shard, padded, shards, workers
+from onnxsemi.measure.runner import Batch, Runner
 from onnxsemi.model.expose import with_outputs
 from onnxsemi.model.head import Ends
-from onnxsemi.progress import Progress, Silent
+from onnxsemi.progress import Progress
 from onnxsemi.runtime import Session
 
 
@@ -20,8 +19,8 @@ def forward(
     model: onnx.ModelProto,
     ends: Ends,
     images: ImageSet,
-    threads: int,
-    rows: int = SHARD_IMAGES,
+    runner: Runner,
+    progress: Progress,
     *,
     integers: bool = False,
 ) -> Float32Array:
@@ -31,47 +30,27 @@ def forward(
         model: The graph, with whatever weights.
         ends: Names of its image input and logits.
         images: Images laid out for it.
-        threads: Shards run at once.
-        rows: Images in one run, unless the model says.
+        runner: Runs it.
+        progress: Told of every image.
         integers: Whether to run quantized activations on integer kernels.
 
     Raises:
         ModelError: If ONNX Runtime refuses the model or the images, or a logit is not finite.
     """
-    return gathered(parts(model, ends, images, threads, rows, integers=integers), images, Silent())
-
-
-def gathered(logits: Iterable[Float32Array], images: ImageSet, progress: Progress) -> Float32Array:
-    """All logits of :func:`parts`, as :func:`forward` gives them; ``progress`` sees them come."""
+    # in one expression: a name would keep the serialized model while the session lives
+    session = Session(with_outputs(model, [ends.logits]).SerializeToString(), integers=integers)
     progress.start("forward pass", len(images))
+
+    def run(batch: Batch) -> Float32Array:
+        pixels = images.batch(batch.start, batch.stop)
+        scores = runner.run(session, {ends.image.name: pixels})[ends.logits]
+        return logit_rows(scores, len(pixels), ends.head)
+
     found = []
-    for part in logits:
+    for part in runner.map(run, runner.batches(len(images), FORWARD_IMAGES)):
         found.append(part)
         progress.step("", len(part))
     return finite_logits(np.concatenate(found), images.name, np.arange(len(images)))
-
-
-def parts(
-    model: onnx.ModelProto,
-    ends: Ends,
-    images: ImageSet,
-    threads: int,
-    rows: int = SHARD_IMAGES,
-    *,
-    integers: bool = False,
-) -> Iterator[Float32Array]:
-    """What :func:`forward` gives, some images at a time and not looked at: float32[M, K] each."""
-    # in one expression: a name would keep the serialized model while the session lives
-    session = Session(with_outputs(model, [ends.logits]).SerializeToString(), integers=integers)
-    batch = ends.image.batch
-
-    def run(shard: Shard) -> Float32Array:
-        pixels = padded(images.batch(shard.start, shard.stop), batch)
-        scores = session.run({ends.image.name: pixels})[ends.logits]
-        return logit_rows(scores, len(pixels), ends.head)[: len(shard)]
-
-    with workers(threads) as pool:
-        yield from pool.map(run, shards(len(images), batch, rows))
 
 
 def finite_logits(logits: Float32Array, name: str, images: Int64Array) -> Float32Array:

@@ -7,9 +7,7 @@ Runtime fuses other nodes where other tensors are looked at, and so no result de
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-GROUP_BYTES = 512 * 2**20
-"""What a group of layers may hold: their second moments, and their tensors for one block of images.
-Every group repeats the forward pass up to its last layer."""
+from onnxsemi.batch_sizes import GROUP_BYTES
 
 _Item = TypeVar("_Item")
 

@@ -1,18 +1,18 @@
 """Moments of every layer's inputs in the float model, on calibration images without labels."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
 
 import numpy as np
 import onnx
 
 from onnxsemi.arrays import Float32Array
+from onnxsemi.batch_sizes import BLOCK_IMAGES, FEWEST_BLOCKS
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.columns import Patches, patches_of
 from onnxsemi.measure.groups import in_groups
-from onnxsemi.measure.shards import SHARD_IMAGES, Shard, padded, shards, workers
+from onnxsemi.measure.runner import Batch, Rows
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.expose import with_outputs
 from onnxsemi.model.fact import fact
@@ -22,11 +22,6 @@ from onnxsemi.progress import Progress
 from onnxsemi.rounding.moments import MomentSums
 from onnxsemi.rounding.panels import Panels
 from onnxsemi.runtime import Session
-
-FEWEST_BLOCKS = 8
-
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +78,7 @@ def tapped(classifier: Classifier, image: Shape) -> tuple[Tapped, ...]:
         if len(known) == len(users):
             inputs, outputs = (tuple(map(str, names)) for names in _ends(users))
             values = sum(int(np.prod(shapes[name])) for name in inputs)
-            found.append(Tapped(site, inputs, outputs, known, 4 * SHARD_IMAGES * values))
+            found.append(Tapped(site, inputs, outputs, known, 4 * BLOCK_IMAGES * values))
     return tuple(found)
 
 
@@ -109,70 +104,36 @@ def input_moments(
     sums = {layer.name: layer.sums() for layer in layers}
     progress.start("inputs of the layers", len(bench.images))
 
-    with workers(bench.threads) as pool:
+    with bench.running() as runner:
         for number, block in enumerate(blocks(bench)):
-            tensors = run_rows(bench, session, images_of(bench, block), pool)
+            pixels = images_of(bench, block)
+            tensors = pixels | runner.spread_rows(session, pixels)
 
-            def add(layer: Tapped, values: Mapping[str, Float32Array], number: int) -> None:
+            def add(number: int, values: Rows, layer: Tapped) -> None:
                 for name, patches in zip(layer.inputs, layer.patches, strict=True):
                     where = patches.positions(seed, number)
                     for groups in patches.parts(len(values[name]), len(where)):
                         columns = patches.columns(values[name], where, groups)
                         sums[layer.name].add(columns, groups=groups)
 
-            list(pool.map(lambda layer, v=tensors, n=number: add(layer, v, n), layers))
+            list(runner.map(partial(add, number, tensors), layers))
             progress.step("", len(block))
     return sums
 
 
-def blocks(bench: Bench) -> list[Shard]:
+def blocks(bench: Bench) -> list[Batch]:
     """Blocks of images whose moments are summed together; they depend on no setting.
 
     Of few images the blocks are smaller: how much they differ says how far to trust their sum.
     """
     count = len(bench.images)
-    rows = max(1, min(SHARD_IMAGES, count // FEWEST_BLOCKS))
-    return shards(count, bench.classifier.ends.image.batch, rows)
+    rows = max(1, min(BLOCK_IMAGES, count // FEWEST_BLOCKS))
+    return Batch(0, count).cut(bench.classifier.ends.image.batch or rows)
 
 
-def images_of(bench: Bench, block: Shard) -> dict[str, Float32Array]:
+def images_of(bench: Bench, block: Batch) -> dict[str, Float32Array]:
     """The image input of a block."""
     return {bench.classifier.ends.image.name: bench.images.batch(block.start, block.stop)}
-
-
-def run_rows(
-    bench: Bench,
-    session: Session,
-    given: dict[str, Float32Array],
-    pool: ThreadPoolExecutor | None = None,
-) -> dict[str, Float32Array]:
-    """What a session gives for its inputs, and these; as many runs as the memory asks for."""
-    if not session.outputs:  # nothing but the inputs is looked at
-        return given
-    count, batch = len(next(iter(given.values()))), bench.classifier.ends.image.batch
-    most = -(-count // bench.threads) if pool is not None else count
-    size = batch or bench.rows(most)
-
-    def run(start: int) -> dict[str, Float32Array]:
-        rows = slice(start, min(start + size, count))
-        values = session.run({name: padded(value[rows], batch) for name, value in given.items()})
-        return {key: value[: rows.stop - start] for key, value in values.items()}
-
-    parts = list((pool.map if pool is not None else map)(run, range(0, count, size)))
-    if len(parts) == 1:
-        return given | parts[0]
-    return given | {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-
-
-def in_waves(
-    pool: ThreadPoolExecutor,
-    threads: int,
-    work: Callable[[_Item], _Result],
-    items: Sequence[_Item],
-) -> Iterable[_Result]:
-    """Results in order; no more of them wait than there are threads."""
-    for start in range(0, len(items), threads):
-        yield from pool.map(work, items[start : start + threads])
 
 
 def _ends(nodes: Sequence[onnx.NodeProto]) -> tuple[list[str], list[str]]:

@@ -13,16 +13,15 @@ import numpy as np
 import onnx
 
 from onnxsemi.arrays import Float32Array, Float64Array
+from onnxsemi.batch_sizes import ERROR_IMAGES
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.changes import Changes
-from onnxsemi.measure.shards import padded, workers
+from onnxsemi.measure.runner import Batch, Runner
 from onnxsemi.model.expose import with_outputs
 from onnxsemi.model.targets import Site
 from onnxsemi.progress import Progress
 from onnxsemi.run.journal import Journal, Reply, packed, unpacked
 from onnxsemi.runtime import Session
-
-IMAGES = 64  # at most, the first ones: an error is a mean over positions too
 
 
 def output_errors(
@@ -44,7 +43,7 @@ def output_errors(
     Returns:
         Layer -> float64[O, B], >= 0.
     """
-    few = bench.first(IMAGES)
+    few = bench.first(ERROR_IMAGES)
     sites = [site for site in bench.classifier.sites if site.layer.name in layers]
     progress.start("errors of the layers' outputs", len(sites))
     found = {}
@@ -77,8 +76,9 @@ class _Probed:
 
     def errors(self) -> Float64Array:
         """float64[O, B]."""
-        with workers(self._bench.threads) as pool:
-            sums = list(pool.map(self._sums, range(len(self._bench.images))))
+        with self._bench.running() as runner:
+            images = Batch(0, len(self._bench.images)).cut(1)
+            sums = list(runner.map(partial(self._sums, runner), images))
         squares, first, second, count = (
             sum(parts[1:], parts[0]) for parts in zip(*sums, strict=True)
         )
@@ -88,23 +88,23 @@ class _Probed:
         error: Float64Array = squares / count / variance
         return error
 
-    def _sums(self, image: int) -> tuple[Float64Array, Float64Array, Float64Array, int]:
+    def _sums(
+        self, runner: Runner, image: Batch
+    ) -> tuple[Float64Array, Float64Array, Float64Array, int]:
         """Sums over an image: of delta^2, float64[O, B]; of y and y^2, float64[O]; their number."""
-        batch = self._bench.classifier.ends.image.batch
-        rows = padded(self._bench.images.batch(image, image + 1), batch)
-        found = self._session.run({self._bench.classifier.ends.image.name: rows})
+        rows = self._bench.images.batch(image.start, image.stop)
+        found = runner.run(self._session, {self._bench.classifier.ends.image.name: rows})
         channels = self._site.layer.channels
         squares = np.zeros(channels * len(self._bits))
         first, second, count = np.zeros(channels), np.zeros(channels), 0
         for output, change in self._pairs:
-            y, delta = (self._values(found[name], output, batch) for name in (output, change))
+            y, delta = (self._values(found[name]) for name in (output, change))
             squares += np.square(delta).sum(axis=0)
             first, second = first + y.sum(axis=0), second + np.square(y).sum(axis=0)
             count += len(y)
         return squares.reshape(channels, -1), first, second, count
 
-    def _values(self, tensor: Float32Array, output: str, batch: int | None) -> Float64Array:
+    def _values(self, tensor: Float32Array) -> Float64Array:
         """Values of each channel of the image, one below the other: float64[P, C]."""
-        own = tensor[:1] if batch and self._bench.extents[output].batch == 0 else tensor
-        last = np.moveaxis(own, self._site.layout.output_axis, -1)
+        last = np.moveaxis(tensor, self._site.layout.output_axis, -1)
         return last.reshape(-1, last.shape[-1]).astype(np.float64)

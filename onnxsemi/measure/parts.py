@@ -10,12 +10,9 @@ not on the memory that is free: so no result does.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from onnxsemi.batch_sizes import PART_BYTES
 from onnxsemi.layers import TargetLayer
 from onnxsemi.measure.groups import in_groups
-
-PART_BYTES = 256 * 2**20
-"""Changed weights in one part, at most. ONNX Runtime holds them about four times while it loads a
-graph; every part repeats the forward pass."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from onnxsemi.arrays import Float32Array, Float64Array
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.blas import one_thread
 from onnxsemi.measure.input_moments import input_moments, layer_groups, tapped
-from onnxsemi.measure.shards import workers
 from onnxsemi.model.bias import correctable_bias
 from onnxsemi.progress import Progress
 from onnxsemi.quantizer.affine import quantize
@@ -42,7 +41,7 @@ def rounding_table(
     entries = {layer.name: {b: quantize(layer.weight, b, scheme) for b in bits} for layer in plain}
     shifts: dict[str, dict[int, Float32Array]] = {}
     damping: dict[str, Float64Array] = {}
-    with one_thread(), workers(bench.threads) as pool:
+    with one_thread(), bench.running() as runner:
         for group in layer_groups(layers):
             sums = input_moments(bench, group, seed, progress)
             progress.start("rounding", len(group))
@@ -51,7 +50,7 @@ def rounding_table(
                 corrects = settings.bias_correction and bias is not None
                 moments = sums.pop(layer.name).moments(centred=corrects)
                 damping[layer.name] = moments.damping
-                rounder = LayerRounder(moments, settings, scheme, pool)
+                rounder = LayerRounder(moments, settings, scheme, runner.pool)
                 weight = layer.site.layer.weight
                 found = entries[layer.name] = {b: rounder.at(weight, b) for b in bits}
                 if corrects:

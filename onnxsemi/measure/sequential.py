@@ -17,18 +17,18 @@ follows from x, which is at hand.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from onnxsemi.arrays import Float32Array, Int8Array, Int64Array
+from onnxsemi.batch_sizes import BLOCK_IMAGES, ROOMY
 from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.blas import one_thread
 from onnxsemi.measure.groups import in_groups
-from onnxsemi.measure.input_moments import Tapped, blocks, images_of, in_waves, run_rows, tapped
-from onnxsemi.measure.shards import SHARD_IMAGES, Shard, workers
+from onnxsemi.measure.input_moments import Tapped, blocks, images_of, tapped
+from onnxsemi.measure.runner import Batch, Runner
 from onnxsemi.measure.spill import Kept, Spill
 from onnxsemi.model.bias import correctable_bias
 from onnxsemi.model.classifier import Classifier
@@ -46,10 +46,6 @@ from onnxsemi.rounding.moments import Moments, MomentSums
 from onnxsemi.rounding.settings import RoundingSettings
 from onnxsemi.rounding.table import RoundingTable
 from onnxsemi.runtime import Session
-
-ROOMY = 4 * 2**30
-"""Bytes free beyond which the sessions of a plan's steps share their memory: a sixth of the time of
-an EfficientNet-Lite0 is spent on memory that each is given anew, but what they share is kept."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,10 +165,10 @@ class SequentialRounder:
             progress: Told of every layer.
         """
         progress.start("rounding", len(plan.bits))
-        with one_thread(), workers(self._bench.threads) as pool:
+        with one_thread(), self._bench.running() as runner:
             if not self._float:
-                self._float = self._float_values(pool)
-            walk = _Walk(self._bench, self._table, self._settings, self._seed, pool)
+                self._float = self._float_values(runner)
+            walk = _Walk(self._bench, self._table, self._settings, self._seed, runner)
             walk.add_from_table(plan, {aim.layer.name for aim in self._aims})
             for step in self._steps:
                 for aim, part in step.aims:
@@ -182,7 +178,7 @@ class SequentialRounder:
         layers = {name: walk.found[name] for name in plan.bits}
         return RoundedPlan(plan, self._table.scheme, layers)
 
-    def _float_values(self, pool: ThreadPoolExecutor) -> dict[str, list[Kept]]:
+    def _float_values(self, runner: Runner) -> dict[str, list[Kept]]:
         """Layer -> the float model's values of its aim at the drawn positions, block by block."""
         bench, spill = self._bench, Spill(self._bench.free // 4)
         found: dict[str, list[Kept]] = {aim.layer.name: [] for aim in self._aims}
@@ -190,7 +186,8 @@ class SequentialRounder:
             names = list(dict.fromkeys(aim.tensor for aim in group))
             session = Session(with_outputs(bench.classifier.proto, names).SerializeToString())
             for number, block in enumerate(blocks(bench)):
-                values = run_rows(bench, session, images_of(bench, block), pool)
+                pixels = images_of(bench, block)
+                values = pixels | runner.spread_rows(session, pixels)
                 for aim in group:
                     drawn = aim.drawn(values[aim.tensor], self._seed, number)
                     found[aim.layer.name].append(spill.keep(drawn))
@@ -209,7 +206,7 @@ class _Walk:
     table: RoundingTable
     settings: RoundingSettings
     seed: int
-    pool: ThreadPoolExecutor
+    runner: Runner
     found: dict[str, RoundedLayer] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -246,16 +243,15 @@ class _Walk:
         if step.onward.gives:
             session, spill = self._session(step.onward), Spill(self.bench.free // 4)
 
-            def run(item: tuple[int, Shard]) -> dict[str, Float32Array]:
-                given = self._load(step.onward.takes, item)
-                return run_rows(self.bench, session, given)
+            def run(item: tuple[int, Batch]) -> dict[str, Float32Array]:
+                return self.runner.run_rows(session, self._load(step.onward.takes, item))
 
-            for values in in_waves(self.pool, self.bench.threads, run, self._blocks):
+            for values in self.runner.map(run, self._blocks):
                 for name in step.onward.gives:
                     there.setdefault(name, []).append(spill.keep(values[name]))
         self._there = there
 
-    def _load(self, names: Iterable[str], item: tuple[int, Shard]) -> dict[str, Float32Array]:
+    def _load(self, names: Iterable[str], item: tuple[int, Batch]) -> dict[str, Float32Array]:
         """Tensors that are there, for a block of images."""
         number, block = item
         return {
@@ -277,17 +273,18 @@ class _Walk:
         session = self._session(part) if part.gives else None
         there = [name for name in aim.seen if name not in part.gives]
 
-        def look(item: tuple[int, Shard]) -> MomentSums:
+        def look(item: tuple[int, Batch]) -> MomentSums:
             values, positions = self._load(there, item), patches.positions(self.seed, item[0])
             if session is not None:
-                values |= run_rows(self.bench, session, self._load(part.takes, item))
+                given = self._load(part.takes, item)
+                values |= given | self.runner.run_rows(session, given)
             sums = MomentSums(patches.groups, patches.size, outputs)
             aim.add(sums, values, positions, wanted[item[0]].load())
             return sums
 
         total = MomentSums(patches.groups, patches.size, outputs)
         together = max(1, min(self.bench.threads, self.bench.free // (2 * aim.sum_bytes)))
-        for part_sums in in_waves(self.pool, together, look, self._blocks):
+        for part_sums in self.runner.map(look, self._blocks, together):
             total.merge(part_sums)
         centred = self.settings.bias_correction and aim.bias is not None
         return total.moments(centred=centred, damping=self.table.damping[aim.layer.name])
@@ -295,7 +292,7 @@ class _Walk:
     def _rounded(self, aim: Aim, bits: Int8Array, moments: Moments) -> RoundedLayer:
         layer, settings, table = aim.layer.site.layer, self.settings, self.table
         rounder, grid = (
-            LayerRounder(moments, settings, table.scheme, self.pool),
+            LayerRounder(moments, settings, table.scheme, self.runner.pool),
             table.grid(layer, bits),
         )
         assert moments.cross is not None
@@ -360,7 +357,7 @@ def _aim(classifier: Classifier, layer: Tapped, shapes: Mapping[str, Shape]) -> 
         if node.op_type in ("Add", "Sum") and both and same:
             (beside,) = (str(name) for name in node.input if name != tensor)
             tensor = str(node.output[0])
-    held = 4 * SHARD_IMAGES * int(np.prod(shapes[tensor]))
+    held = 4 * BLOCK_IMAGES * int(np.prod(shapes[tensor]))
     return Aim(layer, tensor, beside, correctable_bias(classifier, layer.site), held)
 
 

@@ -17,26 +17,23 @@ Both compare with the float model run in the same way, so that a variant which c
 Δloss and KL of exactly 0.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from onnxsemi.arrays import Float32Array, Float64Array
+from onnxsemi.batch_sizes import FORWARD_IMAGES, SPLICED_ROWS
 from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.forward import logit_rows
-from onnxsemi.measure.shards import SHARD_IMAGES, Shard, padded, shards, workers
+from onnxsemi.measure.runner import Batch, Rows, Runner
 from onnxsemi.model.bias import correctable_bias
 from onnxsemi.model.cut import Cut, cut
 from onnxsemi.model.targets import Site
 from onnxsemi.quantizer.rounded import mixed_weight
 from onnxsemi.runtime import Session
-
-RUN_ROWS = 64  # rows in one run of the suffix: images times variants
 
 Advance = Callable[[int], None]
 
@@ -131,10 +128,10 @@ def _bias(bench: Bench, site: Site, variant: Variant) -> Float32Array | None:
 
 @dataclass(frozen=True, eq=False)
 class _Crossed:
-    """What one shard of images brings to the cut."""
+    """What one batch of images brings to the cut."""
 
-    shard: Shard
-    tensors: dict[str, NDArray[Any]]
+    batch: Batch
+    tensors: Rows
     reference: Float32Array
     loss: Float64Array
 
@@ -154,56 +151,48 @@ class _Splice:
         """Δloss and KL of every variant, averaged in the order of the images."""
         count = len(self._bench.images)
         total = np.zeros((2, len(self._variants)))
-        pending = shards(count, self._batch, self._bench.rows(SHARD_IMAGES))
-        threads = self._bench.threads
-        with workers(threads) as pool:
-            for start in range(0, len(pending), threads):  # bounds what is held in memory
-                for shard, chosen, values in self._wave(pool, pending[start : start + threads]):
-                    for image in np.moveaxis(values, 2, 0):  # one by one, whatever the shards
-                        total[:, chosen] += image
-                    advance(values.shape[1] * len(shard))
+        with self._bench.running() as runner:
+            for batch in runner.batches(count, FORWARD_IMAGES):
+                effects = partial(self._effects, runner, self._cross(runner, batch))
+                chunks = self._chunks(batch)
+                for chosen, values in zip(chunks, runner.map(effects, chunks), strict=True):
+                    for image in np.moveaxis(values, 2, 0):  # one by one, whatever the batches
+                        total[:, chosen.start : chosen.stop] += image
+                    advance(len(chosen) * len(batch))
         return Effects(*(total / count))
 
-    def _wave(
-        self, pool: ThreadPoolExecutor, wave: list[Shard]
-    ) -> Iterator[tuple[Shard, slice, Float64Array]]:
-        crossed = list(pool.map(self._cross, wave))
-        tasks = [(item, chosen) for item in crossed for chosen in self._chunks(item.shard)]
-        results = pool.map(lambda task: self._effects(*task), tasks)
-        for (item, chosen), values in zip(tasks, results, strict=True):
-            yield item.shard, chosen, values
+    def _chunks(self, images: Batch) -> list[Batch]:
+        """Variants that are run at once on a batch of images."""
+        size = 1 if self._batch else max(1, self._bench.rows(SPLICED_ROWS) // len(images))
+        return Batch(0, len(self._variants)).cut(size)
 
-    def _chunks(self, shard: Shard) -> Iterator[slice]:
-        size = 1 if self._batch else max(1, self._bench.rows(RUN_ROWS) // len(shard))
-        return (slice(i, i + size) for i in range(0, len(self._variants), size))
-
-    def _cross(self, shard: Shard) -> _Crossed:
+    def _cross(self, runner: Runner, batch: Batch) -> _Crossed:
         """Run the prefix, and the suffix on what it gives."""
         image = self._bench.classifier.ends.image.name
-        rows = padded(self._bench.images.batch(shard.start, shard.stop), self._batch)
-        tensors = {image: rows, **self._prefix.run({image: rows})}
+        rows = self._bench.images.batch(batch.start, batch.stop)
+        tensors = {image: rows, **runner.run(self._prefix, {image: rows})}
         feeds = {name: tensors[name] for name in (self._cut.output, *self._cut.crossing)}
-        reference = self._logits(feeds, len(rows))[: len(shard)]
-        labels = self._bench.labels[shard.start : shard.stop]
+        reference = self._logits(runner, feeds, len(rows))
+        labels = self._bench.labels[batch.start : batch.stop]
         loss = self._bench.likelihood.loss(reference, labels)
-        return _Crossed(shard, tensors, reference, loss)
+        return _Crossed(batch, tensors, reference, loss)
 
-    def _effects(self, crossed: _Crossed, chosen: slice) -> Float64Array:
-        """Δloss and KL of some variants on one shard: float64[2, variants, images]."""
-        variants = self._variants[chosen]
+    def _effects(self, runner: Runner, crossed: _Crossed, chosen: Batch) -> Float64Array:
+        """Δloss and KL of some variants on one batch: float64[2, variants, images]."""
+        variants = self._variants[chosen.start : chosen.stop]
         feeds = {
             name: np.concatenate([crossed.tensors[name]] * len(variants))
             for name in self._cut.crossing
         }
         feeds[self._cut.output] = np.concatenate([self._spliced(crossed, v) for v in variants])
-        rows = len(crossed.tensors[self._bench.classifier.ends.image.name])
-        logits = self._logits(feeds, rows * len(variants)).reshape(len(variants), rows, -1)
-        count, rule = len(crossed.shard), self._bench.likelihood
-        labels = self._bench.labels[crossed.shard.start : crossed.shard.stop]
+        count, rule = len(crossed.batch), self._bench.likelihood
+        found = self._logits(runner, feeds, count * len(variants))
+        logits = found.reshape(len(variants), count, -1)
+        labels = self._bench.labels[crossed.batch.start : crossed.batch.stop]
         return np.array(
             [
-                [rule.loss(one[:count], labels) - crossed.loss for one in logits],
-                [rule.divergence(crossed.reference, one[:count]) for one in logits],
+                [rule.loss(one, labels) - crossed.loss for one in logits],
+                [rule.divergence(crossed.reference, one) for one in logits],
             ]
         )
 
@@ -216,6 +205,6 @@ class _Splice:
         result[channels] = quantized[channels]
         return np.ascontiguousarray(np.moveaxis(result, 0, axis))
 
-    def _logits(self, feeds: dict[str, NDArray[Any]], rows: int) -> Float32Array:
-        scores = self._suffix.run(feeds)[self._suffix.outputs[0]]
+    def _logits(self, runner: Runner, feeds: Rows, rows: int) -> Float32Array:
+        scores = runner.run(self._suffix, feeds)[self._suffix.outputs[0]]
         return logit_rows(scores, rows, self._bench.head)

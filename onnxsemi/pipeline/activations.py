@@ -2,15 +2,14 @@
 
 import numpy as np
 
+from onnxsemi.batch_sizes import CALIBRATED_IMAGES
 from onnxsemi.calibration import Calibration, activation_ranges
 from onnxsemi.data.images import ImageSet
 from onnxsemi.emit.activations import Ranges, used_ranges
-from onnxsemi.measure.shards import padded, shards
+from onnxsemi.measure.runner import Batch, padded
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.pipeline.prepare import Prepared
 from onnxsemi.run.journal import Journal, Reply, packed, unpacked
-
-BATCH = 8  # images that a calibrator is given at once: it keeps all their activations
 
 
 def calibrate(classifier: Classifier, images: ImageSet, method: Calibration) -> Ranges:
@@ -27,7 +26,7 @@ def calibrate(classifier: Classifier, images: ImageSet, method: Calibration) -> 
     image = classifier.ends.image
     batches = (
         {image.name: padded(images.batch(part.start, part.stop), image.batch)}
-        for part in shards(len(images), image.batch, BATCH)
+        for part in Batch(0, len(images)).cut(image.batch or CALIBRATED_IMAGES)
     )
     return used_ranges(classifier, activation_ranges(classifier.proto, batches, method))
 

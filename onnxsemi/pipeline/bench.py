@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from onnxsemi.arguments import check_argument
 from onnxsemi.errors import ModelError, SettingsError, one_line
 from onnxsemi.listening import Listener, listening
-from onnxsemi.measure.shards import worker_threads
+from onnxsemi.measure.runner import worker_threads
 from onnxsemi.model.load import file_bytes
 from onnxsemi.progress import Progress
 from onnxsemi.runtime import REFUSALS, InferenceSession, noise_feeds, open_session

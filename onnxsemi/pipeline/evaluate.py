@@ -14,9 +14,10 @@ from onnxsemi.errors import ModelError
 from onnxsemi.listening import Listener, listening
 from onnxsemi.measure.companions import check_own_answers
 from onnxsemi.measure.comparison import compare
-from onnxsemi.measure.forward import gathered, parts
+from onnxsemi.measure.forward import forward
 from onnxsemi.measure.likelihood import LIKELIHOODS
 from onnxsemi.measure.metric import Judge, Metric
+from onnxsemi.measure.runner import Runner
 from onnxsemi.model.head import Ends, find_ends
 from onnxsemi.model.load import Model, load_proto, name_of
 from onnxsemi.model.plain import make_plain
@@ -110,8 +111,9 @@ class _Opened:
     def logits(self, images: ImageSet, progress: Progress | None = None) -> Float32Array:
         """float32[N, K]."""
         integers = quantizes_activations(self.proto)
-        found = parts(self.proto, self.ends, images, self.threads, integers=integers)
-        return gathered(found, images, progress or Silent())
+        with Runner(self.ends.image.batch, self.threads) as runner:
+            told = progress or Silent()
+            return forward(self.proto, self.ends, images, runner, told, integers=integers)
 
 
 def _referred(opened: _Opened, judged: Judged, reference: _Opened, told: Progress) -> Judged:

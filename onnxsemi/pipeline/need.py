@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from onnxsemi.batch_sizes import CANDIDATE_ROWS
 from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.errors import SettingsError
 from onnxsemi.layers import TargetLayer
@@ -21,7 +22,6 @@ from onnxsemi.measure.input_moments import Tapped, layer_groups, tapped
 from onnxsemi.measure.parts import parts_of
 from onnxsemi.memory import resident
 from onnxsemi.model.rows import row_shapes
-from onnxsemi.rounding.layer import MANY_ROWS
 from onnxsemi.search.settings import SearchMethod
 from onnxsemi.settings import Settings
 
@@ -114,5 +114,5 @@ def _of_group(group: Sequence[Tapped], threads: int) -> int:
 def _of_layer(layer: Tapped, threads: int) -> int:
     count, width = len(layer.panels), layer.panels.width
     factors = min(threads, count) * _FACTOR * width**2
-    rows = _WEIGHT * layer.site.layer.weight.size + threads * _ROUNDED * MANY_ROWS * width
+    rows = _WEIGHT * layer.site.layer.weight.size + threads * _ROUNDED * CANDIDATE_ROWS * width
     return _MOMENTS * count * width**2 + max(factors, rows)

@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 
 from onnxsemi.arrays import Float32Array, Float64Array
+from onnxsemi.batch_sizes import CANDIDATE_ROWS, ROUNDED_ROWS
 from onnxsemi.quantizer.affine import QuantizedChannels, Scheme, quantize
 from onnxsemi.rounding.gptq import Factor, compensated, output_error, refined
 from onnxsemi.rounding.grid import Grid, nearest, stored
@@ -27,9 +28,6 @@ from onnxsemi.rounding.ranges import (
     stored_exactly,
 )
 from onnxsemi.rounding.settings import RoundingMethod, RoundingSettings
-
-ROWS = 256  # rows of a block
-MANY_ROWS = 2048  # of candidates: less work between the products of matrices
 
 
 class LayerRounder:
@@ -94,7 +92,7 @@ class LayerRounder:
             return minmax_grid(rows, bits, self._scheme)
         grids = candidates(rows, bits, self._scheme, halves=settings.half_steps)
         work = partial(self._error, settings.ranges)
-        found = self._in_blocks(rows, Grid.joined(grids), work, MANY_ROWS).astype(np.float64)
+        found = self._in_blocks(rows, Grid.joined(grids), work, CANDIDATE_ROWS).astype(np.float64)
         panels = self._moments.panels(rows.shape[1])
         errors = found.reshape(len(panels), len(grids), -1).swapaxes(0, 1)  # [grids, P, O/G]
         return pick(grids, np.stack([panels.summed(own) for own in errors]))
@@ -134,7 +132,7 @@ class LayerRounder:
         rows: Float32Array,
         grid: Grid,
         work: Callable[[Float32Array, slice, Grid], Float32Array | Float64Array],
-        size: int = ROWS,
+        size: int = ROUNDED_ROWS,
     ) -> Float32Array:
         """Work on blocks of rows, panel after panel.
 

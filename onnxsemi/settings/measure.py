@@ -6,7 +6,7 @@ from typing import Annotated
 from onnxsemi.arguments import check_fields
 from onnxsemi.data.load import DataOptions
 from onnxsemi.errors import SettingsError
-from onnxsemi.measure.shards import worker_threads
+from onnxsemi.measure.runner import worker_threads
 from onnxsemi.model.read import OutputName
 from onnxsemi.option import Decides, Option, Panel
 
