@@ -31,6 +31,9 @@ written; 4 no plan holds what was asked; 130 interrupted.
 Results go to standard output, progress to standard error. NO_COLOR=1 turns colour off.
 """
 
+COMMANDS = (check, compress, apply, evaluate, inspect, pareto, bench, report)
+"""In the order of the help."""
+
 app = typer.Typer(
     cls=OneLineGroup,
     context_settings=NAMES,
@@ -59,5 +62,5 @@ def _root(
     pass
 
 
-for command in (check, compress, apply, evaluate, inspect, pareto, bench, report):
+for command in COMMANDS:
     add_command(app, command)
