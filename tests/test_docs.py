@@ -241,6 +241,11 @@ def test_api_is_up_to_date():
     assert _page("docs/api.md") == script["page"](), "run: python docs/make_api.py"
 
 
+def test_options_are_up_to_date():
+    script, page = runpy.run_path(str(PROJECT / "docs" / "make_options.py")), "docs/command-line.md"
+    assert _page(page) == script["page"](_page(page)), "run: python docs/make_options.py"
+
+
 def test_exit_codes_are_in_docs():
     for page in ("docs/usage.md", "docs/command-line.md"):
         for code in ("0", "1", "2", "3", "4", "130"):

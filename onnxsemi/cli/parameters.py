@@ -37,12 +37,17 @@ def older_names(command: Command) -> dict[str, str]:
     }
 
 
-def _flat(command: Command) -> Command:
-    """The command as Typer calls it: a parameter an option."""
-    own = [each for each in declared(command) if each.group is None]
-    options = sorted(
+def ordered_options(command: Command) -> list[tuple[Declared, Option]]:
+    """Options in the order of the help: by panel, what the command takes itself first."""
+    own = declared(command)
+    return sorted(
         options_of(command), key=lambda pair: (_PANELS.index(pair[1].panel), pair[0] not in own)
     )
+
+
+def _flat(command: Command) -> Command:
+    """The command as Typer calls it: a parameter an option."""
+    options = ordered_options(command)
 
     def call(**given: Any) -> None:
         given.pop(HELP_ALL, None)  # its callback has shown it
@@ -53,7 +58,7 @@ def _flat(command: Command) -> Command:
                 given[each.key] = _read(option, given[each.key])
         _built(command, given)
 
-    plain = [each for each in own if each.option is None]
+    plain = [each for each in declared(command) if each.group is None and each.option is None]
     parameters = [_parameter(each.name, each.hint, each.default) for each in plain]
     if any(option.advanced for _, option in options):
         parameters.append(_parameter(HELP_ALL, HelpAll, default=False))
