@@ -61,9 +61,7 @@ def _entry(name: str, member: Any) -> str:
 def _documented(member: Any) -> str:
     """The docstring; of settings with the help of each option that it does not speak of itself."""
     docstring = inspect.getdoc(member) or ""
-    if not dataclasses.is_dataclass(member):
-        return docstring
-    fields = declared(member)
+    fields = declared(member) if _has_fields(member) else ()
     if all(each.option is None for each in fields):
         return docstring
     docs = [inspect.cleandoc(kind.__doc__ or "") for kind in reversed(member.__mro__)]
@@ -78,7 +76,11 @@ def _signature(name: str, member: Any) -> str:
     """One line if it fits, else a line a parameter, types as they are written in the source."""
     source = textwrap.dedent(inspect.getsource(member))
     (tree,) = ast.parse(source).body
-    if isinstance(tree, ast.ClassDef):
+    if isinstance(tree, ast.ClassDef) and not _has_fields(member):
+        own = (node for node in tree.body if isinstance(node, ast.FunctionDef))
+        parameters = _parameters(next(node for node in own if node.name == "__init__").args)
+        result = ""
+    elif isinstance(tree, ast.ClassDef):
         shown = list(_fields(member))
         only = inspect.signature(member).parameters.values()
         named = any(parameter.kind is parameter.KEYWORD_ONLY for parameter in only)
@@ -91,6 +93,15 @@ def _signature(name: str, member: Any) -> str:
     if len(line) <= 90:
         return line
     return "\n".join((f"{name}(", *(f"    {each}," for each in parameters), f"){result}"))
+
+
+def _has_fields(member: Any) -> bool:
+    """Whether it is a dataclass that is made of its fields, not by an ``__init__`` of its own."""
+    if not dataclasses.is_dataclass(member):
+        return False
+    return list(inspect.signature(member).parameters) == [
+        f.name for f in dataclasses.fields(member)
+    ]
 
 
 def _fields(member: type) -> Iterator[str]:
