@@ -25,7 +25,6 @@ At the end the tables in ``benchmarks/README.md`` and ``real_models.png`` are wr
 """
 
 import argparse
-import json
 import subprocess
 import sys
 import time
@@ -56,8 +55,10 @@ from onnxsemi.pipeline.runs import made_of, opened
 from onnxsemi.pipeline.sensitivity import measure_sensitivity
 from onnxsemi.pipeline.write import write_verified
 from onnxsemi.plan import BitPlan
+from onnxsemi.points.file import read_frontier
 from onnxsemi.progress import Silent
 from onnxsemi.quantizer.rounded import Nearest, RoundedPlan, rounded
+from onnxsemi.run.kept import read_result
 from onnxsemi.search.course import Course, even
 
 Made = dict[str, Any]
@@ -159,9 +160,8 @@ class Model:
 
     def of_run(self, run: Path) -> Made:
         """The row of a finished run."""
-        found = json.loads((run / "result.json").read_text(encoding="utf-8"))
-        kept = json.loads((run / "frontier.json").read_text(encoding="utf-8"))
-        (chosen,) = [point for point in kept["points"] if point["chosen"]]
+        found, chosen = read_result(run).document, read_frontier(run).chosen
+        assert chosen is not None
         report, sizes, cost = found["report"], found["sizes"], found["cost"]
         return {
             "bytes": sizes["bytes_after"],
@@ -174,8 +174,8 @@ class Model:
             "interval": [100 * end for end in report["interval_95"]],
             "same": report["same"],
             "kl": report["kl_nats"],
-            "kl_search": chosen["kl"],
-            "predicted": chosen["predicted"],
+            "kl_search": chosen.kl,
+            "predicted": chosen.predicted,
             "image_forwards": cost["passes"] * found["search"]["images"],
             "trials": cost["trials"],
             "search_images": found["search"]["images"],

@@ -139,7 +139,8 @@ def _read(row: dict[str, Any]) -> Run:
 def _keep(name: str, seed: int, made: tuple[str, Path]) -> None:
     """Add the row of a finished run."""
     title, path = made
-    kept, document = read_result(path), json.loads((path / "result.json").read_text("utf-8"))
+    kept = read_result(path)
+    document = kept.document
     labels, before, after = kept.evidence.labels, kept.evidence.before, kept.evidence.after
     answers = (before == labels, after == labels, before == after)
     sizes, searched = document["sizes"], document["search"]

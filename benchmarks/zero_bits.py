@@ -284,7 +284,7 @@ def main() -> None:
     run = nowhere()
     if arguments.work:
         arguments.work.mkdir(parents=True, exist_ok=True)
-        run = RunFolder(arguments.work, Journal(arguments.work / "journal.jsonl"))
+        run = RunFolder(arguments.work, run.made_of, Journal(arguments.work / "journal.jsonl"))
     table = codes_of(prepared, run, Silent()).rounding
     assert isinstance(table, RoundingTable)
     known = measure_sensitivity(prepared, table, run, Silent()).harm

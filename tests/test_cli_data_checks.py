@@ -8,6 +8,7 @@ import pytest
 from command_line import assert_one_line, compress_command, frontier_command, run
 from PIL import Image
 from residual_net import save_noise, save_residual_net
+from run_files import content
 
 MODELS = Path(__file__).parents[1] / "models"
 MODEL = MODELS / "fashion_resnet20.onnx"
@@ -107,7 +108,7 @@ class TestWarned:
         assert len(warnings) == 2
         assert all("guessing gives" in warning for warning in warnings)
         assert all(f"warning: {warning}\n" in found.stderr for warning in warnings)
-        assert json.loads((tmp_path / "o.run/result.json").read_text())["warnings"] == warnings
+        assert content(tmp_path / "o.run/result.json")["warnings"] == warnings
         assert run("report", tmp_path / "o.run").exit_code == 0
         assert "guessing gives" in (tmp_path / "o.run/report.html").read_text()
 

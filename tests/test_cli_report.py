@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from command_line import assert_one_line, compress_command, frontier_command, run
 from residual_net import save_noise
+from run_files import content
 
 from onnxsemi.run.kept import read_result
 
@@ -56,7 +57,7 @@ class TestReport:
         assert kept["classes"] == ["ant", "bee", "cat", "<dog>", "eel"]
         assert ">&lt;dog&gt;</th>" in page
         assert page.count('class="mark p-') == len(document["trials"])
-        points = json.loads((tmp_path / "a.run/frontier.json").read_text())["points"]
+        points = content(tmp_path / "a.run/frontier.json")["points"]
         assert page.count('class="mark now') == len(points)
         assert page.count(f"<code>onnxsemi apply {tmp_path}/a.run --at ") >= len(points)
 
@@ -176,7 +177,7 @@ class TestMistakes:
 
     def test_damaged(self, copy):
         (copy / "evidence.npz").write_bytes(b"PK")
-        assert_one_line(run("report", copy), "damaged", "--resume writes them again")
+        assert_one_line(run("report", copy), "damaged", "--resume, writes it again")
         assert not (copy / "report.html").exists()
 
     def test_resume_mends_it(self, folder, tmp_path):

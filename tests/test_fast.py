@@ -31,6 +31,7 @@ from onnxsemi.progress import Silent
 from onnxsemi.quantizer.affine import Scheme
 from onnxsemi.quantizer.rounded import Nearest
 from onnxsemi.run.journal import Journal
+from onnxsemi.run.store import NO_RUN
 
 BITS = (8, 4, 2)
 STEP = 1e-6  # of the weight change, in float64
@@ -242,13 +243,13 @@ class TestSameBytes:
 
         def stop_after_two() -> None:
             if first.done == 64:
-                first.save(path)
+                first.save(path, NO_RUN)
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
             first.measure(Silent(), stop_after_two)
         second = FastMeasurement(bench, names, BITS, 0, products=True)
-        second.restore(path)
+        second.restore(path, NO_RUN)
         assert second.done == 64
         assert content(second.measure(Silent(), lambda: None)) == expected
 
@@ -278,13 +279,13 @@ class TestSameBytes:
 
         def interrupt() -> None:
             if first.done == stop:
-                first.save(path)
+                first.save(path, NO_RUN)
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
             first.measure(Silent(), interrupt)
         second = FastMeasurement(bench, names, BITS, 0, products=True)
-        second.restore(path)
+        second.restore(path, NO_RUN)
         assert 0 < len(second.moments) < len(names)
         assert content(second.measure(Silent(), lambda: None)) == expected
         assert second.finished
@@ -347,9 +348,9 @@ class TestForms:
         names = [layer.name for layer in bench.classifier.layers]
         whole = FastMeasurement(bench, names, BITS, 0)
         found = whole.measure(Silent(), lambda: None)
-        whole.save(tmp_path / "moments.npz")
+        whole.save(tmp_path / "moments.npz", NO_RUN)
         again = FastMeasurement(bench, names, BITS, 0)
-        again.restore(tmp_path / "moments.npz")
+        again.restore(tmp_path / "moments.npz", NO_RUN)
         assert again.finished
         recalled = again.measure(Silent(), lambda: None)
         assert recalled.missing == found.missing

@@ -7,11 +7,12 @@ import onnx
 import onnxruntime
 import pytest
 from command_line import assert_one_line, compress_command, run
+from run_files import asked
 
 import onnxsemi
 from onnxsemi import Calibration, Profile, Scheme, Settings
+from onnxsemi.measure.seam import Closeness
 from onnxsemi.pipeline import choice
-from onnxsemi.run.journal import packed
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ class Scripted:
     def __call__(self, plan, _ranges):
         self.plans.append(plan)
         right = self.rights.pop(0) if self.rights else 0
-        return {"right": packed(np.arange(60) < right), "close": {"kl": 0.0, "changed": 0}}
+        return choice.Seen(np.arange(60) < right, Closeness(kl=0.0, changed=0))
 
 
 def test_the_most_compressed_point_that_holds_is_taken(folder, monkeypatch):
@@ -105,9 +106,9 @@ def test_a_run_that_is_taken_up_again_gives_the_same_bytes(folder, compressed):
     written = (folder / "eight.onnx").read_bytes()
     command = compress_command(folder, "eight.onnx", "--profile", "int8", "--max-drop", "5")
     journal = folder / "eight.run" / "journal.jsonl"
-    kinds = [json.loads(line)["ask"] for line in journal.read_bytes().splitlines()]
-    assert {"calibration", "integers"} <= set(kinds)
-    for keep in (kinds.index("calibration"), kinds.index("integers") + 1, len(kinds)):
+    kinds = [kind for kind, _ in asked(journal.parent)]
+    assert {"Calibrated", "OnIntegers"} <= set(kinds)
+    for keep in (kinds.index("Calibrated"), kinds.index("OnIntegers") + 1, len(kinds)):
         lines = journal.read_bytes().splitlines(keepends=True)
         journal.write_bytes(b"".join(lines[:keep]))
         (folder / "eight.onnx").unlink()
@@ -194,8 +195,8 @@ def test_calibration_data_that_cannot_be_used(arguments, words, folder, compress
         ({"nowhere": [0, 1]}, ["'nowhere' is no tensor"]),
         ({"a": [1, 0]}, ["'a'", "1 to 0"]),
         ({"a": [0, float("nan")]}, ["'a'", "no range"]),
-        ({"a": [0]}, ["smallest and largest"]),
-        ([], ["smallest and largest"]),
+        ({"a": [0]}, ["array` of length 2", "activations"]),
+        ([], ["got `array`", "activations"]),
     ],
 )
 def test_ranges_that_cannot_be_used(activations, words, folder, compressed):

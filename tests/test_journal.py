@@ -1,7 +1,5 @@
 """The journal: what was measured is answered by its question; damage is refused by its line."""
 
-import json
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,20 +10,38 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
+from run_files import lines
 
 from onnxsemi.errors import RunError
-from onnxsemi.run.journal import Journal, Reply, packed, unpacked
+from onnxsemi.run.journal import Journal, Question
+from onnxsemi.run.store import NO_RUN, opened, sealed
 
 quickly = settings(deadline=None, derandomize=True)
 KINDS = (np.float64, np.float32, np.int64, np.bool_)
 
 
-def never() -> Reply:
+class Count(Question, frozen=True):
+    """A question."""
+
+    of: int | str
+
+
+class Other(Question, frozen=True):
+    """A question of another kind."""
+
+    of: int | str
+
+
+def never() -> Any:
     pytest.fail("measured what was recorded")
 
 
-def answer(value: object) -> Callable[[], Reply]:
-    return lambda: {"value": value}
+def answer(value: object) -> Callable[[], Any]:
+    return lambda: value
+
+
+def ask(journal: Journal, number: int | str, measure: Callable[[], Any] = never) -> Any:
+    return journal.ask(Count(number), Any, measure)
 
 
 @pytest.fixture
@@ -33,7 +49,7 @@ def path(tmp_path: Path) -> Path:
     """A journal of five answers."""
     journal = Journal(tmp_path / "journal.jsonl")
     for number in range(5):
-        journal.ask("count", number, answer(number))
+        ask(journal, number, answer(number))
     return tmp_path / "journal.jsonl"
 
 
@@ -41,15 +57,15 @@ class TestRecall:
     def test_without_measuring(self, path: Path) -> None:
         journal, before = Journal(path), path.read_bytes()
         order = (4, 1, 0, 2, 3)
-        assert [journal.ask("count", n, never)["value"] for n in order] == list(order)
+        assert [ask(journal, n) for n in order] == list(order)
         assert journal.recalled == 5
         assert path.read_bytes() == before
 
     def test_what_is_not_recorded_is_measured_and_appended(self, path: Path) -> None:
         journal, before = Journal(path), path.read_bytes()
         for number in range(5):
-            journal.ask("count", number, never)
-        assert journal.ask("count", 5, answer("new")) == {"value": "new"}
+            ask(journal, number)
+        assert ask(journal, 5, answer("new")) == "new"
         assert journal.recalled == 5
         assert path.read_bytes().startswith(before)
         assert len(path.read_bytes().splitlines()) == 6
@@ -58,27 +74,27 @@ class TestRecall:
         path = tmp_path / "journal.jsonl"
         journal = Journal(path)
         for number in range(3):
-            journal.ask("count", number, answer(number))
-            assert json.loads(path.read_bytes().splitlines()[-1])["reply"] == {"value": number}
+            ask(journal, number, answer(number))
+            assert lines(tmp_path)[-1]["reply"] == number
 
     def test_recalling_until_the_last_line_is_asked_for(self, path: Path) -> None:
         journal, seen = Journal(path), []
         for number in range(5):
             seen.append(journal.recalling)
-            journal.ask("count", number, never)
+            ask(journal, number)
         assert seen == [True] * 5
         assert not journal.recalling
 
-    def test_the_same_question_twice_is_two_lines(self, tmp_path: Path) -> None:
-        for expected in (["a", "b"], ["a", "b"]):
+    def test_the_same_question_twice_has_the_same_answer(self, tmp_path: Path) -> None:
+        for _ in range(2):
             journal = Journal(tmp_path / "journal.jsonl")
-            given = [journal.ask("twice", 0, answer(name))["value"] for name in ("a", "b")]
-            assert given == expected
+            assert [ask(journal, 0, answer(name)) for name in ("a", "b")] == ["a", "a"]
+        assert len(lines(tmp_path)) == 1
 
-    @pytest.mark.parametrize(("kind", "question"), [("count", 5), ("other", 0), ("count", "0")])
-    def test_another_question_is_measured(self, path: Path, kind: str, question: object) -> None:
+    @pytest.mark.parametrize("question", [Count(5), Other(0), Count("0")])
+    def test_another_question_is_measured(self, path: Path, question: Question) -> None:
         journal, before = Journal(path), path.read_bytes()
-        assert journal.ask(kind, question, answer("new")) == {"value": "new"}
+        assert journal.ask(question, str, answer("new")) == "new"
         assert (journal.recalled, journal.recalling) == (0, False)
         assert path.read_bytes().startswith(before)
         assert path.read_bytes().count(b"\n") == 6
@@ -88,31 +104,26 @@ class TestRecall:
     def test_any_order_gives_what_the_first_asking_gave(
         self, tmp_path_factory: pytest.TempPathFactory, asked: list[int], again: list[int]
     ) -> None:
-        """The n-th asking of a question has the n-th answer, and nothing is measured twice."""
+        """A question has one answer, however often it is asked, and is measured once."""
         path = tmp_path_factory.mktemp("order") / "journal.jsonl"
-        first = Journal(path)
-        for place, number in enumerate(asked):
-            first.ask("count", number, answer(place))
-        second, measured = Journal(path), 0
-        for place, number in enumerate(again):
-            known = [at for at, other in enumerate(asked) if other == number]
-            nth = again[:place].count(number)
-            expected = known[nth] if nth < len(known) else f"new {place}"
-            measured += nth >= len(known)
-            assert second.ask("count", number, answer(f"new {place}")) == {"value": expected}
-        assert second.recalled == len(again) - measured
-        assert path.exists() == bool(asked or again)
-        if path.exists():
-            assert path.read_bytes().count(b"\n") == len(asked) + measured
+        known: dict[int, object] = {}
+        for numbers in (asked, again):
+            journal, before = Journal(path), set(known)
+            for place, number in enumerate(numbers):
+                known.setdefault(number, f"{len(before)} {place}")
+                assert ask(journal, number, answer(f"{len(before)} {place}")) == known[number]
+            assert journal.recalled == len(before & set(numbers))
+        assert path.exists() == bool(known)
+        assert not known or path.read_bytes().count(b"\n") == len(known)
 
     def test_recalling_ends_with_the_first_new_measurement(self, path: Path) -> None:
         """Answers that are never asked for again do not hold up the end of the time budget."""
         journal, seen = Journal(path), []
         for number in (3, 9, 0, 1):
-            journal.ask("count", number, answer(number))
+            ask(journal, number, answer(number))
             seen.append(journal.recalling)
         assert seen == [True, False, True, True]
-        journal.ask("count", 10, answer(10))
+        ask(journal, 10, answer(10))
         assert not journal.recalling
         assert journal.recalled == 3
 
@@ -120,9 +131,9 @@ class TestRecall:
         before = path.read_bytes()
         journal = Journal(path)
         for number in range(5):
-            journal.ask("count", number, never)
+            ask(journal, number)
         with pytest.raises(ZeroDivisionError):
-            journal.ask("count", 5, lambda: {"value": 1 / 0})
+            ask(journal, 5, lambda: 1 / 0)
         assert path.read_bytes() == before
 
     @pytest.mark.parametrize(
@@ -130,14 +141,14 @@ class TestRecall:
     )
     def test_plain_values_come_back_as_they_were(self, tmp_path: Path, value: object) -> None:
         path = tmp_path / "journal.jsonl"
-        Journal(path).ask("one", (), answer(value))
-        assert repr(Journal(path).ask("one", (), never)) == repr({"value": value})
+        ask(Journal(path), 1, answer(value))
+        assert repr(ask(Journal(path), 1)) == repr(value)
         assert path.read_bytes().count(b"\n") == 1
 
     def test_without_a_file_nothing_is_kept(self) -> None:
         journal = Journal()
-        given = [journal.ask("count", 0, answer(value))["value"] for value in (1, 2)]
-        assert (given, journal.recalled, journal.recalling) == ([1, 2], 0, False)
+        given = [ask(journal, 0, answer(value)) for value in (1, 2)]
+        assert (given, journal.recalled, journal.recalling) == ([1, 1], 0, False)
 
 
 class TestDamage:
@@ -148,10 +159,10 @@ class TestDamage:
         journal = Journal(path)
         assert path.read_bytes() == b"".join(lines[:4])
         for number in range(4):
-            journal.ask("count", number, never)
-        assert journal.ask("count", 4, answer("again")) == {"value": "again"}
+            ask(journal, number)
+        assert ask(journal, 4, answer("again")) == "again"
         again = Journal(path)
-        assert [again.ask("count", n, never)["value"] for n in range(5)] == [0, 1, 2, 3, "again"]
+        assert [ask(again, n) for n in range(5)] == [0, 1, 2, 3, "again"]
 
     def test_a_first_line_cut_short_leaves_an_empty_journal(self, path: Path) -> None:
         path.write_bytes(path.read_bytes()[:5])
@@ -163,14 +174,9 @@ class TestDamage:
         [
             b"",
             b"nonsense",
-            b'{"ask": "count", ',
-            b"[1, 2]",
-            b"null",
-            b"7",
-            b"\0\0\0",
-            b"\xff\xfe",
-            b'{"ask": "count", "reply": {}, "seconds": 0.1}',
-            b'{"ask": "count", "of": "", "seconds": 0.1}',
+            b'{"run": "0", "sha256": "0", "content": {}}',
+            sealed({"ask": "Count", "of": "0"}, NO_RUN)[:-1],
+            sealed({"ask": "Count", "of": "0", "seconds": 0.1, "reply": 1}, "1" * 64)[:-1],
         ],
     )
     @pytest.mark.parametrize("number", [1, 3, 5])
@@ -179,21 +185,22 @@ class TestDamage:
         lines[number - 1] = line
         damaged = b"\n".join(lines) + b"\n"
         path.write_bytes(damaged)
-        with pytest.raises(RunError, match=rf"journal\.jsonl: line {number} is damaged"):
+        with pytest.raises(RunError, match=rf"journal\.jsonl: line {number} is (damaged|of an)"):
             Journal(path)
         assert path.read_bytes() == damaged
 
     @pytest.mark.parametrize("number", [1, 3, 5])
     def test_any_changed_byte_is_found(self, path: Path, number: int) -> None:
         """The line can still be read; only what it says is another."""
-        lines = path.read_bytes().splitlines()
-        digit = lines[number - 1].rindex(b'"seconds"') + len(b'"seconds": 0.0')
-        changed = bytearray(lines[number - 1])
-        changed[digit] = ord("1") if changed[digit] != ord("1") else ord("2")
-        lines[number - 1] = bytes(changed)
-        path.write_bytes(b"\n".join(lines) + b"\n")
+        texts = path.read_bytes().splitlines()
+        texts[number - 1] = texts[number - 1].replace(b'"seconds": 0.0', b'"seconds": 9.0')
+        path.write_bytes(b"\n".join(texts) + b"\n")
         with pytest.raises(RunError, match=rf"line {number} is damaged"):
             Journal(path)
+
+    def test_of_another_run(self, path: Path) -> None:
+        with pytest.raises(RunError, match=r"journal\.jsonl: line 1 is of another run; delete it"):
+            Journal(path, "1" * 64)
 
     def test_a_folder_in_its_place(self, tmp_path: Path) -> None:
         with pytest.raises(RunError, match="cannot be read"):
@@ -202,37 +209,34 @@ class TestDamage:
     def test_a_place_that_cannot_be_written(self, tmp_path: Path) -> None:
         journal = Journal(tmp_path / "gone" / "journal.jsonl")
         with pytest.raises(RunError, match="cannot be written"):
-            journal.ask("count", 0, answer(0))
+            ask(journal, 0, answer(0))
 
 
 class TestClose:
     def test_nothing_more_is_appended(self, path: Path) -> None:
         journal, before = Journal(path), path.read_bytes()
         for number in range(5):
-            journal.ask("count", number, never)
+            ask(journal, number)
         journal.close()
-        assert journal.ask("count", 5, answer("not kept")) == {"value": "not kept"}
+        assert ask(journal, 5, answer("not kept")) == "not kept"
         assert path.read_bytes() == before
 
     def test_what_is_recorded_is_still_recalled(self, path: Path) -> None:
         journal = Journal(path)
         journal.close()
-        assert journal.ask("count", 0, never) == {"value": 0}
+        assert ask(journal, 0) == 0
 
 
 class TestSeconds:
     def test_add_up_over_sessions(self, path: Path) -> None:
-        lines = [json.loads(line) for line in path.read_bytes().splitlines()]
-        for number, line in enumerate(lines):
-            del line["crc"]
+        for number, line in enumerate(found := lines(path.parent)):
             line["seconds"] = 10.0**number
-            line["crc"] = zlib.crc32(json.dumps(line).encode())
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        path.write_bytes(b"".join(sealed(line, NO_RUN) for line in found))
         journal = Journal(path)
         for number in range(5):
-            journal.ask("count", number, never)
+            ask(journal, number)
         assert journal.seconds == pytest.approx(11111, abs=1e-9)
-        journal.ask("count", 5, answer(0))
+        ask(journal, 5, answer(0))
         assert 11111 < journal.seconds < 11112
 
     def test_of_what_was_not_asked_for_yet_do_not_count(self, path: Path) -> None:
@@ -240,7 +244,7 @@ class TestSeconds:
 
     def test_are_counted_without_a_file_too(self) -> None:
         journal = Journal()
-        journal.ask("count", 0, answer(0))
+        ask(journal, 0, answer(0))
         assert journal.seconds > 0
 
 
@@ -253,28 +257,33 @@ def assert_same(one: NDArray[Any], other: NDArray[Any]) -> None:
     assert (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
 
 
+def kept(array: NDArray[Any]) -> NDArray[Any]:
+    """What comes back of an array."""
+    return opened(sealed(array, NO_RUN), NDArray[Any], NO_RUN)
+
+
 class TestArrays:
     @settings(max_examples=200, deadline=None)
     @given(array=arrays())
     def test_come_back_bit_for_bit(self, array: NDArray[Any]) -> None:
-        assert_same(unpacked(json.loads(json.dumps(packed(array)))), array)
+        assert_same(kept(array), array)
 
     @pytest.mark.parametrize("kind", [np.float64, np.float32])
     def test_nan_infinity_and_negative_zero(self, kind: type) -> None:
         values = np.array([np.nan, -np.nan, np.inf, -np.inf, -0.0, 0.0, 1e-40], kind)
-        assert_same(unpacked(packed(values)), values)
+        assert_same(kept(values), values)
 
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("shape", [(), (0,), (3, 0, 2), (2, 3)])
     def test_shapes(self, kind: type, shape: tuple[int, ...]) -> None:
-        assert_same(unpacked(packed(np.ones(shape, kind))), np.ones(shape, kind))
+        assert_same(kept(np.ones(shape, kind)), np.ones(shape, kind))
 
     def test_columns_and_other_byte_orders(self) -> None:
         values = np.arange(12.0).reshape(3, 4)
         for array in (values.T, values[:, ::2], values.astype(">f8"), np.asfortranarray(values)):
-            assert unpacked(packed(array)).tolist() == array.tolist()
+            assert kept(array).tolist() == array.tolist()
 
     def test_can_be_written_to(self) -> None:
-        array = unpacked(packed(np.zeros(3)))
+        array = kept(np.zeros(3))
         array[0] = 1
         assert array.tolist() == [1, 0, 0]

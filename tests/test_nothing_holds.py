@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import run_files
 from command_line import assert_one_line, compress_command, frontier_command, run
+from msgspec import structs
 from residual_net import save_noise, save_residual_net
 
 import onnxsemi
@@ -93,8 +95,7 @@ def frontier(done, tmp_path) -> Path:
 
 def asked(folder: Path) -> list[tuple[str, str]]:
     """Questions of the journal, each as often as it was measured."""
-    lines = (folder / "out.run/journal.jsonl").read_bytes().splitlines()
-    return [(line["ask"], line["of"]) for line in map(json.loads, lines)]
+    return run_files.asked(folder / "out.run")
 
 
 def advised(said: str) -> float:
@@ -122,11 +123,11 @@ class TestEveryWay:
         result = run(*command(folder, way, "--resume", "--max-drop", drop))
         assert result.exit_code == 0, result.output
         assert asked(folder)[: len(before)] == before
-        assert len(set(asked(folder))) == len(asked(folder)) or way == "paper"
+        assert len(set(asked(folder))) == len(asked(folder))
         chosen = read_frontier(folder / "out.run").chosen
         assert chosen is not None
         assert chosen.plan.compression >= best.plan.compression
-        document = json.loads((folder / "out.run/result.json").read_text())
+        document = run_files.content(folder / "out.run/result.json")
         assert document["made_from"]["--max-drop"] == drop
 
     def test_the_command_of_the_message_writes_the_best(self, made):
@@ -138,7 +139,7 @@ class TestEveryWay:
         kept = read_frontier(folder / "out.run")
         assert (folder / "out.onnx").stat().st_size == pytest.approx(kept.first.file_bytes, rel=0.1)
         written = read_plan(folder / "out.plan.json")  # its weights were not rounded before
-        assert written == replace(kept.document, weights_sha256=written.weights_sha256)
+        assert written == structs.replace(kept.document, weights_sha256=written.weights_sha256)
         assert written.weights_sha256
         assert written.processor == Processor.here()
         assert asked(folder) == before
@@ -211,7 +212,7 @@ class TestRefused:
             (("resume", "--tries", "2"), ("--tries was 4, now 2",)),
             (("other model",), ("the model has changed",)),
             (("no frontier",), ("holds no frontier.json",)),
-            (("old run",), ("schema was 1, now 4; delete",)),
+            (("old run",), ("run.json: is damaged, or was changed; delete the folder",)),
             (("damaged journal",), ("line 2 is damaged",)),
             (("another plan",), ("frontier.json: is damaged",)),
         ],
@@ -230,9 +231,7 @@ class TestRefused:
             (kept / "frontier.json").unlink()
             arguments = ("apply", "out.run", "--at", "90%", "-o", "no.onnx")
         elif what == "old run":
-            head = json.loads((kept / "run.json").read_text())
-            judged = head.pop("judged by")
-            (kept / "run.json").write_text(json.dumps({**head, **judged, "schema": 1}))
+            (kept / "run.json").write_text(json.dumps({"schema": 1, "model": "a" * 64}))
             arguments = resume
         elif what == "damaged journal":
             lines = (kept / "journal.jsonl").read_bytes().splitlines(keepends=True)
@@ -240,7 +239,7 @@ class TestRefused:
             arguments = resume
         elif what == "another plan":
             text = (kept / "frontier.json").read_text()
-            digest = json.loads(text)["document"]["plan_sha256"]
+            digest = json.loads(text)["content"]["document"]["plan_sha256"]
             (kept / "frontier.json").write_text(text.replace(digest, digest[::-1]))
             arguments = ("pareto", "out.run")
         before = {path.name: path.read_bytes() for path in kept.iterdir()}
@@ -313,8 +312,8 @@ def test_json_warns_on_standard_error(inputs, tmp_path):
 def test_measured_points_have_their_kl(done):
     """From the journal: the mean KL of a plan is what its check has found."""
     folder, _ = done["frontier"]
-    lines = map(json.loads, (folder / "out.run/journal.jsonl").read_text().splitlines())
-    checks = [line["reply"]["kl"] for line in lines if line["ask"] == "check"]
+    lines = run_files.lines(folder / "out.run")
+    checks = [line["reply"]["kl"] for line in lines if line["ask"] == "Check"]
     kept = [point.kl for point in read_frontier(folder / "out.run").points if point.measured]
     assert set(kept) <= set(checks)
     assert 0.0 in checks  # the float model

@@ -18,6 +18,7 @@ from onnxsemi.plan_file import PlanFile, layers_of, read_plan
 from onnxsemi.points.at import At, text_of
 from onnxsemi.points.file import read_frontier, write_frontier
 from onnxsemi.points.frontier import KeptFrontier, KeptPoint, Source, by_size
+from onnxsemi.run.folder import MadeOf, open_run
 from onnxsemi.search.guard import Guard
 
 SMALL = ("--rounding-samples", "40", "--max-drop", "1")
@@ -44,12 +45,8 @@ def done(tmp_path_factory):
 
 @pytest.fixture
 def folder(done, tmp_path):
-    """The runs; model and images are still where they were."""
-    for name in ("small", "paper"):
-        shutil.copytree(done / f"{name}.run", tmp_path / f"{name}.run")
-        shutil.copy(done / f"{name}.onnx", tmp_path)
-        shutil.copy(done / f"{name}.plan.json", tmp_path)
-    return tmp_path
+    """The runs, with model and images."""
+    return shutil.copytree(done, tmp_path / "runs")
 
 
 def listed(path):
@@ -195,20 +192,34 @@ class TestApplyAt:
         assert same.exit_code == 0, same.output
         assert (folder / "same.onnx").read_bytes() == (folder / "int8.onnx").read_bytes()
 
-    def test_images_and_model_that_have_moved(self, tmp_path):
+    def test_a_run_that_has_moved_with_its_model_and_images(self, tmp_path):
+        """Also those of a command with whole paths: nothing in the run is one."""
         before = tmp_path / "before"
         before.mkdir()
         folder = inputs(before)
         assert run(*frontier_command(folder, "small.onnx", *SMALL, "-q")).exit_code == 0
         after = folder.rename(tmp_path / "after")
+        result = run("apply", after / "small.run", "-o", after / "at.onnx")
+        assert result.exit_code == 0, result.output
+        assert (after / "at.onnx").read_bytes() == (after / "small.onnx").read_bytes()
+        assert str(tmp_path) not in (after / "small.run/frontier.json").read_text()
+
+    def test_images_and_model_that_have_not_moved_with_it(self, tmp_path):
+        before = tmp_path / "before"
+        before.mkdir()
+        folder = inputs(before)
+        assert run(*frontier_command(folder, "small.onnx", *SMALL, "-q")).exit_code == 0
+        after = tmp_path / "else" / "where"
+        after.mkdir(parents=True)
+        (folder / "small.run").rename(after / "small.run")
         assert_one_line(apply_at(after, "85%"), "model is not there any more")
-        model = after / "model.onnx"
+        model = folder / "model.onnx"
         command = ("apply", after / "small.run", model, "-o", after / "at.onnx")
         assert_one_line(run(*command), "give the images that were searched on")
         assert not (after / "at.onnx").exists()
-        result = run(*command, "--calibration-data", after / "search.npz")
+        result = run(*command, "--calibration-data", folder / "search.npz")
         assert result.exit_code == 0, result.output
-        assert (after / "at.onnx").read_bytes() == (after / "small.onnx").read_bytes()
+        assert (after / "at.onnx").read_bytes() == (folder / "small.onnx").read_bytes()
 
 
 class TestRefusals:
@@ -255,29 +266,36 @@ class TestRefusals:
         assert_one_line(run(name, folder / "small.run", *more), "holds no frontier.json")
 
     def test_no_folder(self, folder):
-        assert_one_line(run("pareto", folder / "absent.run"), "is no folder of a run")
-        assert_one_line(run("pareto", folder / "small.onnx"), "is no folder of a run")
+        assert_one_line(run("pareto", folder / "absent.run"), "there is no such folder")
+        assert_one_line(run("pareto", folder / "small.onnx"), "is no folder")
 
     @pytest.mark.parametrize(
-        ("change", "words"),
+        "change",
         [
-            (lambda text: text[: len(text) // 2], "not a JSON file"),
-            (lambda text: text.replace('"schema": 3', '"schema": 9', 1), "schema 9"),
-            (lambda text: text.replace('"chosen": false', '"chosen": true'), "is damaged"),
-            (lambda text: text.replace('"trial"', '"tryal"'), "is damaged"),
-            (lambda text: text.replace('"weights"', '"wheights"'), "is damaged"),
-            (lambda text: text.replace('": "0', '": "900'), "is damaged"),
-            (lambda _: "[]", "schema None"),
+            lambda text: text[: len(text) // 2],
+            lambda text: text.replace('"chosen": false', '"chosen": true'),
+            lambda text: text.replace('"weights"', '"wheights"'),
+            lambda text: text.replace('"kl": 0.', '"kl": 1.', 1),
+            lambda _: "[]",
+            lambda _: "[" * 100_000,
         ],
     )
-    def test_damaged_files(self, folder, change, words):
+    def test_damaged_files(self, folder, change):
         path = folder / "small.run" / "frontier.json"
         path.write_text(change(path.read_text()))
-        assert_one_line(run("pareto", folder / "small.run"), "frontier.json", words)
+        assert_one_line(run("pareto", folder / "small.run"), "frontier.json: is damaged", "resume")
+
+    @pytest.mark.parametrize("name", ["frontier.json", "rounding.npz"])
+    def test_files_of_another_run(self, folder, tmp_path, name):
+        other = inputs(tmp_path)
+        command = frontier_command(other, "small.onnx", *SMALL, "-q", "--seed", "1")
+        assert run(*command).exit_code == 0
+        shutil.copy(other / "small.run" / name, folder / "small.run" / name)
+        assert_one_line(apply_at(folder, "85%"), f"{name}: is of another run")
 
     def test_a_damaged_rounding_table(self, folder):
         (folder / "small.run" / "rounding.npz").write_bytes(b"PK no")
-        assert_one_line(apply_at(folder, "85%"), "rounding.npz: is damaged; delete it")
+        assert_one_line(apply_at(folder, "85%"), "rounding.npz: is damaged", "delete it")
 
     def test_a_new_run_clears_what_was_kept(self, tmp_path):
         folder = inputs(tmp_path)
@@ -420,7 +438,8 @@ def test_the_file_gives_back_what_was_kept(tmp_path_factory, plans):
         for n, bits in enumerate(plans)
     ]
     written = kept(*points, options=DataOptions(mean=(0.1, 0.2, 0.3), resize=8))
-    write_frontier(written, folder)
+    with open_run(folder, MadeOf({}, {}), resume=True):
+        write_frontier(written, folder)
     found = read_frontier(folder)
     assert found.points == written.points
     assert found.source.options == written.source.options

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import run_files
 from command_line import assert_one_line, compress_command, run
 from residual_net import save_noise, save_residual_net
 
@@ -36,8 +37,7 @@ Start = Callable[[str, str], Path]
 
 def asked(folder: Path) -> list[tuple[str, str]]:
     """What the journal of ``out.run`` was asked."""
-    lines = (folder / "out.run/journal.jsonl").read_bytes().splitlines()
-    return [(line["ask"], line["of"]) for line in map(json.loads, lines)]
+    return run_files.asked(folder / "out.run")
 
 
 def written(folder: Path) -> tuple[bytes, bytes]:
@@ -270,7 +270,7 @@ class TestJudging:
         assert len(set(after)) - len(set(before)) == len(set(asked(other)) - set(before))
         for name in ("result.json", "frontier.json"):
             one, two = (
-                json.loads((at / "out.run" / name).read_text().replace(str(at), "HERE"))
+                json.loads((at / "out.run" / name).read_text().replace(str(at), "HERE"))["content"]
                 for at in (folder, other)
             )
             looks = [found.pop("verdict", {}).get("looks") for found in (one, two)]
@@ -295,7 +295,7 @@ class TestJudging:
         compress(folder, "--resume")
         assert asked(folder) == before
         assert written(folder) == written(whole["fast"])
-        assert json.loads((folder / "out.run/result.json").read_text())["report"]["images"] == 30
+        assert run_files.content(folder / "out.run/result.json")["report"]["images"] == 30
 
     def test_killed_after_the_judging_changed(self, judged, tmp_path):
         """The journal is cut where it was before the other judging, and behind."""
@@ -328,8 +328,8 @@ import signal
 from onnxsemi.cli import app
 from onnxsemi.measure.fast import FastMeasurement
 save = FastMeasurement.save
-def save_then_ctrl_c(measurement, path):
-    save(measurement, path)
+def save_then_ctrl_c(measurement, *where):
+    save(measurement, *where)
     os.kill(os.getpid(), signal.SIGINT)
 FastMeasurement.save = save_then_ctrl_c
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it

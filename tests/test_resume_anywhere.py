@@ -1,6 +1,5 @@
 """Runs broken off at any call, again and again: the same measurements, bit for bit, in the end."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from command_line import compress_command
 from residual_net import save_noise, save_residual_net
+from run_files import lines
 
 import onnxsemi
 from onnxsemi import ReadOptions, RunOptions, SearchSettings, Settings
@@ -84,9 +84,10 @@ def compress(inputs: Path, folder: Path, way: str, progress: Counting, **more: A
 
 def outcome(folder: Path) -> Outcome:
     """Model, plan, and everything measured but how long it took."""
-    lines = (folder / "out.run/journal.jsonl").read_text().splitlines()
-    measured = [json.loads(line) | {"seconds": None, "crc": None} for line in lines]
-    replies = [line | {"reply": None} if line["ask"] == "pass" else line for line in measured]
+    measured = [line | {"seconds": None} for line in lines(folder / "out.run")]
+    replies = [
+        line | {"reply": None} if line["ask"] == "ForwardPass" else line for line in measured
+    ]
     return (
         (folder / "out.onnx").read_bytes(),
         (folder / "out.plan.json").read_bytes(),
@@ -209,14 +210,14 @@ def test_killed_while_weights_are_rounded(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
-@pytest.mark.parametrize("lines", [12])
+@pytest.mark.parametrize("count", [12])
 def test_killed_by_the_system_after_some_measurements(
-    inputs: Path, whole: dict[str, Whole], tmp_path: Path, lines: int
+    inputs: Path, whole: dict[str, Whole], tmp_path: Path, count: int
 ) -> None:
     command = [sys.executable, "-m", "onnxsemi", *compress_command(inputs, tmp_path / "out.onnx")]
     journal = tmp_path / "out.run/journal.jsonl"
     with subprocess.Popen([*map(str, command), "--quiet"]) as process:
-        while not journal.exists() or journal.read_bytes().count(b"\n") < lines:
+        while not journal.exists() or journal.read_bytes().count(b"\n") < count:
             assert process.poll() is None
             time.sleep(0.002)
         process.kill()

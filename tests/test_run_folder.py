@@ -1,6 +1,5 @@
 """The folder of a run: who may work in it, and what makes two runs the same."""
 
-import json
 import os
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import run_files
 from onnx import numpy_helper
 from residual_net import residual_net, save_noise, save_residual_net
 
@@ -29,10 +29,12 @@ from onnxsemi import (
 )
 from onnxsemi.option import settings_of
 from onnxsemi.pipeline import runs
+from onnxsemi.pipeline.compress import ForwardPass
 from onnxsemi.pipeline.prepare import prepare
-from onnxsemi.run.folder import Identity, MadeOf, nowhere, open_run
+from onnxsemi.run.folder import Identity, MadeOf, nothing_held, nowhere, open_run
+from onnxsemi.run.store import NO_RUN, opened, sealed, typed, write
 
-MADE_OF: Identity = {"model": "a" * 64, "--bits": [8, 6, 4], "--output": None, "numpy": "2.0"}
+MADE_OF: Identity = {"model": "a" * 64, "--bits": (8, 6, 4), "--output": None, "numpy": "2.0"}
 FOUND = ("best.onnx", "best.plan.json")
 LEFT_BY_A_RUN = ("journal.jsonl", "moments.npz", *FOUND)
 
@@ -69,7 +71,7 @@ def unfinished(tmp_path: Path) -> Path:
     """A run with one measurement."""
     path = tmp_path / "run"
     with open_run(path, made(MADE_OF), resume=False) as run:
-        run.journal.ask("pass", 3, lambda: {"seconds": 1.0})
+        run.journal.ask(ForwardPass(3), float, lambda: 1.0)
     for name in LEFT_BY_A_RUN[1:]:
         (path / name).write_bytes(b"old")
     return path
@@ -79,7 +81,7 @@ def unfinished(tmp_path: Path) -> Path:
 def finished(unfinished: Path) -> Path:
     """The same run, finished."""
     with open_run(unfinished, made(MADE_OF), resume=True) as run:
-        run.finish("small.onnx")
+        run.finish(held=True)
     return unfinished
 
 
@@ -96,11 +98,7 @@ class TestBegin:
             assert run.path == path
             assert run.file("best.onnx") == path / "best.onnx"
             assert not run.journal.recalling
-            assert json.loads((path / "run.json").read_text()) == {
-                "schema": 4,
-                **MADE_OF,
-                "judged by": JUDGED,
-            }
+            assert typed(run_files.content(path / "run.json"), MadeOf) == made(MADE_OF)
         assert not (path / "finished.json").exists()
 
     def test_unfinished_is_not_lost(self, unfinished: Path) -> None:
@@ -113,11 +111,12 @@ class TestBegin:
         assert content(unfinished) == before
 
     def test_finished_gives_way_to_a_new_one(self, finished: Path) -> None:
-        assert json.loads((finished / "finished.json").read_text()) == {"output": "small.onnx"}
-        with open_run(finished, made({**MADE_OF, "--bits": [2]}), resume=False) as run:
+        assert run_files.content(finished / "finished.json") == {"held": True}
+        assert not nothing_held(finished)
+        with open_run(finished, made({**MADE_OF, "--bits": (2,)}), resume=False) as run:
             assert not run.journal.recalling
         assert list(content(finished)) == ["run.json"]
-        assert json.loads((finished / "run.json").read_text())["--bits"] == [2]
+        assert run_files.content(finished / "run.json")["measured"]["--bits"] == [2]
 
     @pytest.mark.parametrize("resume", [False, True])
     def test_folder_with_other_files_is_refused(self, tmp_path: Path, *, resume: bool) -> None:
@@ -170,7 +169,7 @@ class TestBegin:
         run = nowhere()
         assert run.path is None
         assert run.file("moments.npz") is None
-        run.finish("small.onnx")
+        run.finish(held=True)
 
 
 class TestLock:
@@ -232,7 +231,7 @@ class TestSame:
         with open_run(finished, made(MADE_OF), resume=True) as run:
             assert run.journal.recalling
             assert not (finished / "finished.json").exists()  # until it is finished again
-            run.finish("small.onnx")
+            run.finish(held=True)
         assert content(finished) == before
 
     def test_other_judging_keeps_what_was_measured(self, finished: Path) -> None:
@@ -243,13 +242,13 @@ class TestSame:
             left = content(finished)
         assert before.keys() - left.keys() == {*FOUND, "finished.json"}
         assert all(left[name] == before[name] for name in left if name != "run.json")
-        assert json.loads(left["run.json"])["judged by"] == {"--max-drop": 1.0}
+        assert run_files.content(finished / "run.json")["judged"] == {"--max-drop": 1.0}
 
     def test_other_judging_of_another_run_touches_nothing(self, finished: Path) -> None:
         before = content(finished)
         with (
             pytest.raises(RunError, match="`bits` was 8,6,4, now 2"),
-            open_run(finished, made({**MADE_OF, "--bits": [2]}, {}), resume=True),
+            open_run(finished, made({**MADE_OF, "--bits": (2,)}, {}), resume=True),
         ):
             pass
         assert content(finished) == before
@@ -277,19 +276,19 @@ class TestSame:
         self, finished: Path, monkeypatch: pytest.MonkeyPatch, place: int
     ) -> None:
         """Whatever was deleted then, a new run can begin, and can be taken up again."""
-        other, calls = {**MADE_OF, "--bits": [4]}, iter(range(place))
+        other, calls = {**MADE_OF, "--bits": (4,)}, iter(range(place))
         for name in ("unlink", "replace"):
             monkeypatch.setattr(Path, name, until(calls, getattr(Path, name)))
         with (
             suppress(Killed),
             open_run(finished, made(other), resume=False) as run,
         ):
-            run.journal.ask("pass", 3, lambda: {"seconds": 1.0})
+            run.journal.ask(ForwardPass(3), float, lambda: 1.0)
         monkeypatch.undo()
-        begun = json.loads((finished / "run.json").read_text())["--bits"] == [4]
+        begun = run_files.content(finished / "run.json")["measured"]["--bits"] == [4]
         assert begun == (place > 10)  # ten files, and what takes the place of run.json
         with open_run(finished, made(other), resume=begun) as run:
-            assert run.journal.ask("pass", 3, lambda: {"seconds": 2.0})["seconds"] == (
+            assert run.journal.ask(ForwardPass(3), float, lambda: 2.0) == (
                 1.0 if place > 12 else 2.0
             )
 
@@ -297,7 +296,7 @@ class TestSame:
     def test_head_that_is_no_object(self, unfinished: Path, text: str) -> None:
         (unfinished / "run.json").write_text(text)
         with (
-            pytest.raises(RunError, match=r"run\.json: cannot be read; delete the folder"),
+            pytest.raises(RunError, match=r"run\.json: is damaged.*; delete the folder"),
             open_run(unfinished, made(MADE_OF), resume=True),
         ):
             pass
@@ -306,8 +305,8 @@ class TestSame:
         ("change", "words"),
         [
             ({"model": "b" * 64}, "the model has changed"),
-            ({"--bits": [8, 4]}, "`bits` was 8,6,4, now 8,4"),
-            ({"--bits": []}, "`bits` was 8,6,4, now none"),
+            ({"--bits": (8, 4)}, "`bits` was 8,6,4, now 8,4"),
+            ({"--bits": ()}, "`bits` was 8,6,4, now none"),
             ({"--output": "scores"}, "`output` was not set, now scores"),
             ({"numpy": "2.1"}, "numpy was 2.0, now 2.1"),
             ({"numpy": "2.1", "model": "b" * 64}, "model has changed; numpy was 2.0, now 2.1"),
@@ -336,28 +335,39 @@ class TestSame:
         ):
             pass
 
-    def test_tuples_are_the_same_as_lists(self, unfinished: Path) -> None:
-        with open_run(unfinished, made({**MADE_OF, "--bits": (8, 6, 4)}), resume=True):
+    def test_numbers_of_another_type_are_the_same(self, unfinished: Path) -> None:
+        judged, before = {"--max-drop": 0}, content(unfinished)
+        with open_run(unfinished, made({**MADE_OF, "--bits": (8.0, 6, 4)}, judged), resume=True):
             pass
+        assert content(unfinished) == before
 
     @pytest.mark.parametrize("text", [b"", b"{", b"\xff\xfe", b'{"schema": 1,\n'])
     def test_damaged_head(self, unfinished: Path, text: bytes) -> None:
         (unfinished / "run.json").write_bytes(text)
         before = content(unfinished)
         with (
-            pytest.raises(RunError, match=r"run\.json: cannot be read; delete the folder"),
+            pytest.raises(RunError, match=r"run\.json: is damaged.*; delete the folder"),
             open_run(unfinished, made(MADE_OF), resume=True),
         ):
             pass
         assert content(unfinished) == before
 
-    def test_head_of_another_schema(self, unfinished: Path) -> None:
-        (unfinished / "run.json").write_text(
-            json.dumps({**MADE_OF, "schema": 0, "judged by": JUDGED})
-        )
+    def test_head_of_another_version(self, unfinished: Path) -> None:
+        write(unfinished / "run.json", {"schema": 4, "model": "a" * 64}, NO_RUN)
         with (
-            pytest.raises(RunError, match="schema was 0, now 4"),
+            pytest.raises(RunError, match=r"is of another version \(.*; delete the folder"),
             open_run(unfinished, made(MADE_OF), resume=True),
+        ):
+            pass
+
+    @pytest.mark.parametrize("name", ["finished.json", "best.onnx", "moments.npz"])
+    def test_a_folder_in_the_place_of_a_file(self, finished: Path, name: str) -> None:
+        (finished / name).unlink()
+        (finished / name).mkdir()
+        other = made(MADE_OF | {"--bits": (2,)})
+        with (
+            pytest.raises(RunError, match=f"{name}: cannot be deleted: .*; delete the folder"),
+            open_run(finished, other, resume=False),
         ):
             pass
 
@@ -483,9 +493,9 @@ class TestIdentity:
             *("onnxsemi", "onnx", "onnxruntime", "numpy", "scipy")
         }
 
-    def test_can_be_written_as_json(self, inputs: Path) -> None:
-        one = identity(inputs)
-        assert json.loads(json.dumps(one)) == one
+    def test_can_be_written(self, inputs: Path) -> None:
+        one = made(identity(inputs))
+        assert opened(sealed(one, NO_RUN), MadeOf, NO_RUN) == one
 
     @pytest.mark.parametrize("name", ["stem_b", "tied_w", "fc_w"])
     def test_any_weight_of_the_model(self, inputs: Path, tmp_path: Path, name: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 from command_line import assert_one_line, frontier_command, run
 from msgspec.structs import replace
 from residual_net import save_noise, save_residual_net
+from run_files import change_head, content
 
 import onnxsemi
 from onnxsemi.plan_file import read_plan
@@ -193,9 +194,9 @@ class TestResume:
         assert any("AMD EPYC" in note and "Intel" in note for note in document["notes"])
         assert read_plan(begun / "small.plan.json").processor is None  # not one
         assert read_plan(begun / "small.plan.json").weights_sha256
-        head = json.loads((begun / "small.run" / "run.json").read_text())
+        head = content(begun / "small.run" / "run.json")
         assert [kind["name"] for kind in head["processors"]] == ["AMD EPYC", "Intel Xeon"]
-        kept = json.loads((begun / "small.run" / "result.json").read_text())
+        kept = content(begun / "small.run" / "result.json")
         assert "AMD EPYC" in kept["made_from"]["processor"]
 
     def test_both_kinds_are_known_then(self, begun, monkeypatch):
@@ -207,20 +208,15 @@ class TestResume:
         assert any("AMD EPYC" in note for note in json.loads(again.stdout)["notes"])
 
     def test_a_run_that_does_not_say_takes_this_one(self, begun):
-        head = begun / "small.run" / "run.json"
-        document = json.loads(head.read_text())
-        del document["processors"]
-        head.write_text(json.dumps(document))
+        change_head(begun / "small.run", processors=())
         assert run(*command(begun, "--resume")).exit_code == 0
-        assert json.loads(head.read_text())["processors"][0]["features"] == list(
-            Processor.here().features
-        )
+        (here,) = content(begun / "small.run" / "run.json")["processors"]
+        assert here["features"] == list(Processor.here().features)
 
     @pytest.mark.parametrize("entry", ["AMD", [1], [{"features": 1}], None], ids=str)
     def test_a_damaged_head(self, begun, entry):
-        head = begun / "small.run" / "run.json"
-        head.write_text(json.dumps(json.loads(head.read_text()) | {"processors": entry}))
-        assert_one_line(run(*command(begun, "--resume")), "cannot be read; delete the folder")
+        change_head(begun / "small.run", processors=entry)
+        assert_one_line(run(*command(begun, "--resume")), "of another version", "delete the folder")
 
     def test_begun_anew_it_is_another_run(self, begun, monkeypatch):
         elsewhere(monkeypatch)

@@ -1,12 +1,11 @@
 """Transformers and ConvNeXt: every layer has a gradient, and fast agrees with exact."""
 
-import json
-
 import numpy as np
 import onnx
 import pytest
 from command_line import run
 from onnx_models import images
+from run_files import content
 from transformer_nets import TRANSFORMERS
 
 from onnxsemi.data.images import ImageSet
@@ -101,7 +100,7 @@ def test_attention_is_compressed_in_every_profile(profile, shared, tmp_path):
     asked = ("--bits", "8,4", "--targets", "all", "--max-drop", "20", "--profile", profile)
     result = run("compress", case / "model.onnx", *data, "-o", out, *asked)
     assert result.exit_code == 0, result.output
-    report = json.loads((tmp_path / "small.run" / "result.json").read_text())
+    report = content(tmp_path / "small.run" / "result.json")
     assert {skip["layer"]: skip["reason"] for skip in report["skipped"]} == dict.fromkeys(
         ("/attn/qk/MatMul", "/attn/av/MatMul"), TWO_FACTORS
     )

@@ -15,10 +15,10 @@ from onnxsemi.layers import Semilayer, Sign
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.fast import FastMeasurement, FastTables
 from onnxsemi.measure.seam import DeltaLossTable
-from onnxsemi.measure.variants import Advance, Variant, measure_variants
+from onnxsemi.measure.variants import Effects, Variant, measure_variants
 from onnxsemi.model.targets import Site
 from onnxsemi.progress import Progress, Silent
-from onnxsemi.run.journal import Journal, Reply, packed, unpacked
+from onnxsemi.run.journal import Journal, Question
 
 IMAGES = 8
 LAYERS = 8
@@ -63,6 +63,13 @@ class SampleRequest:
     semilayers: bool = True
 
 
+class ExactSample(Question, frozen=True):
+    """Channels and semilayers of a layer, each alone."""
+
+    layer: str
+    variants: tuple[Variant, ...]
+
+
 def measure_agreement(
     bench: Bench, request: SampleRequest, progress: Progress, journal: Journal
 ) -> tuple[Agreement, ...]:
@@ -90,8 +97,9 @@ def measure_agreement(
     exact = []
     for sample in samples:
         name = sample.site.layer.name
-        measure = partial(_measure, few, sample, partial(progress.step, name))
-        exact.append(journal.ask("agreement", (name, sample.variants), measure))
+        advance = partial(progress.step, name)
+        measure = partial(measure_variants, few, sample.site, sample.variants, advance)
+        exact.append(journal.ask(ExactSample(name, sample.variants), Effects, measure))
     return tuple(_compare(b, fast, table, samples, exact) for b in bits)
 
 
@@ -120,15 +128,10 @@ class _Sample:
         return cls(site, tuple(drawn.tolist()), tuple(parts), table.bits)
 
     @property
-    def variants(self) -> list[Variant]:
+    def variants(self) -> tuple[Variant, ...]:
         """Every channel at every bitwidth, then the semilayers."""
         single = [Variant((channel,), bits) for channel in self.channels for bits in self.bits]
-        return [*single, *(Variant(item.channels, item.bits) for item in self.semilayers)]
-
-
-def _measure(bench: Bench, sample: _Sample, advance: Advance) -> Reply:
-    effects = measure_variants(bench, sample.site, sample.variants, advance)
-    return {"delta_loss": packed(effects.delta_loss), "kl": packed(effects.kl)}
+        return *single, *(Variant(item.channels, item.bits) for item in self.semilayers)
 
 
 def _compare(
@@ -136,23 +139,22 @@ def _compare(
     fast: FastTables,
     table: DeltaLossTable,
     samples: Sequence[_Sample],
-    exact: Sequence[Reply],
+    exact: Sequence[Effects],
 ) -> Agreement:
     nats: list[tuple[float, float]] = []
     alone: list[tuple[float, float]] = []  # KL of channels
     together: list[tuple[float, float]] = []  # of semilayers
     harm = fast.harm()
-    for sample, reply in zip(samples, exact, strict=True):
-        delta_loss, divergence = unpacked(reply["delta_loss"]), unpacked(reply["kl"])
+    for sample, effects in zip(samples, exact, strict=True):
         single = len(sample.channels) * len(sample.bits)
         for place, variant in enumerate(sample.variants):
             if variant.bits == bits and place < single:
                 name, (channel,) = sample.site.layer.name, variant.channels
-                nats.append((table.column(name, bits)[channel], delta_loss[place]))
-                alone.append((harm.column(name, bits)[channel], divergence[place]))
+                nats.append((table.column(name, bits)[channel], effects.delta_loss[place]))
+                alone.append((harm.column(name, bits)[channel], effects.kl[place]))
             elif variant.bits == bits:
                 semilayer = sample.semilayers[place - single]
-                together.append((fast.kl(semilayer), divergence[place]))
+                together.append((fast.kl(semilayer), effects.kl[place]))
     channels, kl = np.array(nats).reshape(-1, 2), np.array(together or alone).reshape(-1, 2)
     return Agreement(
         bits=bits,

@@ -8,10 +8,17 @@ from functools import partial
 
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.seam import DeltaLossTable
-from onnxsemi.measure.variants import Advance, Variant, measure_variants
+from onnxsemi.measure.variants import Advance, Effects, Variant, measure_variants
 from onnxsemi.model.targets import Site
 from onnxsemi.progress import Progress
-from onnxsemi.run.journal import Journal, Reply, packed, unpacked
+from onnxsemi.run.journal import Journal, Question
+
+
+class ExactDeltaLoss(Question, frozen=True):
+    """Each channel of a layer alone, at each bitwidth."""
+
+    layer: str
+    bits: tuple[int, ...]
 
 
 def exact_delta_loss(
@@ -40,17 +47,13 @@ def exact_delta_loss(
     for site in sites:
         name = site.layer.name
         measure = partial(_measure, bench, site, bits, partial(progress.step, name))
-        reply = journal.ask("delta loss", (name, bits), measure)
-        nats[name], kl[name] = unpacked(reply["nats"]), unpacked(reply["kl"])
+        effects = journal.ask(ExactDeltaLoss(name, bits), Effects, measure)
+        shape = site.layer.channels, len(bits)
+        nats[name], kl[name] = effects.delta_loss.reshape(shape), effects.kl.reshape(shape)
     count = len(bench.images)
     return DeltaLossTable(bits, nats, count), DeltaLossTable(bits, kl, count)
 
 
-def _measure(bench: Bench, site: Site, bits: tuple[int, ...], advance: Advance) -> Reply:
-    channels = site.layer.channels
-    variants = [Variant((channel,), b) for channel in range(channels) for b in bits]
-    effects = measure_variants(bench, site, variants, advance)
-    return {
-        "nats": packed(effects.delta_loss.reshape(channels, len(bits))),
-        "kl": packed(effects.kl.reshape(channels, len(bits))),
-    }
+def _measure(bench: Bench, site: Site, bits: tuple[int, ...], advance: Advance) -> Effects:
+    variants = [Variant((channel,), b) for channel in range(site.layer.channels) for b in bits]
+    return measure_variants(bench, site, variants, advance)

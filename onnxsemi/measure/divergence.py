@@ -8,10 +8,16 @@ import numpy as np
 from onnxsemi.arrays import Float64Array
 from onnxsemi.layers import Semilayer
 from onnxsemi.measure.bench import Bench
-from onnxsemi.measure.variants import Advance, Variant, measure_variants
-from onnxsemi.model.targets import Site
+from onnxsemi.measure.variants import Effects, Variant, measure_variants
 from onnxsemi.progress import Progress
-from onnxsemi.run.journal import Journal, Reply, packed, unpacked
+from onnxsemi.run.journal import Journal, Question
+
+
+class ExactKl(Question, frozen=True):
+    """Semilayers of a layer, each alone."""
+
+    layer: str
+    variants: tuple[Variant, ...]
 
 
 def exact_kl(
@@ -32,11 +38,8 @@ def exact_kl(
         places = [i for i, semilayer in enumerate(semilayers) if semilayer.layer == name]
         variants = [Variant(semilayers[i].channels, semilayers[i].bits) for i in places]
         if variants:
-            measure = partial(_measure, bench, site, variants, partial(progress.step, name))
-            reply = journal.ask("kl", (name, variants), measure)
-            result[places] = unpacked(reply["kl"])
+            advance = partial(progress.step, name)
+            measure = partial(measure_variants, bench, site, variants, advance)
+            effects = journal.ask(ExactKl(name, tuple(variants)), Effects, measure)
+            result[places] = effects.kl
     return result
-
-
-def _measure(bench: Bench, site: Site, variants: list[Variant], advance: Advance) -> Reply:
-    return {"kl": packed(measure_variants(bench, site, variants, advance).kl)}

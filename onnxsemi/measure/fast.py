@@ -15,18 +15,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from onnxsemi.arrays import Float32Array, Float64Array
-from onnxsemi.atomic import whole_file
 from onnxsemi.batch_sizes import BACKWARD_IMAGES, BLOCK_IMAGES
-from onnxsemi.errors import RunError
 from onnxsemi.layers import Semilayer
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.forward import score_gradients
@@ -36,6 +31,7 @@ from onnxsemi.measure.runner import Batch, Runner
 from onnxsemi.measure.seam import DeltaLossTable
 from onnxsemi.memory import give_back
 from onnxsemi.progress import Progress
+from onnxsemi.run.store import Array, read_arrays, write_arrays
 from onnxsemi.runtime import Session
 
 FOLDS = 8
@@ -69,7 +65,7 @@ class LayerMoments:
         )
 
     @property
-    def arrays(self) -> dict[str, NDArray[Any]]:
+    def arrays(self) -> dict[str, Array]:
         """All sums by name."""
         named = {"first": self.first, "squares": self.squares, "products": self.products}
         return {name: array for name, array in named.items() if array is not None}
@@ -224,37 +220,32 @@ class FastMeasurement:
             self.done += len(block)
             yield len(block)
 
-    def save(self, path: Path) -> None:
-        """Write what is summed so far; the file appears whole."""
-        arrays: dict[str, NDArray[Any]] = {"done": np.array(self.done)}
+    def save(self, path: Path, run: str) -> None:
+        """Write what is summed so far into a run's folder; the file appears whole."""
+        arrays: dict[str, Array] = {"done": np.array(self.done)}
         for place, layer in enumerate(self._layers):
             if layer.name in self.moments:
                 found = self.moments[layer.name].arrays
                 arrays |= {f"{name}_{place}": array for name, array in found.items()}
             elif layer.name in self._missing:
                 arrays[f"missing_{place}"] = np.array(self._missing[layer.name])
-        with whole_file(path) as scratch, scratch.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
+        write_arrays(path, arrays, run)
 
-    def restore(self, path: Path) -> None:
+    def restore(self, path: Path, run: str) -> None:
         """Go on from what :meth:`save` wrote.
 
         Raises:
-            RunError: If the file is damaged.
+            RunError: If the file is damaged, or of another run.
         """
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                for place, layer in enumerate(self._layers):
-                    if f"missing_{place}" in arrays:
-                        self._missing[layer.name] = str(arrays[f"missing_{place}"])
-                    elif f"first_{place}" in arrays:
-                        for name, array in self._begun(layer.name).arrays.items():
-                            array[:] = arrays[f"{name}_{place}"]
-                self.done = int(arrays["done"])
-        except (OSError, EOFError, ValueError, KeyError, BadZipFile):
-            raise RunError(
-                f"{path}: is damaged; delete it, and `resume` runs the backward passes again"
-            ) from None
+        remedy = "delete it, and `resume` runs the backward passes again"
+        arrays = read_arrays(path, run, remedy)
+        for place, layer in enumerate(self._layers):
+            if f"missing_{place}" in arrays:
+                self._missing[layer.name] = str(arrays[f"missing_{place}"])
+            elif f"first_{place}" in arrays:
+                for name, array in self._begun(layer.name).arrays.items():
+                    array[:] = arrays[f"{name}_{place}"]
+        self.done = int(arrays["done"])
 
     def _begun(self, layer: str) -> LayerMoments:
         """The sums of a layer, nothing summed if it was not begun."""

@@ -20,8 +20,15 @@ from onnxsemi.measure.runner import Batch, Runner
 from onnxsemi.model.expose import with_outputs
 from onnxsemi.model.targets import Site
 from onnxsemi.progress import Progress
-from onnxsemi.run.journal import Journal, Reply, packed, unpacked
+from onnxsemi.run.journal import Journal, Question
 from onnxsemi.runtime import Session
+
+
+class OutputErrors(Question, frozen=True):
+    """Each channel of a layer, at each bitwidth."""
+
+    layer: str
+    bits: tuple[int, ...]
 
 
 def output_errors(
@@ -49,14 +56,14 @@ def output_errors(
     found = {}
     for site in sites:
         name = site.layer.name
-        reply = journal.ask("output error", (name, bits), partial(_measure, few, site, bits))
-        found[name] = unpacked(reply["errors"])
+        measure = partial(_measure, few, site, bits)
+        found[name] = journal.ask(OutputErrors(name, bits), Float64Array, measure)
         progress.step(name)
     return found
 
 
-def _measure(bench: Bench, site: Site, bits: tuple[int, ...]) -> Reply:
-    return {"errors": packed(_Probed(bench, site, bits).errors())}
+def _measure(bench: Bench, site: Site, bits: tuple[int, ...]) -> Float64Array:
+    return _Probed(bench, site, bits).errors()
 
 
 class _Probed:

@@ -4,9 +4,6 @@ Both kinds of comparison, :class:`Paired` and :class:`Means`, say the same of a 
 interval, whether it is a loss, how many images would tell, and all of it in words.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from onnxsemi.arrays import BoolArray
 from onnxsemi.measure.means import Means
 from onnxsemi.measure.metric import Values
@@ -29,10 +26,3 @@ def pair(before: PerImage, after: PerImage) -> Pairing:
     if isinstance(before, Values) or isinstance(after, Values):
         raise TypeError("right answers cannot be compared with the values of a metric")
     return Paired.of(before, after)
-
-
-def pairing_of(document: Mapping[str, Any]) -> Pairing:
-    """What ``dataclasses.asdict`` made of one, read from JSON."""
-    if "name" not in document:
-        return Paired(**document)
-    return Means(**{**document, "interval": tuple(document["interval"])})

@@ -4,10 +4,29 @@ from collections.abc import Sequence
 
 from onnxsemi.arrays import Float64Array
 from onnxsemi.layers import Semilayer
-from onnxsemi.measure.metric import Values
-from onnxsemi.measure.seam import Checker, Closeness, Evaluator, Score, Tested
+from onnxsemi.measure.seam import Checker, Evaluator, Tested
 from onnxsemi.plan import BitPlan
-from onnxsemi.run.journal import Journal, Reply, packed, unpacked
+from onnxsemi.run.journal import Journal, Question
+from onnxsemi.run.store import digest_of
+
+
+class Check(Question, frozen=True):
+    """A plan, by its digest, on all images; and the metric that it is judged by."""
+
+    plan: str
+    metric: str | None
+
+
+class TrialOf(Question, frozen=True):
+    """A plan against the current one.
+
+    What is looked at follows from what is known of the current plan's images: from the plan that
+    was last checked, and from every one that was kept after it.
+    """
+
+    plan: str
+    bar: float | None
+    current: str
 
 
 class RecordedChecker:
@@ -23,24 +42,18 @@ class RecordedChecker:
         """
         self._checker = checker
         self._journal = journal
-        self._metric = () if metric is None else (metric,)
-        self._checks: dict[tuple[object, ...], Tested] = {}
+        self._metric = metric
+        self._checks: dict[str, Tested] = {}
 
     def known(self, plan: BitPlan) -> Tested | None:
         """What was measured of a plan; None if it never was on all images."""
-        return self._checks.get(self.asked(plan))
-
-    def asked(self, plan: BitPlan) -> tuple[object, ...]:
-        """What the journal is asked for of a plan."""
-        return (*_asked(plan), *self._metric)
+        return self._checks.get(plan.sha256)
 
     def check(self, plan: BitPlan) -> Tested:
         """Measure a plan on all images; once, however often it is asked for."""
-        asked, measure = self.asked(plan), self._checker.check
-        if asked not in self._checks:
-            reply = self._journal.ask("check", asked, lambda: _reply(measure(plan)))
-            self._checks[asked] = _tested(reply)
-        return self._checks[asked]
+        asked = Check(plan.sha256, self._metric)
+        tested = self._journal.ask(asked, Tested, lambda: self._checker.check(plan))
+        return self._checks.setdefault(plan.sha256, tested)
 
 
 class RecordedEvaluator(RecordedChecker):
@@ -50,57 +63,19 @@ class RecordedEvaluator(RecordedChecker):
         """Record what ``evaluator`` measures."""
         super().__init__(evaluator, journal)
         self._evaluator = evaluator
+        self._current = ""
 
     def trial(self, plan: BitPlan, bar: float | None) -> Tested:
         """Measure a plan on the images whose answer may change against the current plan."""
-        asked, measure = (*_asked(plan), bar), self._evaluator.trial
-        return _tested(self._journal.ask("trial", asked, lambda: _reply(measure(plan, bar))))
+        asked = TrialOf(plan.sha256, bar, self._current)
+        return self._journal.ask(asked, Tested, lambda: self._evaluator.trial(plan, bar))
 
     def keep(self, plan: BitPlan, tested: Tested) -> None:
         """Make a plan the current one."""
+        before = "" if tested.score.in_full else self._current
+        self._current = digest_of((before, plan.sha256, tested.score.measured))
         self._evaluator.keep(plan, tested)
 
     def kl(self, semilayers: Sequence[Semilayer]) -> Float64Array:
         """KL of each semilayer quantized alone."""
         return self._evaluator.kl(semilayers)
-
-
-def _asked(plan: BitPlan) -> tuple[object, ...]:
-    return (plan.sha256,)
-
-
-def _reply(tested: Tested) -> Reply:
-    score = tested.score
-    return {
-        "correct": score.correct,
-        "total": score.total,
-        "measured": score.measured,
-        "loss": score.loss,
-        "change": tested.change,
-        "kl": tested.kl,
-        "close": None if tested.close is None else vars(tested.close),
-        "images": packed(tested.images),
-        "margins": packed(tested.margins),
-        "right": packed(tested.right),
-        **values_reply(tested.values),
-    }
-
-
-def values_reply(values: Values | None) -> Reply:
-    """Values of a metric as part of a reply; nothing without one."""
-    return {} if values is None else {"metric": values.name, "values": packed(values.each)}
-
-
-def values_of(reply: Reply) -> Values | None:
-    """What :func:`values_reply` was given."""
-    if "values" not in reply:
-        return None
-    return Values(reply["metric"], unpacked(reply["values"]))
-
-
-def _tested(reply: Reply) -> Tested:
-    score = Score(reply["correct"], reply["total"], reply["measured"], reply["loss"])
-    images, margins, right = (unpacked(reply[name]) for name in ("images", "margins", "right"))
-    close = None if reply["close"] is None else Closeness(**reply["close"])
-    change, kl, values = reply["change"], reply["kl"], values_of(reply)
-    return Tested(score, images, margins, right, change, kl, close, values)

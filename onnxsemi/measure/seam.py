@@ -24,7 +24,7 @@ class Score:
         loss: Mean cross-entropy, nats per sample; None if not all images were looked at.
     """
 
-    correct: float
+    correct: float | int
     total: int
     measured: int
     loss: float | None

@@ -1,7 +1,5 @@
 """Ranges of the activations that profile int8 quantizes."""
 
-import numpy as np
-
 from onnxsemi.batch_sizes import CALIBRATED_IMAGES
 from onnxsemi.calibration import Calibration, activation_ranges
 from onnxsemi.data.images import ImageSet
@@ -9,7 +7,13 @@ from onnxsemi.emit.activations import Ranges, used_ranges
 from onnxsemi.measure.runner import Batch, padded
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.pipeline.prepare import Prepared
-from onnxsemi.run.journal import Journal, Reply, packed, unpacked
+from onnxsemi.run.journal import Journal, Question
+
+
+class Calibrated(Question, frozen=True):
+    """Ranges of the activations, by a calibrator."""
+
+    method: Calibration
 
 
 def calibrate(classifier: Classifier, images: ImageSet, method: Calibration) -> Ranges:
@@ -37,10 +41,8 @@ def recorded_ranges(prepared: Prepared, journal: Journal) -> Ranges | None:
     if not settings.profile.quantizes_activations:
         return None
 
-    def measure() -> Reply:
-        ranges = calibrate(prepared.classifier, images, settings.calibration)
-        return {"tensors": list(ranges), "ranges": packed(np.array([*ranges.values()]))}
+    def measure() -> dict[str, tuple[float, float]]:
+        return dict(calibrate(prepared.classifier, images, settings.calibration))
 
-    reply = journal.ask("calibration", settings.calibration.value, measure)
-    ends = unpacked(reply["ranges"]).tolist()
-    return {name: (low, high) for name, (low, high) in zip(reply["tensors"], ends, strict=True)}
+    asked = Calibrated(settings.calibration)
+    return journal.ask(asked, dict[str, tuple[float, float]], measure)

@@ -42,6 +42,7 @@ from onnxsemi.processor import Origin, Processor
 from onnxsemi.quantizer.affine import Scheme
 from onnxsemi.quantizer.rounded import Nearest, RoundedPlan, rounded
 from onnxsemi.results import ApplyResult
+from onnxsemi.run.folder import made_of
 from onnxsemi.search.align import aligned
 from onnxsemi.settings import ApplySettings
 
@@ -284,7 +285,8 @@ def _codes(asked: Asked, shown: ImageSet | None, plan: BitPlan, bench: Bench) ->
     used = plan.widths - {FLOAT_BITS}
     calibration, settings = replace(bench, images=shown), record.settings
     if asked.table is not None:
-        table = restored(asked.table, calibration, used)
+        run = made_of(asked.table.parent).measured_digest
+        table = restored(asked.table, run, calibration, used)
         return plan_rounder(calibration, table, settings, record.seed, bench.progress)(plan)
     return calibrated_rounder(calibration, used, settings, record.seed, bench.progress)(plan)
 

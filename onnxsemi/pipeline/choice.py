@@ -13,13 +13,14 @@ from functools import cached_property
 
 import onnx
 
-from onnxsemi.arrays import Float32Array
+from onnxsemi.arrays import BoolArray, Float32Array
 from onnxsemi.emit.activations import Ranges
 from onnxsemi.emit.model import emit
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.evaluator import in_full
+from onnxsemi.measure.metric import Values
 from onnxsemi.measure.pairing import Pairing, PerImage, pair
-from onnxsemi.measure.recorded import RecordedChecker, values_of, values_reply
+from onnxsemi.measure.recorded import RecordedChecker
 from onnxsemi.measure.seam import Closeness
 from onnxsemi.pipeline.prepare import Prepared
 from onnxsemi.pipeline.rounding import Codes
@@ -27,7 +28,7 @@ from onnxsemi.pipeline.write import UNWRITABLE, not_given, refusal
 from onnxsemi.plan import BitPlan
 from onnxsemi.progress import Progress, warn
 from onnxsemi.quantizer.rounded import RoundedPlan
-from onnxsemi.run.journal import Journal, Reply, packed, unpacked
+from onnxsemi.run.journal import Journal, Question
 from onnxsemi.search.align import aligned
 from onnxsemi.search.guard import Guard
 from onnxsemi.search.trajectory import Point, Trajectory
@@ -52,6 +53,28 @@ class Judged:
     close: Closeness | None
     objection: str | None
     unwritable: bool = False
+
+
+class OnIntegers(Question, frozen=True):
+    """A plan, by its digest, on integer kernels; and the metric that it is judged by."""
+
+    plan: str
+    metric: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What is seen of a plan on all calibration images.
+
+    Attributes:
+        right: bool[N], whether the answer is the label.
+        close: How close it is to the float model.
+        values: What a metric gives on the images; None without one.
+    """
+
+    right: BoolArray
+    close: Closeness | None
+    values: Values | None = None
 
 
 def objections(judged: Iterable[Judged]) -> list[tuple[Point, str]]:
@@ -163,11 +186,11 @@ class Chooser:
         if self.ranges is None:
             tested = self.checker.check(plan)
             return tested.judged, tested.close
-        asked, ranges = self.checker.asked(plan), self.ranges
-        reply = self.journal.ask("integers", asked, lambda: self._on_integers(plan, ranges))
-        return values_of(reply) or unpacked(reply["right"]), Closeness(**reply["close"])
+        asked, ranges = OnIntegers(plan.sha256, self.prepared.metric_id), self.ranges
+        seen = self.journal.ask(asked, Seen, lambda: self._on_integers(plan, ranges))
+        return seen.right if seen.values is None else seen.values, seen.close
 
-    def _on_integers(self, plan: BitPlan, ranges: Ranges) -> Reply:
+    def _on_integers(self, plan: BitPlan, ranges: Ranges) -> Seen:
         """A plan's answers on integer kernels."""
         profile, bench = self.prepared.settings.profile, self._bench
 
@@ -178,8 +201,7 @@ class Chooser:
         unseen = self.prepared.unseen
         judge, rule = bench.judge, bench.likelihood
         tested = in_full(logits, bench.labels, self._reference, unseen, judge, rule)
-        seen = {"right": packed(tested.right), "close": vars(tested.close)}
-        return seen | values_reply(tested.values)
+        return Seen(tested.right, tested.close, tested.values)
 
     @cached_property
     def _bench(self) -> Bench:

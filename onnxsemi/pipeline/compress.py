@@ -31,9 +31,15 @@ from onnxsemi.progress import Progress, warn
 from onnxsemi.quantizer.rounded import Nearest, rounded
 from onnxsemi.results import CompressResult
 from onnxsemi.run.folder import RunFolder
-from onnxsemi.run.journal import Reply
+from onnxsemi.run.journal import Question
 from onnxsemi.search.semilayers import Split
 from onnxsemi.settings import Settings
+
+
+class ForwardPass(Question, frozen=True):
+    """Seconds of one float32 forward pass over so many images."""
+
+    images: int
 
 
 def compress(
@@ -132,7 +138,4 @@ def pass_seconds(prepared: Prepared, run: RunFolder, progress: Progress) -> floa
     """Time of one float32 forward pass over the calibration images: the unit of cost."""
     bench = replace(prepared.bench(prepared.search), progress=progress)
 
-    def measure() -> Reply:
-        return {"seconds": forward_seconds(bench)}
-
-    return float(run.journal.ask("pass", len(bench.images), measure)["seconds"])
+    return run.journal.ask(ForwardPass(len(bench.images)), float, lambda: forward_seconds(bench))

@@ -3,13 +3,9 @@
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
-from numpy.typing import NDArray
 
-from onnxsemi.atomic import whole_file
 from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.errors import RunError
 from onnxsemi.measure.bench import Bench
@@ -24,7 +20,16 @@ from onnxsemi.quantizer.rounded import Nearest, RoundedPlan, Rounding, rounded
 from onnxsemi.rounding.settings import Inputs, RoundingSettings
 from onnxsemi.rounding.table import RoundingTable
 from onnxsemi.run.folder import RunFolder
-from onnxsemi.run.journal import Reply
+from onnxsemi.run.journal import Question
+from onnxsemi.run.store import Array, read_arrays, write_arrays
+
+
+class Table(Question, frozen=True):
+    """A rounding table by the name of its file; how many layers it has."""
+
+    name: str
+    settings: RoundingSettings
+    bits: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,23 +132,23 @@ def _table(
     def build(told: Progress) -> RoundingTable:
         table = rounding_table(bench, bits, settings, seed, told)
         if path is not None:
-            _save(path, table)
+            _save(path, table, run.made_of.measured_digest)
         return table
 
-    def measure() -> Reply:
+    def measure() -> int:
         built.append(build(progress))
-        return {"layers": len(built[0].entries)}
+        return len(built[0].entries)
 
-    run.journal.ask(name, (settings, tuple(bits)), measure)
+    run.journal.ask(Table(name, settings, tuple(bits)), int, measure)
     if built:
         return built[0]
     if path is not None and path.exists():
-        return restored(path, bench, bits)
+        return restored(path, run.made_of.measured_digest, bench, bits)
     return build(Silent())  # the run was kept, but not the file
 
 
-def _save(path: Path, table: RoundingTable) -> None:
-    arrays: dict[str, NDArray[Any]] = {}
+def _save(path: Path, table: RoundingTable, run: str) -> None:
+    arrays: dict[str, Array] = {}
     for place, (name, entries) in enumerate(table.entries.items()):
         for bits, channels in entries.items():
             key = f"{place}_{bits}"
@@ -156,44 +161,47 @@ def _save(path: Path, table: RoundingTable) -> None:
                 arrays[f"shift_{key}"] = table.shifts[name][bits]
         if name in table.damping:
             arrays[f"damping_{place}"] = table.damping[name]
-    with whole_file(path) as scratch, scratch.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+    write_arrays(path, arrays, run)
 
 
-def restored(path: Path, bench: Bench, bits: Collection[int]) -> RoundingTable:
+def restored(path: Path, run: str, bench: Bench, bits: Collection[int]) -> RoundingTable:
     """A table that a run has kept, for some of its bitwidths.
+
+    Args:
+        path: The file.
+        run: Digest of the run.
+        bench: The float model.
+        bits: The bitwidths.
 
     Raises:
         RunError: If the file cannot be read, or does not hold them.
     """
+    remedy = "delete it, and the weights are rounded again"
+    arrays = read_arrays(path, run, remedy)
     names = [site.layer.name for site in bench.classifier.sites]
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            entries = {
-                name: {
-                    b: QuantizedChannels(
-                        codes=arrays[f"codes_{place}_{b}"],
-                        scale=arrays[f"scale_{place}_{b}"],
-                        zero_point=arrays[f"zero_{place}_{b}"],
-                        bits=b,
-                        doubled=bool(arrays[f"kind_{place}_{b}"]),
-                    )
-                    for b in bits
-                }
-                for place, name in enumerate(names)
-            }
-            shifts = {
-                name: {b: arrays[f"shift_{place}_{b}"] for b in bits}
-                for place, name in enumerate(names)
-                if all(f"shift_{place}_{b}" in arrays for b in bits)
-            }
-            damping = {
-                name: arrays[f"damping_{place}"]
-                for place, name in enumerate(names)
-                if f"damping_{place}" in arrays
-            }
-    except (OSError, EOFError, ValueError, KeyError, BadZipFile):
-        raise RunError(
-            f"{path}: is damaged; delete it, and the weights are rounded again"
-        ) from None
+    if missing := {f"codes_{n}_{b}" for n in range(len(names)) for b in bits} - arrays.keys():
+        raise RunError(f"{path}: holds no {min(missing)}; {remedy}")
+    entries = {
+        name: {
+            b: QuantizedChannels(
+                codes=arrays[f"codes_{place}_{b}"],
+                scale=arrays[f"scale_{place}_{b}"],
+                zero_point=arrays[f"zero_{place}_{b}"],
+                bits=b,
+                doubled=bool(arrays[f"kind_{place}_{b}"]),
+            )
+            for b in bits
+        }
+        for place, name in enumerate(names)
+    }
+    shifts = {
+        name: {b: arrays[f"shift_{place}_{b}"] for b in bits}
+        for place, name in enumerate(names)
+        if all(f"shift_{place}_{b}" in arrays for b in bits)
+    }
+    damping = {
+        name: arrays[f"damping_{place}"]
+        for place, name in enumerate(names)
+        if f"damping_{place}" in arrays
+    }
     return RoundingTable(bench.scheme, entries, shifts, damping)

@@ -44,7 +44,7 @@ def opened(
 ) -> AbstractContextManager[RunFolder]:
     """The run's folder, for as long as the run takes."""
     if options.folder is None:
-        return nullcontext(nowhere(made_of.processors))
+        return nullcontext(nowhere(made_of))
     return open_run(Path(options.folder), made_of, resume=options.resume, force=force)
 
 
@@ -152,7 +152,7 @@ def _settings(settings: Settings, decides: Decides) -> Identity:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
-        return [_plain(each) for each in value]
+        return tuple(_plain(each) for each in value)
     if isinstance(value, StrEnum):
         return value.value
     return str(value) if isinstance(value, Pin) else value

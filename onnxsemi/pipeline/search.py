@@ -135,7 +135,7 @@ class Search:
         if run.path is not None:
             write_frontier(frontier, run.path)
         if not searched.trajectory.out_of_time:
-            run.finish(None)
+            run.finish(held=False)
         return nothing_holds(best, frontier, chooser, run.path)
 
     def frontier(self, start: BitPlan, watch: Watch) -> tuple[Trajectory, RecordedChecker]:
@@ -227,7 +227,7 @@ class Search:
         """Close the run; the file is there, and is timed if that was asked for."""
         prepared = self.prepared
         if not result.trajectory.out_of_time:
-            self.run.finish(str(result.output))
+            self.run.finish(held=True)
         if not prepared.settings.bench:
             return result
         result = timed(result, prepared.files[0], self.progress)

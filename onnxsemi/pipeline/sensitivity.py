@@ -32,7 +32,7 @@ from onnxsemi.progress import Progress, Silent
 from onnxsemi.quantizer.rounded import Rounding, rounding_errors
 from onnxsemi.results import SensitivitySummary
 from onnxsemi.run.folder import RunFolder
-from onnxsemi.run.journal import Journal, Reply
+from onnxsemi.run.journal import Journal, Question
 from onnxsemi.search.frontier import monotone
 from onnxsemi.search.semilayers import Split
 from onnxsemi.search.settings import SearchMethod
@@ -40,6 +40,13 @@ from onnxsemi.settings import Method
 
 MOST_PASSES = 20.0  # that exact measurement may take where no backward pass is to be had
 _SAVE_SECONDS = 20.0  # how much of the backward passes may be lost when a run is killed
+
+
+class BackwardPasses(Question, frozen=True):
+    """Sums over images of layers at bitwidths; how many images these were."""
+
+    layers: tuple[str, ...]
+    bits: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,9 +183,9 @@ class _Stage:
         measurement = FastMeasurement(
             self.bench, self._free, self.bits, self._seed, products=products
         )
-        path = self._run.file("moments.npz")
+        path, run = self._run.file("moments.npz"), self._run.made_of.measured_digest
         if path is not None and path.exists():
-            measurement.restore(path)
+            measurement.restore(path, run)
         saved = time.monotonic()
 
         def save() -> None:
@@ -186,13 +193,13 @@ class _Stage:
             if path is not None and (
                 measurement.finished or time.monotonic() - saved > _SAVE_SECONDS
             ):
-                measurement.save(path)
+                measurement.save(path, run)
                 saved = time.monotonic()
 
-        def measure() -> Reply:
-            return {"images": measurement.measure(self._progress, save).samples}
+        def measure() -> int:
+            return measurement.measure(self._progress, save).samples
 
-        self._run.journal.ask("moments", (tuple(self._free), self.bits), measure)
+        self._run.journal.ask(BackwardPasses(tuple(self._free), self.bits), int, measure)
         return measurement.measure(Silent(), save)  # only what is missing, if the file was lost
 
     def agreement(self, layers: list[str], *, semilayers: bool) -> tuple[Agreement, ...]:

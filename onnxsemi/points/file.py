@@ -1,48 +1,135 @@
-"""The kept frontier as a JSON file, ``frontier.json`` in the run's folder.
+"""The kept frontier as a file, ``frontier.json`` in the run's folder (:mod:`onnxsemi.run.store`).
 
-    {
-      "schema": 3,  "tool": "onnxsemi 0.1.0",
-      "method": "frontier",  "profile": "qdq",  "has_labels": true,
-      "head": "softmax",  "images": 2000,  "correct": 1881,  "as_written": null,
-      "guard": {"max_drop": 0.0, "tolerance": 0.5, "balanced": false, "has_labels": true},
-      "source": {"model": "/models/net.onnx", "data": "/data/search.npz", "options": {...}, ...},
-      "document": {...},
-      "weights": {"/layer1/conv1": 144},
-      "points": [
-        {"phase": "stop", ..., "bits": {"/layer1/conv1": {"8": "0-15"}}},
-        {"phase": "bisection", ..., "bits": {"/layer1/conv1": {"4": "4-6"}}}
-      ]
-    }
+It holds the chosen plan as its own file has it, or if none held what was asked the best of those
+that were measured, and the number of weights in one channel of each layer. Every point says which
+channels have other bits than in the point before it; the first is compared with float32. So many
+plans that are near one another take little room.
 
-``document`` is the chosen plan as its own file has it, or if none held what was asked the best of
-those that were measured; ``weights`` the number of weights in one channel of each layer. Every
-point says which channels have other bits than in the point before it; the first is compared with
-float32. So many plans that are near one another take little room.
+Where the model and the images were is said from the run's folder on: it may be moved with them. On
+another drive there is no such way, and their name alone is kept.
 """
 
-import json
-from collections.abc import Iterator
-from dataclasses import asdict, fields
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import numpy as np
+from msgspec import Struct
 
-from onnxsemi import __about__
-from onnxsemi.atomic import whole_file
 from onnxsemi.channels import channel_ranges, parse_ranges
-from onnxsemi.data.load import DataOptions
-from onnxsemi.errors import OnnxSemiError, RunError
+from onnxsemi.data.load import DataOptions, Preset
+from onnxsemi.errors import RunError
 from onnxsemi.heads import Head
-from onnxsemi.measure.pairing import pairing_of
+from onnxsemi.measure.means import Means
+from onnxsemi.measure.paired import Paired
+from onnxsemi.measure.pairing import Pairing
 from onnxsemi.plan import BitPlan
-from onnxsemi.plan_file import plan_of
+from onnxsemi.plan_file import PlanFile
 from onnxsemi.points.frontier import KeptFrontier, KeptPoint, Source
-from onnxsemi.run.folder import FRONTIER
+from onnxsemi.run.folder import FRONTIER, made_of
+from onnxsemi.run.store import read, write
 from onnxsemi.search.guard import Guard
 
-SCHEMA = 3
-_PLAIN = ("phase", "trial", "rejected", "correct", "kl", "predicted", "file_bytes", "chosen")
+_REMEDY = "the command that made the run, with `resume`, writes it again"
+
+
+class _Comparison(Struct, frozen=True, omit_defaults=True):
+    """A pairing: one of the two kinds."""
+
+    paired: Paired | None = None
+    means: Means | None = None
+
+    @classmethod
+    def of(cls, pairing: Pairing | None) -> "_Comparison":
+        return cls(means=pairing) if isinstance(pairing, Means) else cls(paired=pairing)
+
+    @property
+    def pairing(self) -> Pairing | None:
+        return self.paired or self.means
+
+
+class _Point(Struct, frozen=True, kw_only=True):
+    """A point; ``bits`` are layer -> bitwidth -> the channels that go there."""
+
+    phase: str
+    trial: int | None
+    rejected: str | None
+    correct: float | int | None
+    kl: float | None
+    predicted: float | None
+    file_bytes: int
+    chosen: bool
+    compared: _Comparison
+    bits: dict[str, dict[int, str]]
+
+
+class _Options(Struct, frozen=True, kw_only=True):
+    """Preprocessing; the table of labels from the run's folder on."""
+
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    resize: int | None
+    crop: int | None
+    preset: Preset | None
+    classes: tuple[str, ...] | None
+    labels: str | None
+
+
+class _Source(Struct, frozen=True, kw_only=True):
+    """Where model and images are, from the run's folder on."""
+
+    model: str | None
+    data: str | None
+    options: _Options
+    report: str | None
+    report_labels: str | None
+    report_fraction: float | None
+    seed: int
+
+    @classmethod
+    def of(cls, source: Source, folder: Path) -> "_Source":
+        options = asdict(source.options) | {"labels": _way(source.options.labels, folder)}
+        return cls(
+            model=_way(source.model, folder),
+            data=_way(source.data, folder),
+            options=_Options(**options),
+            report=_way(source.report, folder),
+            report_labels=_way(source.report_labels, folder),
+            report_fraction=source.report_fraction,
+            seed=source.seed,
+        )
+
+    def at(self, folder: Path) -> Source:
+        labels, table = _there(self.options.labels, folder), _there(self.report_labels, folder)
+        options = msgspec.structs.asdict(self.options) | {"labels": labels}
+        return Source(
+            model=_there(self.model, folder),
+            data=_there(self.data, folder),
+            options=DataOptions(**options),
+            report=_there(self.report, folder),
+            report_labels=None if table is None else str(table),
+            report_fraction=self.report_fraction,
+            seed=self.seed,
+        )
+
+
+class _Frontier(Struct, frozen=True, kw_only=True):
+    """What stands in the file."""
+
+    method: str
+    profile: str
+    guard: Guard
+    has_labels: bool
+    head: Head
+    images: int
+    correct: float | int
+    as_written: _Comparison
+    source: _Source
+    document: PlanFile
+    weights: dict[str, int]
+    points: tuple[_Point, ...]
 
 
 def write_frontier(kept: KeptFrontier, folder: Path) -> None:
@@ -51,8 +138,25 @@ def write_frontier(kept: KeptFrontier, folder: Path) -> None:
     Raises:
         OutputError: If it cannot be written.
     """
-    with whole_file(folder / FRONTIER) as scratch:
-        scratch.write_text(json.dumps(_document(kept), indent=1) + "\n", encoding="utf-8")
+    points, before = [], None
+    for point in kept.points:
+        points.append(_written(point, _moves(before or point.plan.all_float(), point.plan)))
+        before = point.plan
+    content = _Frontier(
+        method=kept.method,
+        profile=kept.profile,
+        guard=kept.guard,
+        has_labels=kept.has_labels,
+        head=kept.head,
+        images=kept.images,
+        correct=kept.correct,
+        as_written=_Comparison.of(kept.as_written),
+        source=_Source.of(kept.source, folder),
+        document=kept.document,
+        weights=dict(kept.points[0].plan.channel_params) if kept.points else {},
+        points=tuple(points),
+    )
+    write(folder / FRONTIER, content, made_of(folder).judged_digest)
 
 
 def read_frontier(folder: Path) -> KeptFrontier:
@@ -61,68 +165,60 @@ def read_frontier(folder: Path) -> KeptFrontier:
     Raises:
         RunError: If the folder holds none, or it cannot be read.
     """
-    path = folder / FRONTIER
-    if not folder.is_dir():
-        raise RunError(f"{folder}: is no folder of a run; 'compress' keeps one beside its output")
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    run, path = made_of(folder).judged_digest, folder / FRONTIER
+    if not path.exists():
         raise RunError(
             f"{folder}: holds no {FRONTIER}, which 'compress' writes when it is done: go on with "
             "`resume` if the run was interrupted"
-        ) from None
-    except OSError as error:
-        raise RunError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except ValueError as error:
-        raise RunError(f"{path}: not a JSON file ({error})") from None
-    found = document.get("schema") if isinstance(document, dict) else None
-    if found != SCHEMA:
-        raise RunError(
-            f"{path}: schema {found!r} is not supported; this version reads {SCHEMA}: compress anew"
         )
+    found = read(path, _Frontier, run, _REMEDY)
+    start = BitPlan(found.document.bits, found.weights)
+    return KeptFrontier(
+        document=found.document,
+        source=found.source.at(folder),
+        method=found.method,
+        profile=found.profile,
+        guard=found.guard,
+        has_labels=found.has_labels,
+        head=found.head,
+        images=found.images,
+        correct=found.correct,
+        as_written=found.as_written.pairing,
+        points=tuple(_points(found.points, start.all_float())),
+    )
+
+
+def _way(path: str | os.PathLike[str] | None, folder: Path) -> str | None:
+    """How to come to a file from the run's folder."""
+    if path is None:
+        return None
     try:
-        return _kept(document)
-    except (KeyError, TypeError, ValueError, AttributeError, OnnxSemiError) as error:
-        raise RunError(f"{path}: is damaged ({error!r}); compress anew") from None
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:  # on another drive
+        return Path(path).name
 
 
-def _document(kept: KeptFrontier) -> dict[str, Any]:
-    params = kept.points[0].plan.channel_params if kept.points else {}
-    points, before = [], None
-    for point in kept.points:
-        plain = {name: getattr(point, name) for name in _PLAIN}
-        paired = None if point.paired is None else asdict(point.paired)
-        moves = _moves(before or point.plan.all_float(), point.plan)
-        points.append(plain | {"paired": paired, "bits": moves})
-        before = point.plan
-    source = kept.source
-    return {
-        "schema": SCHEMA,
-        "tool": f"onnxsemi {__about__.VERSION}",
-        "method": kept.method,
-        "profile": kept.profile,
-        "guard": asdict(kept.guard),
-        "has_labels": kept.has_labels,
-        "head": kept.head,
-        "images": kept.images,
-        "correct": kept.correct,
-        "as_written": None if kept.as_written is None else asdict(kept.as_written),
-        "source": {
-            "model": None if source.model is None else str(source.model),
-            "data": None if source.data is None else str(source.data),
-            "options": asdict(source.options),
-            "report": None if source.report is None else str(source.report),
-            "report_labels": source.report_labels,
-            "report_fraction": source.report_fraction,
-            "seed": source.seed,
-        },
-        "document": json.loads(kept.document.to_json()),
-        "weights": dict(params),
-        "points": points,
-    }
+def _there(way: str | None, folder: Path) -> Path | None:
+    """Where it leads to."""
+    return None if way is None else Path(os.path.normpath(folder.absolute() / way))
 
 
-def _moves(before: BitPlan, after: BitPlan) -> dict[str, dict[str, str]]:
+def _written(point: KeptPoint, moves: dict[str, dict[int, str]]) -> _Point:
+    return _Point(
+        phase=point.phase,
+        trial=point.trial,
+        rejected=point.rejected,
+        correct=point.correct,
+        kl=point.kl,
+        predicted=point.predicted,
+        file_bytes=point.file_bytes,
+        chosen=point.chosen,
+        compared=_Comparison.of(point.paired),
+        bits=moves,
+    )
+
+
+def _moves(before: BitPlan, after: BitPlan) -> dict[str, dict[int, str]]:
     """Layer -> bitwidth -> the channels that go there."""
     moves = {}
     for layer, bits in after.bits.items():
@@ -130,60 +226,27 @@ def _moves(before: BitPlan, after: BitPlan) -> dict[str, dict[str, str]]:
         reached = np.unique(bits[moved])[::-1].tolist()
         if reached:
             moves[layer] = {
-                str(b): channel_ranges(np.flatnonzero(moved & (bits == b)).tolist())
-                for b in reached
+                b: channel_ranges(np.flatnonzero(moved & (bits == b)).tolist()) for b in reached
             }
     return moves
 
 
-def _kept(document: dict[str, Any]) -> KeptFrontier:
-    plan, source, written = document["document"], document["source"], document["as_written"]
-    options = dict(source["options"])
-    for name in ("mean", "std", "classes"):
-        options[name] = None if options[name] is None else tuple(options[name])
-    chosen = plan_of(json.dumps(plan))
-    weights = {layer: int(document["weights"][layer]) for layer in chosen.bits}
-    start = BitPlan(chosen.bits, weights).all_float()
-    points = tuple(_points(document["points"], start))
-    own = [point.chosen for point in points if point.plan.sha256 == chosen.plan_sha256]
-    if len(own) != 1 or sum(point.chosen for point in points) != sum(own):
-        raise ValueError("not one point is the document's plan, or another is chosen")
-    return KeptFrontier(
-        document=chosen,
-        source=Source(
-            model=_path(source["model"]),
-            data=_path(source["data"]),
-            options=DataOptions(**options),
-            report=_path(source["report"]),
-            report_labels=source["report_labels"],
-            report_fraction=source["report_fraction"],
-            seed=source["seed"],
-        ),
-        method=document["method"],
-        profile=document["profile"],
-        guard=Guard(**document["guard"]),
-        has_labels=document["has_labels"],
-        head=Head(document.get("head", Head.SOFTMAX)),  # files of before had no other
-        images=document["images"],
-        correct=document["correct"],
-        as_written=None if written is None else pairing_of(written),
-        points=points,
-    )
-
-
-def _path(text: str | None) -> Path | None:
-    return None if text is None else Path(text)
-
-
-def _points(entries: list[dict[str, Any]], plan: BitPlan) -> Iterator[KeptPoint]:
+def _points(entries: Iterable[_Point], plan: BitPlan) -> Iterator[KeptPoint]:
     """Each from the one before it, the first from a plan of float32."""
-    known = {item.name for item in fields(KeptPoint)} - {"plan"} | {"bits"}
     for entry in entries:
-        if unknown := entry.keys() - known:
-            raise ValueError(f"unknown {sorted(unknown)[0]!r}")
-        for layer, reached in entry["bits"].items():
+        for layer, reached in entry.bits.items():
             for bits, channels in reached.items():
                 moved = parse_ranges(channels, len(plan.bits[layer]))
-                plan = plan.with_bits(layer, moved, int(bits))
-        paired = None if entry["paired"] is None else pairing_of(entry["paired"])
-        yield KeptPoint(plan=plan, paired=paired, **{name: entry[name] for name in _PLAIN})
+                plan = plan.with_bits(layer, moved, bits)
+        yield KeptPoint(
+            plan=plan,
+            phase=entry.phase,
+            trial=entry.trial,
+            rejected=entry.rejected,
+            correct=entry.correct,
+            paired=entry.compared.pairing,
+            kl=entry.kl,
+            predicted=entry.predicted,
+            file_bytes=entry.file_bytes,
+            chosen=entry.chosen,
+        )

@@ -15,33 +15,32 @@ The kinds of processors that parts were measured on stand in the run's head, too
 them (:mod:`onnxsemi.processor`), and a run is taken up on another one only if that is forced.
 
 What only judges (the allowed drop, images that only the report looks at) may be another when a run
-is taken up again: what was measured stays, and what was found by it gives way.
+is taken up again: what was measured stays, and what was found by it gives way. Each file says which
+of the two it goes by: the digest of what is measured, or of that and of what judges.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import msgspec
 from filelock import FileLock, Timeout
 
-from onnxsemi.atomic import sweep, whole_file
+from onnxsemi.atomic import sweep
 from onnxsemi.errors import RunError
 from onnxsemi.processor import Processor
 from onnxsemi.run.journal import Journal
+from onnxsemi.run.store import NO_RUN, digest_of, read, write
 
-SCHEMA = 4
 _HEAD, _END = "run.json", "finished.json"
 FRONTIER = "frontier.json"
 RESULT, EVIDENCE, REPORT = "result.json", "evidence.npz", "report.html"
 _MEASURED = ("journal.jsonl", "rounding.npz", "crossed.npz", "moments.npz")
 _FOUND = ("best.onnx", "best.plan.json", RESULT, EVIDENCE, REPORT, FRONTIER)
-_JUDGED, _PROCESSORS = "judged by", "processors"
-Identity = Mapping[str, Any]
-"""Name of a part (``model``, ``--bits``, ``numpy``) -> its fingerprint or value, as JSON has it."""
+_ANEW = "delete the folder or choose another `run` to start anew"
+_Plain = str | int | float | bool | None
+Identity = Mapping[str, _Plain | tuple[_Plain, ...]]
+"""Name of a part (``model``, ``--bits``, ``numpy``) -> its fingerprint or value."""
 
 
 @dataclass(frozen=True)
@@ -58,60 +57,90 @@ class MadeOf:
     judged: Identity
     processors: tuple[Processor, ...] = ()
 
-    def document(self) -> dict[str, Any]:
-        """As JSON has it."""
-        whole = {"schema": SCHEMA, **self.measured, _JUDGED: dict(self.judged)}
-        if self.processors:
-            whole[_PROCESSORS] = msgspec.to_builtins(self.processors)
-        document: dict[str, Any] = json.loads(json.dumps(whole))
-        return document
+    @property
+    def measured_digest(self) -> str:
+        """What files of measurements say that they belong to."""
+        return digest_of(self.measured)
+
+    @property
+    def judged_digest(self) -> str:
+        """The same of files that say what was found."""
+        return digest_of((self.measured, self.judged))
 
 
+@dataclass(frozen=True)
+class _End:
+    """What a finished run came to.
+
+    Attributes:
+        held: Whether anything held what was asked, so that there is a result.
+    """
+
+    held: bool
+
+
+@dataclass(frozen=True, eq=False)
 class RunFolder:
     """A run's files.
 
     Attributes:
         path: The folder; None for a run that keeps nothing.
+        made_of: What it is made of, with every kind of processor that it was measured on.
         journal: Its measurements.
-        processors: Kinds of processors that parts of it were measured on, in their order.
     """
 
-    def __init__(
-        self, path: Path | None, journal: Journal, processors: tuple[Processor, ...] = ()
-    ) -> None:
-        """Made by :func:`open_run`, or by :func:`nowhere`."""
-        self.path = path
-        self.journal = journal
-        self.processors = processors
+    path: Path | None
+    made_of: MadeOf
+    journal: Journal
+
+    @property
+    def processors(self) -> tuple[Processor, ...]:
+        """Kinds of processors that parts of it were measured on, in their order."""
+        return self.made_of.processors
 
     def file(self, name: str) -> Path | None:
         """Path of one of the run's files; None if the run keeps nothing."""
         return None if self.path is None else self.path / name
 
-    def finish(self, output: str | None) -> None:
+    def finish(self, *, held: bool) -> None:
         """Mark the run as finished: a new one may take its place.
 
         Args:
-            output: The file that it gave; None if nothing held what was asked.
+            held: Whether anything held what was asked.
         """
         path = self.file(_END)
         if path is not None:
-            with whole_file(path) as scratch:
-                scratch.write_text(json.dumps({"output": output}) + "\n", encoding="utf-8")
+            write(path, _End(held), self.made_of.judged_digest)
 
 
 def nothing_held(path: Path) -> bool:
-    """Whether a run was finished without a result, since nothing held what was asked."""
-    try:
-        finished = json.loads((path / _END).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(finished, dict) and finished.get("output", "") is None
+    """Whether a run was finished without a result, since nothing held what was asked.
+
+    Raises:
+        RunError: If the run cannot be read.
+    """
+    end = path / _END
+    remedy = "the command that made the run, with `resume`, writes it again"
+    return end.exists() and not read(end, _End, made_of(path).judged_digest, remedy).held
 
 
-def nowhere(processors: tuple[Processor, ...] = ()) -> RunFolder:
+def made_of(path: Path) -> MadeOf:
+    """What the run in a folder is made of.
+
+    Raises:
+        RunError: If the folder holds no run, or its head cannot be read.
+    """
+    if not path.is_dir():
+        what = "is no folder" if path.exists() else "there is no such folder"
+        raise RunError(f"{path}: {what}; name the folder of a run, such as small.run")
+    if not (path / _HEAD).is_file():
+        raise RunError(f"{path}: holds no run; name the folder of a run, such as small.run")
+    return read(path / _HEAD, MadeOf, NO_RUN, _ANEW)
+
+
+def nowhere(made_of: MadeOf | None = None) -> RunFolder:
     """A run that keeps nothing."""
-    return RunFolder(None, Journal(), processors)
+    return RunFolder(None, made_of or MadeOf({}, {}), Journal())
 
 
 @contextmanager
@@ -142,12 +171,11 @@ def open_run(
         for name in (_HEAD, *_MEASURED, *_FOUND, _END):
             sweep(path / name)
         if resume and (path / _HEAD).exists():
-            processors = _go_on(path, made_of, force=force)
+            made_of = _go_on(path, made_of, force=force)
         else:
-            processors = made_of.processors
             _begin(path, made_of)
-        run = RunFolder(path, Journal(path / "journal.jsonl"), processors)
-        (path / _END).unlink(missing_ok=True)
+        run = RunFolder(path, made_of, Journal(path / "journal.jsonl", made_of.measured_digest))
+        _remove(path, _END)
         yield run
     finally:
         lock.release()
@@ -183,30 +211,31 @@ def _begin(path: Path, made_of: MadeOf) -> None:
             f"{path}: holds a run that is not finished: go on with `resume`, choose another `run`, "
             "or delete the folder"
         )
-    for name in (*_MEASURED, *_FOUND):
-        (path / name).unlink(missing_ok=True)
-    _write_head(path, made_of)
+    _remove(path, *_MEASURED, *_FOUND)
+    write(path / _HEAD, made_of, NO_RUN)
 
 
-def _write_head(path: Path, made_of: MadeOf) -> None:
-    with whole_file(path / _HEAD) as scratch:
-        scratch.write_text(json.dumps(made_of.document(), indent=1) + "\n", encoding="utf-8")
+def _remove(path: Path, *names: str) -> None:
+    try:
+        for name in names:
+            (path / name).unlink(missing_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise RunError(f"{path / name}: cannot be deleted: {reason}; {_ANEW}") from None
 
 
-def _go_on(path: Path, made_of: MadeOf, *, force: bool) -> tuple[Processor, ...]:
+def _go_on(path: Path, now: MadeOf, *, force: bool) -> MadeOf:
     """Take up the run that is there; what other judging settings led to is removed first.
 
     A process that is killed here leaves the head as it was: the next one removes the rest.
 
     Returns:
-        Every kind of processor that parts of the run were, or will be, measured on.
+        The same with every kind of processor that parts of the run were, or will be, measured on.
     """
-    before = _head(path)
-    there = _processors(path, before.pop(_PROCESSORS, []))
-    new = tuple(here for here in made_of.processors if here not in there)
-    now = replace(made_of, processors=()).document()
-    judged = (before.pop(_JUDGED, None), now.pop(_JUDGED))
-    _check_same(path, before, now)
+    before = made_of(path)
+    there = before.processors
+    new = tuple(here for here in now.processors if here not in there)
+    _check_same(path, before.measured, now.measured)
     if there and new and not force:
         one, other = there[-1].beside(new[0]), new[0].beside(there[-1])
         raise RunError(
@@ -214,51 +243,21 @@ def _go_on(path: Path, made_of: MadeOf, *, force: bool) -> tuple[Processor, ...]
             "whose kernels give other bits: go on there; or here, with `force`; or choose another "
             "`run` to start anew"
         )
-    processors = (*there, *new)
-    if judged[0] != judged[1]:
-        for name in (_END, *_FOUND):
-            (path / name).unlink(missing_ok=True)
-    if judged[0] != judged[1] or new:
-        _write_head(path, replace(made_of, processors=processors))
-    return processors
-
-
-def _processors(path: Path, entries: Any) -> tuple[Processor, ...]:
-    """Those that stand in the head."""
-    try:
-        return msgspec.convert(entries, tuple[Processor, ...])
-    except (TypeError, ValueError) as error:
-        raise _unreadable(path / _HEAD) from error
-
-
-def _head(path: Path) -> dict[str, Any]:
-    head = path / _HEAD
-    try:
-        before = json.loads(head.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        before = None
-    if not isinstance(before, dict):
-        raise _unreadable(head)
-    return before
-
-
-def _unreadable(head: Path) -> RunError:
-    return RunError(
-        f"{head}: cannot be read; delete the folder or choose another `run` to start anew"
-    )
+    judged = before.judged if before.judged == now.judged else now.judged
+    now = replace(before, judged=judged, processors=(*there, *new))
+    if judged is not before.judged:
+        _remove(path, _END, *_FOUND)
+    if judged is not before.judged or new:
+        write(path / _HEAD, now, NO_RUN)
+    return now
 
 
 def _check_same(path: Path, before: Identity, now: Identity) -> None:
     """Refuse to go on with a run that was made of something else, and name what has changed."""
     changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    if "schema" in changed:
-        changed = ["schema"]  # what else differs is then a matter of form
     if changed:
         shown = "; ".join(_difference(name, before.get(name), now.get(name)) for name in changed)
-        raise RunError(
-            f"{path}: this run was made of something else: {shown}; "
-            "delete the folder or choose another `run` to start anew"
-        )
+        raise RunError(f"{path}: this run was made of something else: {shown}; {_ANEW}")
 
 
 def _difference(name: str, before: object, now: object) -> str:
@@ -269,6 +268,6 @@ def _difference(name: str, before: object, now: object) -> str:
 
 
 def _text(value: object) -> str:
-    if isinstance(value, list):
+    if isinstance(value, tuple):
         return ",".join(map(str, value)) or "none"
     return "not set" if value is None else str(value)

@@ -1,28 +1,23 @@
 """What a run came to, kept in its folder: everything that a report of it shows.
 
-result.json     the whole result, and a checksum over it and over the evidence
-evidence.npz    the arrays behind it
+result.json     the whole result
+evidence.npz    the arrays behind it; in place of the run it says which result it belongs to
 
 Channels are in the order of the plan: of one layer after the other. What was not measured is NaN.
 """
 
 import hashlib
-import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
-
-import numpy as np
 
 from onnxsemi.arrays import Float64Array, Int64Array, UInt8Array
-from onnxsemi.atomic import whole_file
 from onnxsemi.errors import RunError
-from onnxsemi.run.folder import EVIDENCE, RESULT, RunFolder, nothing_held
+from onnxsemi.run.folder import EVIDENCE, RESULT, RunFolder, made_of, nothing_held
+from onnxsemi.run.store import read, read_arrays, write, write_arrays
 
-_SUM = "sha256"
+_REMEDY = "the command that made the run, with `resume`, writes it again"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,14 +75,9 @@ def keep_result(run: RunFolder, document: Mapping[str, Any], evidence: Evidence)
     arrays, result = run.file(EVIDENCE), run.file(RESULT)
     if arrays is None or result is None:
         return
-    packed = io.BytesIO()
+    write(result, document, run.made_of.judged_digest)
     named = {item.name: getattr(evidence, item.name) for item in fields(Evidence)}
-    np.savez_compressed(packed, allow_pickle=False, **named)
-    with whole_file(arrays) as scratch:
-        scratch.write_bytes(packed.getvalue())
-    whole = {**document, _SUM: _checksum(document, packed.getvalue())}
-    with whole_file(result) as scratch:
-        scratch.write_text(json.dumps(whole, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_arrays(arrays, named, _digest(result))
 
 
 def read_result(folder: Path) -> Kept:
@@ -96,33 +86,7 @@ def read_result(folder: Path) -> Kept:
     Raises:
         RunError: If the folder holds no result, or not what was written.
     """
-    _check_result(folder)
-    path = folder / RESULT
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        packed = (folder / EVIDENCE).read_bytes()
-        whole = document.pop(_SUM) == _checksum(document, packed)
-        with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
-            evidence = Evidence(**{item.name: arrays[item.name] for item in fields(Evidence)})
-    except OSError as error:
-        reason = error.strerror or error
-        raise RunError(f"{error.filename or path}: cannot be read: {reason}") from None
-    except (ValueError, AttributeError, KeyError, TypeError, EOFError, BadZipFile):
-        whole = False
-    if not whole:
-        raise RunError(
-            f"{folder}: {RESULT} and {EVIDENCE} are damaged, were changed, or are not of one "
-            "result: the command that made them with `resume` writes them again"
-        )
-    return Kept(document, evidence)
-
-
-def _check_result(folder: Path) -> None:
-    if not folder.is_dir():
-        what = "is no folder" if folder.exists() else "there is no such folder"
-        raise RunError(f"{folder}: {what}; name the folder of a run, such as small.run")
-    if not (folder / "run.json").is_file():
-        raise RunError(f"{folder}: holds no run; name the folder of a run, such as small.run")
+    run = made_of(folder).judged_digest
     if nothing_held(folder):
         raise RunError(
             f"{folder}: nothing held what was asked of the run, so that there is no result to "
@@ -134,8 +98,10 @@ def _check_result(folder: Path) -> None:
             f"{folder}: the run has no result yet; the command that began it, with `resume`, "
             "brings it to an end"
         )
+    document: dict[str, Any] = read(folder / RESULT, dict[str, Any], run, _REMEDY)
+    arrays = read_arrays(folder / EVIDENCE, _digest(folder / RESULT), _REMEDY)
+    return Kept(document, Evidence(**arrays))
 
 
-def _checksum(document: Mapping[str, Any], packed: bytes) -> str:
-    text = json.dumps(document, ensure_ascii=False)
-    return hashlib.sha256(text.encode() + packed).hexdigest()
+def _digest(result: Path) -> str:
+    return hashlib.sha256(result.read_bytes()).hexdigest()

@@ -1,19 +1,23 @@
 """How often the test images of a run were asked.
 
-    looks.json      {"images": "<fingerprint>", "plans": ["<sha256>", ...]}
-
 Whoever looks at several plans and takes the one that these images like best is told too much good
 of it. So every other plan counts as a look; the same one again does not, other images are fresh.
 """
 
-import json
-from collections.abc import Sequence
 from pathlib import Path
 
-from onnxsemi.atomic import whole_file
-from onnxsemi.errors import RunError
+from msgspec import Struct
+
+from onnxsemi.run.store import NO_RUN, read, write
 
 LOOKS = "looks.json"
+
+
+class _Looks(Struct, frozen=True):
+    """Digests of the plans that images were asked of, and the fingerprint of these."""
+
+    images: str
+    plans: tuple[str, ...]
 
 
 def count_look(folder: Path | None, images: str, plan: str) -> int:
@@ -29,12 +33,10 @@ def count_look(folder: Path | None, images: str, plan: str) -> int:
     """
     if folder is None:
         return 1
-    plans = list(_plans(folder / LOOKS, images))
+    plans = _plans(folder / LOOKS, images)
     if plan not in plans:
-        plans.append(plan)
-        with whole_file(folder / LOOKS) as scratch:
-            text = json.dumps({"images": images, "plans": plans}, indent=1)
-            scratch.write_text(text + "\n", encoding="utf-8")
+        plans = (*plans, plan)
+        write(folder / LOOKS, _Looks(images, plans), NO_RUN)
     return plans.index(plan) + 1
 
 
@@ -47,17 +49,9 @@ def is_report(folder: Path, images: str) -> bool:
     return bool(_plans(folder / LOOKS, images))
 
 
-def _plans(path: Path, images: str) -> Sequence[str]:
+def _plans(path: Path, images: str) -> tuple[str, ...]:
     """Plans that the images were asked of; empty for other images."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        asked, plans = found["images"], found["plans"]
-        if not all(isinstance(plan, str) for plan in (asked, *plans)):
-            raise TypeError(f"{asked!r}, {plans!r}")
-    except FileNotFoundError:
+    if not path.exists():
         return ()
-    except OSError as error:
-        raise RunError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (ValueError, KeyError, TypeError):
-        raise RunError(f"{path}: is damaged; delete it, and looks are counted anew") from None
-    return plans if asked == images else ()
+    found = read(path, _Looks, NO_RUN, "delete it, and looks are counted anew")
+    return found.plans if found.images == images else ()
