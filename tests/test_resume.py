@@ -108,9 +108,9 @@ class TestKilled:
 
     def test_the_ways_cover_what_a_search_may_do(self, whole):
         kinds = {way: {kind for kind, _ in asked(folder)} for way, folder in whole.items()}
-        assert {"moments", "agreement", "check", "trial", "pass"} <= kinds["fast"]
-        assert {"delta loss"} <= kinds["exact"]
-        assert "moments" not in kinds["exact"]
+        assert {"BackwardPasses", "ExactSample", "Check", "TrialOf", "ForwardPass"} <= kinds["fast"]
+        assert {"ExactDeltaLoss"} <= kinds["exact"]
+        assert "BackwardPasses" not in kinds["exact"]
         assert len({written(folder) for folder in whole.values()}) == len(WAYS)
 
     def test_before_the_first_measurement(self, whole, cut):
