@@ -67,7 +67,7 @@ def _documented(member: Any) -> str:
     docs = [inspect.cleandoc(kind.__doc__ or "") for kind in reversed(member.__mro__)]
     owns = "\n".join(doc.partition("\n\nAttributes:\n")[2] for doc in docs)
     said = dict(re.findall(r"^    (\w+): (.*(?:\n     +.*)*)", owns, flags=re.MULTILINE))
-    said = {each.name: each.option.help for each in fields if each.option is not None} | said
+    said = {each.name: each.help for each in fields if each.option is not None} | said
     lines = (f"    {each.name}: {said[each.name]}" for each in fields)
     return "\n".join((docstring.partition("\n\nAttributes:")[0], "\nAttributes:", *lines))
 

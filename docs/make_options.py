@@ -44,7 +44,7 @@ def _tables() -> Iterator[str]:
     rows: dict[str, dict[Row, list[str]]] = {panel: {} for panel in (*Panel, _OTHERS)}
     for command in sorted(COMMANDS, key=lambda command: command.__name__ != "compress"):
         for each, option in ordered_options(command):
-            text = re.sub(r"`\w+`", lambda name: f"`{with_flags(name[0])}`", option.help)
+            text = re.sub(r"`\w+`", lambda name: f"`{with_flags(name[0])}`", each.help)
             row = Row(_names(each, option), text)
             rows[option.panel or _OTHERS].setdefault(row, []).append(command.__name__)
     for panel, found in rows.items():

@@ -1,16 +1,22 @@
 """An option is declared once: on the field of the settings that it sets.
 
-    max_drop: Annotated[float, Option(help="Points that may be lost.", panel=Panel.SEARCH)] = 0.0
+    max_drop: Annotated[float, Option(Panel.SEARCH)] = 0.0
+    "Percentage points that may be lost; see `tolerance`."
 
-Name, type and default are the field's. The command line, its documentation, and what a run is made
-of are read from there. In a help text, as in an error, other settings are named as in Python,
-between backquotes: `tolerance`; the command line makes ``--tolerance`` of that.
+Name, type and default are the field's, and the text below it is its help. The command line, its
+documentation, and what a run is made of are read from there. In a help, as in an error, other
+settings are named as in Python, between backquotes: the command line makes ``--tolerance`` of
+`tolerance`.
 """
 
+import ast
 import inspect
+import textwrap
 from collections.abc import Callable, Container, Iterator
-from dataclasses import dataclass, is_dataclass
+from dataclasses import KW_ONLY, dataclass, is_dataclass
 from enum import Enum, StrEnum
+from functools import cache
+from itertools import pairwise
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -45,13 +51,13 @@ class Decides(Enum):
     """No result."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Option:
     """How a field of settings is an option of the command line.
 
     Attributes:
-        help: What it does.
         panel: Where the help shows it.
+        help: What it does; unless given, what stands below the field.
         flags: Its names, a long one first; made from the field's name if there are none.
         older: Names that are read, too, but not shown.
         metavar: What the help calls the value; the type's name unless given.
@@ -61,8 +67,9 @@ class Option:
         decides: What it decides of a run.
     """
 
-    help: str
     panel: Panel | None = None
+    _: KW_ONLY
+    help: str = ""
     flags: tuple[str, ...] = ()
     older: tuple[str, ...] = ()
     metavar: str | None = None
@@ -91,11 +98,13 @@ class Declared:
         name: Its name.
         hint: Its type, with what it is annotated with.
         default: Its default; ``inspect.Parameter.empty`` if it must be given.
+        below: The text that stands below it.
     """
 
     name: str
     hint: Any
     default: Any
+    below: str = ""
 
     @property
     def kind(self) -> Any:
@@ -106,6 +115,12 @@ class Declared:
     def option(self) -> Option | None:
         """How it is an option of the command line; None if it is none."""
         return self.noted(Option)
+
+    @property
+    def help(self) -> str:
+        """What it does."""
+        own = self.option.help if self.option else ""
+        return own or self.below
 
     @property
     def decides(self) -> Decides:
@@ -139,9 +154,27 @@ class Declared:
 
 def declared(owner: Any) -> tuple[Declared, ...]:
     """Fields of a dataclass, or parameters of a function, in their order."""
-    hints = get_type_hints(owner, include_extras=True)
-    parameters = inspect.signature(owner).parameters.values()
-    return tuple(Declared(each.name, hints[each.name], each.default) for each in parameters)
+    hints, below = get_type_hints(owner, include_extras=True), _texts(owner)
+    parameters = inspect.signature(owner).parameters
+    return tuple(
+        Declared(name, hints[name], parameter.default, below.get(name, ""))
+        for name, parameter in parameters.items()
+    )
+
+
+@cache
+def _texts(owner: Any) -> dict[str, str]:
+    """Field of a dataclass, or of its bases -> the text that stands below it, in one line."""
+    if not inspect.isclass(owner):
+        return {}
+    found: dict[str, str] = {}
+    for kind in reversed([kind for kind in owner.__mro__ if is_dataclass(kind)]):
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+        for field, text in pairwise(tree.body if isinstance(tree, ast.ClassDef) else ()):
+            match field, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(ast.Constant(str(said))):
+                    found[name] = " ".join(said.split())
+    return found
 
 
 def settings_of(owner: Any, *, without: Container[str] = ()) -> Iterator[Declared]:

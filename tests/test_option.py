@@ -117,7 +117,7 @@ def test_every_option_of_a_command(command):
     names = [flag for each, option in options for flag in (option.flags or (each.flag,))]
     names += [older for _, option in options for older in option.older]
     assert len(set(names)) == len(names)
-    for _, option in options:
-        assert option.help.endswith(".")
-        assert "`" not in with_flags(option.help)
-        assert not re.search(r"--[a-z]", option.help)
+    for each, _ in options:
+        assert each.help.endswith(".")
+        assert "`" not in with_flags(each.help)
+        assert not re.search(r"--[a-z]", each.help)

@@ -89,7 +89,7 @@ def _as_option(each: Declared, option: Option) -> inspect.Parameter:
         flags = (f"{each.flag}/--no-{each.flag[2:]}",)
     info = typer.Option(
         *flags,
-        help=with_flags(option.help) + (" Repeatable." if option.repeated else ""),
+        help=with_flags(each.help) + (" Repeatable." if option.repeated else ""),
         metavar=option.metavar,
         hidden=option.advanced,
         rich_help_panel=option.panel,

@@ -34,15 +34,10 @@ Quiet = Annotated[
 class Printed:
     """What is printed."""
 
-    as_json: Annotated[
-        bool,
-        Option(
-            help="One JSON document with all that was measured instead of the table; no progress.",
-            panel=Panel.PRINTED,
-            flags=("--json",),
-            decides=Decides.NOTHING,
-        ),
-    ] = False
+    as_json: Annotated[bool, Option(Panel.PRINTED, flags=("--json",), decides=Decides.NOTHING)] = (
+        False
+    )
+    """One JSON document with all that was measured instead of the table; no progress."""
     quiet: Quiet = False
 
     @contextmanager
@@ -69,14 +64,8 @@ class Printed:
 class PrintedVerdict(Printed):
     """What is printed of a result that is judged."""
 
-    strict: Annotated[
-        bool,
-        Option(
-            help="Exit with 3 unless the test images show that what was asked for holds.",
-            panel=Panel.FILE,
-            decides=Decides.NOTHING,
-        ),
-    ] = False
+    strict: Annotated[bool, Option(Panel.FILE, decides=Decides.NOTHING)] = False
+    """Exit with 3 unless the test images show that what was asked for holds."""
 
     def end(self, result: CompressResult | ApplyResult) -> None:
         """Say what is not shown; if it is strict that is an exit code, too."""
@@ -93,20 +82,10 @@ class PrintedSearch(PrintedVerdict):
     """What is printed of a search."""
 
     verbose: Annotated[
-        bool,
-        Option(
-            help="How the result was found, too: sizes, cost, how far estimates were right.",
-            panel=Panel.PRINTED,
-            flags=("--verbose", "-v"),
-            decides=Decides.NOTHING,
-        ),
+        bool, Option(Panel.PRINTED, flags=("--verbose", "-v"), decides=Decides.NOTHING)
     ] = False
-    report: Annotated[
-        Path | None,
-        Option(
-            help="Write a report too: one HTML page, as 'report' does.",
-            panel=Panel.RUN,
-            metavar="FILE",
-            decides=Decides.NOTHING,
-        ),
-    ] = None
+    """How the result was found, too: sizes, cost, how far estimates were right."""
+    report: Annotated[Path | None, Option(Panel.RUN, metavar="FILE", decides=Decides.NOTHING)] = (
+        None
+    )
+    """Write a report too: one HTML page, as 'report' does."""

@@ -63,73 +63,35 @@ class DataOptions:
 
     mean: Annotated[
         tuple[float, ...] | None,
-        Option(
-            help="Mean of the pixels on the scale 0 to 1, such as 0.485,0.456,0.406; for uint8 "
-            "images after /255. Replaces what the file says.",
-            panel=Panel.IMAGES,
-            read=partial(read_numbers, "mean"),
-            decides=Decides.IMAGES,
-        ),
+        Option(Panel.IMAGES, read=partial(read_numbers, "mean"), decides=Decides.IMAGES),
     ] = None
+    """Mean of the pixels on the scale 0 to 1, such as 0.485,0.456,0.406; for uint8 images after
+    /255. Replaces what the file says."""
     std: Annotated[
         tuple[float, ...] | None,
-        Option(
-            help="Standard deviation of the pixels, likewise.",
-            panel=Panel.IMAGES,
-            read=partial(read_numbers, "std"),
-            decides=Decides.IMAGES,
-        ),
+        Option(Panel.IMAGES, read=partial(read_numbers, "std"), decides=Decides.IMAGES),
     ] = None
-    resize: Annotated[
-        int | None,
-        Option(
-            help="Image files: length of the shorter side after resizing, pixels; that of `crop` "
-            "by default.",
-            panel=Panel.IMAGES,
-            advanced=True,
-            decides=Decides.IMAGES,
-        ),
-    ] = None
-    crop: Annotated[
-        int | None,
-        Option(
-            help="Image files: side of the centred square, pixels; the model's input size by "
-            "default.",
-            panel=Panel.IMAGES,
-            advanced=True,
-            decides=Decides.IMAGES,
-        ),
-    ] = None
-    preset: Annotated[
-        Preset | None,
-        Option(
-            help="imagenet: shorter side 256, centre 224, the usual mean and std.",
-            panel=Panel.IMAGES,
-            decides=Decides.IMAGES,
-        ),
-    ] = None
+    """Standard deviation of the pixels, likewise."""
+    resize: Annotated[int | None, Option(Panel.IMAGES, advanced=True, decides=Decides.IMAGES)] = (
+        None
+    )
+    """Image files: length of the shorter side after resizing, pixels; that of `crop` by default."""
+    crop: Annotated[int | None, Option(Panel.IMAGES, advanced=True, decides=Decides.IMAGES)] = None
+    """Image files: side of the centred square, pixels; the model's input size by default."""
+    preset: Annotated[Preset | None, Option(Panel.IMAGES, decides=Decides.IMAGES)] = None
+    """imagenet: shorter side 256, centre 224, the usual mean and std."""
     classes: Annotated[
         tuple[str, ...] | None,
-        Option(
-            help="A text file with the names of all classes of the model, one a line in its order: "
-            "the report has them. Class folders are found among them; without it they are the "
-            "classes in the order of their names, and as many as the model has.",
-            panel=Panel.IMAGES,
-            metavar="FILE",
-            read=read_class_names,
-            decides=Decides.IMAGES,
-        ),
+        Option(Panel.IMAGES, metavar="FILE", read=read_class_names, decides=Decides.IMAGES),
     ] = None
+    """A text file with the names of all classes of the model, one a line in its order: the report
+    has them. Class folders are found among them; without it they are the classes in the order of
+    their names, and as many as the model has."""
     labels: Annotated[
-        str | os.PathLike[str] | None,
-        Option(
-            help="A folder of images without class folders: a .csv file with the columns file and "
-            "label, the number of the class, or its name with `classes`.",
-            panel=Panel.IMAGES,
-            metavar="FILE",
-            decides=Decides.IMAGES,
-        ),
+        str | os.PathLike[str] | None, Option(Panel.IMAGES, metavar="FILE", decides=Decides.IMAGES)
     ] = None
+    """A folder of images without class folders: a .csv file with the columns file and label, the
+    number of the class, or its name with `classes`."""
 
     def __post_init__(self) -> None:
         check_fields(self)

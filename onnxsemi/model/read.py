@@ -31,25 +31,13 @@ OutputName = Annotated[
 class ReadOptions:
     """How to read a model."""
 
-    targets: Annotated[
-        TargetPolicy,
-        Option(
-            help="hidden: the paper's (no stem, no projection shortcut, no classifier); conv: "
-            "every convolution; all: Gemm and MatMul too.",
-            panel=Panel.LAYERS,
-            advanced=True,
-        ),
-    ] = TargetPolicy.ALL
+    targets: Annotated[TargetPolicy, Option(Panel.LAYERS, advanced=True)] = TargetPolicy.ALL
+    """hidden: the paper's (no stem, no projection shortcut, no classifier); conv: every
+    convolution; all: Gemm and MatMul too."""
     exclude: Annotated[
-        tuple[str, ...],
-        Option(
-            help="Leave layers as they are; shell pattern of layer names (see 'inspect').",
-            panel=Panel.LAYERS,
-            metavar="PATTERN",
-            repeated=True,
-            advanced=True,
-        ),
+        tuple[str, ...], Option(Panel.LAYERS, metavar="PATTERN", repeated=True, advanced=True)
     ] = ()
+    """Leave layers as they are; shell pattern of layer names (see 'inspect')."""
     output: OutputName = None
 
     def __post_init__(self) -> None:

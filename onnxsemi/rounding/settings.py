@@ -37,43 +37,20 @@ class RoundingSettings:
         sweeps: Sweeps of coordinate descent after error-compensating rounding.
     """
 
-    ranges: Annotated[
-        Ranges,
-        Option(
-            help="minmax: smallest to largest weight; mse: the clip that changes the weights "
-            "least; output: the clip whose rounded weights change the layer's output least.",
-            panel=Panel.ROUNDING,
-            metavar="NAME",
-            advanced=True,
-        ),
-    ] = Ranges.OUTPUT
+    ranges: Annotated[Ranges, Option(Panel.ROUNDING, metavar="NAME", advanced=True)] = Ranges.OUTPUT
+    """minmax: smallest to largest weight; mse: the clip that changes the weights least; output: the
+    clip whose rounded weights change the layer's output least."""
     method: Annotated[
-        RoundingMethod,
-        Option(
-            help="nearest level, or gptq: the weights behind make up for the error of each.",
-            panel=Panel.ROUNDING,
-            flags=("--rounding",),
-            advanced=True,
-        ),
+        RoundingMethod, Option(Panel.ROUNDING, flags=("--rounding",), advanced=True)
     ] = RoundingMethod.GPTQ
-    inputs: Annotated[
-        Inputs,
-        Option(
-            help="Inputs that layers are rounded for. quantized: what the quantized layers before "
-            "them give; float: the float model's.",
-            panel=Panel.ROUNDING,
-            metavar="NAME",
-            advanced=True,
-        ),
-    ] = Inputs.QUANTIZED
-    bias_correction: Annotated[
-        bool,
-        Option(
-            help="Let biases take up the mean of what rounding changes, or leave them as they are.",
-            panel=Panel.ROUNDING,
-            advanced=True,
-        ),
-    ] = True
+    """nearest level, or gptq: the weights behind make up for the error of each."""
+    inputs: Annotated[Inputs, Option(Panel.ROUNDING, metavar="NAME", advanced=True)] = (
+        Inputs.QUANTIZED
+    )
+    """Inputs that layers are rounded for. quantized: what the quantized layers before them give;
+    float: the float model's."""
+    bias_correction: Annotated[bool, Option(Panel.ROUNDING, advanced=True)] = True
+    """Let biases take up the mean of what rounding changes, or leave them as they are."""
     half_steps: bool = True
     sweeps: int = 2
 

@@ -37,81 +37,31 @@ class SearchSettings:
             frontier, which takes 0 bits too, 8, 6, 4 for the paper's.
     """
 
-    method: Annotated[
-        SearchMethod,
-        Option(
-            help="frontier: plans over all bitwidths by predicted harm, weights rounded so that "
-            "the others make up for each error; semilayer: the paper's, one bitwidth at a time, "
-            "weights to the nearest level.",
-            panel=Panel.SEARCH,
-            advanced=True,
-        ),
-    ] = SearchMethod.FRONTIER
-    bits: Annotated[
-        tuple[int, ...],
-        Option(
-            help="Bitwidths to use: 1 to 8 unless given, 8,6,4 for `method` semilayer. With 0 "
-            "among them (frontier), channels may lose all weights: their output is constant then.",
-            panel=Panel.SEARCH,
-            read=parse_ladder,
-            advanced=True,
-        ),
-    ] = ()
-    max_drop: Annotated[
-        float,
-        Option(
-            help="Percentage points of top-1 on the calibration images that may be lost; without "
-            "labels, of agreement with the float model.",
-            panel=Panel.SEARCH,
-            decides=Decides.CHOICE,
-        ),
-    ] = 0.0
-    tolerance: Annotated[
-        float,
-        Option(
-            help="Percentage points that the paired 95 % interval of the change on the "
-            "calibration images may reach below `max_drop`: bounds how many answers may change "
-            "(frontier).",
-            panel=Panel.SEARCH,
-            decides=Decides.CHOICE,
-        ),
-    ] = 0.5
+    method: Annotated[SearchMethod, Option(Panel.SEARCH, advanced=True)] = SearchMethod.FRONTIER
+    """frontier: plans over all bitwidths by predicted harm, weights rounded so that the others make
+    up for each error; semilayer: the paper's, one bitwidth at a time, weights to the nearest
+    level."""
+    bits: Annotated[tuple[int, ...], Option(Panel.SEARCH, read=parse_ladder, advanced=True)] = ()
+    """Bitwidths to use: 1 to 8 unless given, 8,6,4 for `method` semilayer. With 0 among them
+    (frontier), channels may lose all weights: their output is constant then."""
+    max_drop: Annotated[float, Option(Panel.SEARCH, decides=Decides.CHOICE)] = 0.0
+    """Percentage points of top-1 on the calibration images that may be lost; without labels, of
+    agreement with the float model."""
+    tolerance: Annotated[float, Option(Panel.SEARCH, decides=Decides.CHOICE)] = 0.5
+    """Percentage points that the paired 95 % interval of the change on the calibration images may
+    reach below `max_drop`: bounds how many answers may change (frontier)."""
     guarantee: Annotated[
-        Guarantee | None,
-        Option(
-            help="What `max_drop` is asked of. interval: the lower end of the paired 95 % interval "
-            "of the change on the calibration images; point: the change itself. Unless given, the "
-            "interval within `tolerance` (frontier), or the point (semilayer).",
-            panel=Panel.SEARCH,
-            advanced=True,
-            decides=Decides.CHOICE,
-        ),
+        Guarantee | None, Option(Panel.SEARCH, advanced=True, decides=Decides.CHOICE)
     ] = None
-    tries: Annotated[
-        int,
-        Option(
-            help="Semilayers that are tried on top of the best plan of the frontier.",
-            panel=Panel.SEARCH,
-            advanced=True,
-        ),
-    ] = 4
-    order: Annotated[
-        Order,
-        Option(
-            help="Try the most or the least sensitive semilayer first (semilayer).",
-            panel=Panel.SEARCH,
-            advanced=True,
-        ),
-    ] = Order.DESCENDING
-    split: Annotated[
-        Split,
-        Option(
-            help="sign: two semilayers a layer by the sign of Δloss; none: whole layers "
-            "(semilayer).",
-            panel=Panel.SEARCH,
-            advanced=True,
-        ),
-    ] = Split.SIGN
+    """What `max_drop` is asked of. interval: the lower end of the paired 95 % interval of the
+    change on the calibration images; point: the change itself. Unless given, the interval within
+    `tolerance` (frontier), or the point (semilayer)."""
+    tries: Annotated[int, Option(Panel.SEARCH, advanced=True)] = 4
+    """Semilayers that are tried on top of the best plan of the frontier."""
+    order: Annotated[Order, Option(Panel.SEARCH, advanced=True)] = Order.DESCENDING
+    """Try the most or the least sensitive semilayer first (semilayer)."""
+    split: Annotated[Split, Option(Panel.SEARCH, advanced=True)] = Split.SIGN
+    """sign: two semilayers a layer by the sign of Δloss; none: whole layers (semilayer)."""
 
     def __post_init__(self) -> None:
         check_fields(self)

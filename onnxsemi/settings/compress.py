@@ -88,76 +88,36 @@ class Settings(WriteSettings):
     """
 
     search: SearchSettings = field(default_factory=SearchSettings)
-    scheme: Annotated[
-        Scheme | None,
-        Option(
-            help="asymmetric: minimum to maximum, the paper's, and the default; symmetric: centred "
-            "on zero, which profile int8 needs and takes.",
-            panel=Panel.SEARCH,
-            advanced=True,
-        ),
-    ] = None
-    delta_loss: Annotated[
-        Method,
-        Option(
-            help="fast: a few backward passes for all channels, a sample of them checked; exact: "
-            "one run of the rest of the model for each channel, bitwidth and image; output: how "
-            "far a layer's output changes against how far it varies, which has no sign.",
-            panel=Panel.SEARCH,
-            advanced=True,
-        ),
-    ] = Method.FAST
-    kl: Annotated[
-        Method,
-        Option(help="fast or exact, for the KL of semilayers.", panel=Panel.SEARCH, advanced=True),
-    ] = Method.FAST
-    min_agreement: Annotated[
-        float,
-        Option(
-            help="0 to 1: a bitwidth at which fast and exact agree less than this on the sample "
-            "(equal signs of Δloss; rank correlation of KL) is measured exactly.",
-            panel=Panel.SEARCH,
-            advanced=True,
-        ),
-    ] = 0.7
-    delta_loss_samples: Annotated[
-        int | None,
-        Option(
-            help="Images for Δloss and the fast KL, others than are rounded on, at most half of "
-            "them; 512, 128 if exact.",
-            panel=Panel.SEARCH,
-            advanced=True,
-        ),
-    ] = None
+    scheme: Annotated[Scheme | None, Option(Panel.SEARCH, advanced=True)] = None
+    """asymmetric: minimum to maximum, the paper's, and the default; symmetric: centred on zero,
+    which profile int8 needs and takes."""
+    delta_loss: Annotated[Method, Option(Panel.SEARCH, advanced=True)] = Method.FAST
+    """fast: a few backward passes for all channels, a sample of them checked; exact: one run of the
+    rest of the model for each channel, bitwidth and image; output: how far a layer's output changes
+    against how far it varies, which has no sign."""
+    kl: Annotated[Method, Option(Panel.SEARCH, advanced=True)] = Method.FAST
+    """fast or exact, for the KL of semilayers."""
+    min_agreement: Annotated[float, Option(Panel.SEARCH, advanced=True)] = 0.7
+    """0 to 1: a bitwidth at which fast and exact agree less than this on the sample (equal signs of
+    Δloss; rank correlation of KL) is measured exactly."""
+    delta_loss_samples: Annotated[int | None, Option(Panel.SEARCH, advanced=True)] = None
+    """Images for Δloss and the fast KL, others than are rounded on, at most half of them; 512, 128
+    if exact."""
     search_samples: Annotated[
-        int | None,
-        Option(
-            help="Images that the search measures plans on; all by default.",
-            panel=Panel.SEARCH,
-            advanced=True,
-            decides=Decides.IMAGES,
-        ),
+        int | None, Option(Panel.SEARCH, advanced=True, decides=Decides.IMAGES)
     ] = None
-    seed: Annotated[
-        int,
-        Option(help="Seed of every sample that is drawn.", panel=Panel.SEARCH, advanced=True),
-    ] = 0
+    """Images that the search measures plans on; all by default."""
+    seed: Annotated[int, Option(Panel.SEARCH, advanced=True)] = 0
+    """Seed of every sample that is drawn."""
     rounding: RoundingSettings | None = None
-    rounding_samples: Annotated[
-        int,
-        Option(
-            help="Calibration images that weights are rounded on, without their labels; at most "
-            "half, as the others tell what rounding does to images that it has not seen.",
-            panel=Panel.ROUNDING,
-            advanced=True,
-        ),
-    ] = 1024
+    rounding_samples: Annotated[int, Option(Panel.ROUNDING, advanced=True)] = 1024
+    """Calibration images that weights are rounded on, without their labels; at most half, as the
+    others tell what rounding does to images that it has not seen."""
     model: ReadOptions = field(default_factory=ReadOptions)
     pins: Annotated[
         tuple[Pin, ...],
         Option(
-            help="Give layers a bitwidth instead of searching it, such as 'layer3.*=8'.",
-            panel=Panel.LAYERS,
+            Panel.LAYERS,
             flags=("--pin",),
             metavar="PATTERN=BITS",
             read=Pin.parse,
@@ -165,23 +125,22 @@ class Settings(WriteSettings):
             advanced=True,
         ),
     ] = ()
+    """Give layers a bitwidth instead of searching it, such as 'layer3.*=8'."""
     report_fraction: Annotated[
         float,
         Option(
-            help="Share of the calibration data that is kept for the test without `report_data`, "
-            "0 to 1.",
-            panel=Panel.IMAGES,
+            Panel.IMAGES,
             flags=("--test-fraction",),
             older=("--report-fraction",),
             advanced=True,
             decides=Decides.IMAGES,
         ),
     ] = 0.5
+    """Share of the calibration data that is kept for the test without `report_data`, 0 to 1."""
     report_labels: Annotated[
         str | os.PathLike[str] | None,
         Option(
-            help="The same as `labels`, for `report_data`.",
-            panel=Panel.IMAGES,
+            Panel.IMAGES,
             flags=("--test-labels",),
             older=("--report-labels",),
             metavar="FILE",
@@ -189,29 +148,17 @@ class Settings(WriteSettings):
             decides=Decides.IMAGES,
         ),
     ] = None
+    """The same as `labels`, for `report_data`."""
     force: Force = False
     run: RunOptions = field(default_factory=RunOptions)
     max_memory: Annotated[
-        int | None,
-        Option(
-            help="Memory to keep within, such as 2GB, for any number of images; by default half of "
-            "what is free. Changes no result.",
-            panel=Panel.RUN,
-            metavar="SIZE",
-            read=parse_memory,
-            decides=Decides.NOTHING,
-        ),
+        int | None, Option(Panel.RUN, metavar="SIZE", read=parse_memory, decides=Decides.NOTHING)
     ] = None
-    bench: Annotated[
-        bool,
-        Option(
-            help="Time both models once the file is written: one image at a time on one thread, in "
-            "a default session and as load_session opens them. Changes no result; 'bench' times "
-            "more.",
-            panel=Panel.RUN,
-            decides=Decides.NOTHING,
-        ),
-    ] = False
+    """Memory to keep within, such as 2GB, for any number of images; by default half of what is
+    free. Changes no result."""
+    bench: Annotated[bool, Option(Panel.RUN, decides=Decides.NOTHING)] = False
+    """Time both models once the file is written: one image at a time on one thread, in a default
+    session and as load_session opens them. Changes no result; 'bench' times more."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -43,15 +43,8 @@ class MeasureSettings:
     """
 
     data: DataOptions = field(default_factory=DataOptions)
-    threads: Annotated[
-        int | None,
-        Option(
-            help="Shards of images worked on at once; every core by default. Changes no result.",
-            panel=Panel.RUN,
-            advanced=True,
-            decides=Decides.NOTHING,
-        ),
-    ] = None
+    threads: Annotated[int | None, Option(Panel.RUN, advanced=True, decides=Decides.NOTHING)] = None
+    """Shards of images worked on at once; every core by default. Changes no result."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -80,16 +73,12 @@ class BenchSettings:
         load_rounds: Times that loading is measured, which takes a process each; None for as many.
     """
 
-    batches: Annotated[
-        tuple[int, ...],
-        Option(
-            help="Images in a run; a model whose batch is fixed runs with that instead.",
-            flags=("--batch",),
-            repeated=True,
-        ),
-    ] = (1, 32)
-    threads: Annotated[int | None, Option(help="Threads of a session.")] = 1
-    rounds: Annotated[int, Option(help="Times that everything is measured.")] = 15
+    batches: Annotated[tuple[int, ...], Option(flags=("--batch",), repeated=True)] = (1, 32)
+    """Images in a run; a model whose batch is fixed runs with that instead."""
+    threads: Annotated[int | None, Option()] = 1
+    """Threads of a session."""
+    rounds: Annotated[int, Option()] = 15
+    """Times that everything is measured."""
     load_rounds: int | None = None
 
     def __post_init__(self) -> None:

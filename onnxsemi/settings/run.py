@@ -41,34 +41,18 @@ class RunOptions:
     folder: Annotated[
         str | os.PathLike[str] | None,
         Option(
-            help="Where the run is kept; by default beside the output, as NAME.run.",
-            panel=Panel.RUN,
-            flags=("--run",),
-            metavar="FOLDER",
-            advanced=True,
-            decides=Decides.COURSE,
+            Panel.RUN, flags=("--run",), metavar="FOLDER", advanced=True, decides=Decides.COURSE
         ),
     ] = None
-    resume: Annotated[
-        bool,
-        Option(
-            help="Go on with the run in the folder, if there is one: give the same command again. "
-            "The result is the same as without the interruption. `max_drop`, `tolerance`, "
-            "`guarantee` and `report_data` may be others: what was measured is not measured again.",
-            panel=Panel.RUN,
-            decides=Decides.NOTHING,
-        ),
-    ] = False
+    """Where the run is kept; by default beside the output, as NAME.run."""
+    resume: Annotated[bool, Option(Panel.RUN, decides=Decides.NOTHING)] = False
+    """Go on with the run in the folder, if there is one: give the same command again. The result is
+    the same as without the interruption. `max_drop`, `tolerance`, `guarantee` and `report_data` may
+    be others: what was measured is not measured again."""
     time_budget: Annotated[
-        float | None,
-        Option(
-            help="Take the best so far after this time, such as 10m or 1h30m; `resume` goes on.",
-            panel=Panel.RUN,
-            metavar="TIME",
-            read=parse_duration,
-            decides=Decides.COURSE,
-        ),
+        float | None, Option(Panel.RUN, metavar="TIME", read=parse_duration, decides=Decides.COURSE)
     ] = None
+    """Take the best so far after this time, such as 10m or 1h30m; `resume` goes on."""
     command: Annotated[str, Decides.NOTHING] = ""
 
     def __post_init__(self) -> None:

@@ -14,54 +14,24 @@ from onnxsemi.settings.measure import MeasureSettings, check_counts
 class WriteSettings(MeasureSettings):
     """How a compressed model is written."""
 
-    profile: Annotated[
-        Profile,
-        Option(
-            help="Form of the file. qdq: bit-packed weights behind DequantizeLinear, full speed "
-            "with onnxsemi.load_session; fast: behind plain arithmetic, full speed in any session; "
-            "int8: activations in uint8 too, for integer kernels, the fastest; native: ONNX's own "
-            "types of 2 and 4 bits (opset 25 and 21); nodes: one node a semilayer; fake: float32 "
-            "weights on the grid, no smaller, for importers that take nothing else.",
-            panel=Panel.FILE,
-            metavar="NAME",
-        ),
-    ] = Profile.QDQ
-    align: Annotated[
-        int,
-        Option(
-            help="Round bitwidths up, so that the channels of each in a layer are a multiple of "
-            "this: 16 makes profile nodes faster (kernels compute channels in blocks).",
-            panel=Panel.FILE,
-            metavar="CHANNELS",
-            advanced=True,
-        ),
-    ] = 1
-    allow_loss: Annotated[
-        bool,
-        Option(
-            help="Write the file although the test images show a loss beyond what was asked for.",
-            panel=Panel.FILE,
-            decides=Decides.COURSE,
-        ),
-    ] = False
-    calibration: Annotated[
-        Calibration,
-        Option(
-            help="Ranges of activations, by ONNX Runtime's calibrators. minmax: all values; "
-            "entropy: the least loss of information; percentile: all but the outermost 0.001 %.",
-            panel=Panel.INT8,
-            metavar="NAME",
-            advanced=True,
-        ),
-    ] = Calibration.MINMAX
-    calibration_samples: Annotated[
-        int,
-        Option(
-            help="Images for that, drawn from those that are there.",
-            panel=Panel.INT8,
-            advanced=True,
-        ),
-    ] = 256
+    profile: Annotated[Profile, Option(Panel.FILE, metavar="NAME")] = Profile.QDQ
+    """Form of the file. qdq: bit-packed weights behind DequantizeLinear, full speed with
+    onnxsemi.load_session; fast: behind plain arithmetic, full speed in any session; int8:
+    activations in uint8 too, for integer kernels, the fastest; native: ONNX's own types of 2 and 4
+    bits (opset 25 and 21); nodes: one node a semilayer; fake: float32 weights on the grid, no
+    smaller, for importers that take nothing else."""
+    align: Annotated[int, Option(Panel.FILE, metavar="CHANNELS", advanced=True)] = 1
+    """Round bitwidths up, so that the channels of each in a layer are a multiple of this: 16 makes
+    profile nodes faster (kernels compute channels in blocks)."""
+    allow_loss: Annotated[bool, Option(Panel.FILE, decides=Decides.COURSE)] = False
+    """Write the file although the test images show a loss beyond what was asked for."""
+    calibration: Annotated[Calibration, Option(Panel.INT8, metavar="NAME", advanced=True)] = (
+        Calibration.MINMAX
+    )
+    """Ranges of activations, by ONNX Runtime's calibrators. minmax: all values; entropy: the least
+    loss of information; percentile: all but the outermost 0.001 %."""
+    calibration_samples: Annotated[int, Option(Panel.INT8, advanced=True)] = 256
+    """Images for that, drawn from those that are there."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,14 +44,8 @@ class WriteSettings(MeasureSettings):
 class ApplySettings(WriteSettings):
     """How to write a plan, or a point of a run."""
 
-    at: Annotated[
-        str | None,
-        Option(
-            help="Which point of a run: 85% is the least harm at that compression of the target "
-            "weights (the paper's ratio, not the file's size) or more; -0.1 the smallest measured "
-            "one whose accuracy on the calibration images changes by no less than that many "
-            "points; plan:DIGEST the one whose plan's digest begins so. The chosen one unless "
-            "given.",
-            metavar="POINT",
-        ),
-    ] = None
+    at: Annotated[str | None, Option(metavar="POINT")] = None
+    """Which point of a run: 85% is the least harm at that compression of the target weights (the
+    paper's ratio, not the file's size) or more; -0.1 the smallest measured one whose accuracy on
+    the calibration images changes by no less than that many points; plan:DIGEST the one whose
+    plan's digest begins so. The chosen one unless given."""
