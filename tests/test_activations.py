@@ -168,6 +168,7 @@ def test_every_operator(operator, biased, mix, tmp_path):
     assert kernels.integer == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rounding", ["symmetric", "symmetric-halves"])
 @pytest.mark.parametrize("mix", MIXES)
 def test_every_mix_of_bitwidths_on_a_residual_net(mix, rounding, tmp_path):

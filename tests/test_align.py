@@ -71,6 +71,7 @@ def channels_of_nodes(path):
     }
 
 
+@pytest.mark.slow
 def test_compress_and_apply_round_up_alike(folder):
     more = ("--profile", "nodes", "--exclude", "dw", "--max-drop", "20")
     command = compress_command(folder, "aligned.onnx", *more, "--align", "4")

@@ -16,6 +16,7 @@ from onnxsemi.pipeline.bench import _spread, _turn
 FEW = ("--rounds", 2, "--batch", 1, "--batch", 3)
 
 
+@pytest.mark.slow
 def test_rows_are_the_models_in_both_kinds_of_session(folder):
     models = [folder / "model.onnx", folder / "small.onnx"]
     result = onnxsemi.bench(models, settings=BenchSettings(batches=(2,), rounds=3))
@@ -55,6 +56,7 @@ def test_peak_is_the_high_water_mark():
     assert peak() - resident() > 2**27
 
 
+@pytest.mark.slow
 def test_table_and_json(folder):
     table = run("bench", folder / "model.onnx", folder / "small.onnx", *FEW)
     assert table.exit_code == 0, table.output

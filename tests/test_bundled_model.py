@@ -62,6 +62,7 @@ def test_accuracy_on_a_part_of_the_report_images():
     assert found.correct / found.total > 0.925 - 4 * (0.925 * 0.075 / 1000) ** 0.5
 
 
+@pytest.mark.slow
 def test_compress_end_to_end_from_python(tmp_path):
     """The whole way on the bundled model, with few images: what comes out holds what is claimed."""
     settings = onnxsemi.Settings(

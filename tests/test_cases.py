@@ -57,7 +57,7 @@ STEPS = 0.25  # of the root mean square: steps of uint8 activations
 SHOWN = 16
 PLAN = "small.plan.json"
 
-pytestmark = pytest.mark.shared
+pytestmark = [pytest.mark.shared, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module", params=CASES)

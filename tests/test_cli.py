@@ -120,6 +120,7 @@ class TestCompress:
         for phase in ("Δloss", "KL", "fast against exact", "increasing phase, 8 bits"):
             assert phase in result.stderr
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "options",
         [
@@ -150,6 +151,7 @@ class TestCompress:
         if "--split" in options:
             assert document["sensitivity"]["exact_delta_loss_bits"] == []
 
+    @pytest.mark.slow
     def test_one_file_is_split_into_search_and_report(self, folder):
         command = ("compress", folder / "model.onnx", "-d", folder / "search.npz", "--force")
         result = run(*command, "-o", folder / "split.onnx", "--report-fraction", "0.25", "--json")

@@ -13,6 +13,8 @@ from onnxsemi.report.speed import Speed
 from onnxsemi.run.kept import read_result
 from onnxsemi.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("--rounding-samples", "40", "--max-drop", "2")
 
 

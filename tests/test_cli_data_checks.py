@@ -10,6 +10,8 @@ from PIL import Image
 from residual_net import save_noise, save_residual_net
 from run_files import content
 
+pytestmark = pytest.mark.slow
+
 MODELS = Path(__file__).parents[1] / "models"
 MODEL = MODELS / "fashion_resnet20.onnx"
 

@@ -11,6 +11,8 @@ from residual_net import save_noise, save_residual_net
 
 from onnxsemi.emit.profile import Profile
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("--bits", "8,4,2", "--rounding-samples", "40", "--max-drop", "1")
 
 

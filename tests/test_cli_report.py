@@ -12,6 +12,8 @@ from run_files import content
 
 from onnxsemi.run.kept import read_result
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("--rounding-samples", "40", "--max-drop", "2", "--quiet")
 
 

@@ -10,6 +10,8 @@ import pytest
 from command_line import assert_one_line, compress_command, run
 from typer.testing import Result
 
+pytestmark = pytest.mark.slow
+
 USAGE_ERROR = 2
 
 

@@ -28,6 +28,7 @@ MIXES = {
 STORING = [p for p in Profile if p not in (Profile.FAKE, Profile.INT8)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", STORING)
 @pytest.mark.parametrize("mix", MIXES.values(), ids=MIXES)
 @pytest.mark.parametrize("net", NETS.values(), ids=NETS)

@@ -63,6 +63,7 @@ def refusal(*images):
     return str(evaluated.value)
 
 
+@pytest.mark.slow
 class TestPreprocessing:
     def test_right(self, pixels, labels, floats):
         assert evaluate(pixels, labels, RIGHT).warnings == ()

@@ -320,6 +320,7 @@ class TestTemporaryFile:
         assert file.closed
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 class TestPeakMemory:
     """Hundreds of megabytes of images, of which a process may hold a few."""

@@ -196,6 +196,7 @@ def start(tmp_path_factory, environment):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 class TestPage:
+    @pytest.mark.slow
     def test_blocks_run(self, page, start, environment, tmp_path):
         blocks = [b for b in _blocks(page) if b.language in {"sh", "python"} and not b.excuse]
         if not blocks:

@@ -50,7 +50,11 @@ PACKED_PROFILES = [Profile.QDQ, Profile.FAST, Profile.NATIVE, Profile.NODES]
 
 @pytest.mark.parametrize("profile", FLOAT_PROFILES)
 @pytest.mark.parametrize("biased", [True, False], ids=["biased", "unbiased"])
-@pytest.mark.parametrize("mix", [(6, 3, 32, 4), (6, 0, 4, 0)], ids=["float", "zero"])
+@pytest.mark.parametrize(
+    "mix",
+    [(6, 3, 32, 4), pytest.param((6, 0, 4, 0), marks=pytest.mark.slow)],
+    ids=["float", "zero"],
+)
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_every_operator(operator, mix, biased, profile, tmp_path):
     classifier = read(conv_model(operator, biased), tmp_path)
@@ -67,6 +71,7 @@ def test_every_operator(operator, mix, biased, profile, tmp_path):
     check_outputs(model, simulated, (3, 4, *[6] * spatial), profile)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", FLOAT_PROFILES)
 @pytest.mark.parametrize("rounding", ROUNDINGS)
 @pytest.mark.parametrize("mix", MIXES)
@@ -84,6 +89,7 @@ def test_every_mix_of_bitwidths_on_a_residual_net(mix, rounding, profile, tmp_pa
     assert again.SerializeToString() == model.SerializeToString()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rounding", ROUNDINGS)
 @pytest.mark.parametrize("tail", [dequantize, arithmetic])
 @pytest.mark.parametrize("arrange", [semilayers, merged, merged_for_kernels, nodes_apart])

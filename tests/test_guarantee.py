@@ -183,6 +183,7 @@ class TestCommand:
         assert_one_line(found, "on 60 calibration images", "--max-drop 0 must be at least 4.471")
         assert not list(tmp_path.iterdir())
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("labels", [True, False], ids=["labels", "none"])
     @pytest.mark.parametrize("guarantee", Guarantee)
     def test_the_choice_honours_it(self, folder, method, guarantee, labels, tmp_path):

@@ -195,6 +195,7 @@ def test_fixed_batch_gives_the_same_answers(bench, tmp_path):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.parametrize("place", [0, 7, 17])
 def test_splice_on_a_real_network(shared, place):

@@ -10,6 +10,8 @@ import onnx
 import pytest
 from onnx_models import HEAD, SAME, Net, conv, head_shapes
 
+pytestmark = pytest.mark.slow
+
 WIDE = Net(
     conv("stem", "image", "strides = [4,4]", bias=True)
     + "a = Relu (stem)\n"

@@ -26,6 +26,8 @@ from onnxsemi.report.tables import apply_table, compress_table, evaluate_table
 from onnxsemi.runtime import Session
 from onnxsemi.search.verdict import Outcome
 
+pytestmark = pytest.mark.slow
+
 SEARCH, REPORT = 200, 60
 
 

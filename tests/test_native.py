@@ -42,6 +42,7 @@ def narrow(path):
     return {TensorProto.DataType.Name(kind): types.count(kind) for kind in NARROW & set(types)}
 
 
+@pytest.mark.slow
 def test_a_default_plan_is_on_half_steps(folder):
     record = json.loads((folder / "small.plan.json").read_text())["rounding"]
     assert record["half_steps"] is True

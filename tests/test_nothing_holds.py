@@ -19,6 +19,8 @@ from onnxsemi.points.at import At
 from onnxsemi.points.file import read_frontier
 from onnxsemi.processor import Processor
 
+pytestmark = pytest.mark.slow
+
 ONE_BIT = ("--bits", "1", "--rounding", "nearest", "--ranges", "minmax")
 
 

@@ -220,6 +220,7 @@ def test_memory_that_is_asked_for(tmp_path, monkeypatch):
     assert max(needs) < whole / 4
 
 
+@pytest.mark.slow
 class TestWhole:
     """Searched, written, taken up again, applied."""
 

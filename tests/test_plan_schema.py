@@ -46,6 +46,7 @@ def test_the_schema_is_one():
     Draft202012Validator.check_schema(SCHEMA_FILE)
 
 
+@pytest.mark.slow
 def test_real_plans(plans):
     assert plans.keys() == {"frontier", "int8", "paper", "layers"}
     for path in plans.values():

@@ -20,6 +20,8 @@ from onnxsemi.model.load import default_opset
 from onnxsemi.model.read import read_model
 from onnxsemi.runtime import Session
 
+pytestmark = pytest.mark.slow
+
 HINTS = {
     Profile.QDQ: "onnxsemi.load_session",
     Profile.FAST: "in any ONNX Runtime session",

@@ -16,6 +16,8 @@ from residual_net import save_noise, save_residual_net
 
 from onnxsemi.pipeline import runs
 
+pytestmark = pytest.mark.slow
+
 WAYS = {
     "frontier": ("--method", "frontier", "--targets", "all"),
     "fast": (),

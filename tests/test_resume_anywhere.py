@@ -18,6 +18,8 @@ from onnxsemi import ReadOptions, RunOptions, SearchSettings, Settings
 from onnxsemi.pipeline import prepare, sensitivity
 from onnxsemi.progress import Silent
 
+pytestmark = pytest.mark.slow
+
 PAPER: dict[str, Any] = {
     "search": SearchSettings(method="semilayer"),
     "model": ReadOptions(targets="hidden"),

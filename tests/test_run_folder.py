@@ -402,6 +402,7 @@ def changed(one: Identity, other: Identity) -> set[str]:
 
 
 class TestIdentity:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("name", "settings"),
         [

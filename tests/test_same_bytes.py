@@ -14,6 +14,8 @@ import onnxsemi
 from onnxsemi.plan_file import read_plan
 from onnxsemi.processor import Processor
 
+pytestmark = pytest.mark.slow
+
 OLD = Processor(("x86_64", "AVX", "AVX2", "FMA"), ("openblas 0.3.31 Haswell",), "AMD EPYC")
 NEW = Processor((*OLD.features, "AVX512F"), ("openblas 0.3.31 SkylakeX",), "Intel Xeon")
 

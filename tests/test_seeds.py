@@ -84,6 +84,7 @@ class TestOfManyClasses:
             assert np.abs((products - fisher(self.logits))[likely]).max() <= 4 * 2**-24
         assert (factors[0, :-1] == factors[1, :-1]).all()
 
+    @pytest.mark.slow
     def test_on_average_they_are_the_fisher_matrix(self, classes: int) -> None:
         """Of a change of the logits: to within five standard errors."""
         count = 4000

@@ -218,6 +218,7 @@ def own_right(path, folder, labels):
         return int(((found > 0.5) == arrays["y"]).all(axis=1).sum())
 
 
+@pytest.mark.slow
 class TestCommands:
     def test_compress_counts_right_answers(self, made):
         folder, labels, document = made
@@ -435,6 +436,7 @@ def test_models_of_two_heads_are_not_compared():
         onnxsemi.evaluate(SEVERAL, images(30), reference=softmax)
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.parametrize("case", ["c03_one_logit", "c19_multilabel"])
 def test_shared_cases(case, shared, tmp_path):

@@ -92,6 +92,7 @@ def test_splicing_is_running_the_whole_model(named_bench):
         assert spliced.kl == pytest.approx(plain.kl, rel=1e-3, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.parametrize("profile", list(Profile))
 def test_attention_is_compressed_in_every_profile(profile, shared, tmp_path):

@@ -40,6 +40,7 @@ def compress(folder, out, *more):
 
 @pytest.mark.parametrize("how", [(), ("--json",)], ids=["table", "json"])
 class TestCompress:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "options",
         [

@@ -14,6 +14,8 @@ from onnxsemi import Profile, Scheme, SearchSettings, Settings
 from onnxsemi.errors import ModelError, PlanError, VerificationError
 from onnxsemi.pipeline import choice, nothing, write
 
+pytestmark = pytest.mark.slow
+
 SHARED_WEIGHT = Net(
     conv("stem", "image", SAME)
     + "a = Relu (stem)\nc1 = Conv <pads = [1,1,1,1]> (a, twice_w)\nb = Relu (c1)\n"

@@ -13,6 +13,8 @@ import onnxsemi
 from onnxsemi.rounding.gptq import Factor
 from onnxsemi.rounding.moments import MomentSums
 
+pytestmark = pytest.mark.slow
+
 DEAD = (1, 2, 4, 6, 7)
 MORE = ("--bits", "8,4,2,1,0", "--rounding-samples", "40", "--max-drop", "2")
 
