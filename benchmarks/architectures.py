@@ -52,7 +52,7 @@ from onnxsemi.measure.bench import Bench
 from onnxsemi.model.classifier import Classifier
 from onnxsemi.model.read import read_model
 from onnxsemi.pipeline.activations import calibrate
-from onnxsemi.pipeline.write import write_best
+from onnxsemi.pipeline.write import Writer
 from onnxsemi.plan import BitPlan
 from onnxsemi.quantizer.rounded import Nearest, rounded
 
@@ -158,7 +158,7 @@ def _write(name: str, classifier: Classifier, profile: Profile) -> None:
     ranges = calibrate(classifier, images, Calibration.MINMAX) if integers else None
     bench = Bench(classifier, images, rounding, threads=1)
     with TemporaryDirectory(prefix="onnxsemi-") as folder:
-        write_best(bench, codes, Path(folder) / "small.onnx", profile, ranges)
+        Writer(bench, profile, ranges).write(codes, Path(folder) / "small.onnx")
 
 
 def _images(name: str, count: int, seed: int) -> ImageSet:

@@ -47,7 +47,7 @@ from onnxsemi.pipeline.runs import Clock
 from onnxsemi.pipeline.search import Search
 from onnxsemi.pipeline.sensitivity import measure_sensitivity
 from onnxsemi.pipeline.sizes import sizes_of
-from onnxsemi.pipeline.write import write_verified
+from onnxsemi.pipeline.write import Writer
 from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import read_plan
 from onnxsemi.progress import Silent
@@ -216,7 +216,8 @@ def _measured(prepared: Prepared, rounder: Rounder, plan: BitPlan, output: Path)
     """Write and verify a plan's file; compare it with the float model on the test images."""
     bench = prepared.bench(prepared.report)
     before = bench.forward(prepared.classifier.proto)
-    after = write_verified(bench, rounder(plan), output, prepared.settings.profile)
+    with Writer(bench, prepared.settings.profile).written(rounder(plan), output) as file:
+        after = file.logits
     sizes = sizes_of(output)
     return {
         **_accuracy(before, after, bench.labels),

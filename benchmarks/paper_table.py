@@ -31,7 +31,7 @@ from onnxsemi.pipeline.runs import Clock
 from onnxsemi.pipeline.search import Search
 from onnxsemi.pipeline.sensitivity import measure_sensitivity
 from onnxsemi.pipeline.sizes import sizes_of
-from onnxsemi.pipeline.write import write_verified
+from onnxsemi.pipeline.write import Writer
 from onnxsemi.plan import BitPlan
 from onnxsemi.progress import Silent
 from onnxsemi.quantizer.rounded import rounded
@@ -149,7 +149,8 @@ def _measured(prepared: Prepared, plan: BitPlan, output: Path) -> dict[str, Any]
     if plan == plan.all_float():
         after, size = before, {"targets": 0.0, "file": 0.0}
     else:
-        after = write_verified(bench, codes, output, prepared.settings.profile)
+        with Writer(bench, prepared.settings.profile).written(codes, output) as file:
+            after = file.logits
         measured = sizes_of(output)
         size = {"targets": measured.targets, "file": measured.file}
     report = Paired.of(hits(before, bench.labels), hits(after, bench.labels))

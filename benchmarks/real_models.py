@@ -53,7 +53,7 @@ from onnxsemi.pipeline.prepare import Prepared, prepare
 from onnxsemi.pipeline.rounding import Codes, codes_of
 from onnxsemi.pipeline.runs import made_of, opened
 from onnxsemi.pipeline.sensitivity import measure_sensitivity
-from onnxsemi.pipeline.write import write_verified
+from onnxsemi.pipeline.write import Writer
 from onnxsemi.plan import BitPlan
 from onnxsemi.points.file import read_frontier
 from onnxsemi.progress import Silent
@@ -288,7 +288,8 @@ class Model:
         others = replace(search, images=search.images.select(prepared.fresh))
         output = self.folder / "plan.onnx"
         before = report.forward(prepared.classifier.proto)
-        after = write_verified(report, codes, output, prepared.settings.profile)
+        with Writer(report, prepared.settings.profile).written(codes, output) as file:
+            after = file.logits
         float_ones = others.forward(prepared.classifier.proto)
         simulated = others.forward(simulate(prepared.classifier, codes))
         return _compared(compare(before, after, report.labels)) | {

@@ -121,10 +121,10 @@ def test_out_of_time_gives_the_best_so_far(trials):
             assert result.stop == OUT_OF_TIME
 
 
-def test_improved_is_told_of_checked_plans_that_compress_more_and_more():
+def test_settled_is_told_of_checked_plans_that_compress_more_and_more():
     for damage in damages(10):
         told = []
-        run(FakeEvaluator(damage, overlooked=1), Watch(Silent(), improved=told.append))
+        run(FakeEvaluator(damage, overlooked=1), Watch(Silent(), settled=told.append))
         assert all(point.score.in_full for point in told)
         saved = [point.plan.saved_parameters for point in told]
         assert saved == sorted(saved)

@@ -12,7 +12,7 @@ from verify_cases import Case, IntegerCase, gemm
 from onnxsemi.emit.model import emit
 from onnxsemi.emit.profile import Profile
 from onnxsemi.errors import VerificationError
-from onnxsemi.pipeline.write import write_verified
+from onnxsemi.pipeline.write import Writer
 from onnxsemi.runtime import Session
 from onnxsemi.verify import verify
 
@@ -268,6 +268,6 @@ def test_a_file_that_fails_is_not_left_behind_and_the_old_one_stays(case, tmp_pa
     output = tmp_path / "small.onnx"
     output.write_bytes(b"precious")
     with pytest.raises(VerificationError):
-        write_verified(case.bench, case.codes, output, Profile.QDQ)
+        Writer(case.bench, Profile.QDQ).write(case.codes, output)
     assert [path.name for path in tmp_path.iterdir()] == ["small.onnx"]
     assert output.read_bytes() == b"precious"

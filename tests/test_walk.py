@@ -20,6 +20,7 @@ from onnxsemi.search.watch import Watch
 CHANNELS = {"a": 8, "b": 6, "c": 10}
 LADDER = (8, 6, 4, 3, 2, 1)
 IMAGES = 4000
+FRONTIER_PHASES = (Phase.UNIFORM, Phase.BISECTION, Phase.RETREAT)
 SETTINGS = SearchSettings(bits=LADDER)
 PARAMS = 10_000  # so many weights that no group of channels is too small
 SEEDS = range(8)
@@ -158,6 +159,16 @@ class TestDecisions:
         sizes = [point.plan.compression for point in told]
         assert sizes == sorted(sizes)
         assert told[-1] == found.choose(SETTINGS.allowed_drop)
+
+    def test_the_best_is_settled_when_the_frontier_and_the_descent_end(self, fake):
+        told = []
+        found = fake.walk(watch=Watch(Silent(), settled=told.append))
+        assert told[0] == max(
+            (point for point in found.points if point.phase in FRONTIER_PHASES),
+            key=lambda point: point.plan.compression,
+        )
+        assert told[-1] == found.choose(SETTINGS.allowed_drop)
+        assert len(told) == len({point.plan.sha256 for point in told}) <= 2
 
 
 class TestFrontier:

@@ -20,6 +20,30 @@ Rounder = Callable[[BitPlan], RoundedPlan]
 """Gives a plan its codes; the same plan the same ones."""
 
 
+class Remembering:
+    """A rounder that rounds no plan again that it gave last, or that it was told to keep."""
+
+    def __init__(self, rounder: Rounder) -> None:
+        """Remember what ``rounder`` gives."""
+        self._rounder = rounder
+        self._last: RoundedPlan | None = None
+        self._kept: RoundedPlan | None = None
+
+    def __call__(self, plan: BitPlan) -> RoundedPlan:
+        """Give a plan its codes."""
+        for known in (self._last, self._kept):
+            if known is not None and known.plan == plan:
+                return known
+        self._last = None  # before the next is made: a plan is as large as the model
+        self._last = self._rounder(plan)
+        return self._last
+
+    def keep(self, plan: BitPlan) -> None:
+        """Remember the plan given last until another one is to be kept; no other has codes yet."""
+        if self._last is not None and self._last.plan == plan:
+            self._kept = self._last
+
+
 @dataclass(frozen=True, eq=False)
 class Fold:
     """Images, and the rounding that answers them.

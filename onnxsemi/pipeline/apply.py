@@ -35,7 +35,7 @@ from onnxsemi.pipeline.given import given_images
 from onnxsemi.pipeline.prepare import drawn, labelled
 from onnxsemi.pipeline.rounding import calibrated_rounder, plan_rounder, restored
 from onnxsemi.pipeline.sizes import sizes_of
-from onnxsemi.pipeline.write import check_output, plan_path, refuse_loss, written
+from onnxsemi.pipeline.write import Writer, check_output, plan_path, refuse_loss
 from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import DIGEST, PlanFile
 from onnxsemi.processor import Origin, Processor
@@ -131,7 +131,7 @@ def apply(
     told.start("writing and verifying", 1)
     with (
         _beside(asked, codes, target) as plan_file,
-        written(bench, codes, target, profile, ranges) as file,
+        Writer(bench, profile, ranges).written(codes, target) as file,
     ):
         result = ApplyResult(
             output=target,

@@ -24,7 +24,7 @@ from onnxsemi.measure.recorded import RecordedChecker
 from onnxsemi.measure.seam import Closeness
 from onnxsemi.pipeline.prepare import Prepared
 from onnxsemi.pipeline.rounding import Codes
-from onnxsemi.pipeline.write import UNWRITABLE, not_given, refusal
+from onnxsemi.pipeline.write import UNWRITABLE, Writer, not_given
 from onnxsemi.plan import BitPlan
 from onnxsemi.progress import Progress, warn
 from onnxsemi.quantizer.rounded import RoundedPlan
@@ -89,7 +89,7 @@ class Chooser:
     Attributes:
         prepared: Model, calibration images, settings.
         codes: Where codes come from.
-        ranges: Ranges of the activations, if those are quantized.
+        writer: Writes plans in the profile that was asked for.
         checker: Measures plans with float32 activations.
         before: Which calibration images the float model answers rightly; or its values of the
             metric.
@@ -98,7 +98,7 @@ class Chooser:
 
     prepared: Prepared
     codes: Codes
-    ranges: Ranges | None
+    writer: Writer
     checker: RecordedChecker
     before: PerImage
     journal: Journal
@@ -143,8 +143,7 @@ class Chooser:
         point = replace(point, plan=plan, score=score)
         if objection is not None or plan.saved_parameters == 0:
             return Judged(point, paired, close, objection)
-        profile = self.prepared.settings.profile
-        refused = refusal(self._bench, self.codes.rounder(plan), profile, self.ranges)
+        refused = self.writer.refusal(self.codes.rounder(plan))
         return Judged(point, paired, close, refused, unwritable=refused is not None)
 
     def _unwritable(self, point: Point, error: Exception) -> Judged:
@@ -152,6 +151,11 @@ class Chooser:
         tested = self.checker.check(point.plan)
         paired = pair(self.before, tested.judged)
         return Judged(point, paired, tested.close, not_given(error), unwritable=True)
+
+    @property
+    def ranges(self) -> Ranges | None:
+        """Ranges of the activations, if those are quantized."""
+        return self.writer.ranges
 
     @property
     def as_written(self) -> bool:
@@ -203,9 +207,9 @@ class Chooser:
         tested = in_full(logits, bench.labels, self._reference, unseen, judge, rule)
         return Seen(tested.right, tested.close, tested.values)
 
-    @cached_property
+    @property
     def _bench(self) -> Bench:
-        return self.prepared.bench(self.prepared.search)
+        return self.writer.bench
 
     @cached_property
     def _reference(self) -> Float32Array:

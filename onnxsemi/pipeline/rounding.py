@@ -9,7 +9,7 @@ import numpy as np
 from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.errors import RunError
 from onnxsemi.measure.bench import Bench
-from onnxsemi.measure.folds import Fold, Folds, Rounder
+from onnxsemi.measure.folds import Fold, Folds, Remembering
 from onnxsemi.measure.rounding_table import rounding_table
 from onnxsemi.measure.sequential import SequentialRounder, from_table
 from onnxsemi.pipeline.prepare import Prepared, drawn
@@ -43,7 +43,7 @@ class Codes:
     """
 
     rounding: Rounding
-    rounder: Rounder
+    rounder: Remembering
     folds: Folds
 
 
@@ -62,14 +62,12 @@ def codes_of(prepared: Prepared, run: RunFolder, progress: Progress) -> Codes:
         rounding = Nearest(prepared.settings.grids)
         layers = prepared.classifier.layers
 
-        def nearest(plan: BitPlan) -> RoundedPlan:
-            return rounded(layers, plan, rounding)
-
+        nearest = Remembering(lambda plan: rounded(layers, plan, rounding))
         return Codes(rounding, nearest, Folds(every, (Fold(nearest, images),)))
     pinned = {pin.bits for pin in prepared.settings.pins} - {FLOAT_BITS}
     bits = sorted({*prepared.settings.search.bits, *pinned}, reverse=True)
 
-    def rounder(bench: Bench, name: str) -> tuple[RoundingTable, Rounder]:
+    def rounder(bench: Bench, name: str) -> tuple[RoundingTable, Remembering]:
         table = _table(bench, bits, settings, seed, (name, run, progress))
         return table, plan_rounder(bench, table, settings, seed, Within(progress))
 
@@ -85,7 +83,7 @@ def codes_of(prepared: Prepared, run: RunFolder, progress: Progress) -> Codes:
 
 def calibrated_rounder(
     bench: Bench, bits: Collection[int], settings: RoundingSettings, seed: int, progress: Progress
-) -> Rounder:
+) -> Remembering:
     """Gives plans of some bitwidths their codes.
 
     Args:
@@ -101,21 +99,16 @@ def calibrated_rounder(
 
 def plan_rounder(
     bench: Bench, table: RoundingTable, settings: RoundingSettings, seed: int, progress: Progress
-) -> Rounder:
-    """Rounds plans on the grids of a table; remembers the last. Tells of every layer."""
+) -> Remembering:
+    """Rounds plans on the grids of a table. Tells of every layer."""
     one_by_one = SequentialRounder(bench, table, settings, seed)
-    last: list[RoundedPlan] = []
 
     def give(plan: BitPlan) -> RoundedPlan:
-        if not last or last[0].plan != plan:
-            if plan == plan.all_float() or settings.inputs is Inputs.FLOAT:
-                found = from_table(bench.classifier, table, plan)
-            else:
-                found = one_by_one(plan, progress)
-            last[:] = [found]
-        return last[0]
+        if plan == plan.all_float() or settings.inputs is Inputs.FLOAT:
+            return from_table(bench.classifier, table, plan)
+        return one_by_one(plan, progress)
 
-    return give
+    return Remembering(give)
 
 
 def _table(

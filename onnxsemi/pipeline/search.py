@@ -1,7 +1,7 @@
 """A search under way: what it measures with, what it keeps, and what it comes to."""
 
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +9,12 @@ from msgspec import structs
 
 from onnxsemi.arrays import Float32Array
 from onnxsemi.atomic import whole_file
-from onnxsemi.emit.activations import Ranges
 from onnxsemi.errors import BudgetError
 from onnxsemi.kernels import Kernels, kernels_of
 from onnxsemi.measure.checker import RoundingChecker
 from onnxsemi.measure.comparison import Comparison, compare
 from onnxsemi.measure.evaluator import ModelEvaluator
-from onnxsemi.measure.folds import Rounder
+from onnxsemi.measure.folds import Remembering
 from onnxsemi.measure.metric import metric_name
 from onnxsemi.measure.recorded import RecordedChecker, RecordedEvaluator
 from onnxsemi.narrow_types import narrow_types
@@ -39,7 +38,7 @@ from onnxsemi.pipeline.runs import (
 from onnxsemi.pipeline.sensitivity import Sensitivity
 from onnxsemi.pipeline.sizes import sizes_of
 from onnxsemi.pipeline.speed import timed
-from onnxsemi.pipeline.write import UNWRITABLE, plan_path, refuse_loss, write_best, written
+from onnxsemi.pipeline.write import UNWRITABLE, Writer, plan_path, refuse_loss
 from onnxsemi.plan import BitPlan
 from onnxsemi.points.file import write_frontier
 from onnxsemi.points.frontier import KeptFrontier
@@ -79,9 +78,16 @@ class Search:
     progress: Progress
 
     @property
-    def rounder(self) -> Rounder:
+    def rounder(self) -> Remembering:
         """Gives plans their codes."""
         return self.codes.rounder
+
+    @cached_property
+    def writer(self) -> Writer:
+        """Writes plans in the profile that was asked for."""
+        prepared = self.prepared
+        ranges = recorded_ranges(prepared, self.run.journal)
+        return Writer(prepared.bench(prepared.search), prepared.settings.profile, ranges)
 
     def find(self) -> Found:
         """Search a plan.
@@ -89,24 +95,23 @@ class Search:
         Raises:
             AccuracyError: If no compression holds the accuracy asked for; everything is kept then.
         """
-        prepared, journal = self.prepared, self.run.journal
+        prepared = self.prepared
         start, settings = prepared.start(), prepared.settings
         self.progress.start("first plans", 1)
-        ranges = recorded_ranges(prepared, journal)
+        writer = self.writer
         head = prepared.classifier.ends.head
         measured = head.measured if prepared.has_labels else "agreement"
         if prepared.metric is not None:
             measured = metric_name(prepared.metric)
-        keep = partial(self._keep_best, ranges)
-        watch = Watch(self.progress, self._out_of_time, keep, measured)
+        watch = Watch(self.progress, self._out_of_time, self._remember, self._keep, measured)
         if settings.search.method is SearchMethod.FRONTIER:
             trajectory, checker = self.frontier(start, watch)
         else:
             trajectory, checker = self.semilayers(start, watch)
         _check_time(trajectory, settings.search)
         before = checker.check(start.all_float()).judged
-        searched = Searched(trajectory, ranges, checker, before, self.sensitivity)
-        chooser = Chooser(prepared, self.codes, ranges, checker, before, journal)
+        searched = Searched(trajectory, writer.ranges, checker, before, self.sensitivity)
+        chooser = Chooser(prepared, self.codes, writer, checker, before, self.run.journal)
         judged = chooser.choose(trajectory, self.progress)
         if not judged or judged[-1].objection is not None:
             raise self._nothing(searched, chooser, judged)
@@ -178,14 +183,13 @@ class Search:
         prepared, run, told = self.prepared, self.run, self.progress
         settings, plan, ranges = prepared.settings, found.chosen.plan, found.ranges
         bench = replace(prepared.bench(prepared.report), progress=told)
-        seen = prepared.bench(prepared.search)
         told.start("writing and verifying", 1)
         codes = self.rounder(plan)
         document = rounded_file(prepared, codes, ranges, run)
         document = structs.replace(document, evidence=found.evidence())
         with (
             whole_file(plan_path(target)) as scratch,
-            written(bench, codes, target, settings.profile, ranges, verified_on=seen) as file,
+            self.writer.written(codes, target, bench) as file,
         ):
             scratch.write_text(document.to_json(), encoding="utf-8")
             size = file.path.stat().st_size
@@ -275,7 +279,10 @@ class Search:
         self.run.journal.close()  # the full search does not ask for what follows
         return True
 
-    def _keep_best(self, ranges: Ranges | None, best: Point) -> None:
+    def _remember(self, best: Point) -> None:
+        self.rounder.keep(best.plan)
+
+    def _keep(self, best: Point) -> None:
         """Write the best so far into the run's folder."""
         prepared, run = self.prepared, self.run
         model, plan = run.file("best.onnx"), run.file("best.plan.json")
@@ -284,12 +291,11 @@ class Search:
         if best.plan.saved_parameters == 0 or not best.score.in_full:
             return
         codes = self.rounder(best.plan)
-        bench, profile = prepared.bench(prepared.search), prepared.settings.profile
         try:
             with whole_file(plan) as scratch:
-                document = rounded_file(prepared, codes, ranges, run)
+                document = rounded_file(prepared, codes, self.writer.ranges, run)
                 scratch.write_text(document.to_json(), encoding="utf-8")
-                write_best(bench, codes, model, profile, ranges)
+                self.writer.write(codes, model)
         except UNWRITABLE as error:
             said = f"{best.plan.compression:.2%} smaller, not kept on the way: {error}"
             warn(self.progress, [said])

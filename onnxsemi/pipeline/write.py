@@ -1,9 +1,10 @@
 """Emit a plan, verify the written file, and only then let it appear."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -78,93 +79,94 @@ class Written:
     logits: Float32Array
 
 
-def refusal(
-    bench: Bench, rounded: RoundedPlan, profile: Profile, ranges: Ranges | None = None
-) -> str | None:
-    """Why a plan cannot be a file: it cannot be written, or is not what was measured; or None.
-
-    Args:
-        bench: The float model, and images to verify the file on.
-        rounded: Codes of every target channel.
-        profile: Form of the file.
-        ranges: Ranges of the activations, to quantize those too.
-    """
-    with TemporaryDirectory(prefix="onnxsemi-") as folder:
-        path = Path(folder) / "tried.onnx"
-        try:
-            path.write_bytes(_emitted(bench, rounded, profile, ranges))
-            verify(path, bench, rounded, ranges)
-        except UNWRITABLE as error:
-            return not_given(error).replace(f"{path}: ", "")
-    return None
-
-
 def not_given(error: Exception) -> str:
     """What speaks against a plan that cannot be a file, from one of ``UNWRITABLE``."""
     return f"its file cannot be given: {error}"
 
 
-@contextmanager
-def written(
-    bench: Bench,
-    rounded: RoundedPlan,
-    output: Path,
-    profile: Profile,
-    ranges: Ranges | None = None,
-    *,
-    verified_on: Bench | None = None,
-) -> Iterator[Written]:
-    """Write the compressed model; it appears only once it is verified and the block succeeds.
+@dataclass(frozen=True, eq=False)
+class Writer:
+    """Writes plans as files and verifies what stands there; the same bytes need that only once.
 
-    Args:
-        bench: The float model, and the images to measure the file on.
-        rounded: Codes of every target channel.
-        output: Where to write.
-        profile: Form of the file.
+    Attributes:
+        bench: The float model, and images to verify files on.
+        profile: Form of the files.
         ranges: Ranges of the activations, to quantize those too.
-        verified_on: Images to verify the file on; those to measure it on unless given.
-
-    Raises:
-        VerificationError: If the file is not what was measured.
-        OutputError: If it cannot be written.
+        verified: SHA-256 of the files that were verified.
     """
-    with _verified(verified_on or bench, rounded, output, profile, ranges) as scratch:
-        logits = bench.forward(onnx.load_model(scratch), integers=ranges is not None)
-        yield Written(scratch, logits)
 
+    bench: Bench
+    profile: Profile
+    ranges: Ranges | None = None
+    verified: set[str] = field(default_factory=set, init=False)
 
-def write_verified(
-    bench: Bench, rounded: RoundedPlan, output: Path, profile: Profile, ranges: Ranges | None = None
-) -> Float32Array:
-    """The same without a block; gives the logits."""
-    with written(bench, rounded, output, profile, ranges) as file:
-        return file.logits
+    def refusal(self, rounded: RoundedPlan) -> str | None:
+        """Why a plan cannot be a file: it cannot be written, or is not what was measured; or None.
 
+        Args:
+            rounded: Codes of every target channel.
+        """
+        with TemporaryDirectory(prefix="onnxsemi-") as folder:
+            path = Path(folder) / "tried.onnx"
+            try:
+                self._put(rounded, path)
+            except UNWRITABLE as error:
+                return not_given(error).replace(f"{path}: ", "")
+        return None
 
-def write_best(
-    bench: Bench, rounded: RoundedPlan, output: Path, profile: Profile, ranges: Ranges | None = None
-) -> None:
-    """Write the compressed model, verified, without measuring it on all images."""
-    with _verified(bench, rounded, output, profile, ranges):
-        pass
+    def write(self, rounded: RoundedPlan, output: Path) -> None:
+        """Write a verified file without measuring it on all images.
 
+        Args:
+            rounded: Codes of every target channel.
+            output: Where to.
 
-@contextmanager
-def _verified(
-    bench: Bench, rounded: RoundedPlan, output: Path, profile: Profile, ranges: Ranges | None
-) -> Iterator[Path]:
-    with whole_file(output) as scratch:
-        scratch.write_bytes(_emitted(bench, rounded, profile, ranges))
-        try:
-            verify(scratch, bench, rounded, ranges)
-        except VerificationError as error:
-            raise VerificationError(str(error).replace(str(scratch), str(output))) from error
-        yield scratch
+        Raises:
+            VerificationError: If the file is not what was measured.
+            OutputError: If it cannot be written.
+        """
+        with self._appearing(rounded, output):
+            pass
 
+    @contextmanager
+    def written(
+        self, rounded: RoundedPlan, output: Path, bench: Bench | None = None
+    ) -> Iterator[Written]:
+        """Write a file; it appears only once it is verified and the block succeeds.
 
-def _emitted(bench: Bench, rounded: RoundedPlan, profile: Profile, ranges: Ranges | None) -> bytes:
-    model = emit(bench.classifier, rounded, profile, ranges)
-    return bytes(model.SerializeToString(deterministic=True))
+        Args:
+            rounded: Codes of every target channel.
+            output: Where to.
+            bench: Images to measure the file on; those to verify it on unless given.
+
+        Raises:
+            VerificationError: If the file is not what was measured.
+            OutputError: If it cannot be written.
+        """
+        with self._appearing(rounded, output) as scratch:
+            model = onnx.load_model(scratch)
+            yield Written(
+                scratch, (bench or self.bench).forward(model, integers=self.ranges is not None)
+            )
+
+    @contextmanager
+    def _appearing(self, rounded: RoundedPlan, output: Path) -> Iterator[Path]:
+        with whole_file(output) as scratch:
+            try:
+                self._put(rounded, scratch)
+            except VerificationError as error:
+                raise VerificationError(str(error).replace(str(scratch), str(output))) from error
+            yield scratch
+
+    def _put(self, rounded: RoundedPlan, path: Path) -> None:
+        """Write a file and verify what stands there."""
+        model = emit(self.bench.classifier, rounded, self.profile, self.ranges)
+        path.write_bytes(model.SerializeToString(deterministic=True))
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest not in self.verified:
+            verify(path, self.bench, rounded, self.ranges)
+            self.verified.add(digest)
 
 
 def refuse_loss(result: CompressResult | ApplyResult, *, allowed: bool) -> None:

@@ -130,7 +130,7 @@ def accuracy_increasing(
         held = _longest_holding(walk, steps, bar)
         if held is not None:
             reached, bar = held, held.score.correct
-            walk.watch.improved(walk.best)
+            walk.watch.settled(walk.best)
         if walk.watch.out_of_time():
             return reached, OUT_OF_TIME
         if held is None:

@@ -85,10 +85,12 @@ def walk_frontier(
     walk = _Walk(predictions, course, checker, settings, watch, baseline)
     walk.points.append(Point(start, first.score, Phase.START))
     found = walk.retreat(walk.bisect(walk.uniform()))
+    walk.settle()
     if found is not None:
         place, plan = found
         walk.layers(plan)
         walk.descend(plan, course.plan(min(place + REACH, course.last)))
+        walk.settle()
     stop = OUT_OF_TIME if walk.ended else "the tries were used up"
     told = tuple(course.redrawn)
     points, trials = tuple(walk.points), tuple(walk.trials)
@@ -118,6 +120,7 @@ class _Walk:
     points: list[Point] = field(default_factory=list)
     trials: list[Trial] = field(default_factory=list)
     tested: dict[str, Tested] = field(default_factory=dict)
+    settled: Point | None = None
     ended: bool = False
 
     def uniform(self) -> int:
@@ -205,6 +208,16 @@ class _Walk:
             if self._is_point(candidate):
                 plan = candidate
 
+    def settle(self) -> None:
+        """Tell of the best point, if it is another one than when the last phase ended."""
+        if self._best is not (self.settled or self.points[0]):
+            self.settled = self._best
+            self.watch.settled(self.settled)
+
+    @property
+    def _best(self) -> Point:
+        return best_point(self.points, self.baseline.score, self.settings.allowed_drop)
+
     def _guess(self, few: int) -> int:
         """Where to begin: where the KL is predicted to lie between what held and what did not."""
         known = [(_kl(tested), self._changes_few(tested)) for tested in self.tested.values()]
@@ -274,9 +287,7 @@ class _Walk:
 
     def _reach(self, point: Point) -> None:
         self.points.append(point)
-        best = best_point(self.points, self.baseline.score, self.settings.allowed_drop)
-        self.watch.best(best)
-        self.watch.improved(best)
+        self.watch.best(self._best)
 
     def _objection(self, paired: Pairing, tested: Tested, than: Tested | None) -> str | None:
         if than is not None and _kl(tested) >= _kl(than):
