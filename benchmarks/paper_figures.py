@@ -33,7 +33,7 @@ from onnxsemi.layers import TargetLayer
 from onnxsemi.model.read import ReadOptions, read_model
 from onnxsemi.quantizer.affine import Scheme
 from onnxsemi.quantizer.rounded import Nearest
-from onnxsemi.run.kept import Evidence, read_result
+from onnxsemi.report.kept import Evidence, read_result
 
 FIGURE = Path(__file__).with_name("paper_figures.png")
 BITS = (8, 6, 4)

@@ -58,7 +58,7 @@ from onnxsemi.plan import BitPlan
 from onnxsemi.points.file import read_frontier
 from onnxsemi.progress import Silent
 from onnxsemi.quantizer.rounded import Nearest, RoundedPlan, rounded
-from onnxsemi.run.kept import read_result
+from onnxsemi.report.kept import read_result
 from onnxsemi.search.course import Course, even
 
 Made = dict[str, Any]
@@ -162,23 +162,23 @@ class Model:
         """The row of a finished run."""
         found, chosen = read_result(run).document, read_frontier(run).chosen
         assert chosen is not None
-        report, sizes, cost = found["report"], found["sizes"], found["cost"]
+        report, sizes, cost = found.report, found.sizes, found.cost
         return {
-            "bytes": sizes["bytes_after"],
-            "bytes_before": sizes["bytes_before"],
-            "mean_bits": found["plan"]["mean_bits"],
-            "images": report["images"],
-            "lost": report["lost"],
-            "won": report["won"],
-            "change": 100 * report["change"],
-            "interval": [100 * end for end in report["interval_95"]],
-            "same": report["same"],
-            "kl": report["kl_nats"],
+            "bytes": sizes.bytes_after,
+            "bytes_before": sizes.bytes_before,
+            "mean_bits": found.plan.mean_bits,
+            "images": report.total,
+            "lost": report.lost,
+            "won": report.won,
+            "change": 100 * report.change,
+            "interval": [100 * end for end in report.interval],
+            "same": report.same,
+            "kl": report.kl,
             "kl_search": chosen.kl,
             "predicted": chosen.predicted,
-            "image_forwards": cost["passes"] * found["search"]["images"],
-            "trials": cost["trials"],
-            "search_images": found["search"]["images"],
+            "image_forwards": cost.passes * found.search.total,
+            "trials": cost.trials,
+            "search_images": found.search.total,
         }
 
     def _prepared(self, **options: Any) -> Prepared:

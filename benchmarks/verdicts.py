@@ -36,7 +36,7 @@ from onnxsemi import LossError, RunOptions, SearchSettings, Settings, wording
 from onnxsemi.arrays import BoolArray, Int64Array
 from onnxsemi.measure.comparison import Comparison
 from onnxsemi.measure.paired import Paired
-from onnxsemi.run.kept import read_result
+from onnxsemi.report.kept import read_result
 from onnxsemi.search.verdict import Outcome, verdict
 
 ROWS = Path(__file__).with_name("verdicts.jsonl")
@@ -143,20 +143,20 @@ def _keep(name: str, seed: int, made: tuple[str, Path]) -> None:
     document = kept.document
     labels, before, after = kept.evidence.labels, kept.evidence.before, kept.evidence.after
     answers = (before == labels, after == labels, before == after)
-    sizes, searched = document["sizes"], document["search"]
+    sizes, searched = document.sizes, document.search
     row = {
         "model": name,
         "seed": seed,
         "made": versions(),
         "title": title,
-        "smaller": 1 - sizes["bytes_after"] / sizes["bytes_before"],
-        "bytes": sizes["bytes_after"],
-        "images": searched["images"],
-        "change": searched["change"],
-        "interval_95": searched["interval_95"],
-        "kl_nats": document["report"]["kl_nats"],
-        "outcome": document["verdict"]["outcome"],
-        "passes": document["cost"]["passes"],
+        "smaller": 1 - sizes.bytes_after / sizes.bytes_before,
+        "bytes": sizes.bytes_after,
+        "images": searched.total,
+        "change": searched.change,
+        "interval_95": searched.interval,
+        "kl_nats": document.report.kl,
+        "outcome": document.verdict.outcome,
+        "passes": document.cost.passes,
         "test_images": len(labels),
         "answers": [base64.b64encode(np.packbits(own)).decode() for own in answers],
     }

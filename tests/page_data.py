@@ -1,5 +1,7 @@
 """Results to draw pages from: made up, but of the form that a run keeps."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,10 @@ from onnxsemi.measure.paired import Paired
 from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import PlanFile, layers_of
 from onnxsemi.points.frontier import KeptFrontier, KeptPoint, Source, by_size
+from onnxsemi.report.document import RunResult, to_json
+from onnxsemi.report.kept import Evidence, Kept
 from onnxsemi.report.page import Run
-from onnxsemi.run.kept import Evidence, Kept
+from onnxsemi.run.store import typed
 from onnxsemi.search.guard import Guard
 
 BITS = (8, 4, 2)
@@ -27,9 +31,21 @@ def made_run(layers=None, *, path="small.run", names=None, **how):
         names: Of the classes.
         how: See :func:`kept`.
     """
-    result = kept(layers, **how)
-    result.document["classes"] = names
-    return Run(Path(path), result, frontier(layers, labels=how.get("labels", True)))
+    made = Run(Path(path), kept(layers, **how), frontier(layers, labels=how.get("labels", True)))
+    return said(made, classes=names)
+
+
+def said(run, change=dict.copy, **more):
+    """The same run with a result that says something else.
+
+    Args:
+        run: The run.
+        change: Is given the result as JSON has it, and changes it.
+        more: What stands at its top instead.
+    """
+    made = json.loads(to_json(run.kept.document)) | more
+    change(made)
+    return replace(run, kept=replace(run.kept, document=typed(made, RunResult)))
 
 
 def frontier(layers=None, *, labels=True, stops=(8, 7, 6, 5, 3, 2), plain=False):
@@ -107,7 +123,7 @@ def kept(
         thumbnails=rng.integers(0, 256, (len(shown), 6, 5, 3), np.uint8),
     )
     made = document(layers, bits, evidence, labels=labels, rng=rng)
-    return Kept(made if labels else without_labels(made), evidence)
+    return Kept(typed(made if labels else without_labels(made), RunResult), evidence)
 
 
 def groups(layers, bits, rng, *, measured):
@@ -130,7 +146,7 @@ def document(layers, bits, evidence, *, labels, rng):
     """What ``compress --json`` gives, as far as the page shows it."""
     before, after = evidence.before == evidence.labels, evidence.after == evidence.labels
     lost, won = int((before & ~after).sum()), int((after & ~before).sum())
-    images = len(evidence.labels)
+    images, count = len(evidence.labels), sum(layers.values())
     plan = {name: rng.choice([*bits, 32], size).tolist() for name, size in layers.items()}
     trials = [
         trial(1, "bisection", "kept", 192),
@@ -140,6 +156,23 @@ def document(layers, bits, evidence, *, labels, rng):
     return {
         "tool": "onnxsemi 0.1.0",
         "output": "out/small.onnx",
+        "plan_file": "out/small.plan.json",
+        "head": "softmax",
+        "search": {"images": 200},
+        "asked": {
+            "asked_points": 0.5,
+            "allowed_points": 0.5,
+            "images_needed": None,
+            "summary": "",
+        },
+        "frontier_redrawn": [],
+        "trajectory": [],
+        "pinned": {},
+        "run": "small.run",
+        "left_float": [],
+        "warnings": [],
+        "speed": None,
+        "classes": None,
         "profile": "qdq",
         "answers_compared_with": "labels" if labels else "the float model's own answers",
         "sizes": {
@@ -156,6 +189,9 @@ def document(layers, bits, evidence, *, labels, rng):
             "outcome": "holds",
             "summary": "holds: what the test images say",
             "reason": "cannot lie below -0.5 points",
+            "asked_points": 0.5,
+            "interval": [-0.004, 0.002],
+            "coverage": 0.95,
             "looks": 1,
             "images_needed": None,
             "next_command": None,
@@ -178,14 +214,29 @@ def document(layers, bits, evidence, *, labels, rng):
                     "channels": 8,
                     "same_sign": 0.9,
                     "delta_loss_rank": 0.95,
+                    "semilayers": 2,
                     "kl_rank": 0.97,
                 }
                 for b in bits
             ],
+            "exact_delta_loss_bits": [],
+            "exact_kl_bits": [],
+            "layers_without_backward_pass": {},
+            "layers_estimated_from_output": [],
+            "channel_reliability": {},
         },
-        "cost": {"seconds": 75.0, "passes": 33.0, "trials": 3},
-        "plan": {"mean_bits": 3.5, "layers": plan},
-        "chosen": {"compression": 0.9, "correct": 191, **SCORE},
+        "cost": {"seconds": 75.0, "pass_seconds": 75 / 33, "passes": 33.0, "trials": 3},
+        "plan": {
+            "compression": 0.9,
+            "mean_bits": 3.5,
+            "target_parameters": 9 * count,
+            "layers": plan,
+        },
+        "chosen": {
+            **{"trial": 3, "phase": "descent", "bits": 2, "compression": 0.9},
+            **{"saved_parameters": 8.1 * count, "correct": 191},
+            **SCORE,
+        },
         "baseline": {"correct": 190, **SCORE},
         "stop": "the tries were used up",
         "trials": trials,
@@ -198,7 +249,6 @@ def document(layers, bits, evidence, *, labels, rng):
         "search_data": "search.npz",
         "report_data": "report.npz",
         "made_from": {
-            "schema": 1,
             "--bits": list(bits),
             "--seed": 0,
             "model": "ab" * 32,
@@ -228,5 +278,5 @@ def without_labels(made):
 def trial(number, phase, decision, correct, **semilayer):
     """One decision."""
     reason = f"reason {number}"
-    head = {"number": number, "phase": phase, "decision": decision, "reason": reason}
+    head = {"number": number, "phase": phase, "decision": decision, "reason": reason, "bar": None}
     return {**head, "lost": 5, "won": correct - 185, "correct": correct, **SCORE, **semilayer}

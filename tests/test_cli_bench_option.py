@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 from command_line import frontier_command, run
+from run_files import content
 
 from onnxsemi.errors import ModelError
+from onnxsemi.report.kept import read_result
 from onnxsemi.report.speed import Speed
-from onnxsemi.run.kept import read_result
 from onnxsemi.settings import Settings
 
 pytestmark = pytest.mark.slow
@@ -57,7 +58,7 @@ def test_one_line_of_the_short_table(timed):
 
 
 def test_kept_in_the_run_with_both_kinds_of_session(timed):
-    document = read_result(timed.folder / "a.run").document
+    document = content(timed.folder / "a.run/result.json")
     rows = document["speed"]["rows"]
     assert [row["load_session"] for row in rows] == [False, True, False, True]
     assert [Path(row["model"]).name for row in rows] == [*["model.onnx"] * 2, *["a.onnx"] * 2]
@@ -81,10 +82,10 @@ def test_a_model_that_cannot_be_timed_is_a_warning(folder, tmp_path, monkeypatch
     assert "warning: speed was not measured: no floats" in result.stderr
     assert (tmp_path / "a.onnx").exists()
     document = read_result(tmp_path / "a.run").document
-    assert document["speed"] is None
-    assert "speed was not measured: no floats" in document["warnings"]
+    assert document.speed is None
+    assert "speed was not measured: no floats" in document.warnings
 
 
 def test_off_by_default():
     assert not Settings().bench
-    assert Speed.read({}) is None
+    assert Speed.read(None) is None

@@ -10,7 +10,7 @@ from command_line import assert_one_line, compress_command, frontier_command, ru
 from residual_net import save_noise
 from run_files import content
 
-from onnxsemi.run.kept import read_result
+from onnxsemi.report.kept import read_result
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +51,7 @@ class TestReport:
         more = (*SMALL[:-1], "--json", "--classes", names)
         result = run(*frontier_command(folder, tmp_path / "a.onnx", *more))
         document = json.loads(result.stdout)
-        kept = read_result(tmp_path / "a.run").document
+        kept = content(tmp_path / "a.run/result.json")
         assert {key: kept[key] for key in document} == document
         assert run("report", tmp_path / "a.run").exit_code == 0
         page = (tmp_path / "a.run/report.html").read_text()
@@ -64,7 +64,7 @@ class TestReport:
         assert page.count(f"<code>onnxsemi apply {tmp_path}/a.run --at ") >= len(points)
 
     def test_command_line_that_makes_it_again(self, done, folder):
-        command = read_result(done / "small.run").document["command"]
+        command = read_result(done / "small.run").document.command
         assert command.startswith(f"onnxsemi compress {folder}/model.onnx --calibration-data ")
         assert "--rounding-samples 40" in command
         assert "--max-drop 2" in command
@@ -73,7 +73,7 @@ class TestReport:
 
     def test_the_command_line_gives_the_same_bytes(self, done, tmp_path):
         before = (done / "small.onnx").read_bytes()
-        words = read_result(done / "small.run").document["command"].split()
+        words = read_result(done / "small.run").document.command.split()
         words[words.index("--out") + 1] = str(tmp_path / "again.onnx")
         result = run(*words[1:], "--quiet")
         assert result.exit_code == 0, result.output
@@ -94,7 +94,7 @@ class TestReport:
         assert result.exit_code == 0, result.output
         assert run("report", tmp_path / "a.run").exit_code == 0
         kept = read_result(tmp_path / "a.run")
-        layers, start = kept.document["plan"]["layers"], 0
+        layers, start = kept.document.plan.layers, 0
         for name, bits in layers.items():
             rows = kept.evidence.delta_loss[start : start + len(bits)]
             assert np.isnan(rows).all() == (name in {"c1", "dw"})

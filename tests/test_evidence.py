@@ -13,8 +13,8 @@ from onnxsemi.measure.likelihood import CATEGORICAL
 from onnxsemi.measure.seam import Score
 from onnxsemi.pipeline.evidence import Answers, changed, thumbnails, tried
 from onnxsemi.plan import BitPlan
+from onnxsemi.report.kept import keep_result, read_result
 from onnxsemi.run.folder import MadeOf, nowhere, open_run
-from onnxsemi.run.kept import keep_result, read_result
 from onnxsemi.search.ranking import Ranked
 from onnxsemi.search.trajectory import Decision, Phase, Point, Trajectory, Trial
 

@@ -12,9 +12,9 @@ from run_files import asked
 
 from onnxsemi.errors import RunError
 from onnxsemi.points.file import read_frontier
+from onnxsemi.report.kept import read_result
 from onnxsemi.run.folder import made_of, nothing_held
 from onnxsemi.run.journal import Journal
-from onnxsemi.run.kept import read_result
 from onnxsemi.run.looks import LOOKS, is_report
 from onnxsemi.run.store import digest_of, read_arrays
 

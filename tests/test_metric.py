@@ -1,6 +1,7 @@
 """A metric instead of top-1: what it may be, and a compression that is judged by it."""
 
 import functools
+import json
 import shutil
 
 import numpy as np
@@ -18,10 +19,11 @@ import onnxsemi
 from onnxsemi.data.images import ImageSet
 from onnxsemi.errors import DataError, SettingsError
 from onnxsemi.measure.metric import Judge, metric_name
-from onnxsemi.report.document import compress_document, evaluate_document
+from onnxsemi.report.conversion import compress_document, evaluate_document, pareto_document
+from onnxsemi.report.document import to_json
 from onnxsemi.report.page import render
 from onnxsemi.report.page.run import Run
-from onnxsemi.report.pareto import pareto_document, pareto_table
+from onnxsemi.report.pareto import pareto_table
 from onnxsemi.report.tables import apply_table, compress_table, evaluate_table
 from onnxsemi.runtime import Session
 from onnxsemi.search.verdict import Outcome
@@ -191,7 +193,7 @@ class TestCompress:
 
     def test_is_shown(self, made):
         folder, result = made
-        document = compress_document(result)
+        document = json.loads(to_json(compress_document(result)))
         report = document["report"]
         assert report["metric"] == document["search"]["metric"] == "labels_right"
         assert report["change"] == report["mean_after"] - report["mean_before"]
@@ -215,8 +217,8 @@ class TestCompress:
         assert "Change of the mean of labels_right" in printed(
             pareto_table(kept, folder, every=True)
         )
-        (chosen,) = [p for p in pareto_document(kept, folder)["points"] if p["chosen"]]
-        assert chosen["mean"] == pytest.approx(result.search.after)
+        (chosen,) = [p for p in pareto_document(kept, folder).points if p.chosen]
+        assert chosen.mean == pytest.approx(result.search.after)
 
     def test_again_gives_the_same_bytes(self, made):
         folder, _ = made
@@ -254,7 +256,7 @@ class TestCompress:
         assert found.comparison.metric == result.report.metric
         assert (found.correct, found.loss) == (None, None)
         assert found.mean == result.report.metric.after
-        assert evaluate_document(found)["mean"] == found.mean
+        assert evaluate_document(found).mean == found.mean
         assert f"mean of labels_right {found.mean:.4f}" in printed(evaluate_table(found))
 
     def test_with_activations_in_uint8(self, made):

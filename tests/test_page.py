@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from page_data import kept, made_run
+from page_data import kept, made_run, said
 
 from onnxsemi.report.page import render
 from onnxsemi.report.page.answers import answers
@@ -119,20 +119,20 @@ class TestTrajectory:
         assert "conv1, negative, to 2 bits" in tips[2]
 
     def test_a_trial_that_was_broken_off_says_at_most(self):
-        result = kept()
-        for trial in result.document["trials"]:
-            trial["images_measured"] = 64
-        assert "at most" not in trajectory(result)
-        result.document["trials"][1]["decision"] = "postponed"
-        assert "at most 75.00%" in trajectory(result)
+        def look_at_some(document):
+            for trial in document["trials"]:
+                trial["images_measured"] = 64
+
+        def break_off(document):
+            document["trials"][1]["decision"] = "postponed"
+
+        some = said(made_run(), look_at_some)
+        assert "at most" not in trajectory(some.kept)
+        assert "at most 75.00%" in trajectory(said(some, break_off).kept)
 
     def test_no_trials(self):
-        result = kept()
-        result.document["trials"].clear()
-        result = dataclasses.replace(
-            result, evidence=dataclasses.replace(result.evidence, tried=np.zeros(0))
-        )
-        assert not Page(str(trajectory(result))).of("circle", "mark")
+        run = with_evidence(said(made_run(), trials=[]), tried=np.zeros(0))
+        assert not Page(str(trajectory(run.kept))).of("circle", "mark")
 
 
 class TestStrips:
@@ -143,7 +143,7 @@ class TestStrips:
         assert [row["data-layer"] for row in rows] == ["conv1", "conv2"]
         assert len(found) == 4
         assert found[3]["data-order"] == "0 1 2 3 4 5 6 7"
-        bits = result.document["plan"]["layers"]["conv2"]
+        bits = result.document.plan.layers["conv2"]
         assert rows[1]["data-bits"] == " ".join(map(str, bits))
 
     def test_grouped_by_sign_then_bits(self):
@@ -158,7 +158,7 @@ class TestStrips:
         result = kept({"conv": 40})
         text = str(strips(result))
         grouped = re.search(r"<svg[^>]*by-place.*?</svg>", text)[0]
-        values = result.document["plan"]["layers"]["conv"]
+        values = result.document.plan.layers["conv"]
         for bits in set(values):
             path = re.search(rf'<path d="([^"]*)" class="b{bits}"', grouped)[1]
             width = sum(float(w) for w in re.findall(r"h([\d.]+)v", path))
@@ -166,7 +166,7 @@ class TestStrips:
 
     def test_sign_is_that_at_the_channels_own_bits(self):
         result = kept()
-        values = [b for v in result.document["plan"]["layers"].values() for b in v]
+        values = [b for v in result.document.plan.layers.values() for b in v]
         ladder = result.evidence.bits.tolist()
         own = [
             row[ladder.index(b) if b in ladder else 0]
@@ -285,23 +285,25 @@ class TestPage:
 
     def test_everything_is_escaped(self):
         evil = "<script>alert(1)</script>\"'&$title"
-        run = made_run({evil: 4, "b": 4}, names=[evil] * 4, path=evil)
-        result = run.kept
-        for key in ("output", "command", "model", "search_data", "tool", "stop", "profile"):
-            result.document[key] = evil
-        result.document["notes"].append(evil)
-        result.document["skipped"].append({"layer": evil, "reason": evil})
-        result.document["kernels"] = {"integer": {}, "float32": {evil: evil}}
-        result.document["trials"][0]["reason"] = evil
-        result.document["made_from"]["--exclude"] = [evil]
+
+        def speak(document):
+            for key in ("output", "command", "model", "search_data", "tool", "stop", "profile"):
+                document[key] = evil
+            document["notes"].append(evil)
+            document["skipped"].append({"layer": evil, "reason": evil})
+            document["kernels"] = {"integer": {}, "float32": {evil: evil}}
+            document["trials"][0]["reason"] = evil
+            document["made_from"]["--exclude"] = [evil]
+
+        run = said(made_run({evil: 4, "b": 4}, names=[evil] * 4, path=evil), speak)
         page = Page(render(run))
         assert len(page.of("script")) == 1
         assert sum(evil in t for t in page.text) >= 16
         assert any(a.get("data-layer") == evil for a in page.of("div"))
 
     def test_layers_in_the_types_of_onnx_are_counted(self):
-        run = made_run()
-        run.kept.document["types"] = {"layers": {"a": ["UINT4"], "b": ["UINT2"]}, "others": ["c"]}
+        types = {"layers": {"a": ["UINT4"], "b": ["UINT2"]}, "others": ["c"]}
+        run = said(made_run(), types=types)
         assert any("2 and 4 bits hold 2 of 3 layers" in text for text in Page(render(run)).text)
 
     def test_what_cannot_be_seen_is_shown_as_its_code(self):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from page_data import frontier, made_run
+from page_data import frontier, made_run, said
 from test_page import Page, with_evidence, words
 
 from onnxsemi.points.at import At
@@ -25,13 +25,20 @@ SPREAD = {"seconds": 0.002, "quartiles": [0.0019, 0.0021]}
 def speed(*ratios):
     """The document of a bench of two models in both kinds of session."""
     spreads = [SPREAD | {"ratio": r, "ratio_quartiles": [r - 0.1, r + 0.1]} for r in ratios]
-    rows = [{"latency": {"1": spread}} for spread in spreads]
+    rows = [
+        {
+            **{"model": "m", "load_session": False, "file_bytes": 9, "peak_bytes": 9},
+            **{"load": spread, "latency": {"1": spread}},
+        }
+        for spread in spreads
+    ]
     return {"threads": 1, "rounds": 7, "rows": rows}
 
 
 def verdict(outcome, **more):
     return {
         "outcome": outcome, "summary": "s", "reason": "may lie below", "looks": 1,
+        "asked_points": 0.5, "interval": [-0.01, 0.01], "coverage": 0.95,
         "images_needed": None, "next_command": None, **more,
     }  # fmt: skip
 
@@ -55,29 +62,26 @@ class TestTiles:
         ("outcome", "sign"), [("holds", "✓"), ("unproven", "?"), ("fails", "✕")]
     )
     def test_a_verdict_has_a_word_a_sign_and_a_colour(self, outcome, sign):
-        run = made_run()
-        run.kept.document["verdict"] = verdict(outcome)
+        run = said(made_run(), verdict=verdict(outcome))
         tile = tiles_of(run.kept.document)[1]
         assert (tile.value, tile.kind) == (f"{sign} {outcome}", outcome)
         assert Page(str(tiles(run.kept.document))).of("div", outcome)
 
     def test_looks_are_said(self):
-        run = made_run()
-        run.kept.document["verdict"] = verdict("holds", looks=3)
+        run = said(made_run(), verdict=verdict("holds", looks=3))
         assert "look 3 at these images" in tiles_of(run.kept.document)[1].note
 
     def test_speed_in_both_kinds_of_session(self):
-        run = made_run()
-        run.kept.document["speed"] = speed(1.0, 1.0, 1.6, 0.8)
+        run = said(made_run(), speed=speed(1.0, 1.0, 1.6, 0.8))
         tile = tiles_of(run.kept.document)[3]
         assert tile.value == "1.25x as fast"
         assert "0.80 ±0.10 of the float model's 2.00 ms by load_session" in tile.note
         assert "1.60 ±0.10 in a default session; 1 thread" in tile.note
 
     def test_what_to_do_where_it_does_not_hold(self):
-        run = made_run()
         safer = "onnxsemi apply 'a <b>.run' --at 50.00% --out safer.onnx"
-        run.kept.document["verdict"] = verdict("fails", images_needed=9000, next_command=safer)
+        claim = verdict("fails", images_needed=9000, next_command=safer)
+        run = said(made_run(), verdict=claim)
         page = Page(str(summary(run.kept)))
         assert safer in page.text
         assert len(page.of("button", "copy")) == 1
@@ -165,7 +169,7 @@ class TestFrontier:
         run = made_run()
         outputs = [shlex.split(apply_command(run, p))[-1] for p in run.frontier.points]
         assert len(set(outputs)) == len(outputs)
-        assert run.kept.document["output"] not in outputs
+        assert run.kept.document.output not in outputs
 
     def test_the_profile_is_the_runs(self):
         run = made_run()

@@ -7,15 +7,15 @@ import shutil
 import numpy as np
 import pytest
 from command_line import assert_one_line, run
-from page_data import made_run
+from page_data import made_run, said
 from test_page import Page, words
 from test_page_decide import answered
 
 from onnxsemi.measure.paired import Paired
 from onnxsemi.points.file import write_frontier
+from onnxsemi.report.kept import keep_result
 from onnxsemi.report.page import render_two
 from onnxsemi.run.folder import MadeOf, open_run
-from onnxsemi.run.kept import keep_result
 
 NAMES = [f"class {number}" for number in range(8)]
 
@@ -24,8 +24,7 @@ def pair(**made):
     """Two runs that differ in what is given to the second."""
     one = made_run(path="a/one.run", names=NAMES)
     other = made_run(path="b/two.run", names=NAMES, seed=1)
-    other.kept.document["made_from"].update(made)
-    return one, other
+    return one, said(other, lambda document: document["made_from"].update(made))
 
 
 def text_of(*runs):
@@ -129,8 +128,7 @@ class TestClasses:
         assert ('id="classes"' in page) == shown
 
     def test_numbers_of_different_models_are_no_classes(self):
-        other = made_run(path="b.run")
-        other.kept.document["made_from"]["model"] = "99" * 32
+        _, other = pair(model="99" * 32)
         assert 'id="classes"' not in render_two(made_run(path="a.run"), other)
 
     def test_of_other_images_it_says_so(self):
@@ -141,9 +139,16 @@ class TestClasses:
 def test_escaped_and_self_contained():
     evil = "<script>alert(1)</script>\"'&$title"
     runs = [made_run({evil: 4}, path=f"{evil}{place}", names=[evil] * 4) for place in (1, 2)]
-    for made in runs:
-        made.kept.document.update(output=evil, command=evil, tool=evil)
-        made.kept.document["made_from"]["--exclude"] = [str(made.path)]
+    runs = [
+        said(
+            made,
+            lambda document, path=str(made.path): document["made_from"].update(
+                {"--exclude": [path]}
+            ),
+            **{"output": evil, "command": evil, "tool": evil},
+        )
+        for made in runs
+    ]
     page = Page(render_two(*runs))
     assert len(page.of("script")) == 1
     addresses = [a[k] for _, a in page.elements for k in ("src", "href") if k in a]

@@ -1,11 +1,10 @@
 """How a command tells its result: as a table or as JSON, and by its exit code."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console, RenderableType
@@ -14,6 +13,7 @@ from onnxsemi import wording
 from onnxsemi.cli.terminal import LineProgress, LiveProgress, OnlyWarnings, warning_line
 from onnxsemi.option import Decides, Option, Panel
 from onnxsemi.progress import Progress
+from onnxsemi.report.document import Document, to_json
 from onnxsemi.results import ApplyResult, CompressResult
 
 NOT_SHOWN = 3
@@ -52,10 +52,10 @@ class Printed:
         else:
             yield LineProgress(console)
 
-    def show(self, table: RenderableType, document: dict[str, Any]) -> None:
+    def show(self, table: RenderableType, document: Document) -> None:
         """The result on standard output."""
         if self.as_json:
-            typer.echo(json.dumps(document, ensure_ascii=False))
+            typer.echo(to_json(document))
         elif not self.quiet:
             Console().print(table)
 

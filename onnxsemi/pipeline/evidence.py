@@ -14,7 +14,7 @@ from onnxsemi.layers import Semilayer, Sign, TargetLayer
 from onnxsemi.measure.likelihood import Likelihood
 from onnxsemi.pipeline.prepare import Prepared
 from onnxsemi.pipeline.sensitivity import Sensitivity
-from onnxsemi.run.kept import Evidence
+from onnxsemi.report.kept import Evidence
 from onnxsemi.search.semilayers import by_sign, whole_layers
 from onnxsemi.search.trajectory import Decision, Trajectory
 
@@ -85,10 +85,10 @@ def evidence_of(
     )
 
 
-def class_names(prepared: Prepared, count: int) -> list[str] | None:
+def class_names(prepared: Prepared, count: int) -> tuple[str, ...] | None:
     """Names of the model's classes in its order; None if they are not known."""
     given = (prepared.settings.data.classes, prepared.report.classes, prepared.search.classes)
-    return next((list(names) for names in given if names and len(names) == count), None)
+    return next((tuple(names) for names in given if names and len(names) == count), None)
 
 
 def changed(labels: Int64Array, answers: Answers) -> Int64Array:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 from msgspec import structs
 
@@ -12,7 +11,7 @@ from onnxsemi.atomic import whole_file
 from onnxsemi.errors import BudgetError
 from onnxsemi.kernels import Kernels, kernels_of
 from onnxsemi.measure.checker import RoundingChecker
-from onnxsemi.measure.comparison import Comparison, compare
+from onnxsemi.measure.comparison import compare
 from onnxsemi.measure.evaluator import ModelEvaluator
 from onnxsemi.measure.folds import Remembering
 from onnxsemi.measure.metric import metric_name
@@ -41,13 +40,13 @@ from onnxsemi.pipeline.speed import timed
 from onnxsemi.pipeline.write import UNWRITABLE, Writer, plan_path, refuse_loss
 from onnxsemi.plan import BitPlan
 from onnxsemi.points.file import write_frontier
-from onnxsemi.points.frontier import KeptFrontier
 from onnxsemi.points.nothing_holds import NothingHoldsError
 from onnxsemi.progress import Progress, warn
-from onnxsemi.report.document import compress_document
+from onnxsemi.report.conversion import compress_document
+from onnxsemi.report.document import RunResult
+from onnxsemi.report.kept import keep_result
 from onnxsemi.results import CompressResult, Cost
 from onnxsemi.run.folder import RunFolder
-from onnxsemi.run.kept import keep_result
 from onnxsemi.run.looks import count_look
 from onnxsemi.search.run import search
 from onnxsemi.search.settings import SearchMethod, SearchSettings
@@ -197,6 +196,9 @@ class Search:
             kept = kept_frontier(prepared, found, anchor)
             labels = bench.labels if prepared.has_labels else None
             report = compare(before, file.logits, labels, bench.judge, bench.head)
+            guard = settings.search.guard(has_labels=prepared.has_labels)
+            looks = count_look(run.path, prepared.report.fingerprint(), plan.sha256)
+            claim = verdict(guard, report, looks)
             result = CompressResult(
                 output=target,
                 plan_file=plan_path(target),
@@ -218,7 +220,9 @@ class Search:
                 pinned=prepared.pinned(),
                 run=run.path,
                 warnings=warnings(prepared),
-                **self._claimed(found, report, kept, target),
+                finding=guard.judge(found.search, found.close),
+                verdict=claim,
+                next_command=None if claim.holds else next_command(kept, plan, run.path, target),
             )
             answers = Answers.of(before, file.logits, bench.likelihood)
             self.keep(result, answers)
@@ -238,40 +242,24 @@ class Search:
         self.keep(result, answers)
         return result
 
-    def _claimed(
-        self, found: Found, report: Comparison, kept: KeptFrontier, target: Path
-    ) -> dict[str, Any]:
-        """What was asked, what may be claimed, and what to do next."""
-        prepared, plan = self.prepared, found.chosen.plan
-        guard = prepared.settings.search.guard(has_labels=prepared.has_labels)
-        run = self.run.path
-        looks = count_look(run, prepared.report.fingerprint(), plan.sha256)
-        claim = verdict(guard, report, looks)
-        return {
-            "finding": guard.judge(found.search, found.close),
-            "verdict": claim,
-            "next_command": None if claim.holds else next_command(kept, plan, run, target),
-        }
-
     def keep(self, result: CompressResult, answers: Answers) -> None:
         """Write what the report needs into the run's folder."""
         prepared = self.prepared
         if self.run.path is None:
             return
-        made = {
-            "command": prepared.settings.run.command,
-            "model": str(prepared.files[0] or "in memory"),
-            "search_data": prepared.search.name,
-            "report_data": prepared.report.name,
-            "made_from": {
-                **identity(prepared),
-                "processor": "; ".join(map(str, self.run.processors)),
-            },
-            "channel_parameters": dict(result.plan.channel_params),
-            "classes": class_names(prepared, answers.classes),
-        }
+        processors = "; ".join(map(str, self.run.processors))
+        kept = RunResult(
+            **structs.asdict(compress_document(result)),
+            command=prepared.settings.run.command,
+            model=str(prepared.files[0] or "in memory"),
+            search_data=prepared.search.name,
+            report_data=prepared.report.name,
+            made_from={**identity(prepared), "processor": processors},
+            channel_parameters=dict(result.plan.channel_params),
+            classes=class_names(prepared, answers.classes),
+        )
         evidence = evidence_of(prepared, self.sensitivity, result.trajectory, answers)
-        keep_result(self.run, compress_document(result) | made, evidence)
+        keep_result(self.run, kept, evidence)
 
     def _out_of_time(self) -> bool:
         if self.run.journal.recalling or not self.clock.ended:

@@ -1,15 +1,18 @@
 """Results as tables for people and as JSON documents for machines."""
 
-from onnxsemi.report.check import check_document, check_table
-from onnxsemi.report.compare import compare_document, compare_table
-from onnxsemi.report.document import (
+from onnxsemi.report.check import check_table
+from onnxsemi.report.compare import compare_table
+from onnxsemi.report.conversion import (
     apply_document,
     bench_document,
+    check_document,
+    compare_document,
     compress_document,
     evaluate_document,
     inspect_document,
+    pareto_document,
 )
-from onnxsemi.report.pareto import pareto_document, pareto_table
+from onnxsemi.report.pareto import pareto_table
 from onnxsemi.report.tables import (
     apply_table,
     bench_table,

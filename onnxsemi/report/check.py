@@ -1,16 +1,12 @@
-"""``check`` as a table and as a JSON document."""
-
-from dataclasses import asdict
-from typing import Any
+"""``check`` as a table."""
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from onnxsemi import __about__, wording
+from onnxsemi import wording
 from onnxsemi.measure.forecast import duration
 from onnxsemi.outlook import CheckResult
-from onnxsemi.report.document import SCHEMA
 from onnxsemi.report.leftover import float_lines
 
 
@@ -22,18 +18,6 @@ def check_table(result: CheckResult) -> RenderableType:
     notes = (wording.sentence(note) for note in result.notes)
     left = float_lines(result.left_float, result.file_bytes)
     return Group(table, *map(Text, (*notes, *left)))
-
-
-def check_document(result: CheckResult) -> dict[str, Any]:
-    """The same for machines."""
-    document = asdict(result) | {
-        "model": result.model,
-        "sizes": {str(bits): size for bits, size in result.sizes.items()},
-        "warnings": list(result.warnings),
-        "notes": list(result.notes),
-    }
-    document["forecast"]["seconds"] = list(result.forecast.seconds)
-    return {"schema": SCHEMA, "tool": f"onnxsemi {__about__.VERSION}", **document}
 
 
 def _rows(result: CheckResult) -> list[tuple[str, str]]:

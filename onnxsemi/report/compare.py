@@ -1,11 +1,8 @@
-"""What differs between two files: as tables of 80 columns, and as a JSON document."""
-
-from dataclasses import asdict
+"""What differs between two files, as tables of 80 columns."""
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from onnxsemi.report.document import Document, _header
 from onnxsemi.report.tables import plain_table
 from onnxsemi.results import CompareResult
 
@@ -31,14 +28,3 @@ def compare_table(result: CompareResult) -> RenderableType:
             table.add_row(what, Text(first), Text(second))
         parts.append(table)
     return Group(*parts)
-
-
-def compare_document(result: CompareResult) -> Document:
-    """The same for machines."""
-    return _header() | {
-        "first": str(result.first),
-        "second": str(result.second),
-        "same": result.same,
-        "layers": [asdict(found) for found in result.layers],
-        "settings": {name: list(pair) for name, pair in result.settings.items()},
-    }

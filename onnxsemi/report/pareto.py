@@ -1,4 +1,4 @@
-"""The points of a run: as a table of 80 columns, and as a JSON document."""
+"""The points of a run, as a table of 80 columns."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,7 +8,6 @@ from rich.text import Text
 
 from onnxsemi import wording
 from onnxsemi.points.frontier import KeptFrontier, KeptPoint
-from onnxsemi.report.document import Document, _basis, _header, _labels, _scored, _seen
 from onnxsemi.report.tables import plain_table
 
 
@@ -43,46 +42,6 @@ def pareto_table(kept: KeptFrontier, run: Path, *, every: bool) -> RenderableTyp
         f"{kept.metric or ('accuracy' if kept.has_labels else 'agreement')})",
     ]
     return Group(table, *map(Text, lines))
-
-
-def pareto_document(kept: KeptFrontier, run: Path) -> Document:
-    """Every point that a run has kept."""
-    return _header() | {
-        "run": str(run),
-        "method": kept.method,
-        "profile": kept.profile,
-        "answers_compared_with": _labels(kept.has_labels, kept.metric),
-        "head": kept.head,
-        "search_images": kept.images,
-        "float_correct": kept.correct if kept.has_labels and kept.metric is None else None,
-        **({} if kept.metric is None else {"float_mean": kept.correct / kept.images}),
-        "chosen_as_written": (
-            None if kept.as_written is None else _seen(kept.as_written, labels=kept.has_labels)
-        ),
-        "points": [point_document(kept, point) for point in kept.points],
-    }
-
-
-def point_document(kept: KeptFrontier, point: KeptPoint) -> Document:
-    """One point of them."""
-    basis = _basis(kept.has_labels, kept.metric)
-    return {
-        "chosen": point.chosen,
-        "dominated": kept.dominated(point),
-        "compression": point.plan.compression,
-        "mean_bits": point.plan.mean_bits,
-        "file_bytes": point.file_bytes,
-        "file_bytes_are": "measured" if point.chosen else "estimated",
-        "phase": point.phase,
-        "trial": point.trial,
-        "rejected": point.rejected,
-        "predicted_kl_nats": point.predicted,
-        "measured_kl_nats": point.kl,
-        **_scored(point.correct, kept.images, basis),
-        "change": kept.change(point),
-        "search": None if point.paired is None else _seen(point.paired, labels=kept.has_labels),
-        "plan_sha256": point.plan.sha256,
-    }
 
 
 def worth_showing(kept: KeptFrontier) -> Iterable[KeptPoint]:

@@ -1,9 +1,8 @@
 """What the times of both models come to, for the table and the page of a compression."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from onnxsemi.report.parts import BenchPart
 from onnxsemi.timings import BenchResult, Spread
 
 
@@ -26,15 +25,12 @@ class Speed:
     rounds: int
 
     @classmethod
-    def read(cls, document: Mapping[str, Any]) -> "Speed | None":
+    def read(cls, found: BenchPart | None) -> "Speed | None":
         """From the document of a compression; None if the models were not timed."""
-        found = document.get("speed")
-        if not found:
+        if found is None:
             return None
-        first, _, plain, loaded = (row["latency"]["1"] for row in found["rows"])
-        return cls(
-            first["seconds"], _ratios(loaded), _ratios(plain), found["threads"], found["rounds"]
-        )
+        first, _, plain, loaded = (row.latency["1"] for row in found.rows)
+        return cls(first.seconds, _spread(loaded), _spread(plain), found.threads, found.rounds)
 
     @classmethod
     def of(cls, result: BenchResult) -> "Speed":
@@ -86,8 +82,3 @@ def ratio(found: tuple[float, float, float]) -> str:
 
 def _spread(latency: Spread) -> tuple[float, float, float]:
     return latency.ratio, *latency.ratio_quartiles
-
-
-def _ratios(latency: Mapping[str, Any]) -> tuple[float, float, float]:
-    low, high = latency["ratio_quartiles"]
-    return latency["ratio"], low, high

@@ -6,7 +6,7 @@ rounding.npz    codes and scales of every channel at every bitwidth
 crossed.npz     the same, rounded on other images; where images are few
 moments.npz     sums of the backward passes so far
 best.onnx, best.plan.json   the best found so far, verified
-result.json, evidence.npz   what the run came to, for its report (:mod:`onnxsemi.run.kept`)
+result.json, evidence.npz   what the run came to, for its report (:mod:`onnxsemi.report.kept`)
 report.html     the report, where it is asked for
 frontier.json   every point that could be written instead of the one that was chosen
 finished.json   written last: what the run gave
@@ -39,7 +39,8 @@ _MEASURED = ("journal.jsonl", "rounding.npz", "crossed.npz", "moments.npz")
 _FOUND = ("best.onnx", "best.plan.json", RESULT, EVIDENCE, REPORT, FRONTIER)
 _ANEW = "delete the folder or choose another `run` to start anew"
 _Plain = str | int | float | bool | None
-Identity = Mapping[str, _Plain | tuple[_Plain, ...]]
+Setting = _Plain | tuple[_Plain, ...]
+Identity = Mapping[str, Setting]
 """Name of a part (``model``, ``--bits``, ``numpy``) -> its fingerprint or value."""
 
 

@@ -1,33 +1,28 @@
 """How the result was made, and how to make it again."""
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
+from onnxsemi.report.document import RunResult
+from onnxsemi.report.kept import Kept
 from onnxsemi.report.page.markup import Markup, join, tag
 from onnxsemi.report.page.plot import folded, table
-from onnxsemi.run.kept import Kept
 
 _VERSIONS = ("onnxsemi", "onnx", "onnxruntime", "numpy", "scipy", "processor")
-_HIDDEN = ("schema",)
 
 
 def about(kept: Kept) -> Markup:
     """Command line, inputs with fingerprints, settings, versions, cost, notes."""
-    document, made = kept.document, kept.document["made_from"]
+    document, made = kept.document, kept.document.made_from
     files = (
-        ("model", document["model"], made["model"]),
-        ("calibration images", document["search_data"], made["calibration data"]),
-        ("test images", document["report_data"], made["test data"]),
+        ("model", document.model, made["model"]),
+        ("calibration images", document.search_data, made["calibration data"]),
+        ("test images", document.report_data, made["test data"]),
     )
-    settings = [
-        (name, as_text(value))
-        for name, value in made.items()
-        if name.startswith("--") and name not in _HIDDEN
-    ]
+    settings = [(name, as_text(value)) for name, value in made.items() if name.startswith("--")]
     versions = [(name, made[name]) for name in _VERSIONS if name in made]
     return join(
-        *_command(document["command"]),
+        *_command(document.command),
         table(
             ("input", "name", "SHA-256 of its content"),
             [(what, name, tag("code", digest)) for what, name, digest in files],
@@ -42,22 +37,22 @@ def about(kept: Kept) -> Markup:
 
 def trust(kept: Kept) -> Markup | None:
     """How far the fast way agreed with the exact way on the sample; None if all was exact."""
-    sensitivity = kept.document["sensitivity"]
-    found = sensitivity["agreement"]
+    sensitivity = kept.document.sensitivity
+    found = sensitivity.agreement
     if not found:
         return None
     rows = [
         (
-            row["bits"],
-            f"{row['same_sign']:.0%}",
-            f"{row['delta_loss_rank']:.2f}",
-            f"{row['kl_rank']:.2f}",
+            row.bits,
+            f"{row.same_sign:.0%}",
+            f"{row.delta_loss_rank:.2f}",
+            f"{row.kl_rank:.2f}",
         )
         for row in found
     ]
     said = (
-        f"Δloss and KL come from backward passes over {sensitivity['images']:,} of the search "
-        f"images; {found[0]['channels']} channels were measured exactly too, at each bitwidth."
+        f"Δloss and KL come from backward passes over {sensitivity.samples:,} of the search "
+        f"images; {found[0].channels} channels were measured exactly too, at each bitwidth."
     )
     headings = ("bits", "same sign of Δloss", "rank of Δloss (Spearman)", "rank of KL (Spearman)")
     return join(tag("p", said), table(headings, rows, caption="Fast against exact"))
@@ -75,40 +70,40 @@ def _command(command: str) -> tuple[Markup, ...]:
     )
 
 
-def _cost(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    cost = document["cost"]
-    minutes, seconds = divmod(round(cost["seconds"]), 60)
-    yield "trials", f"{cost['trials']:,}"
-    passes = cost["passes"]
+def _cost(document: RunResult) -> Iterator[tuple[str, str]]:
+    cost = document.cost
+    minutes, seconds = divmod(round(cost.seconds), 60)
+    yield "trials", f"{cost.trials:,}"
+    passes = cost.passes
     if math.isfinite(passes):
         yield "forward passes over the calibration images", f"{passes:,.0f}"
     yield "wall time of all measuring", f"{minutes} min {seconds} s"
-    yield "profile of the file", document["profile"]
+    yield "profile of the file", document.profile
 
 
-def _notes(document: Mapping[str, Any]) -> Iterator[Markup]:
-    notes = [f"{note}." for note in (*document.get("warnings", ()), *document["notes"])]
-    if document["kernels"] is not None:
-        kernels = document["kernels"]
-        count = len(kernels["integer"]) + len(kernels["float32"])
-        notes.append(f"{len(kernels['integer'])} of {count} target nodes run on integer kernels.")
-        notes += [f"{node} runs in float32: {why}." for node, why in kernels["float32"].items()]
-    types = document.get("types")  # older runs do not say
+def _notes(document: RunResult) -> Iterator[Markup]:
+    notes = [f"{note}." for note in (*document.warnings, *document.notes)]
+    if document.kernels is not None:
+        kernels = document.kernels
+        count = len(kernels.integer) + len(kernels.floating)
+        notes.append(f"{len(kernels.integer)} of {count} target nodes run on integer kernels.")
+        notes += [f"{node} runs in float32: {why}." for node, why in kernels.floating.items()]
+    types = document.types
     if types is not None:
-        count = len(types["layers"]) + len(types["others"])
+        count = len(types.layers) + len(types.others)
         notes.append(
-            f"ONNX's own types of 2 and 4 bits hold {len(types['layers'])} of {count} layers."
+            f"ONNX's own types of 2 and 4 bits hold {len(types.layers)} of {count} layers."
         )
     if notes:
         yield tag("ul", *(tag("li", note) for note in notes), class_="notes")
-    if document["skipped"]:
-        rows = [(skip["layer"], skip["reason"]) for skip in document["skipped"]]
+    if document.skipped:
+        rows = [(skip.name, skip.reason) for skip in document.skipped]
         said = "Layers that are no targets"
         yield folded(said, table(("layer", "reason"), rows, caption=said))
 
 
 def as_text(value: object) -> str:
     """A setting, as it is read."""
-    if isinstance(value, list):
+    if isinstance(value, tuple):
         return ", ".join(map(str, value)) or "none"
     return "not set" if value is None else str(value)

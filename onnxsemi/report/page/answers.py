@@ -9,7 +9,6 @@ from onnxsemi.report.page.markup import Markup, join, tag
 from onnxsemi.report.page.picture import data_uri
 from onnxsemi.report.page.plot import folded, table
 from onnxsemi.report.page.run import Run
-from onnxsemi.report.page.words import has_labels, head_of
 
 AT_ONCE = 16
 """Pictures that are shown at once; the others are folded."""
@@ -23,12 +22,12 @@ def answers(run: Run) -> Markup:
     changed = np.flatnonzero(evidence.before != evidence.after)
     if not len(changed):
         return tag("p", f"No answer changed on {len(evidence.labels):,} test images.")
-    labelled = has_labels(run.kept.document)
+    labelled = run.kept.document.has_labels
     kinds = [_kind(run, index) for index in changed.tolist()]
     counts = ", ".join(f"{kinds.count(k):,} {text}" for k, text in _KINDS.items() if k in kinds)
     parts = f" ({counts})" if labelled else ""
     said = f"{len(changed):,} of {len(evidence.labels):,} answers changed{parts}."
-    numbers = "" if run.class_names else f" Numbers are {head_of(run.kept.document).scored}."
+    numbers = "" if run.class_names else f" Numbers are {run.kept.document.head.scored}."
     found = zip(evidence.shown.tolist(), evidence.thumbnails, strict=True)
     cards = [_card(run, index, pixels, labelled=labelled) for index, pixels in found]
     return join(

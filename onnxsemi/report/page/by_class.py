@@ -6,7 +6,7 @@ from onnxsemi.report.page.classes import FEW, ClassAnswers, by_class
 from onnxsemi.report.page.markup import Markup, join, number, tag
 from onnxsemi.report.page.plot import folded, table
 from onnxsemi.report.page.run import Run
-from onnxsemi.report.page.words import has_labels, points
+from onnxsemi.report.page.words import points
 
 MOST = 20
 """Classes up to which all are shown at once."""
@@ -29,7 +29,7 @@ def classes(run: Run) -> Markup | None:
     if rest:
         caption = f"The {len(shown)} most changed of {len(found):,} classes, worst change first"
     return join(
-        tag("p", *_said(found, labelled=has_labels(run.kept.document))),
+        tag("p", *_said(found, labelled=run.kept.document.has_labels)),
         _table(shown, reach, caption=caption),
         folded(f"All {len(found):,} classes", _table(found, reach, caption="All classes"))
         if rest

@@ -7,7 +7,7 @@ import numpy as np
 
 from onnxsemi.arrays import Float64Array, Int64Array
 from onnxsemi.bitwidth import FLOAT_BITS
-from onnxsemi.run.kept import Kept
+from onnxsemi.report.kept import Kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,18 +42,18 @@ class LayerChannels:
 def layers_of(kept: Kept) -> Iterator[LayerChannels]:
     """The layers in graph order."""
     evidence, start = kept.evidence, 0
-    for name, values in kept.document["plan"]["layers"].items():
+    for name, values in kept.document.plan.layers.items():
         bits = np.array(values, np.int64)
         rows = evidence.delta_loss[start : start + len(bits)]
         columns = [_column(evidence.bits, value) for value in values]
         delta_loss = rows[np.arange(len(bits)), columns]
-        yield LayerChannels(name, bits, delta_loss, kept.document["channel_parameters"][name])
+        yield LayerChannels(name, bits, delta_loss, kept.document.channel_parameters[name])
         start += len(bits)
 
 
 def bits_in(kept: Kept) -> list[int]:
     """Bitwidths of the ladder and of the file, widest first."""
-    used = {bits for values in kept.document["plan"]["layers"].values() for bits in values}
+    used = {bits for values in kept.document.plan.layers.values() for bits in values}
     return sorted({*kept.evidence.bits.tolist(), *used}, reverse=True)
 
 

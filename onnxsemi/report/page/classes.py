@@ -11,7 +11,6 @@ import numpy as np
 from onnxsemi.measure.comparison import exact_interval
 from onnxsemi.measure.paired import Paired
 from onnxsemi.report.page.run import Run
-from onnxsemi.report.page.words import has_labels
 
 FEW = 10
 """Images below which a class says next to nothing: such classes come last."""
@@ -63,7 +62,7 @@ def by_class(run: Run) -> list[ClassAnswers]:
     Of equal changes, that with more images comes first, then that with the smaller number.
     """
     evidence = run.kept.evidence
-    labelled = has_labels(run.kept.document)
+    labelled = run.kept.document.has_labels
     right = [answers == evidence.labels for answers in (evidence.before, evidence.after)]
     found = []
     for number in np.unique(evidence.labels).tolist():

@@ -22,7 +22,7 @@ def quoted(words: Sequence[str]) -> str:
 def apply_command(run: Run, point: KeptPoint) -> str:
     """Writes a point of a run, beside the file that the run wrote and under a name of its own."""
     at, kept = text_of(point, run.frontier), run.frontier
-    output = os.path.splitext(run.kept.document["output"])[0]  # noqa: PTH122  a path of any system
+    output = os.path.splitext(run.kept.document.output)[0]  # noqa: PTH122  a path of any system
     form = () if kept.profile == "qdq" else ("--profile", kept.profile)
     name = f"{output}-{at.removeprefix('plan:').removesuffix('%')}.onnx"
     model = kept.source.placeholder

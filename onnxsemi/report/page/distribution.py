@@ -3,6 +3,7 @@
 import numpy as np
 
 from onnxsemi.arrays import Float64Array
+from onnxsemi.report.kept import Kept
 from onnxsemi.report.page.channels import bits_name
 from onnxsemi.report.page.markup import Markup, join, number, tag
 from onnxsemi.report.page.plot import (
@@ -15,7 +16,6 @@ from onnxsemi.report.page.plot import (
     table,
 )
 from onnxsemi.report.page.scale import Scale, short, stretched
-from onnxsemi.run.kept import Kept
 
 _ROW, _TOP, _BIN = 40.0, 8.0, 6.0
 _RIGHT = 490.0

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from onnxsemi.bitwidth import FLOAT_BITS
+from onnxsemi.report.kept import Kept
 from onnxsemi.report.page.channels import bits_name
-from onnxsemi.run.kept import Kept
 
 _SIGNS = {-1: "Δloss ≤ 0", 0: "whole layer", 1: "Δloss > 0"}
 
@@ -59,8 +59,8 @@ def nats(value: float) -> str:
 
 def groups_of(kept: Kept) -> list[Group]:
     """All semilayers, widest bitwidth first, in graph order."""
-    evidence, names = kept.evidence, list(kept.document["plan"]["layers"])
-    parameters = kept.document["channel_parameters"]
+    evidence, names = kept.evidence, list(kept.document.plan.layers)
+    parameters = kept.document.channel_parameters
     columns = (
         evidence.group_layer,
         evidence.group_sign,

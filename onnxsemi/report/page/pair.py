@@ -4,13 +4,12 @@ Figures of two runs can be compared if they are of the same model on the same im
 tell. Where the test images are the same, the two files are compared image by image as well.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
+from onnxsemi.report.document import RunResult
 from onnxsemi.report.page.about import as_text
 from onnxsemi.report.page.run import Run
-from onnxsemi.report.page.words import has_labels
 
 MODEL, SEARCH, REPORT = "model", "calibration data", "test data"
 """Inputs, as a run's identity calls them."""
@@ -49,19 +48,19 @@ class Pair:
         return f"A: {one}", f"B: {other}"
 
     @property
-    def documents(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    def documents(self) -> tuple[RunResult, RunResult]:
         """What the two came to."""
         return self.one.kept.document, self.other.kept.document
 
     @property
     def labelled(self) -> tuple[bool, bool]:
         """Whether answers of each were compared with labels."""
-        one, other = map(has_labels, self.documents)
+        one, other = (document.has_labels for document in self.documents)
         return one, other
 
     def same(self, part: str) -> bool:
         """Whether both were made from the same input, by its fingerprint."""
-        one, other = (document["made_from"][part] for document in self.documents)
+        one, other = (document.made_from[part] for document in self.documents)
         return bool(one == other)
 
     @property
@@ -79,9 +78,10 @@ class Pair:
         """Inputs, settings and versions that are not the same: name, and what each has."""
         for part, key in _NAMED.items():
             if not self.same(part):
-                one, other = (f"{d[key]} ({d['made_from'][part][:12]}…)" for d in self.documents)
+                named = ((getattr(d, key), str(d.made_from[part])) for d in self.documents)
+                one, other = (f"{name} ({digest[:12]}…)" for name, digest in named)
                 yield part.replace("data", "images"), one, other
-        first, second = (document["made_from"] for document in self.documents)
+        first, second = (document.made_from for document in self.documents)
         for name in dict.fromkeys((*first, *second)):
             chosen = name.startswith("--") or name in _PROGRAMS
             if chosen and first.get(name) != second.get(name):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from importlib.resources import files
 from string import Template
 
+from onnxsemi.report.kept import Kept
 from onnxsemi.report.page.about import about, trust
 from onnxsemi.report.page.answers import answers
 from onnxsemi.report.page.by_class import classes
@@ -19,7 +20,6 @@ from onnxsemi.report.page.strips import strips
 from onnxsemi.report.page.summary import summary
 from onnxsemi.report.page.trajectory import trajectory
 from onnxsemi.report.page.words import words_of
-from onnxsemi.run.kept import Kept
 
 Part = tuple[str, str, str, Markup | None]
 """Anchor, name in the navigation, heading, content; a part whose content is None is left out."""
@@ -41,7 +41,7 @@ def render(run: Run) -> str:
     return page(
         title=f"{run.file}: report of a compression",
         name=run.file,
-        lead=f"from {kept.document['model']}, by {kept.document['tool']}",
+        lead=f"from {kept.document.model}, by {kept.document.tool}",
         parts=(
             ("summary", "Result", "Result", summary(kept)),
             ("classes", "By class", f"{measure[0].upper()}{measure[1:]} by class", classes(run)),

@@ -6,8 +6,7 @@ from pathlib import Path
 from onnxsemi.data.labels import MOST_LABELS
 from onnxsemi.points.file import read_frontier
 from onnxsemi.points.frontier import KeptFrontier
-from onnxsemi.report.page.words import head_of
-from onnxsemi.run.kept import Kept, read_result
+from onnxsemi.report.kept import Kept, read_result
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,18 +35,17 @@ class Run:
     @property
     def file(self) -> str:
         """Name of the file that it wrote."""
-        output: str = self.kept.document["output"]
-        return output.replace("\\", "/").rpartition("/")[2]
+        return self.kept.document.output.replace("\\", "/").rpartition("/")[2]
 
     @property
     def per_label(self) -> bool:
         """Whether an answer is one yes or no for each label."""
-        return head_of(self.kept.document).per_label
+        return self.kept.document.head.per_label
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the model's classes in its order; empty if they are not known."""
-        return tuple(self.kept.document.get("classes") or ())
+        return self.kept.document.classes or ()
 
     def answer_name(self, number: int) -> str:
         """Name of an answer: of a class, or of the labels that an image has."""

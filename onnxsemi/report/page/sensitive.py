@@ -3,11 +3,11 @@
 import math
 from collections.abc import Sequence
 
+from onnxsemi.report.kept import Kept
 from onnxsemi.report.page.channels import bits_name
 from onnxsemi.report.page.groups import Group, groups_of
 from onnxsemi.report.page.markup import Markup, join, tag
 from onnxsemi.report.page.plot import folded, table
-from onnxsemi.run.kept import Kept
 
 MOST = 10
 
@@ -17,7 +17,7 @@ def sensitive(kept: Kept) -> Markup | None:
     found = [group for group in groups_of(kept) if math.isfinite(group.sensitivity)]
     if not found:
         return None
-    mean = kept.document["plan"]["mean_bits"]
+    mean = kept.document.plan.mean_bits
     bits = min({group.bits for group in found}, key=lambda b: (abs(b - mean), -b))
     there = sorted((g for g in found if g.bits == bits), key=lambda g: (-g.sensitivity, g.layer))
     shown = there[:MOST]
@@ -25,7 +25,7 @@ def sensitive(kept: Kept) -> Markup | None:
         f"The {len(shown)} most sensitive of {len(there)} semilayers at {bits_name(bits)}, the "
         f"bitwidth nearest to the file's mean of {mean:.2f}"
     )
-    plan = kept.document["plan"]["layers"]
+    plan = kept.document.plan.layers
     return join(
         tag(
             "p",

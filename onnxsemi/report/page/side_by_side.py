@@ -1,9 +1,11 @@
 """Two runs on one page: what each came to, both frontiers in one chart, what differs."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+
+from msgspec.structs import asdict
 
 from onnxsemi.measure.paired import Paired
+from onnxsemi.report.document import RunResult
 from onnxsemi.report.page.by_class_of_two import classes_of_two
 from onnxsemi.report.page.command import to_copy
 from onnxsemi.report.page.frontier_chart import Series, chart
@@ -28,7 +30,7 @@ def render_two(one: Run, other: Run) -> str:
     return page(
         title=f"{one.file} and {other.file}: two compressions side by side",
         name=f"{one.file} and {other.file}",
-        lead=" beside ".join(f"{name}, by {d['tool']}" for name, d in _named(pair)),
+        lead=" beside ".join(f"{name}, by {d.tool}" for name, d in _named(pair)),
         parts=(
             ("summary", "Results", "Both results", _results(pair)),
             ("frontier", "Frontiers", "Both frontiers", _frontiers(pair)),
@@ -41,7 +43,7 @@ def render_two(one: Run, other: Run) -> str:
     )
 
 
-def _named(pair: Pair) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _named(pair: Pair) -> Iterator[tuple[str, RunResult]]:
     """Both results by their names."""
     yield from zip(pair.names, pair.documents, strict=True)
 
@@ -90,8 +92,8 @@ def _frontiers(pair: Pair) -> Markup:
 
 
 def _sizes(pair: Pair) -> Markup:
-    one, other = (document["sizes"] for document in pair.documents)
-    bits = (f"{document['plan']['mean_bits']:.2f}" for document in pair.documents)
+    one, other = (asdict(document.sizes) for document in pair.documents)
+    bits = (f"{document.plan.mean_bits:.2f}" for document in pair.documents)
     rows = [
         *((name, megabytes(one[key]), megabytes(other[key])) for name, key in _BYTES.items()),
         *((name, f"{one[key]:.2%}", f"{other[key]:.2%}") for name, key in _SHARES.items()),
@@ -110,6 +112,6 @@ def _settings(pair: Pair) -> Markup:
 def _commands(pair: Pair) -> Markup:
     made = [
         join(tag("h3", name), tag("p", to_copy(command) if command else "Made from Python."))
-        for name, command in ((name, str(d["command"])) for name, d in _named(pair))
+        for name, command in ((name, str(d.command)) for name, d in _named(pair))
     ]
     return join(*made)

@@ -1,9 +1,9 @@
 """What the file takes, and how many weights have how many bits."""
 
+from onnxsemi.report.kept import Kept
 from onnxsemi.report.page.channels import bits_name, layers_of
 from onnxsemi.report.page.markup import Markup, join, tag
 from onnxsemi.report.page.plot import WIDTH, bits_class, figure, mark, svg, table
-from onnxsemi.run.kept import Kept
 
 _BAR, _STEP, _NAME = 20.0, 30.0, 128.0
 _LONGEST = 370.0
@@ -11,22 +11,22 @@ _LONGEST = 370.0
 
 def sizes(kept: Kept) -> Markup:
     """Bars of bytes, a bar of weights by bits, and the five sizes."""
-    found = kept.document["sizes"]
+    found = kept.document.sizes
     bars = [
-        ("float file", found["bytes_before"]),
-        ("compressed file", found["bytes_after"]),
-        ("its values alone", found["payload_bytes"]),
-        ("after gzip", found["gzip_bytes"]),
+        ("float file", found.bytes_before),
+        ("compressed file", found.bytes_after),
+        ("its values alone", found.payload_bytes),
+        ("after gzip", found.gzip_bytes),
     ]
-    drawn = [_bar(place, *bar, most=found["bytes_before"]) for place, bar in enumerate(bars)]
+    drawn = [_bar(place, *bar, most=found.bytes_before) for place, bar in enumerate(bars)]
     height = _STEP * len(bars)
     caption = "Bytes. Values are codes, scales and what stays float32; the rest is structure."
     rows = [
-        ("target weights (the paper's ratio)", f"{found['targets']:.2%}"),
-        ("whole model", f"{found['model']:.2%}"),
-        ("file", f"{found['file']:.2%}"),
-        ("file after gzip", f"{1 - found['gzip_bytes'] / found['bytes_before']:.2%}"),
-        ("overhead beyond the values", f"{found['overhead']:+.2%}"),
+        ("target weights (the paper's ratio)", f"{found.targets:.2%}"),
+        ("whole model", f"{found.model:.2%}"),
+        ("file", f"{found.file:.2%}"),
+        ("file after gzip", f"{1 - found.gzip_bytes / found.bytes_before:.2%}"),
+        ("overhead beyond the values", f"{found.overhead:+.2%}"),
     ]
     return join(
         figure(svg(join(*drawn), WIDTH, height, "Bytes of the files"), caption),

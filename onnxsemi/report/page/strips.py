@@ -11,10 +11,10 @@ from itertools import groupby
 import numpy as np
 
 from onnxsemi.arrays import Int64Array
+from onnxsemi.report.kept import Kept
 from onnxsemi.report.page.channels import LayerChannels, bits_in, bits_name, layers_of
 from onnxsemi.report.page.markup import Markup, join, number, tag
 from onnxsemi.report.page.plot import bits_class, folded, legend, table
-from onnxsemi.run.kept import Kept
 
 _WIDEST = 630.0
 _PITCHES = (2.0, 10.0)

@@ -1,31 +1,31 @@
 """What whoever decides wants to know first."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
+from onnxsemi.report.kept import Kept
 from onnxsemi.report.page.command import to_copy
 from onnxsemi.report.page.markup import Markup, join, tag
 from onnxsemi.report.page.tiles import tiles
 from onnxsemi.report.page.words import words_of
-from onnxsemi.run.kept import Kept
+from onnxsemi.report.parts import VerdictPart
 
 
 def summary(kept: Kept) -> Markup:
     """The figures, the sentence that can be defended, and what to do where it does not hold."""
     document = kept.document
-    said = (document["verdict"]["summary"], *document["report"]["summary"])
+    said = (document.verdict.summary, *document.report.summary)
     return join(
         tiles(document),
         tag("p", words_of(document).sentence, class_="claim"),
-        *_next(document["verdict"]),
+        *_next(document.verdict),
         tag("ul", *(tag("li", sentence) for sentence in said), class_="notes"),
     )
 
 
-def _next(verdict: Mapping[str, Any]) -> Iterator[Markup]:
-    if verdict["images_needed"]:
-        needed = f"It would take about {verdict['images_needed']:,} test images to settle this."
+def _next(verdict: VerdictPart) -> Iterator[Markup]:
+    if verdict.images_needed:
+        needed = f"It would take about {verdict.images_needed:,} test images to settle this."
         yield tag("p", needed)
-    if verdict["next_command"]:
+    if verdict.next_command:
         yield tag("p", "A safer size of the same run:")
-        yield tag("p", to_copy(verdict["next_command"]))
+        yield tag("p", to_copy(verdict.next_command))

@@ -1,11 +1,11 @@
 """The figures to decide by: float to now, the verdict, megabytes, speed."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from onnxsemi.report.document import RunResult
 from onnxsemi.report.page.markup import Markup, join, tag
 from onnxsemi.report.page.words import words_of
+from onnxsemi.report.parts import VerdictPart
 from onnxsemi.report.speed import Speed, ratio
 
 _MEGABYTES = 10_000
@@ -32,17 +32,17 @@ class Tile:
     kind: str = ""
 
 
-def tiles_of(document: Mapping[str, Any]) -> tuple[Tile, ...]:
+def tiles_of(document: RunResult) -> tuple[Tile, ...]:
     """The figures of a result."""
     return (
         Tile(*words_of(document).figure),
-        _verdict(document["verdict"]),
+        _verdict(document.verdict),
         _size(document),
-        _speed(Speed.read(document)),
+        _speed(Speed.read(document.speed)),
     )
 
 
-def tiles(document: Mapping[str, Any]) -> Markup:
+def tiles(document: RunResult) -> Markup:
     """The same, side by side."""
     found = [
         tag(
@@ -74,20 +74,20 @@ def _lines(value: str) -> list[Markup]:
     return [tag("span", before), join(" "), tag("span", f"→ {after}")]
 
 
-def _verdict(verdict: Mapping[str, Any]) -> Tile:
-    outcome = verdict["outcome"]
-    note = f"the change {verdict['reason']}"
-    if verdict["looks"] > 1:
-        note += f"; look {verdict['looks']} at these images"
+def _verdict(verdict: VerdictPart) -> Tile:
+    outcome = verdict.outcome
+    note = f"the change {verdict.reason}"
+    if verdict.looks > 1:
+        note += f"; look {verdict.looks} at these images"
     return Tile("Verdict", f"{_SIGNS.get(outcome, '')} {outcome}".strip(), note, outcome)
 
 
-def _size(document: Mapping[str, Any]) -> Tile:
-    sizes = document["sizes"]
-    before, after = sizes["bytes_before"], sizes["bytes_after"]
+def _size(document: RunResult) -> Tile:
+    sizes = document.sizes
+    before, after = sizes.bytes_before, sizes.bytes_after
     note = (
-        f"{sizes['file']:.2%} smaller ({before:,} → {after:,} bytes); "
-        f"{document['plan']['mean_bits']:.2f} bits a target weight instead of 32"
+        f"{sizes.file:.2%} smaller ({before:,} → {after:,} bytes); "
+        f"{document.plan.mean_bits:.2f} bits a target weight instead of 32"
     )
     return Tile("File", f"{megabytes(before)} → {megabytes(after)}", note)
 

@@ -1,8 +1,8 @@
 """Compression against accuracy: every trial of the search."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
+from onnxsemi.report.kept import Kept
 from onnxsemi.report.page.markup import Markup, join, number, tag
 from onnxsemi.report.page.plot import (
     BOTTOM,
@@ -18,8 +18,8 @@ from onnxsemi.report.page.plot import (
     table,
 )
 from onnxsemi.report.page.scale import Kind, Scale, spread
-from onnxsemi.report.page.words import Words, points, right, words_of
-from onnxsemi.run.kept import Kept
+from onnxsemi.report.page.words import Words, points, words_of
+from onnxsemi.report.parts import Score, TrialPart
 
 _TAKEN = ("kept", "quantized")
 _WIDE = 4.0
@@ -28,16 +28,14 @@ _WIDE = 4.0
 _MANY = 50
 """Trials beyond which their dots are smaller."""
 
-Trial = Mapping[str, Any]
-
 
 def trajectory(kept: Kept) -> Markup:
     """The figure, and the same as a table."""
     document = kept.document
-    trials, sizes = document["trials"], [100 * float(value) for value in kept.evidence.tried]
-    chosen, base = document["chosen"], document["baseline"]
+    trials, sizes = document.trials, [100 * float(value) for value in kept.evidence.tried]
+    chosen, base = document.chosen, document.baseline
     changes = [_change(trial, base) for trial in trials]
-    end = (100 * chosen["compression"], _change(chosen, base))
+    end = (100 * chosen.compression, _change(chosen, base))
     x = Scale(*spread([*sizes, end[0]], 0.5), LEFT, RIGHT)
     y = _changes(spread([*changes, end[1], 0.0], 0.4))
     places = [(x.at(a), y.at(b)) for a, b in zip(sizes, changes, strict=True)]
@@ -47,7 +45,7 @@ def trajectory(kept: Kept) -> Markup:
         tag("path", d=f"M{number(LEFT)} {number(y.at(0))}H{number(RIGHT)}", class_="float"),
         tag(
             "text",
-            f"float32 {right(base) / base['images']:.2%}",
+            f"float32 {base.right / base.total:.2%}",
             class_="note end",
             x=RIGHT,
             y=y.at(0) - 6,
@@ -65,21 +63,21 @@ def trajectory(kept: Kept) -> Markup:
         tag("g", drawn, class_="marks" if len(trials) <= _MANY else "marks many"),
         label=f"Compression against {words.short}: {len(trials)} trials of the search",
     )
-    phases = list(dict.fromkeys(trial["phase"] for trial in trials))
+    phases = list(dict.fromkeys(trial.phase for trial in trials))
     keys = [*((_phase(phase), f"{phase} phase") for phase in phases), ("hollow", "not taken")]
     return join(
         legend([*keys, ("ring", "written to the file")]),
         figure(
             labelled,
-            f"{len(trials)} trials on {base['images']:,} calibration images. "
-            f"The search ended because: {document['stop']}.",
+            f"{len(trials)} trials on {base.total:,} calibration images. "
+            f"The search ended because: {document.stop}.",
         ),
         folded("All trials as a table", _table(trials, sizes, changes, words)),
     )
 
 
-def _change(score: Mapping[str, Any], base: Mapping[str, Any]) -> float:
-    return 100 * (right(score) - right(base)) / int(base["images"])
+def _change(score: Score, base: Score) -> float:
+    return 100 * (score.right - base.right) / int(base.total)
 
 
 def _changes(ends: tuple[float, float]) -> Scale:
@@ -92,17 +90,17 @@ def _phase(phase: str) -> str:
     return f"p-{phase}"
 
 
-def _look(trial: Trial) -> str:
-    return _phase(trial["phase"]) + ("" if trial["decision"] in _TAKEN else " hollow")
+def _look(trial: TrialPart) -> str:
+    return _phase(trial.phase) + ("" if trial.decision in _TAKEN else " hollow")
 
 
-def _lines(trials: Sequence[Trial], places: Sequence[tuple[float, float]]) -> Iterator[Markup]:
+def _lines(trials: Sequence[TrialPart], places: Sequence[tuple[float, float]]) -> Iterator[Markup]:
     """Taken trials of a phase in their order; the postponing phase has a branch a bitwidth."""
     groups: dict[tuple[object, ...], list[tuple[float, float]]] = {}
     for trial, place in zip(trials, places, strict=True):
-        if trial["decision"] in _TAKEN:
-            branch = trial["bits"] if trial["phase"] == "postponing" else None
-            groups.setdefault((trial["phase"], branch), []).append(place)
+        if trial.decision in _TAKEN:
+            branch = trial.bits if trial.phase == "postponing" else None
+            groups.setdefault((trial.phase, branch), []).append(place)
     for (phase, _), line in groups.items():
         path = "L".join(f"{number(a)} {number(b)}" for a, b in line)
         yield tag("path", d=f"M{path}", class_=f"line {_phase(str(phase))}")
@@ -117,52 +115,52 @@ def _chosen(x: float, y: float) -> Markup:
     )
 
 
-def _semilayer(trial: Trial) -> str:
-    if "layer" not in trial:
+def _semilayer(trial: TrialPart) -> str:
+    if trial.layer is None:
         return "a plan of the frontier"
-    return f"{trial['layer']}, {trial['sign']}, to {trial['bits']} bits"
+    return f"{trial.layer}, {trial.sign}, to {trial.bits} bits"
 
 
-def _counts(trial: Trial) -> str:
-    if "lost" in trial:
-        return f"{trial['lost']:,}/{trial['won']:,}"
-    return f"{trial['changed']:,}" if "changed" in trial else ""
+def _counts(trial: TrialPart) -> str:
+    if trial.lost is not None:
+        return f"{trial.lost:,}/{trial.won:,}"
+    return f"{trial.changed:,}" if trial.changed is not None else ""
 
 
-def _share(trial: Trial) -> str:
-    broken_off = trial["decision"] == "postponed" and trial["images_measured"] < trial["images"]
+def _share(trial: TrialPart) -> str:
+    broken_off = trial.decision == "postponed" and trial.measured < trial.total
     most = "at most " if broken_off else ""
-    return f"{most}{right(trial) / trial['images']:.2%}"
+    return f"{most}{trial.right / trial.total:.2%}"
 
 
-def _tip(trial: Trial, size: float, change: float, words: Words) -> str:
+def _tip(trial: TrialPart, size: float, change: float, words: Words) -> str:
     counts = _counts(trial)
     return "\n".join(
         [
-            f"Trial {trial['number']}, {trial['phase']} phase",
+            f"Trial {trial.number}, {trial.phase} phase",
             _semilayer(trial),
             f"{size:.2f} % smaller",
             f"{words.short} {_share(trial)} ({points(change / 100)} points)",
             *([f"{words.counted} {counts}"] if counts else []),
-            f"{trial['decision']}: {trial['reason']}",
+            f"{trial.decision}: {trial.reason}",
         ]
     )
 
 
 def _table(
-    trials: Sequence[Trial], sizes: Sequence[float], changes: Sequence[float], words: Words
+    trials: Sequence[TrialPart], sizes: Sequence[float], changes: Sequence[float], words: Words
 ) -> Markup:
     rows = [
         (
-            trial["number"],
-            trial["phase"],
+            trial.number,
+            trial.phase,
             _semilayer(trial),
             f"{size:.2f} %",
             _share(trial),
             points(change / 100),
             _counts(trial),
-            trial["decision"],
-            trial["reason"],
+            trial.decision,
+            trial.reason,
         )
         for trial, size, change in zip(trials, sizes, changes, strict=True)
     ]

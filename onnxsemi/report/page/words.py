@@ -1,12 +1,12 @@
 """The words of the page that are claims: *accuracy*, *agreement* without labels, or a metric."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
-from onnxsemi.heads import Head
+from onnxsemi.report.document import RunResult
+from onnxsemi.report.parts import Compared
 
-LABELS = "labels"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -28,28 +28,11 @@ class Words:
     sentence: str
 
 
-def has_labels(document: Mapping[str, Any]) -> bool:
-    """Whether answers were compared with labels, or with the float model's answers."""
-    return bool(document["answers_compared_with"] == LABELS)
-
-
-def head_of(document: Mapping[str, Any]) -> Head:
-    """What the model's scores are."""
-    return Head(document.get("head", Head.SOFTMAX))  # results of before had no other
-
-
-def right(score: Mapping[str, Any]) -> float:
-    """Answers that count as right: the labels', or the float model's; or the sum of a metric."""
-    if "mean" in score:
-        return float(score["mean"]) * int(score["images"])
-    return int(score["correct"] if "correct" in score else score["same"])
-
-
-def words_of(document: Mapping[str, Any]) -> Words:
+def words_of(document: RunResult) -> Words:
     """Words for a result."""
-    if "metric" in document["report"]:
-        return _metric(document["report"])
-    return _accuracy(document) if has_labels(document) else _agreement(document)
+    if document.report.metric is not None:
+        return _metric(document.report, document.report.metric)
+    return _accuracy(document) if document.has_labels else _agreement(document.report)
 
 
 def points(share: float) -> str:
@@ -61,32 +44,38 @@ def points(share: float) -> str:
     return f"{100 * share:+.2f}".replace("-", "−")
 
 
-def _accuracy(document: Mapping[str, Any]) -> Words:
-    paired, measure = document["report"], head_of(document).accuracy
-    count, change = f"{paired['images']:,}", points(paired["change"])
-    low, high = (points(end) for end in paired["interval_95"])
+def _known(value: T | None) -> T:
+    """What a report of its kind has."""
+    assert value is not None
+    return value
+
+
+def _accuracy(document: RunResult) -> Words:
+    paired, measure = document.report, document.head.accuracy
+    count, change = f"{paired.total:,}", points(_known(paired.change))
+    low, high = (points(end) for end in _known(paired.interval))
     before, after = (
-        f"{paired[key] / paired['images']:.2%}" for key in ("correct_before", "correct_after")
+        f"{_known(count) / paired.total:.2%}" for count in (paired.before, paired.after)
     )
     figure = (
         f"{measure[0].upper()}{measure[1:]}, float → now",
         f"{before} → {after}",
-        f"{change} points, 95 % interval {low} to {high}; {paired['lost']:,} broken and "
-        f"{paired['won']:,} fixed of {count} test images",
+        f"{change} points, 95 % interval {low} to {high}; {paired.lost:,} broken and "
+        f"{paired.won:,} fixed of {count} test images",
     )
     sentence = (
         f"On {count} test images that the search never saw, {measure} changed by {change} "
-        f"points: {paired['lost']:,} right answers were broken and {paired['won']:,} fixed. With "
+        f"points: {paired.lost:,} right answers were broken and {paired.won:,} fixed. With "
         f"95 % confidence the change on other images of that kind lies between {low} and {high} "
         "points."
     )
     return Words(measure, "accuracy", "broken/fixed", figure, sentence)
 
 
-def _metric(report: Mapping[str, Any]) -> Words:
-    name, count, change = report["metric"], f"{report['images']:,}", points(report["change"])
-    low, high = (points(end) for end in report["interval_95"])
-    before, after = (f"{report[when]:.4f}" for when in ("mean_before", "mean_after"))
+def _metric(report: Compared, name: str) -> Words:
+    count, change = f"{report.total:,}", points(_known(report.change))
+    low, high = (points(end) for end in _known(report.interval))
+    before, after = (f"{_known(mean):.4f}" for mean in (report.mean_before, report.mean_after))
     figure = (
         f"Mean of {name}, float → now",
         f"{before} → {after}",
@@ -100,10 +89,9 @@ def _metric(report: Mapping[str, Any]) -> Words:
     return Words(f"mean of {name}", name, "images lower/higher", figure, sentence)
 
 
-def _agreement(document: Mapping[str, Any]) -> Words:
-    paired = document["report"]
-    count, changed = paired["images"], paired["images"] - paired["same"]
-    shares = (paired["agreement"], *paired["agreement_interval_95"])
+def _agreement(report: Compared) -> Words:
+    count, changed = report.total, report.total - _known(report.same)
+    shares = (_known(report.agreement), *_known(report.agreement_interval))
     share, low, high = (f"{value:.2%}" for value in shares)
     figure = (
         "Agreement with the float model",

@@ -7,13 +7,12 @@ Channels are in the order of the plan: of one layer after the other. What was no
 """
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from onnxsemi.arrays import Float64Array, Int64Array, UInt8Array
 from onnxsemi.errors import RunError
+from onnxsemi.report.document import RunResult
 from onnxsemi.run.folder import EVIDENCE, RESULT, RunFolder, made_of, nothing_held
 from onnxsemi.run.store import read, read_arrays, write, write_arrays
 
@@ -66,11 +65,11 @@ class Kept:
         evidence: The arrays behind it.
     """
 
-    document: Mapping[str, Any]
+    document: RunResult
     evidence: Evidence
 
 
-def keep_result(run: RunFolder, document: Mapping[str, Any], evidence: Evidence) -> None:
+def keep_result(run: RunFolder, document: RunResult, evidence: Evidence) -> None:
     """Write a result into the run's folder; nothing if the run keeps nothing."""
     arrays, result = run.file(EVIDENCE), run.file(RESULT)
     if arrays is None or result is None:
@@ -98,7 +97,7 @@ def read_result(folder: Path) -> Kept:
             f"{folder}: the run has no result yet; the command that began it, with `resume`, "
             "brings it to an end"
         )
-    document: dict[str, Any] = read(folder / RESULT, dict[str, Any], run, _REMEDY)
+    document = read(folder / RESULT, RunResult, run, _REMEDY)
     arrays = read_arrays(folder / EVIDENCE, _digest(folder / RESULT), _REMEDY)
     return Kept(document, Evidence(**arrays))
 
