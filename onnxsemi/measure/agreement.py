@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 
 from onnxsemi.arrays import Float64Array
-from onnxsemi.layers import Semilayer, Sign
+from onnxsemi.layers import Semilayer
 from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.fast import FastMeasurement, FastTables
 from onnxsemi.measure.seam import DeltaLossTable
@@ -118,13 +118,12 @@ class _Sample:
     ) -> "_Sample":
         layer = site.layer
         drawn = np.sort(generator.permutation(layer.channels)[:CHANNELS])
-        parts = []
-        for bits in table.bits if semilayers else ():
-            positive = table.column(layer.name, bits) > 0
-            for sign, members in ((Sign.NEGATIVE, ~positive), (Sign.POSITIVE, positive)):
-                channels = tuple(np.flatnonzero(members).tolist())
-                if channels:
-                    parts.append(Semilayer(layer.name, sign, channels, bits))
+        every = range(layer.channels)
+        parts = [
+            semilayer
+            for bits in (table.bits if semilayers else ())
+            for semilayer in table.by_sign(layer.name, every, bits)
+        ]
         return cls(site, tuple(drawn.tolist()), tuple(parts), table.bits)
 
     @property

@@ -173,8 +173,7 @@ class FastMeasurement:
                 all the rest, and only the KL of semilayers with cross terms needs them.
         """
         self._bench, self._seed, self._bits = bench, seed, bits
-        self._wants_products = products
-        self._products = Session(_products_model())
+        self._products = Session(_products_model()) if products else None
         self._logits = bench.forward(bench.classifier.proto)
         self._layers = [layer for layer in bench.classifier.layers if layer.name in layers]
         self._parts = parts_of(self._layers, bits)
@@ -251,7 +250,7 @@ class FastMeasurement:
         """The sums of a layer, nothing summed if it was not begun."""
         if layer not in self.moments:
             channels, bits = self._bench.classifier.site(layer).layer.channels, len(self._bits)
-            products = self._wants_products
+            products = self._products is not None
             self.moments[layer] = LayerMoments.zeros(channels, bits, products=products)
         return self.moments[layer]
 
@@ -326,7 +325,7 @@ class FastMeasurement:
         moments.first[:, columns] += effects[..., 0].sum(axis=0, dtype=np.float64)
         for image, own in enumerate(factors.astype(np.float64), start):
             moments.squares[image % FOLDS, :, columns] += np.square(own).sum(axis=2)
-        if moments.products is not None:
+        if moments.products is not None and self._products is not None:
             turned = np.ascontiguousarray(factors.transpose(2, 0, 3, 1))  # [B, N, S - 1, O]
             rows = turned.reshape(len(turned), -1, effects.shape[1])
             moments.products[columns] += self._products.run({"rows": rows})["products"]

@@ -1,12 +1,14 @@
 """The seam between searching and measuring: plans in, accuracy and divergence out. Pure numpy."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
 
+import numpy as np
+
 from onnxsemi.arrays import BoolArray, Float64Array, Int64Array, read_only
-from onnxsemi.layers import Semilayer
+from onnxsemi.layers import Semilayer, Sign
 from onnxsemi.measure.metric import Values
 from onnxsemi.measure.pairing import PerImage
 from onnxsemi.plan import BitPlan
@@ -134,3 +136,13 @@ class DeltaLossTable:
     def column(self, layer: str, bits: int) -> Float64Array:
         """Δloss of each channel of ``layer`` at ``bits``: float64[O]."""
         return self.nats[layer][:, self.bits.index(bits)]
+
+    def by_sign(self, layer: str, channels: Iterable[int], bits: int) -> list[Semilayer]:
+        """The semilayers of some channels of a layer at one bitwidth, negative before positive."""
+        indices = np.array(sorted(channels), np.int64)
+        positive = self.column(layer, bits)[indices] > 0
+        return [
+            Semilayer(layer, sign, tuple(indices[chosen].tolist()), bits)
+            for sign, chosen in ((Sign.NEGATIVE, ~positive), (Sign.POSITIVE, positive))
+            if chosen.any()
+        ]

@@ -156,6 +156,7 @@ class SequentialRounder:
         self._aims = find_aims(bench.classifier, bench.image)
         self._steps = find_way(bench.classifier, bench.image)
         self._float: dict[str, list[Kept]] = {}
+        self._sessions: dict[Segment, Session] = {}
 
     def __call__(self, plan: BitPlan, progress: Progress) -> RoundedPlan:
         """Round a plan.
@@ -168,7 +169,9 @@ class SequentialRounder:
         with one_thread(), self._bench.running() as runner:
             if not self._float:
                 self._float = self._float_values(runner)
-            walk = _Walk(self._bench, self._table, self._settings, self._seed, runner)
+            walk = _Walk(
+                self._bench, self._table, self._settings, self._seed, runner, self._sessions
+            )
             walk.add_from_table(plan, {aim.layer.name for aim in self._aims})
             for step in self._steps:
                 for aim, part in step.aims:
@@ -199,6 +202,8 @@ class _Walk:
     """One plan under way.
 
     Attributes:
+        sessions: Of parts without a rounded layer: the same for every plan, and kept for the next
+            where memory is plenty.
         found: Layers that are rounded.
     """
 
@@ -207,6 +212,7 @@ class _Walk:
     settings: RoundingSettings
     seed: int
     runner: Runner
+    sessions: dict[Segment, Session]
     found: dict[str, RoundedLayer] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -263,10 +269,15 @@ class _Walk:
 
     def _session(self, part: Segment) -> Session:
         """A part of the model as far as it is quantized."""
+        if part in self.sessions:
+            return self.sessions[part]
         weights = {n: self.found[n].weight for n in part.layers if n in self.found}
         biases = {n: b for n in weights if (b := self.found[n].bias) is not None}
         model = segment_model(self.bench.classifier, part, weights, biases)
-        return Session(model, shared=self._roomy)
+        session = Session(model, shared=self._roomy)
+        if self._roomy and not weights:
+            self.sessions[part] = session
+        return session
 
     def _moments(self, aim: Aim, part: Segment, wanted: list[Kept]) -> Moments:
         patches, outputs = aim.layer.patches[0], aim.layer.site.layer.channels

@@ -97,11 +97,11 @@ def find_extents(
     """
     there = _float_tensors(model)
     new = [name for name in there if name not in known]
-    found = dict(known) | (_run(model, source, image, new) if new else {})
+    found = dict(known) | (_found_by_running(model, source, image, new) if new else {})
     return {name: found[name] for name in (source.name, *there)}
 
 
-def _run(
+def _found_by_running(
     model: onnx.ModelProto, source: ImageInput, image: Shape, names: list[str]
 ) -> dict[str, Extent]:
     """Sizes of some tensors, and of the input."""

@@ -18,13 +18,10 @@ from onnxsemi.plan_file import PlanFile
 from onnxsemi.points.file import read_frontier
 from onnxsemi.points.frontier import KeptFrontier, KeptPoint, Source, by_size
 from onnxsemi.search.correction import Prediction
-from onnxsemi.search.frontier import GROUP_BYTES
+from onnxsemi.search.frontier import GROUP_BYTES, SCALE_BITS
 from onnxsemi.search.settings import SearchMethod
 from onnxsemi.search.trajectory import Decision, Point
 from onnxsemi.search.walk import every_stop
-
-CHANNEL_BYTES = 5
-"""Scale and zero point of a quantized channel."""
 
 
 def pareto(run: str | os.PathLike[str]) -> KeptFrontier:
@@ -149,4 +146,4 @@ def _bytes(plan: BitPlan, profile: Profile) -> int:
         return 0
     scaled = int((~np.isin(plan.channel_bits, (0, FLOAT_BITS))).sum())
     groups = sum(len(np.unique(bits)) for bits in plan.bits.values())
-    return plan.weight_bits // 8 + CHANNEL_BYTES * scaled + GROUP_BYTES * groups
+    return plan.weight_bits // 8 + SCALE_BITS // 8 * scaled + GROUP_BYTES * groups

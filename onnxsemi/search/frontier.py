@@ -23,7 +23,7 @@ import numpy as np
 
 from onnxsemi.arrays import BoolArray, Float64Array, Int8Array, Int64Array
 from onnxsemi.bitwidth import FLOAT_BITS
-from onnxsemi.layers import Semilayer, Sign
+from onnxsemi.layers import Semilayer
 from onnxsemi.measure.seam import DeltaLossTable
 from onnxsemi.plan import BitPlan
 
@@ -164,16 +164,13 @@ def between(
         table: Δloss.
         harm: KL of every channel quantized alone.
     """
-    found = []
+    found: list[tuple[float, Semilayer]] = []
     for layer, now in plan.bits.items():
         then = narrower.bits[layer]
         for bits in np.unique(then[then < now])[::-1].tolist():
-            moved, positive = (then < now) & (then == bits), table.column(layer, bits) > 0
-            for sign, own in ((Sign.NEGATIVE, ~positive), (Sign.POSITIVE, positive)):
-                channels = tuple(np.flatnonzero(moved & own).tolist())
-                if channels:
-                    semilayer = Semilayer(layer, sign, channels, bits)
-                    found.append((price(semilayer, plan, harm), semilayer))
+            moved = np.flatnonzero((then < now) & (then == bits))
+            split = table.by_sign(layer, moved.tolist(), bits)
+            found += [(price(semilayer, plan, harm), semilayer) for semilayer in split]
     return sorted(found, key=lambda item: (item[0], item[1].layer, item[1].sign, -item[1].bits))
 
 

@@ -8,8 +8,6 @@ channel does not raise the loss; a Δloss of exactly 0 belongs here) and the *po
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
-import numpy as np
-
 from onnxsemi.layers import Semilayer, Sign
 from onnxsemi.measure.seam import DeltaLossTable
 
@@ -33,14 +31,11 @@ def by_sign(
         table: Δloss of every channel.
         bits: The bitwidth of the split, one of the table's.
     """
-    semilayers = []
-    for layer, members in channels.items():
-        indices = np.array(sorted(members), np.int64)
-        positive = table.column(layer, bits)[indices] > 0
-        for sign, chosen in ((Sign.NEGATIVE, ~positive), (Sign.POSITIVE, positive)):
-            if chosen.any():
-                semilayers.append(Semilayer(layer, sign, tuple(indices[chosen].tolist()), bits))
-    return semilayers
+    return [
+        semilayer
+        for layer, members in channels.items()
+        for semilayer in table.by_sign(layer, members, bits)
+    ]
 
 
 def whole_layers(channels: Mapping[str, Iterable[int]], bits: int) -> list[Semilayer]:
