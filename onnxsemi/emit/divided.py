@@ -8,9 +8,9 @@ together stands in the file's metadata, under ``onnxsemi.divided``, as JSON:
 Of a layer whose weight several nodes share, each node's part is there, in the order of the nodes.
 """
 
-import json
 from collections.abc import Mapping
 
+import msgspec
 import onnx
 
 from onnxsemi.errors import ModelError
@@ -23,7 +23,7 @@ Divided = Mapping[str, Mapping[int, list[str]]]
 
 def divided_text(divided: Divided) -> str:
     """As it stands in the file."""
-    return json.dumps(divided, separators=(",", ":"))
+    return msgspec.json.encode(divided).decode()
 
 
 def read_divided(model: onnx.ModelProto) -> Divided:
@@ -34,11 +34,8 @@ def read_divided(model: onnx.ModelProto) -> Divided:
     """
     text = next((entry.value for entry in model.metadata_props if entry.key == KEY), "")
     try:
-        return {
-            str(layer): {int(bits): [str(name) for name in names] for bits, names in parts.items()}
-            for layer, parts in json.loads(text).items()
-        }
-    except (ValueError, TypeError, AttributeError):
+        return msgspec.json.decode(text, type=dict[str, dict[int, list[str]]])
+    except (msgspec.DecodeError, RecursionError):
         raise ModelError(
             f"the metadata of the file do not hold {KEY!r}: they were changed, or an older version "
             "wrote the file: write it anew with 'apply'"

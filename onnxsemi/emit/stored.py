@@ -9,12 +9,12 @@ one group needs is counted there, what the groups of one layer share at the laye
 share (unpacking, the model's own graph) at the file.
 """
 
-import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import ceil, prod
 
+import msgspec
 import onnx
 from onnx import TensorProto, numpy_helper
 
@@ -116,7 +116,7 @@ class StatedSizes:
 
     def to_json(self) -> str:
         """As it stands in the file."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+        return msgspec.json.encode(self).decode()
 
 
 def stated_sizes(model: onnx.ModelProto) -> StatedSizes:
@@ -126,8 +126,8 @@ def stated_sizes(model: onnx.ModelProto) -> StatedSizes:
         ModelError: If it says nothing, or something else.
     """
     try:
-        return StatedSizes(**json.loads(emitted_properties(model)["onnxsemi.sizes"]))
-    except (KeyError, ValueError, TypeError):
+        return msgspec.json.decode(emitted_properties(model)["onnxsemi.sizes"], type=StatedSizes)
+    except (KeyError, msgspec.DecodeError, RecursionError):
         raise ModelError(
             "the metadata of the file do not hold 'onnxsemi.sizes': they were changed, or an older "
             "version wrote the file: write it anew with 'apply'"

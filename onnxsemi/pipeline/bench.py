@@ -5,7 +5,6 @@ to round, and a ratio is the median of the ratios within the rounds. So what els
 falls on all of them alike. Load time and memory are taken in fresh processes, in turn too.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -100,6 +100,13 @@ def bench(
     return BenchResult(threads=count, rounds=rounds, batches=batches, rows=rows)
 
 
+class _Load(msgspec.Struct, frozen=True):
+    """What :mod:`onnxsemi.pipeline.load_probe` prints."""
+
+    seconds: float
+    peak_bytes: int
+
+
 def _latencies(
     contenders: Sequence[_Contender],
     feeds: Sequence[dict[str, NDArray[Any]]],
@@ -137,9 +144,8 @@ def _loads(
             if ran.returncode:
                 reason = (ran.stderr.strip().splitlines() or ["no reason given"])[-1]
                 raise ModelError(f"{contender.path}: loading it in a process failed: {reason}")
-            found = json.loads(ran.stdout)
-            seconds[number, place] = found["seconds"]
-            peaks[number, place] = found["peak_bytes"]
+            found = msgspec.json.decode(ran.stdout, type=_Load)
+            seconds[number, place], peaks[number, place] = found.seconds, found.peak_bytes
         progress.step(f"round {number + 1}")
     return seconds, peaks
 

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from msgspec import Struct
 
@@ -62,7 +62,7 @@ class Journal:
         self._path = path
         self._run = run
         self._lines: dict[str, _Line] = {}
-        self._answers: dict[str, Any] = {}
+        self._answers: dict[str, object] = {}
         self._recalled_last = True
         self._seconds = 0.0
         self._closed = path is None
@@ -105,8 +105,7 @@ class Journal:
             self._seconds += seconds
             if not self._closed:
                 self._append(_Line(type(question).__name__, asked, round(seconds, 4), reply))
-        answer: Reply = self._answers[asked]
-        return answer
+        return cast(Reply, self._answers[asked])
 
     def close(self) -> None:
         """Append nothing more: what follows is not part of the run that may be taken up again."""

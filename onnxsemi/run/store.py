@@ -12,7 +12,6 @@ Content is what its type says: structs and dataclasses of plain values, and arra
 Floats come back bit for bit, those that are not finite, too.
 """
 
-import base64
 import hashlib
 import io
 import json
@@ -193,14 +192,21 @@ def _plain(value: object) -> object:
     """What msgspec has no form for."""
     if isinstance(value, np.ndarray):
         little = value.astype(value.dtype.newbyteorder("<"))
-        data = base64.b64encode(little.tobytes()).decode()
-        return {"dtype": little.dtype.str, "shape": little.shape, "base64": data}
+        return _Array(little.dtype.str, little.shape, little.tobytes())
     if isinstance(value, Mapping):
         return dict(value)
     raise NotImplementedError(f"a run keeps no {type(value).__name__}")
 
 
-def _array(_: type, found: dict[str, Any]) -> Array:
+class _Array(msgspec.Struct, frozen=True):
+    """An array as JSON has it."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    base64: bytes
+
+
+def _array(_: type, found: object) -> Array:
     """An array, of what :func:`_plain` made of it."""
-    values = np.frombuffer(base64.b64decode(found["base64"]), np.dtype(found["dtype"]))
-    return values.reshape(found["shape"]).copy()
+    packed = msgspec.convert(found, _Array)
+    return np.frombuffer(packed.base64, packed.dtype).reshape(packed.shape).copy()
