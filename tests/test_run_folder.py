@@ -26,6 +26,8 @@ from onnxsemi import (
     RunOptions,
     SearchSettings,
     Settings,
+    SettingsError,
+    compress,
 )
 from onnxsemi.option import settings_of
 from onnxsemi.pipeline import runs
@@ -550,3 +552,15 @@ class TestIdentity:
             PAPER, search=SearchSettings(method="semilayer", bits=(8, 6, 4), order="descending")
         )
         assert identity(inputs, replace(spelled, scheme="asymmetric")) == identity(inputs)
+
+
+def test_to_go_on_takes_a_folder(inputs: Path, tmp_path: Path) -> None:
+    settings = Settings(run=RunOptions(resume=True))
+    with pytest.raises(SettingsError, match="`resume` needs the folder of the run: `run`"):
+        compress(
+            inputs / "model.onnx",
+            inputs / "search.npz",
+            output=tmp_path / "out.onnx",
+            settings=settings,
+        )
+    assert list(tmp_path.iterdir()) == []
