@@ -191,7 +191,7 @@ def _paper_plans(prepared: Prepared) -> Iterable[BitPlan]:
     codes = codes_of(prepared, run, progress)
     sensitivity = measure_sensitivity(prepared, codes.rounding, run, progress)
     search = Search(prepared, codes, sensitivity, run, Clock(None), progress)
-    trajectory, _ = search.semilayers(prepared.start(), Watch(progress))
+    trajectory = prepared.strategy.search(search.problem(Watch(progress)))
     seen = []
     for drop in DROPS:
         plan = trajectory.choose(drop).plan

@@ -22,10 +22,12 @@ from onnxsemi.plan import BitPlan
 from onnxsemi.plan_file import PlanFile, layers_of
 from onnxsemi.points.file import write_frontier
 from onnxsemi.points.frontier import KeptFrontier, KeptPoint, Source, by_size
+from onnxsemi.processor import Processor
 from onnxsemi.report.pareto import pareto_document, pareto_table
+from onnxsemi.run.folder import MadeOf, open_run
 from onnxsemi.search.correction import Prediction
-from onnxsemi.search.guard import Guard
-from onnxsemi.search.walk import every_stop
+from onnxsemi.search.course import Course
+from onnxsemi.search.tolerance import ToleranceGuard
 
 LADDER = (8, 7, 6, 5, 4, 3, 2, 1)
 BLOCKS = (3, 4, 6, 3)
@@ -80,17 +82,18 @@ def main() -> None:
         prediction = Prediction(harm)
         points = [
             KeptPoint(plan=plan, predicted=prediction.of(plan), file_bytes=plan.weight_bits // 8)
-            for plan in every_stop(start, list(harm.nats), harm)
+            for plan in Course(start, list(harm.nats), harm).plans
         ]
-    with tempfile.TemporaryDirectory() as name:
-        folder, plan = Path(name), points[64].plan
+    made = MadeOf({}, {}, (Processor.here(),))
+    with tempfile.TemporaryDirectory() as name, open_run(Path(name) / "run", made, resume=False):
+        folder, plan = Path(name) / "run", points[64].plan
         document = PlanFile(
             model="ab" * 32, targets="all", scheme="asymmetric", layers=layers_of(plan.bits),
             tool="", plan_sha256=plan.sha256,
         )  # fmt: skip
         kept = KeptFrontier(
             document=document, source=Source(model=None, data=None, options=DataOptions()),
-            method="frontier", profile="qdq", guard=Guard(max_drop=0, tolerance=0.5),
+            method="frontier", profile="qdq", guard=ToleranceGuard(max_drop=0, tolerance=0.5),
             has_labels=True, images=4000, correct=3000, as_written=None, points=by_size(points),
         )  # fmt: skip
         with timed("written", found):

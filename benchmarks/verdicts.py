@@ -189,7 +189,7 @@ def _made(case: Case, seed: int, folder: Path) -> tuple[str, Path]:
 
 def _halves(runs: list[Run]) -> str:
     """How verdicts of halves compare with what the other halves show."""
-    guard = SearchSettings().guard(has_labels=True)
+    guard = SearchSettings().strategy.guard(has_labels=True)
     found: Counter[Outcome] = Counter()
     true = shown = 0
     for number, run in enumerate(runs):

@@ -74,20 +74,27 @@ class BitPlan:
         checked = {layer: _checked(layer, values) for layer, values in bits.items()}
         counts = {layer: len(values) for layer, values in checked.items()}
         whole = np.concatenate([np.zeros(0, np.int8), *checked.values()])
-        self._hold(Layout.of(counts, channel_params), whole)
+        object.__setattr__(self, "layout", Layout.of(counts, channel_params))
+        object.__setattr__(self, "channel_bits", read_only(whole))
 
-    def _hold(self, layout: Layout, channel_bits: Int8Array) -> None:
-        object.__setattr__(self, "layout", layout)
-        object.__setattr__(self, "channel_bits", read_only(channel_bits))
+    @classmethod
+    def _holding(cls, layout: Layout, channel_bits: Int8Array) -> "BitPlan":
+        """A plan whose bits need no check."""
+        plan = object.__new__(cls)
+        object.__setattr__(plan, "layout", layout)
+        object.__setattr__(plan, "channel_bits", read_only(channel_bits))
+        return plan
 
     @classmethod
     def uniform(cls, layers: Iterable[TargetLayer], bits: int = FLOAT_BITS) -> "BitPlan":
         """Every channel of every layer at the same bitwidth; float32 unless told otherwise."""
         layers = tuple(layers)
-        return cls(
-            {layer.name: (bits,) * layer.channels for layer in layers},
+        layout = Layout.of(
+            {layer.name: layer.channels for layer in layers},
             {layer.name: layer.channel_params for layer in layers},
         )
+        plan = cls._holding(layout, np.full(len(layout.weights), FLOAT_BITS, np.int8))
+        return plan.with_layers(layout.places, bits)
 
     @cached_property
     def bits(self) -> Mapping[str, Int8Array]:
@@ -106,9 +113,7 @@ class BitPlan:
 
     def with_channel_bits(self, channel_bits: Int8Array) -> "BitPlan":
         """The same layers with bitwidths that come from other plans of them: int8[C]."""
-        plan = object.__new__(BitPlan)
-        plan._hold(self.layout, channel_bits)
-        return plan
+        return self._holding(self.layout, channel_bits)
 
     def with_bits(
         self, layer: str, channels: Iterable[int] | Int64Array | slice, bits: int
@@ -118,17 +123,21 @@ class BitPlan:
         Raises:
             ValueError: If that is no bitwidth.
         """
-        if not is_bitwidth(bits):
-            raise ValueError(f"layer {layer!r}: {bits} bits")
+        _check_bitwidth(layer, bits)
         place = channels if isinstance(channels, slice) else np.fromiter(channels, np.int64)
         changed = self.channel_bits.copy()
         changed[self.layout.places[layer]][place] = bits
         return self.with_channel_bits(changed)
 
     def with_layers(self, layers: Iterable[str], bits: int) -> "BitPlan":
-        """The same plan but for all channels of some layers, which take ``bits``."""
+        """The same plan but for all channels of some layers, which take ``bits``.
+
+        Raises:
+            ValueError: If that is no bitwidth.
+        """
         changed = self.channel_bits.copy()
         for layer in layers:
+            _check_bitwidth(layer, bits)
             changed[self.layout.places[layer]] = bits
         return self.with_channel_bits(changed)
 
@@ -195,6 +204,11 @@ class BitPlan:
 
     def __repr__(self) -> str:
         return f"BitPlan({self.listed()}, {dict(self.channel_params)})"
+
+
+def _check_bitwidth(layer: str, bits: int) -> None:
+    if not is_bitwidth(bits):
+        raise ValueError(f"layer {layer!r}: {bits} bits")
 
 
 def _checked(layer: str, bits: Sequence[int] | Int8Array) -> Int8Array:

@@ -10,7 +10,10 @@ from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.layers import Semilayer
 from onnxsemi.measure.seam import DeltaLossTable, Score, Tested
 from onnxsemi.plan import BitPlan
+from onnxsemi.progress import Silent
 from onnxsemi.search.frontier import predicted
+from onnxsemi.search.strategy import Problem
+from onnxsemi.search.watch import Watch
 
 Damage = Mapping[tuple[str, int, int], int]
 """(layer, channel, bits) -> images that are lost; below 0: won."""
@@ -84,6 +87,22 @@ def tested(score: Score) -> Tested:
     """A test of which only the score matters."""
     nothing = np.zeros(0)
     return Tested(score, nothing.astype(np.int64), nothing, nothing.astype(np.bool_), 0.0)
+
+
+@dataclass
+class FakeMeasures:
+    """The one of the two ways to measure that is there."""
+
+    checker: object = None
+    evaluator: object = None
+
+
+def problem(start, free, measures, *, delta_loss=None, harm=None, has_labels=True, watch=None):
+    """What a search is given, with nobody to watch it unless told otherwise."""
+    return Problem(
+        start=start, free=free, delta_loss=delta_loss, harm=harm, has_labels=has_labels,
+        measures=measures, watch=watch or Watch(Silent()),
+    )  # fmt: skip
 
 
 def plan_of(channels: Mapping[str, int], params: int = 10) -> BitPlan:

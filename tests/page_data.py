@@ -16,7 +16,7 @@ from onnxsemi.report.document import RunResult, to_json
 from onnxsemi.report.kept import Evidence, Kept
 from onnxsemi.report.page import Run
 from onnxsemi.run.store import typed
-from onnxsemi.search.guard import Guard
+from onnxsemi.search.tolerance import ToleranceGuard
 
 BITS = (8, 4, 2)
 SCORE = {"images": 200, "images_measured": 200, "loss_nats": 0.5}
@@ -77,7 +77,8 @@ def frontier(layers=None, *, labels=True, stops=(8, 7, 6, 5, 3, 2), plain=False)
     )  # fmt: skip
     return KeptFrontier(
         document=document, source=Source(model=Path("m.onnx"), data=None, options=DataOptions()),
-        method="frontier", profile="qdq", guard=Guard(max_drop=0, tolerance=0.5), has_labels=labels,
+        method="frontier", profile="qdq", has_labels=labels,
+        guard=ToleranceGuard(max_drop=0, tolerance=0.5),
         images=200, correct=190 if labels else 200, as_written=None, points=by_size(points),
     )  # fmt: skip
 

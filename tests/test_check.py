@@ -10,7 +10,6 @@ from residual_net import save_noise, save_residual_net
 
 import onnxsemi
 from onnxsemi import EvaluateSettings, ReadOptions, SearchSettings, Settings
-from onnxsemi.pipeline.remaining import PASSES
 from onnxsemi.search.few import images_to_show, least_tolerance
 
 FORCED = Settings(force=True)  # a random net is right by chance only
@@ -89,7 +88,7 @@ def test_what_the_images_can_show(found):
 
 def test_the_forecast(found):
     forecast = found.forecast
-    low, high = PASSES[SearchSettings().method]
+    low, high = SearchSettings().strategy.passes
     assert forecast.passes == (2 * low, 2 * high)  # few images: every plan is rounded twice
     assert forecast.seconds == tuple(n * forecast.pass_seconds for n in forecast.passes)
     assert forecast.least_memory > 0

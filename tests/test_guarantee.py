@@ -16,8 +16,10 @@ from onnxsemi.errors import SettingsError
 from onnxsemi.measure.paired import Paired
 from onnxsemi.measure.seam import Closeness
 from onnxsemi.search.few import images_to_show
-from onnxsemi.search.guard import Guarantee, Guard
+from onnxsemi.search.frontier_search import FrontierSearch, FrontierSettings
+from onnxsemi.search.guard import Guarantee, IntervalGuard, PointGuard
 from onnxsemi.search.settings import SearchSettings
+from onnxsemi.search.tolerance import ToleranceGuard
 from onnxsemi.search.trajectory import Decision
 
 quickly = run_settings(deadline=None, derandomize=True)
@@ -30,23 +32,25 @@ def paired(total, lost, won):
 
 
 def interval_guard(max_drop, **more):
-    return Guard(max_drop=max_drop, tolerance=0.0, **more)
+    return IntervalGuard(max_drop=max_drop, **more)
 
 
 class TestSettings:
     @pytest.mark.parametrize("method", METHODS)
     def test_both_methods_ask_the_same(self, method):
-        asked = SearchSettings(method=method, max_drop=1, guarantee="interval")
-        assert asked.guarantee is Guarantee.INTERVAL
+        settings = SearchSettings(method=method, max_drop=1, guarantee="interval")
+        assert settings.guarantee is Guarantee.INTERVAL
+        asked = settings.strategy
         for labels in (True, False):
             assert asked.guard(has_labels=labels) == interval_guard(1, has_labels=labels)
-            assert asked.balance(has_labels=labels) == asked.guard(has_labels=labels)
-        asked = SearchSettings(method=method, max_drop=1, guarantee="point")
-        assert asked.guard(has_labels=True) == Guard(max_drop=1)
+            assert set(asked.guards(has_labels=labels)) <= {asked.guard(has_labels=labels)}
+        asked = SearchSettings(method=method, max_drop=1, guarantee="point").strategy
+        assert asked.guard(has_labels=True) == PointGuard(max_drop=1)
 
     def test_unless_asked_for_the_frontier_takes_half_of_what_changes_as_lost(self):
-        found = SearchSettings(max_drop=1).balance(has_labels=True)
-        assert found == Guard(max_drop=1, tolerance=0.5, balanced=True)
+        known, balance = FrontierSearch(FrontierSettings(max_drop=1)).guards(has_labels=True)
+        assert known == ToleranceGuard(max_drop=1, tolerance=0.5)
+        assert balance == ToleranceGuard(max_drop=1, tolerance=0.5, balanced=True)
 
     @pytest.mark.parametrize(
         ("given", "words"),
@@ -82,7 +86,7 @@ class TestInterval:
         lost = data.draw(st.integers(0, total))
         found = paired(total, lost, data.draw(st.integers(0, total - lost)))
         if interval_guard(max_drop).judge(found).holds:
-            assert Guard(max_drop=max_drop).judge(found).holds
+            assert PointGuard(max_drop=max_drop).judge(found).holds
 
     def test_without_labels_every_change_is_lost(self):
         finding = interval_guard(1, has_labels=False).judge(paired(4000, 30, 0))
@@ -92,14 +96,18 @@ class TestInterval:
         assert not finding.holds
 
     def test_point_without_labels(self):
-        finding = Guard(max_drop=1, has_labels=False).judge(paired(4000, 30, 0))
+        finding = PointGuard(max_drop=1, has_labels=False).judge(paired(4000, 30, 0))
         assert (finding.holds, finding.text) == (
             True,
             "30 of 4,000 answers changed; allowed are 40",
         )
 
     def test_more_won_than_lost(self):
-        assert Guard(max_drop=0).judge(paired(40, 1, 3)).text.startswith("2 more fixed than broken")
+        assert (
+            PointGuard(max_drop=0)
+            .judge(paired(40, 1, 3))
+            .text.startswith("2 more fixed than broken")
+        )
 
 
 class TestTooFewImages:
@@ -122,8 +130,8 @@ class TestTooFewImages:
             interval_guard(max_drop).check_images(needed - 1)
 
     def test_others_ask_for_no_number_of_images(self):
-        Guard(max_drop=0).check_images(1)
-        Guard(max_drop=0, tolerance=0.5).check_images(1)
+        PointGuard(max_drop=0).check_images(1)
+        ToleranceGuard(max_drop=0, tolerance=0.5).check_images(1)
 
     @quickly
     @given(st.integers(1, 3000), st.floats(0.05, 3), st.booleans(), st.data())
@@ -131,7 +139,7 @@ class TestTooFewImages:
         """And if the images are few, so many that they are not any more."""
         lost = data.draw(st.integers(0, total))
         found = paired(total, lost, data.draw(st.integers(0, total - lost)))
-        guard = Guard(max_drop=allowed / 2, tolerance=allowed / 2, balanced=balanced)
+        guard = ToleranceGuard(max_drop=allowed / 2, tolerance=allowed / 2, balanced=balanced)
         finding, few = guard.judge(found, Closeness(0.0, 0)), guard.few(total)
         assert finding.asked == pytest.approx(allowed)
         assert (finding.allowed > finding.asked) == few
@@ -147,7 +155,7 @@ class TestTooFewImages:
             assert not guard.few(finding.images_needed)
 
     def test_nothing_tells_a_drop_of_nothing(self):
-        assert Guard(max_drop=0).judge(paired(40, 2, 2)).images_needed is None
+        assert PointGuard(max_drop=0).judge(paired(40, 2, 2)).images_needed is None
 
 
 class TestSearch:
@@ -160,14 +168,14 @@ class TestSearch:
             if not has_labels:
                 fake = Fake(seed, share=1.0, has_labels=False)
             asked = {"max_drop": max_drop, "guarantee": guarantee}
-            found = fake.walk(SearchSettings(bits=LADDER, **asked))
+            found = fake.walk(FrontierSettings(bits=LADDER, **asked))
             assert len(found.points) > 1
             for point in found.points[1:]:
                 counts = Paired.of(fake.checker.before, fake.checker.check(point.plan).right)
                 end = counts.interval[0] if guarantee is Guarantee.INTERVAL else counts.change
                 assert 100 * end >= -max_drop - 1e-9
             # the search did not stop for nothing
-            narrowest = found.choose(100).plan.mean_bits == LADDER[-1]
+            narrowest = found.smallest.plan.mean_bits == LADDER[-1]
             assert narrowest or Decision.REJECTED in {trial.decision for trial in found.trials}
 
 

@@ -11,7 +11,8 @@ from scipy.stats import binom
 
 from onnxsemi.errors import SettingsError
 from onnxsemi.measure.paired import Paired
-from onnxsemi.measure.seam import Closeness
+from onnxsemi.measure.seam import Closeness, Score
+from onnxsemi.plan import BitPlan
 from onnxsemi.search.few import (
     KL_FEW,
     SIGNIFICANT,
@@ -19,10 +20,14 @@ from onnxsemi.search.few import (
     images_to_show,
     least_tolerance,
 )
-from onnxsemi.search.guard import Guard
+from onnxsemi.search.frontier_search import FrontierSearch, FrontierSettings
+from onnxsemi.search.guard import Guard, IntervalGuard, PointGuard
 from onnxsemi.search.ranking import Order
+from onnxsemi.search.semilayer_search import SemilayerSearch, SemilayerSettings
 from onnxsemi.search.semilayers import Split
 from onnxsemi.search.settings import SearchMethod, SearchSettings
+from onnxsemi.search.tolerance import ToleranceGuard
+from onnxsemi.search.trajectory import Phase, Point, Trajectory
 
 COUNTS = st.tuples(st.integers(0, 400), st.integers(0, 400), st.integers(1, 3000))
 quickly = run_settings(deadline=None, derandomize=True)
@@ -50,13 +55,13 @@ class Case:
     words: str | None = None
 
 
-LABELS = Guard(max_drop=0, tolerance=0.5)
-NO_LABELS = Guard(max_drop=0, tolerance=0.5, balanced=True, has_labels=False)
+LABELS = ToleranceGuard(max_drop=0, tolerance=0.5)
+NO_LABELS = ToleranceGuard(max_drop=0, tolerance=0.5, balanced=True, has_labels=False)
 CASES = [
-    Case("point: as many", Guard(max_drop=0), 20, 20),
-    Case("point: one more", Guard(max_drop=0), 21, 20, "1 more broken than fixed of 4,000"),
-    Case("point: just allowed", Guard(max_drop=1), 40, 0),
-    Case("point: above it", Guard(max_drop=1), 41, 0, "allowed are 40"),
+    Case("point: as many", PointGuard(max_drop=0), 20, 20),
+    Case("point: one more", PointGuard(max_drop=0), 21, 20, "1 more broken than fixed of 4,000"),
+    Case("point: just allowed", PointGuard(max_drop=1), 40, 0),
+    Case("point: above it", PointGuard(max_drop=1), 41, 0, "allowed are 40"),
     Case("few change", LABELS, 21, 20),
     Case(
         "many change",
@@ -66,7 +71,7 @@ CASES = [
         "-0.62 points; allowed is -0.50 (80 broken, 80 fixed of 4,000)",
     ),
     Case("many are won", LABELS, 80, 120),
-    Case("more may be lost", Guard(max_drop=0.5, tolerance=0.5), 80, 80),
+    Case("more may be lost", ToleranceGuard(max_drop=0.5, tolerance=0.5), 80, 80),
     Case(
         "no label: all won",
         NO_LABELS,
@@ -105,7 +110,7 @@ def test_interval_against_its_formula(counts, max_drop, tolerance):
     half = 1.959963984540054 * np.sqrt(((won + lost) / n - change**2) / n)
     shown = 1.959963984540054 * np.sqrt(25) / n  # 23 answers, as many lost as won
     low, least = 100 * (change - half), -max(max_drop + tolerance, 100 * min(1, shown))
-    said = Guard(max_drop=max_drop, tolerance=tolerance).against(found, close(0.0))
+    said = ToleranceGuard(max_drop=max_drop, tolerance=tolerance).against(found, close(0.0))
     if said and "more than chance" in said:  # the interval may hold or not
         return
     if abs(max(low, -100) - least) > 1e-6:  # the sides of the line; not on it
@@ -116,7 +121,7 @@ def test_interval_against_its_formula(counts, max_drop, tolerance):
 @given(COUNTS, st.booleans())
 def test_more_that_is_lost_never_helps(counts, has_labels):
     lost, won, same = counts
-    guard = Guard(max_drop=0.3, tolerance=0.4, has_labels=has_labels)
+    guard = ToleranceGuard(max_drop=0.3, tolerance=0.4, has_labels=has_labels)
     if guard.against(paired(lost, won, same), close(0.0)) is not None:
         assert guard.against(paired(lost + 1, won, same - 1), close(0.0)) is not None
 
@@ -124,14 +129,14 @@ def test_more_that_is_lost_never_helps(counts, has_labels):
 @quickly
 @given(st.integers(0, 400), st.integers(0, 400), st.integers(1, 3000))
 def test_without_labels_it_is_not_known_which_are_lost(lost, won, same):
-    guard = Guard(max_drop=0.3, tolerance=0.4, balanced=True, has_labels=False)
+    guard = ToleranceGuard(max_drop=0.3, tolerance=0.4, balanced=True, has_labels=False)
     said = [
         guard.against(paired(*pair, same), close(0.0)) is None
         for pair in ((lost, won), (won, lost))
     ]
     assert said[0] == said[1]
     half, odd = divmod(lost + won, 2)
-    balanced = Guard(max_drop=0.3, tolerance=0.4).against(
+    balanced = ToleranceGuard(max_drop=0.3, tolerance=0.4).against(
         paired(half + odd, half, same), close(0.0)
     )
     assert said[0] == (balanced is None)
@@ -141,7 +146,9 @@ def test_without_labels_it_is_not_known_which_are_lost(lost, won, same):
 @pytest.mark.parametrize("tolerance", [None, 0.01, 0.4], ids=str)
 @pytest.mark.parametrize("count", [1, 2, 10, 60, 4000])
 def test_a_plan_that_changes_nothing_is_taken_on_however_few_images(count, tolerance, has_labels):
-    guard = Guard(max_drop=0, tolerance=tolerance, has_labels=has_labels)
+    guard = PointGuard(max_drop=0, has_labels=has_labels)
+    if tolerance is not None:
+        guard = ToleranceGuard(max_drop=0, tolerance=tolerance, has_labels=has_labels)
     before = np.arange(count) % 3 == 0
     assert guard.objection(before, before.copy(), close(0.0)) is None
 
@@ -149,14 +156,14 @@ def test_a_plan_that_changes_nothing_is_taken_on_however_few_images(count, toler
 @pytest.mark.parametrize("count", [10, 60, 500])
 def test_a_plan_that_loses_half_of_few_images_is_not(count):
     counts = paired(count // 2, 0, count - count // 2)
-    assert Guard(max_drop=0, tolerance=0.4).against(counts, close(0.0)) is not None
+    assert ToleranceGuard(max_drop=0, tolerance=0.4).against(counts, close(0.0)) is not None
 
 
 def test_counts_are_of_the_images():
     before = np.array([True] * 300 + [False] * 700)
     after = before.copy()
     after[:50], after[300:310] = False, True
-    said = Guard(max_drop=0, tolerance=0.4).objection(before, after, close(0.0))
+    said = ToleranceGuard(max_drop=0, tolerance=0.4).objection(before, after, close(0.0))
     assert "(50 broken, 10 fixed of 1,000)" in said
 
 
@@ -244,15 +251,15 @@ class TestFewImages:
         assert count == 1 or least_tolerance(count - 1) > points
 
     def test_a_guarantee_that_was_asked_for_is_taken_at_its_word(self):
-        for guard in (Guard(max_drop=1), Guard(max_drop=1, tolerance=0)):
+        for guard in (PointGuard(max_drop=1), IntervalGuard(max_drop=1)):
             assert not guard.few(100)
             assert guard.warning(100) is None
 
 
 class TestLeastDrop:
     GUARDS = (
-        *(LABELS, NO_LABELS, Guard(max_drop=0), Guard(max_drop=0, tolerance=0)),
-        *(Guard(max_drop=0, tolerance=2), Guard(max_drop=0, has_labels=False)),
+        *(LABELS, NO_LABELS, PointGuard(max_drop=0), IntervalGuard(max_drop=0)),
+        *(ToleranceGuard(max_drop=0, tolerance=2), PointGuard(max_drop=0, has_labels=False)),
     )
 
     @quickly
@@ -272,7 +279,7 @@ class TestLeastDrop:
                 assert not replace(guard, max_drop=less).judge(found, close(kl)).holds
 
     def test_by_hand(self):
-        assert Guard(max_drop=0).least_drop(paired(7, 2, 991), close(0.0)) == 0.5
+        assert PointGuard(max_drop=0).least_drop(paired(7, 2, 991), close(0.0)) == 0.5
         assert LABELS.least_drop(paired(0, 0, 539), close(0.0)) == 0
         # 9.8 / 541 can be shown, less half a point of tolerance
         assert LABELS.least_drop(paired(0, 0, 539), close(1.0)) == 1.32
@@ -284,15 +291,39 @@ class TestSettings:
         assert frontier.method is SearchMethod.FRONTIER
         assert frontier.bits == (8, 7, 6, 5, 4, 3, 2, 1)
         assert paper.bits == (8, 6, 4)
-        asked = frontier.guard(has_labels=False)
-        tolerance = frontier.tolerance
-        assert asked == Guard(max_drop=0, tolerance=tolerance, balanced=True, has_labels=False)
-        assert frontier.guard(has_labels=True) == Guard(max_drop=0, tolerance=tolerance)
-        assert paper.guard(has_labels=True) == Guard(max_drop=0)
+        within = {"max_drop": 0, "tolerance": frontier.tolerance}
+        asked = frontier.strategy.guard(has_labels=False)
+        assert asked == ToleranceGuard(**within, balanced=True, has_labels=False)
+        assert frontier.strategy.guard(has_labels=True) == ToleranceGuard(**within)
+        assert paper.strategy.guard(has_labels=True) == PointGuard(max_drop=0)
+        assert paper.strategy.guards(has_labels=True) == ()
+
+    def test_each_method_has_its_own_settings(self):
+        both = {"bits": (8, 4), "max_drop": 1}
+        settings = FrontierSettings(**both, tolerance=2, tries=3)
+        assert not hasattr(settings, "order")
+        one, other = SearchSettings(**vars(settings)).strategy, FrontierSearch(settings)
+        assert (one.bits, one.settings.tries) == (other.bits, other.settings.tries) == ((8, 4), 3)
+        assert one.guard(has_labels=True) == other.guard(has_labels=True)
+        settings = SemilayerSettings(**both, order="ascending", split="none")
+        assert not hasattr(settings, "tolerance")
+        one, other = (
+            SearchSettings(method="semilayer", **vars(settings)).strategy,
+            SemilayerSearch(settings),
+        )
+        assert one.bits == other.bits == (8, 4)
+        assert (one.splits, other.splits) == (False, False)
+        assert one.guard(has_labels=True) == other.guard(has_labels=True)
 
     def test_every_point_of_the_frontier_has_been_judged(self):
-        assert SearchSettings(max_drop=1).allowed_drop == 100
-        assert SearchSettings(method="semilayer", max_drop=1).allowed_drop == 1
+        """Whatever the answers are; the paper's walk goes on through plans that do not hold."""
+        scores = [Score(correct, 1000, 1000, None) for correct in (900, 850, 880)]
+        plans = [BitPlan({"a": (bits,)}, {"a": 10}) for bits in (32, 2, 4)]
+        points = [Point(*pair, Phase.START) for pair in zip(plans, scores, strict=True)]
+        found = Trajectory(scores[0], tuple(points), (), "")
+        assert FrontierSearch(FrontierSettings(max_drop=1)).holding(found) == points[1:]
+        assert SemilayerSearch(SemilayerSettings(max_drop=1)).holding(found) == []
+        assert SemilayerSearch(SemilayerSettings(max_drop=2)).holding(found) == points[2:]
 
     @pytest.mark.parametrize(
         ("given", "words"),

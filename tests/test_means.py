@@ -12,7 +12,8 @@ from onnxsemi.measure.paired import Paired
 from onnxsemi.measure.pairing import pair
 from onnxsemi.measure.seam import Closeness
 from onnxsemi.run.store import NO_RUN, opened, sealed
-from onnxsemi.search.guard import Guard
+from onnxsemi.search.guard import PointGuard
+from onnxsemi.search.tolerance import ToleranceGuard
 
 LEVEL_ERROR = np.sqrt(0.025 * 0.975 / RESAMPLES)
 ERROR = LEVEL_ERROR / stats.norm.pdf(1.96)
@@ -135,12 +136,12 @@ class TestMeans:
 @pytest.mark.parametrize(
     ("guard", "lost", "won", "words"),
     [
-        (Guard(max_drop=0, tolerance=0.5), 20, 20, None),
-        (Guard(max_drop=0, tolerance=0.5), 90, 80, "may be as low as"),
-        (Guard(max_drop=0), 20, 20, None),
-        (Guard(max_drop=0), 21, 20, "the mean of f changed by -0.02 points; allowed are 0"),
-        (Guard(max_drop=1), 40, 0, None),
-        (Guard(max_drop=0.5, tolerance=0.5), 90, 80, None),
+        (ToleranceGuard(max_drop=0, tolerance=0.5), 20, 20, None),
+        (ToleranceGuard(max_drop=0, tolerance=0.5), 90, 80, "may be as low as"),
+        (PointGuard(max_drop=0), 20, 20, None),
+        (PointGuard(max_drop=0), 21, 20, "the mean of f changed by -0.02 points; allowed are 0"),
+        (PointGuard(max_drop=1), 40, 0, None),
+        (ToleranceGuard(max_drop=0.5, tolerance=0.5), 90, 80, None),
     ],
 )
 def test_guard(guard, lost, won, words):
@@ -151,7 +152,7 @@ def test_guard(guard, lost, won, words):
 
 
 def test_few_images_are_asked_the_same():
-    guard = Guard(max_drop=0, tolerance=0.5)
+    guard = ToleranceGuard(max_drop=0, tolerance=0.5)
     paired, means = counted(400, 12, 1, before=390)
     for close, words in (
         (Closeness(0.01, 14), "more than chance"),

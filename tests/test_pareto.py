@@ -19,7 +19,7 @@ from onnxsemi.points.at import At, text_of
 from onnxsemi.points.file import read_frontier, write_frontier
 from onnxsemi.points.frontier import KeptFrontier, KeptPoint, Source, by_size
 from onnxsemi.run.folder import MadeOf, open_run
-from onnxsemi.search.guard import Guard
+from onnxsemi.search.tolerance import ToleranceGuard
 
 SMALL = ("--rounding-samples", "40", "--max-drop", "1")
 
@@ -379,7 +379,7 @@ def kept(*points, options=None):
     source = Source(model="/m.onnx", data=None, options=options or DataOptions())
     return KeptFrontier(
         document=document, source=source, method="frontier", profile="qdq", has_labels=True,
-        guard=Guard(max_drop=0, tolerance=0.5),
+        guard=ToleranceGuard(max_drop=0, tolerance=0.5),
         images=100, correct=90, as_written=Paired(100, 90, 2, 1), points=by_size(points),
     )  # fmt: skip
 

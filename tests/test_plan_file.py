@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx_models import SEPARABLE
 
+import onnxsemi
 from onnxsemi.atomic import check_writable, whole_file
 from onnxsemi.channels import channel_ranges, parse_ranges
 from onnxsemi.errors import OutputError, PlanError
@@ -93,6 +95,30 @@ class TestBitPlan:
         assert plan.sha256 == hashlib.sha256(b"a=[8, 4, 0];b=[32]").hexdigest()
         assert plan.weight_bits == 12 * 2**30 + 160
         assert plan.widths == {0, 4, 8, 32}
+
+
+def test_a_run_checks_the_bits_of_plans_from_outside_once(tmp_path, monkeypatch):
+    """Its own plans follow from one another; of its file only the first is whole, and checked."""
+    checked, real = [], onnxsemi.plan._checked
+
+    def counted(layer, bits):
+        checked.append(layer)
+        return real(layer, bits)
+
+    monkeypatch.setattr("onnxsemi.plan._checked", counted)
+    rng, run = np.random.default_rng(0), onnxsemi.RunOptions(folder=tmp_path / "o.run")
+    search = onnxsemi.SearchSettings(bits=(8, 4), max_drop=100)
+    result = onnxsemi.compress(
+        SEPARABLE.model(),
+        rng.normal(size=(48, 3, 8, 8)).astype(np.float32),
+        output=tmp_path / "o.onnx",
+        settings=onnxsemi.Settings(search=search, run=run, force=True, allow_loss=True),
+    )
+    assert len(result.trajectory.trials) > 1
+    assert not checked
+    kept = onnxsemi.pareto(run.folder)
+    assert len(kept.points) > 3
+    assert sorted(checked) == sorted(result.plan.bits)
 
 
 class TestFile:

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from fake_evaluator import FakeEvaluator, plan_of, random_damage
+from fake_evaluator import FakeEvaluator, FakeMeasures, plan_of, problem, random_damage
 
 from onnxsemi.progress import Silent
 from onnxsemi.search.phases import OUT_OF_TIME
-from onnxsemi.search.run import SearchSettings, search
+from onnxsemi.search.semilayer_search import SemilayerSearch, SemilayerSettings
 from onnxsemi.search.trajectory import Decision, Phase
 from onnxsemi.search.watch import Watch
 
@@ -16,9 +16,9 @@ CHANNELS = {"a": 3, "b": 2, "c": 4}
 
 def run(evaluator, watch=None, channels=CHANNELS, bits=LADDER):
     table = evaluator.table(bits, channels)
-    settings = SearchSettings(method="semilayer", bits=bits)
-    watch = watch or Watch(Silent())
-    return search(plan_of(channels), list(channels), table, evaluator, settings, watch)
+    measures = FakeMeasures(evaluator=evaluator)
+    given = problem(plan_of(channels), list(channels), measures, delta_loss=table, watch=watch)
+    return SemilayerSearch(SemilayerSettings(bits=bits)).search(given)
 
 
 def damages(count):

@@ -4,29 +4,29 @@ import itertools
 
 import numpy as np
 import pytest
-from fake_evaluator import FakeEvaluator, plan_of, random_damage
+from fake_evaluator import FakeEvaluator, FakeMeasures, plan_of, problem, random_damage
 
 from onnxsemi.errors import SettingsError
 from onnxsemi.layers import Semilayer, Sign
 from onnxsemi.measure.seam import DeltaLossTable, Score
 from onnxsemi.plan import BitPlan
-from onnxsemi.progress import Silent
 from onnxsemi.search.phases import unsettled
 from onnxsemi.search.ranking import Order, rank
-from onnxsemi.search.run import SearchSettings, search
+from onnxsemi.search.semilayer_search import SemilayerSearch, SemilayerSettings
 from onnxsemi.search.semilayers import Split, by_sign, whole_layers
+from onnxsemi.search.settings import SearchSettings
 from onnxsemi.search.trajectory import Decision, Phase, Point, Trajectory, best_point
-from onnxsemi.search.watch import Watch
 
 LADDER = (8, 6, 4)
 CHANNELS = {"a": 3, "b": 2, "c": 4}
 
 
 def run(evaluator, channels=CHANNELS, settings=None, start=None):
-    settings = settings or SearchSettings(method="semilayer", bits=LADDER)
+    settings = settings or SemilayerSettings(bits=LADDER)
     table = evaluator.table(settings.bits, channels)
-    start = start or plan_of(channels)
-    return search(start, list(channels), table, evaluator, settings, Watch(Silent()))
+    start, measures = start or plan_of(channels), FakeMeasures(evaluator=evaluator)
+    given = problem(start, list(channels), measures, delta_loss=table)
+    return SemilayerSearch(settings).search(given)
 
 
 def evaluators(count=30):
@@ -115,7 +115,7 @@ class TestSearch:
     def test_semilayers_that_do_not_hurt_are_kept_and_the_others_postponed(self):
         damage = {("a", 0, 8): -1, ("a", 1, 8): 2, ("b", 0, 8): 0, ("b", 1, 8): -3}
         channels = {"a": 2, "b": 2}
-        settings = SearchSettings(method="semilayer", bits=(8,), order=Order.DESCENDING)
+        settings = SemilayerSettings(bits=(8,), order=Order.DESCENDING)
         result = run(FakeEvaluator(damage), channels, settings)
         steps = [
             (
@@ -226,9 +226,7 @@ class TestSearch:
     def test_ascending_tries_the_least_sensitive_first(self):
         evaluator = next(evaluators())
         for order, direction in ((Order.ASCENDING, 1), (Order.DESCENDING, -1)):
-            result = run(
-                evaluator, settings=SearchSettings(method="semilayer", bits=LADDER, order=order)
-            )
+            result = run(evaluator, settings=SemilayerSettings(bits=LADDER, order=order))
             by_bits = itertools.groupby(
                 (t for t in result.trials if t.phase is Phase.ACCURACY_INCREASING),
                 key=lambda t: t.ranked.semilayer.bits,
@@ -242,18 +240,17 @@ class TestSearch:
         start = plan_of(CHANNELS).with_bits("b", range(2), 8)
         free = ["a", "c"]
         table = evaluator.table(LADDER, CHANNELS)
-        settings = SearchSettings(method="semilayer", bits=LADDER)
-        result = search(start, free, table, evaluator, settings, Watch(Silent()))
+        given = problem(start, free, FakeMeasures(evaluator=evaluator), delta_loss=table)
+        result = SemilayerSearch(SemilayerSettings(bits=LADDER)).search(given)
         assert all(p.plan.listed()["b"] == (8, 8) for p in result.points)
         assert {t.ranked.semilayer.layer for t in result.trials} <= set(free)
         assert result.baseline == evaluator.score(plan_of(CHANNELS))
 
     def test_ablation_needs_no_table(self):
-        settings = SearchSettings(method="semilayer", bits=LADDER, split=Split.NONE)
-        evaluator = next(evaluators())
-        result = search(
-            plan_of(CHANNELS), list(CHANNELS), None, evaluator, settings, Watch(Silent())
-        )
+        method = SemilayerSearch(SemilayerSettings(bits=LADDER, split=Split.NONE))
+        assert not method.splits
+        measures = FakeMeasures(evaluator=next(evaluators()))
+        result = method.search(problem(plan_of(CHANNELS), list(CHANNELS), measures))
         assert {t.ranked.semilayer.sign for t in result.trials} == {Sign.BOTH}
         for point in result.points:
             assert all(len(set(bits)) == 1 for bits in point.plan.bits.values())
@@ -271,7 +268,7 @@ class TestSearch:
             damage = random_damage(rng, channels, (8,))
             evaluator = FakeEvaluator(damage)
             for order in Order:
-                settings = SearchSettings(method="semilayer", bits=(8,), order=order)
+                settings = SemilayerSettings(bits=(8,), order=order)
                 result = run(evaluator, channels, settings)
                 kept = [p for p in result.points if p.phase is not Phase.POSTPONING][-1]
                 best = max(

@@ -10,15 +10,16 @@ from scipy.stats import binomtest, norm
 
 from onnxsemi.measure.comparison import Comparison
 from onnxsemi.measure.paired import Paired
-from onnxsemi.search.guard import Guard
+from onnxsemi.search.guard import Guard, IntervalGuard, PointGuard
+from onnxsemi.search.tolerance import ToleranceGuard
 from onnxsemi.search.verdict import Outcome, verdict
 
-WITHIN = Guard(max_drop=0, tolerance=0.5)
-ALLOWED = Guard(max_drop=2, tolerance=0.5)
-POINT = Guard(max_drop=0)
-INTERVAL = Guard(max_drop=1, tolerance=0)
-NO_LABELS = Guard(max_drop=0, tolerance=0.5, balanced=True, has_labels=False)
-ALL_LOST = Guard(max_drop=1, tolerance=0, has_labels=False)
+WITHIN = ToleranceGuard(max_drop=0, tolerance=0.5)
+ALLOWED = ToleranceGuard(max_drop=2, tolerance=0.5)
+POINT = PointGuard(max_drop=0)
+INTERVAL = IntervalGuard(max_drop=1)
+NO_LABELS = ToleranceGuard(max_drop=0, tolerance=0.5, balanced=True, has_labels=False)
+ALL_LOST = IntervalGuard(max_drop=1, has_labels=False)
 quickly = run_settings(deadline=None, derandomize=True)
 
 

@@ -5,23 +5,23 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from fake_evaluator import FakeChecker, plan_of
+from fake_evaluator import FakeChecker, FakeMeasures, plan_of, problem
 
 from onnxsemi.bitwidth import FLOAT_BITS
 from onnxsemi.measure.seam import DeltaLossTable
 from onnxsemi.progress import Silent
 from onnxsemi.search.course import STOPS, Course
 from onnxsemi.search.frontier import between, frontier, predicted, tidied
-from onnxsemi.search.settings import SearchSettings
+from onnxsemi.search.frontier_search import REACH, FrontierSearch, FrontierSettings
 from onnxsemi.search.trajectory import OUT_OF_TIME, Decision, Phase
-from onnxsemi.search.walk import REACH, RETREATS, Predictions, walk_frontier
+from onnxsemi.search.walk import RETREATS
 from onnxsemi.search.watch import Watch
 
 CHANNELS = {"a": 8, "b": 6, "c": 10}
 LADDER = (8, 6, 4, 3, 2, 1)
 IMAGES = 4000
 FRONTIER_PHASES = (Phase.UNIFORM, Phase.BISECTION, Phase.RETREAT)
-SETTINGS = SearchSettings(bits=LADDER)
+SETTINGS = FrontierSettings(bits=LADDER)
 PARAMS = 10_000  # so many weights that no group of channels is too small
 SEEDS = range(8)
 NATS = 10_000  # turned answers for each nat of KL
@@ -51,23 +51,20 @@ class Fake:
         truth = {layer: nats / NATS for layer, nats in self.harm.nats.items()}
         self.checker = FakeChecker(turned, before, DeltaLossTable(LADDER, truth, samples=1))
         self.harm = self.checker.truth
-        self.predictions = Predictions(delta_loss=loss, harm=self.harm, has_labels=has_labels)
+        self.delta_loss, self.has_labels = loss, has_labels
         self.start, self.free = plan_of(CHANNELS, PARAMS), list(CHANNELS)
 
     def walk(self, settings=SETTINGS, watch=None):
-        return walk_frontier(
-            self.start,
-            self.free,
-            self.predictions,
-            self.checker,
-            settings,
-            watch or Watch(Silent()),
+        tables = {"delta_loss": self.delta_loss, "harm": self.harm}
+        measures, asked = FakeMeasures(checker=self.checker), {"has_labels": self.has_labels}
+        return FrontierSearch(settings).search(
+            problem(self.start, self.free, measures, watch=watch, **tables, **asked)
         )
 
     def objection(self, plan, settings=SETTINGS, *, has_labels=True):
         after = self.checker.check(plan).right
-        before, known = self.checker.before, settings.guard(has_labels=has_labels)
-        balanced = settings.guard(has_labels=False)
+        before, method = self.checker.before, FrontierSearch(settings)
+        known, balanced = method.guard(has_labels=has_labels), method.guard(has_labels=False)
         return known.objection(before, after, None) or balanced.objection(before, after, None)
 
 
@@ -147,6 +144,12 @@ class TestDecisions:
         assert len(fake.walk().trials) > 5
         assert not checked
 
+    def test_the_frontier_as_it_was_drawn_last_is_kept(self, fake):
+        found = fake.walk()
+        course = Course(fake.start, fake.free, found.prediction.harm)
+        assert found.stops == course.plans
+        assert len(found.stops) == STOPS + 1
+
     def test_again_is_the_same(self, fake):
         one, other = fake.walk(), fake.walk()
         assert one == other
@@ -158,7 +161,7 @@ class TestDecisions:
         found = fake.walk(watch=Watch(Silent(), improved=told.append))
         sizes = [point.plan.compression for point in told]
         assert sizes == sorted(sizes)
-        assert told[-1] == found.choose(SETTINGS.allowed_drop)
+        assert told[-1] == found.smallest
 
     def test_the_best_is_settled_when_the_frontier_and_the_descent_end(self, fake):
         told = []
@@ -167,7 +170,7 @@ class TestDecisions:
             (point for point in found.points if point.phase in FRONTIER_PHASES),
             key=lambda point: point.plan.compression,
         )
-        assert told[-1] == found.choose(SETTINGS.allowed_drop)
+        assert told[-1] == found.smallest
         assert len(told) == len({point.plan.sha256 for point in told}) <= 2
 
 
@@ -196,7 +199,7 @@ class TestFrontier:
         assert plans[place] in points
         # what is smaller was met in the bisection, changes more, and wins enough of it
         assert all(fake.objection(plan) is None for plan in points)
-        chosen = found.choose(SETTINGS.allowed_drop)
+        chosen = found.smallest
         assert chosen.phase is Phase.UNIFORM or chosen.plan in plans[place:]
 
     def test_some_searches_have_to_go_back(self):
@@ -218,7 +221,7 @@ class TestFrontier:
         assert found.trials[: len(without.trials)] == without.trials
         place, plans = self.reached(fake), self.stops(fake)
         plan, ahead = plans[place], plans[min(place + REACH, len(plans) - 1)]
-        wanted = between(plan, ahead, fake.predictions.delta_loss, fake.harm)[:5]
+        wanted = between(plan, ahead, fake.delta_loss, fake.harm)[:5]
         descent = found.trials[len(without.trials) :]
         tried, left = [trial.plan for trial in without.trials], iter(descent)
         for price, semilayer in wanted:
@@ -240,7 +243,7 @@ class TestFrontier:
         gains = []
         for seed in SEEDS:
             few, many = (Fake(seed).walk(replace(SETTINGS, tries=n)) for n in (0, 8))
-            sizes = [found.choose(100).plan.compression for found in (few, many)]
+            sizes = [found.smallest.plan.compression for found in (few, many)]
             gains.append(sizes[1] - sizes[0])
         assert min(gains) >= 0
         assert max(gains) > 0
@@ -251,7 +254,7 @@ class TestUniform:
     def test_never_worse_than_one_bitwidth_for_all(self, seed):
         """Of all uniform plans none is as small as the choice and holds."""
         fake = Fake(seed)
-        chosen = fake.walk().choose(SETTINGS.allowed_drop).plan
+        chosen = fake.walk().smallest.plan
         for bits in LADDER:
             plan = Course(fake.start, fake.free, fake.harm).uniform(bits)
             if plan.weight_bits < chosen.weight_bits:
@@ -262,13 +265,13 @@ class TestUniform:
         fake = Fake(2)
         nats = {layer: 1 / values[:, ::-1] for layer, values in fake.harm.nats.items()}
         wrong = DeltaLossTable(LADDER, {n: np.cumsum(v, axis=1) for n, v in nats.items()}, 1)
-        fake.predictions = replace(fake.predictions, harm=wrong)
+        fake.harm = wrong
         found = fake.walk()
         uniform = [t for t in found.trials if t.phase is Phase.UNIFORM]
         held = [t.plan for t in uniform if t.decision is Decision.KEPT]
         assert held
         smallest = min(plan.weight_bits for plan in held)
-        assert found.choose(SETTINGS.allowed_drop).plan.weight_bits <= smallest
+        assert found.smallest.plan.weight_bits <= smallest
 
 
 class TestCorrected:
@@ -277,7 +280,7 @@ class TestCorrected:
         fake = Fake(seed)
         nats = dict(fake.harm.nats)
         nats["b"] = nats["b"] / factor
-        fake.predictions = replace(fake.predictions, harm=DeltaLossTable(LADDER, nats, samples=1))
+        fake.harm = DeltaLossTable(LADDER, nats, samples=1)
         return fake
 
     @pytest.mark.parametrize("seed", SEEDS)
@@ -285,7 +288,7 @@ class TestCorrected:
         fake = self.misjudged(seed)
         found = fake.walk()
         assert found.redrawn
-        plan = found.choose(SETTINGS.allowed_drop).plan
+        plan = found.smallest.plan
         measured = fake.checker.check(plan).kl
         assert 1 / 2 < found.prediction.of(plan) / measured < 2
 
@@ -293,7 +296,7 @@ class TestCorrected:
         sizes = []
         for seed in SEEDS:
             walks = (Fake(seed).walk(), self.misjudged(seed).walk())
-            sizes.append([w.choose(SETTINGS.allowed_drop).plan.mean_bits for w in walks])
+            sizes.append([w.smallest.plan.mean_bits for w in walks])
         right, misjudged = np.mean(sizes, axis=0)
         assert misjudged < 1.1 * right
 
@@ -310,7 +313,7 @@ class TestLimits:
         sizes = []
         for share in (0.2, 0.98):
             found = Fake(1, share).walk()
-            sizes.append(found.choose(SETTINGS.allowed_drop).plan.compression)
+            sizes.append(found.smallest.plan.compression)
         assert sizes[0] > sizes[1]
 
     def test_without_labels_it_is_not_asked_which(self):
@@ -329,7 +332,7 @@ class TestLimits:
         )
         found = fake.walk()
         assert [point.plan for point in found.points] == [fake.start]
-        assert found.holding(SETTINGS.allowed_drop) == []
+        assert FrontierSearch(SETTINGS).holding(found) == []
         assert {trial.decision for trial in found.trials} == {Decision.REJECTED}
         assert {trial.phase for trial in found.trials} <= {Phase.UNIFORM, Phase.BISECTION}
 
@@ -361,10 +364,9 @@ class TestLimits:
         pinned = fake.start.with_bits("b", range(6), 4)
         fake.start, fake.free = pinned, ["a", "c"]
         nats = {layer: fake.harm.nats[layer] for layer in fake.free}
-        harm = DeltaLossTable(LADDER, nats, samples=1)
-        loss = {layer: fake.predictions.delta_loss.nats[layer] for layer in fake.free}
-        delta_loss = DeltaLossTable(LADDER, loss, samples=1)
-        fake.predictions = Predictions(delta_loss=delta_loss, harm=harm, has_labels=True)
+        fake.harm = DeltaLossTable(LADDER, nats, samples=1)
+        loss = {layer: fake.delta_loss.nats[layer] for layer in fake.free}
+        fake.delta_loss = DeltaLossTable(LADDER, loss, samples=1)
         found = fake.walk()
         assert {point.plan.listed()["b"] for point in found.points} == {(4,) * 6}
         for point in found.points[1:]:
@@ -372,17 +374,16 @@ class TestLimits:
 
     def test_one_bitwidth(self, fake):
         """Eight bits or nothing."""
-        eight = [
+        fake.harm, fake.delta_loss = (
             DeltaLossTable((8,), {n: v[:, :1] for n, v in whole.nats.items()}, samples=1)
-            for whole in (fake.harm, fake.predictions.delta_loss)
-        ]
-        fake.predictions = Predictions(delta_loss=eight[1], harm=eight[0], has_labels=True)
+            for whole in (fake.harm, fake.delta_loss)
+        )
         found = fake.walk(replace(SETTINGS, bits=(8,)))
         assert [point.plan.mean_bits for point in found.points] == [32, 8]
 
     def test_more_may_be_lost_with_more_allowed(self, fake):
         sizes = [
-            fake.walk(replace(SETTINGS, max_drop=drop)).choose(100).plan.compression
+            fake.walk(replace(SETTINGS, max_drop=drop)).smallest.plan.compression
             for drop in (0, 1, 5)
         ]
         assert all(one <= other for one, other in pairwise(sizes))
@@ -394,7 +395,7 @@ def test_a_short_walk_that_is_drawn_anew(seed):
     """Fewer steps than stops: places mean the same sizes on every frontier."""
     fake = Fake(seed)
     nats = {**fake.harm.nats, "b": fake.harm.nats["b"] / 1000, "c": fake.harm.nats["c"] * 50}
-    fake.predictions = replace(fake.predictions, harm=DeltaLossTable(LADDER, nats, samples=1))
+    fake.harm = DeltaLossTable(LADDER, nats, samples=1)
     found = fake.walk()
     assert found.redrawn
-    assert found.choose(SETTINGS.allowed_drop).plan.saved_parameters
+    assert found.smallest.plan.saved_parameters

@@ -112,6 +112,17 @@ class Evaluator(Checker, Protocol):
         """KL of each semilayer quantized alone, everything else float32: float64[S], nats."""
 
 
+class Recalling(Checker, Protocol):
+    """A checker that remembers."""
+
+    def known(self, plan: BitPlan) -> Tested | None:
+        """What was measured of a plan; None if it never was on all images."""
+
+
+class RecallingEvaluator(Recalling, Evaluator, Protocol):
+    """An evaluator that remembers what it checked."""
+
+
 @dataclass(frozen=True, eq=False)
 class DeltaLossTable:
     """Δloss of every target channel at every bitwidth (paper, section 3.2).

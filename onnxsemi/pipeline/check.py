@@ -11,9 +11,9 @@ from onnxsemi.model.load import Model, name_of
 from onnxsemi.outlook import CheckResult, Forecast
 from onnxsemi.pipeline.need import least_memory
 from onnxsemi.pipeline.nothing import file_bytes
+from onnxsemi.pipeline.preflight import warnings
 from onnxsemi.pipeline.prepare import Prepared, prepare
 from onnxsemi.pipeline.remaining import passes_of
-from onnxsemi.pipeline.search import warnings
 from onnxsemi.progress import warn
 from onnxsemi.search.few import images_to_show, least_tolerance
 from onnxsemi.settings import Settings
@@ -55,7 +55,7 @@ def check(
     prepared = prepare(model, data, report_data, settings, metric)
     said = warnings(prepared)
     warn(told, said)
-    guard = settings.search.guard(has_labels=prepared.has_labels)
+    guard = prepared.guard
     guard.check_images(len(prepared.search))
     bench = prepared.bench(sample(prepared.search))
     logits = bench.forward(prepared.classifier.proto)

@@ -20,8 +20,7 @@ from onnxsemi.measure.bench import Bench
 from onnxsemi.measure.evaluator import in_full
 from onnxsemi.measure.metric import Values
 from onnxsemi.measure.pairing import Pairing, PerImage, pair
-from onnxsemi.measure.recorded import RecordedChecker
-from onnxsemi.measure.seam import Closeness
+from onnxsemi.measure.seam import Closeness, Recalling
 from onnxsemi.pipeline.prepare import Prepared
 from onnxsemi.pipeline.rounding import Codes
 from onnxsemi.pipeline.write import UNWRITABLE, Writer, not_given
@@ -30,7 +29,6 @@ from onnxsemi.progress import Progress, warn
 from onnxsemi.quantizer.rounded import RoundedPlan
 from onnxsemi.run.journal import Journal, Question
 from onnxsemi.search.align import aligned
-from onnxsemi.search.guard import Guard
 from onnxsemi.search.trajectory import Point, Trajectory
 
 
@@ -99,7 +97,7 @@ class Chooser:
     prepared: Prepared
     codes: Codes
     writer: Writer
-    checker: RecordedChecker
+    checker: Recalling
     before: PerImage
     journal: Journal
 
@@ -113,9 +111,9 @@ class Chooser:
         Returns:
             The last has no objection; unless none holds.
         """
-        settings, judged = self.prepared.settings, list[Judged]()
-        points = trajectory.holding(settings.search.allowed_drop)
-        differs = self.as_written or self._guard.tolerance == 0
+        prepared, judged = self.prepared, list[Judged]()
+        points = prepared.strategy.holding(trajectory)
+        differs = self.as_written or prepared.guard.asked_again
         if differs:
             told.start("choice", len(points))
         for point in points:
@@ -138,7 +136,7 @@ class Chooser:
         except UNWRITABLE as error:
             return self._unwritable(replace(point, plan=plan), error)
         paired = pair(self.before, seen)
-        objection = self._guard.against(paired, close)
+        objection = self.prepared.guard.against(paired, close)
         score = self.checker.check(plan).score if objection is None else point.score
         point = replace(point, plan=plan, score=score)
         if objection is not None or plan.saved_parameters == 0:
@@ -173,11 +171,6 @@ class Chooser:
             blocks = f"with bitwidths rounded up to blocks of {align} channels "
             return blocks, "leave `align` away"
         return "", "give more images, or begin with wider `bits`"
-
-    @property
-    def _guard(self) -> Guard:
-        prepared = self.prepared
-        return prepared.settings.search.guard(has_labels=prepared.has_labels)
 
     def _rounded_up(self, plan: BitPlan) -> BitPlan:
         settings = self.prepared.settings

@@ -69,8 +69,7 @@ def claimed(
     images, comparison = shown
     has_labels, guard = comparison.labelled, kept.guard
     if has_labels != guard.has_labels:
-        within = bool(guard.tolerance)
-        guard = replace(guard, has_labels=has_labels, balanced=within and not has_labels)
+        guard = guard.with_labels(has_labels=has_labels)
     fingerprint = images.fingerprint()
     looks = count_look(run, fingerprint, plan.sha256) if is_report(run, fingerprint) else 1
     found = verdict(guard, comparison, looks)

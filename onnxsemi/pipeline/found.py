@@ -9,8 +9,7 @@ from onnxsemi.channels import channel_ranges
 from onnxsemi.emit.activations import Ranges
 from onnxsemi.layers import Semilayer, Sign
 from onnxsemi.measure.pairing import Pairing, PerImage
-from onnxsemi.measure.recorded import RecordedChecker
-from onnxsemi.measure.seam import Closeness
+from onnxsemi.measure.seam import Closeness, Recalling
 from onnxsemi.pipeline.sensitivity import Sensitivity
 from onnxsemi.plan_file import Bits, Evidence
 from onnxsemi.search.semilayers import by_sign
@@ -34,7 +33,7 @@ class Searched:
 
     trajectory: Trajectory
     ranges: Ranges | None
-    checker: RecordedChecker
+    checker: Recalling
     before: PerImage
     sensitivity: Sensitivity
 

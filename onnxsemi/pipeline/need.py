@@ -22,7 +22,6 @@ from onnxsemi.measure.input_moments import Tapped, layer_groups, tapped
 from onnxsemi.measure.parts import parts_of
 from onnxsemi.memory import resident
 from onnxsemi.model.rows import row_shapes
-from onnxsemi.search.settings import SearchMethod
 from onnxsemi.settings import Settings
 
 _READING = 7  # copies of the model while it is read and folded, beyond those that are kept
@@ -88,9 +87,9 @@ def _changes(layers: Sequence[TargetLayer], bits: tuple[int, ...]) -> int:
 
 
 def _products(layers: Sequence[TargetLayer], bits: int, settings: Settings) -> int:
-    """Bytes of the products between channels, which the frontier does not need."""
-    frontier = settings.search.method is SearchMethod.FRONTIER
-    return 0 if frontier else sum(4 * bits * layer.channels**2 for layer in layers)
+    """Bytes of the products between channels, if they are summed."""
+    independent = settings.search.strategy.independent
+    return 0 if independent else sum(4 * bits * layer.channels**2 for layer in layers)
 
 
 def _image(bench: Bench) -> int:

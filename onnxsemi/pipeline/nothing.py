@@ -27,7 +27,6 @@ from onnxsemi.points.frontier import KeptFrontier
 from onnxsemi.points.nothing_holds import NothingHoldsError
 from onnxsemi.quantizer.rounded import Nearest, rounded
 from onnxsemi.search.few import images_to_show
-from onnxsemi.search.settings import SearchMethod
 from onnxsemi.search.trajectory import Decision, Point
 
 
@@ -58,8 +57,7 @@ def best_measured(chooser: Chooser, searched: Searched, refused: list[Judged]) -
     candidates = _candidates(chooser.prepared, searched, known=bool(refused))
     judged = [*refused, *map(chooser.judge, candidates)]
     if not judged:
-        settings, count = chooser.prepared.settings.search, searched.trajectory.baseline.total
-        asks = settings.guard(has_labels=chooser.prepared.has_labels).asks
+        count, asks = searched.trajectory.baseline.total, chooser.prepared.guard.asks
         raise AccuracyError(
             f"nothing could be compressed with {asks} on {count:,} calibration images, and no "
             "plan was measured that saves anything: begin with wider `bits`, or leave `pins` away"
@@ -94,23 +92,21 @@ def _candidates(prepared: Prepared, searched: Searched, *, known: bool) -> list[
 
 def _needed(chooser: Chooser, searched: Searched, judged: Judged) -> float:
     """The least drop at which both the search and the choice take a plan."""
-    prepared = chooser.prepared
-    guard = prepared.settings.search.guard(has_labels=prepared.has_labels)
-    chosen = guard.least_drop(judged.paired, judged.close)
-    return max(chosen, _searched_drop(prepared, searched, judged.point))
+    chosen = chooser.prepared.guard.least_drop(judged.paired, judged.close)
+    return max(chosen, _searched_drop(chooser.prepared, searched, judged.point))
 
 
 def _searched_drop(prepared: Prepared, searched: Searched, point: Point) -> float:
     """The least drop at which the search takes a point, in hundredths of a percentage point.
 
-    The paper's search goes by its count of right answers alone.
+    A search without guards goes by its count of right answers alone.
     """
-    settings, tested = prepared.settings.search, searched.checker.known(point.plan)
-    if tested is None or settings.method is SearchMethod.SEMILAYER:
+    guards = prepared.strategy.guards(has_labels=prepared.has_labels)
+    tested = searched.checker.known(point.plan)
+    if tested is None or not guards:
         lost = searched.trajectory.baseline.correct - point.score.correct
         return max(0, -(-10_000 * lost // point.score.total)) / 100
     paired = pair(searched.before, tested.judged)
-    guards = [ask(has_labels=prepared.has_labels) for ask in (settings.guard, settings.balance)]
     return max(guard.least_drop(paired, tested.close) for guard in guards)
 
 
@@ -162,7 +158,7 @@ def _sentences(
         yield from _in_another_form(best, frontier, chooser, run)
         return
     how, instead = chooser.conditions
-    guard = chooser.prepared.settings.search.guard(has_labels=frontier.has_labels)
+    guard = chooser.prepared.guard
     paired, size = best.judged.paired, f"{best.judged.point.plan.compression:.2%}"
     seen = f"{wording.change(paired)} ({paired.lost:,} broken, {paired.won:,} fixed)"
     if not frontier.has_labels:

@@ -19,9 +19,7 @@ from onnxsemi.points.file import read_frontier
 from onnxsemi.points.frontier import KeptFrontier, KeptPoint, Source, by_size
 from onnxsemi.search.correction import Prediction
 from onnxsemi.search.frontier import GROUP_BYTES, SCALE_BITS
-from onnxsemi.search.settings import SearchMethod
 from onnxsemi.search.trajectory import Decision, Point
-from onnxsemi.search.walk import every_stop
 
 
 def pareto(run: str | os.PathLike[str]) -> KeptFrontier:
@@ -65,7 +63,7 @@ def kept_frontier(prepared: Prepared, searched: Searched, anchor: Anchor) -> Kep
         anchor: The plan that was written; or the best, if none held.
     """
     settings, baseline = prepared.settings, searched.trajectory.baseline
-    known = {point.plan: point for point in _points(prepared, searched, anchor)}
+    known = {point.plan: point for point in _points(searched, anchor)}
     own = _bytes(anchor.plan, settings.profile)
     points = [
         replace(
@@ -79,9 +77,9 @@ def kept_frontier(prepared: Prepared, searched: Searched, anchor: Anchor) -> Kep
     return KeptFrontier(
         document=structs.replace(anchor.document, evidence=None),
         source=_source(prepared),
-        method=settings.search.method,
+        method=prepared.strategy.name,
         profile=settings.profile,
-        guard=settings.search.guard(has_labels=prepared.has_labels),
+        guard=prepared.guard,
         has_labels=prepared.has_labels,
         head=prepared.classifier.ends.head,
         images=baseline.total,
@@ -91,15 +89,18 @@ def kept_frontier(prepared: Prepared, searched: Searched, anchor: Anchor) -> Kep
     )
 
 
-def _points(prepared: Prepared, searched: Searched, anchor: Anchor) -> Iterator[KeptPoint]:
+def _points(searched: Searched, anchor: Anchor) -> Iterator[KeptPoint]:
     """Every plan that saves something; of those that come again, the last tells most."""
     trajectory = searched.trajectory
     prediction, harm = trajectory.prediction, searched.sensitivity.harm
     if prediction is None and harm is not None:
         prediction = Prediction(harm)
-    if prepared.settings.search.method is SearchMethod.FRONTIER and prediction is not None:
-        for plan in every_stop(prepared.start(), prepared.free(), prediction.harm):
-            yield KeptPoint(plan=plan, predicted=prediction.of(plan), file_bytes=0)
+
+    def predicted(plan: BitPlan) -> float | None:
+        return None if prediction is None else prediction.of(plan)
+
+    for plan in trajectory.stops:
+        yield KeptPoint(plan=plan, predicted=predicted(plan), file_bytes=0)
     rejected = [
         (Point(t.plan, t.score, t.phase, trial=t.number), t.reason)
         for t in trajectory.trials
@@ -121,7 +122,7 @@ def _points(prepared: Prepared, searched: Searched, anchor: Anchor) -> Iterator[
             correct=point.score.correct if tested is None else tested.score.correct,
             paired=None if tested is None else pair(searched.before, tested.judged),
             kl=None if tested is None else tested.kl,
-            predicted=None if prediction is None else prediction.of(plan),
+            predicted=predicted(plan),
             file_bytes=0,
         )
 

@@ -25,7 +25,8 @@ from onnxsemi.pipeline.need import check_memory
 from onnxsemi.pipeline.sanity import LEAST_IMAGES, Judged, check_answers, checked
 from onnxsemi.plan import BitPlan
 from onnxsemi.quantizer.rounded import Nearest
-from onnxsemi.search.settings import SearchMethod
+from onnxsemi.search.guard import Guard
+from onnxsemi.search.strategy import Strategy
 from onnxsemi.settings import FEWEST_DEALT, Settings
 
 
@@ -80,6 +81,16 @@ class Prepared:
         return Bench(self.classifier, images, rounding, threads, self.memory, metric=self.metric)
 
     @property
+    def strategy(self) -> Strategy:
+        """How bitwidths are found."""
+        return self.settings.search.strategy
+
+    @property
+    def guard(self) -> Guard:
+        """What is asked of the plan that is chosen."""
+        return self.strategy.guard(has_labels=self.has_labels)
+
+    @property
     def unseen(self) -> Int64Array:
         """int64[U], calibration images that nothing was fitted to: the KL is their mean."""
         return np.union1d(self.fresh, self.crossed)
@@ -123,10 +134,8 @@ def prepare(
         OnnxSemiError: If anything cannot be used; nothing has been measured yet.
     """
     for_metric = metric is not None
-    if for_metric and settings.search.method is SearchMethod.SEMILAYER:
-        raise SettingsError(
-            "`method` semilayer goes by counts of right answers: metric is for `method` frontier"
-        )
+    if for_metric:
+        settings.search.strategy.check_metric()
     classifier = read_model(model, settings.model)
     _check_patterns(classifier, settings)
     if report_data is None and settings.report_labels is not None:

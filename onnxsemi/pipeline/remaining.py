@@ -8,15 +8,17 @@ from there, each as long as those so far took (the median).
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from onnxsemi.listening import Listener, listening
+from onnxsemi.measure.forecast import forward_seconds
+from onnxsemi.pipeline.prepare import Prepared
 from onnxsemi.progress import Expecting, warn
-from onnxsemi.search.settings import SearchMethod
+from onnxsemi.run.folder import RunFolder
+from onnxsemi.run.journal import Question
 from onnxsemi.search.trajectory import Phase
 from onnxsemi.settings import Settings
 
-PASSES = {SearchMethod.FRONTIER: (50, 115), SearchMethod.SEMILAYER: (20, 70)}
-"""Forward passes over the calibration images that a run takes (``benchmarks/real_models.py``)."""
 CROSSED = 2
 """How many times as many, where images are few and every plan is rounded twice."""
 PLANS = {
@@ -31,11 +33,30 @@ PLANS = {
 _RECALLED = 0.2  # seconds: a plan that takes less was measured before, and the run taken up again
 
 
+class ForwardPass(Question, frozen=True):
+    """Seconds of one float32 forward pass over so many images."""
+
+    images: int
+
+
 def passes_of(settings: Settings, images: int) -> tuple[int, int]:
     """Forward passes over so many calibration images that a run takes, from about to about."""
     few = CROSSED if settings.crosses(images) else 1
-    least, most = PASSES[settings.search.method]
+    least, most = settings.search.strategy.passes
     return few * least, few * most
+
+
+def forecast(prepared: Prepared, run: RunFolder, told: "Remaining") -> float:
+    """Tell how long the run is likely to take.
+
+    Returns:
+        Seconds of one float32 forward pass over the calibration images: the unit of cost.
+    """
+    bench = replace(prepared.bench(prepared.search), progress=told)
+    asked = ForwardPass(len(bench.images))
+    seconds = run.journal.ask(asked, float, lambda: forward_seconds(bench))
+    told.forecast(passes_of(prepared.settings, len(prepared.search)), seconds)
+    return seconds
 
 
 class Remaining:

@@ -1,5 +1,6 @@
 """A run of ``compress``: where it is kept, what it is made of, and how long it may take."""
 
+import os
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -8,15 +9,42 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from onnxsemi.arguments import check_argument
+from onnxsemi.atomic import check_writable
 from onnxsemi.errors import BudgetError, RunError, SettingsError
+from onnxsemi.model.load import Model
 from onnxsemi.option import Decides, values_of
 from onnxsemi.pipeline.prepare import Prepared
+from onnxsemi.pipeline.write import check_output, plan_path
 from onnxsemi.processor import Processor
 from onnxsemi.progress import Progress
 from onnxsemi.run.folder import Identity, MadeOf, RunFolder, nowhere, open_run
 from onnxsemi.settings import Pin, RunOptions, Settings
 
 _ENGINES = ("onnxsemi", "onnx", "onnxruntime", "numpy", "scipy")
+
+
+def check_places(
+    settings: Settings, output: str | os.PathLike[str], model: Model, *inputs: object
+) -> Path:
+    """Where to write: refuse a place that the output, its plan or the run's folder cannot have.
+
+    Args:
+        settings: What the user set.
+        output: Where the model is to be.
+        model: The float model.
+        inputs: The images: neither they nor the model are written over.
+
+    Raises:
+        OnnxSemiError: With the place.
+    """
+    check_argument("settings", settings, Settings)
+    check_argument("output", output, str, os.PathLike)
+    target = Path(output)
+    check_output(target, model, *inputs)
+    check_writable(plan_path(target))
+    check_folder(settings.run, target, plan_path(target))
+    return target
 
 
 def check_folder(options: RunOptions, *outputs: Path) -> None:

@@ -1,7 +1,7 @@
 """A search under way: what it measures with, what it keeps, and what it comes to."""
 
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 from msgspec import structs
@@ -10,21 +10,20 @@ from onnxsemi.arrays import Float32Array
 from onnxsemi.atomic import whole_file
 from onnxsemi.errors import BudgetError
 from onnxsemi.kernels import Kernels, kernels_of
-from onnxsemi.measure.checker import RoundingChecker
 from onnxsemi.measure.comparison import compare
-from onnxsemi.measure.evaluator import ModelEvaluator
 from onnxsemi.measure.folds import Remembering
 from onnxsemi.measure.metric import metric_name
-from onnxsemi.measure.recorded import RecordedChecker, RecordedEvaluator
 from onnxsemi.narrow_types import narrow_types
 from onnxsemi.pipeline.activations import recorded_ranges
 from onnxsemi.pipeline.choice import Chooser, Judged, objections
 from onnxsemi.pipeline.evidence import Answers, class_names, evidence_of
 from onnxsemi.pipeline.found import Found, Searched
+from onnxsemi.pipeline.measures import RecordedMeasures
 from onnxsemi.pipeline.next_step import next_command
 from onnxsemi.pipeline.nothing import best_measured, estimated_bytes, nothing_holds
 from onnxsemi.pipeline.pareto import Anchor, kept_frontier
 from onnxsemi.pipeline.plan_document import plan_file, rounded_file
+from onnxsemi.pipeline.preflight import warnings
 from onnxsemi.pipeline.prepare import Prepared
 from onnxsemi.pipeline.rounding import Codes
 from onnxsemi.pipeline.runs import (
@@ -38,7 +37,6 @@ from onnxsemi.pipeline.sensitivity import Sensitivity
 from onnxsemi.pipeline.sizes import sizes_of
 from onnxsemi.pipeline.speed import timed
 from onnxsemi.pipeline.write import UNWRITABLE, Writer, plan_path, refuse_loss
-from onnxsemi.plan import BitPlan
 from onnxsemi.points.file import write_frontier
 from onnxsemi.points.nothing_holds import NothingHoldsError
 from onnxsemi.progress import Progress, warn
@@ -48,11 +46,9 @@ from onnxsemi.report.kept import keep_result
 from onnxsemi.results import CompressResult, Cost
 from onnxsemi.run.folder import RunFolder
 from onnxsemi.run.looks import count_look
-from onnxsemi.search.run import search
-from onnxsemi.search.settings import SearchMethod, SearchSettings
-from onnxsemi.search.trajectory import Point, Trajectory
+from onnxsemi.search.strategy import Problem
+from onnxsemi.search.trajectory import Point
 from onnxsemi.search.verdict import verdict
-from onnxsemi.search.walk import Predictions, walk_frontier
 from onnxsemi.search.watch import Watch
 
 
@@ -88,14 +84,27 @@ class Search:
         ranges = recorded_ranges(prepared, self.run.journal)
         return Writer(prepared.bench(prepared.search), prepared.settings.profile, ranges)
 
+    def problem(self, watch: Watch) -> Problem:
+        """What a method is to solve."""
+        prepared, sensitivity = self.prepared, self.sensitivity
+        limited = Limited(self.progress, self.clock)
+        return Problem(
+            start=prepared.start(),
+            free=prepared.free(),
+            delta_loss=sensitivity.table,
+            harm=sensitivity.harm,
+            has_labels=prepared.has_labels,
+            measures=RecordedMeasures(prepared, self.codes, sensitivity, self.run.journal, limited),
+            watch=watch,
+        )
+
     def find(self) -> Found:
         """Search a plan.
 
         Raises:
             AccuracyError: If no compression holds the accuracy asked for; everything is kept then.
         """
-        prepared = self.prepared
-        start, settings = prepared.start(), prepared.settings
+        prepared, strategy = self.prepared, self.prepared.strategy
         self.progress.start("first plans", 1)
         writer = self.writer
         head = prepared.classifier.ends.head
@@ -103,12 +112,14 @@ class Search:
         if prepared.metric is not None:
             measured = metric_name(prepared.metric)
         watch = Watch(self.progress, self._out_of_time, self._remember, self._keep, measured)
-        if settings.search.method is SearchMethod.FRONTIER:
-            trajectory, checker = self.frontier(start, watch)
-        else:
-            trajectory, checker = self.semilayers(start, watch)
-        _check_time(trajectory, settings.search)
-        before = checker.check(start.all_float()).judged
+        problem = self.problem(watch)
+        trajectory, checker = strategy.search(problem), strategy.measured_by(problem.measures)
+        if trajectory.out_of_time and not strategy.holding(trajectory):
+            raise BudgetError(
+                f"the time budget ended after {len(trajectory.trials)} trials, before anything "
+                "could be compressed: go on with `resume`, or give more time"
+            )
+        before = checker.check(problem.start.all_float()).judged
         searched = Searched(trajectory, writer.ranges, checker, before, self.sensitivity)
         chooser = Chooser(prepared, self.codes, writer, checker, before, self.run.journal)
         judged = chooser.choose(trajectory, self.progress)
@@ -142,29 +153,6 @@ class Search:
             run.finish(held=False)
         return nothing_holds(best, frontier, chooser, run.path)
 
-    def frontier(self, start: BitPlan, watch: Watch) -> tuple[Trajectory, RecordedChecker]:
-        """The search along the frontier, and what measured its plans."""
-        prepared, sensitivity = self.prepared, self.sensitivity
-        assert sensitivity.table is not None
-        assert sensitivity.harm is not None
-        plain = RoundingChecker(self.codes.folds, prepared.unseen)
-        checker = RecordedChecker(plain, self.run.journal, prepared.metric_id)
-        predictions = Predictions(
-            delta_loss=sensitivity.table, harm=sensitivity.harm, has_labels=prepared.has_labels
-        )
-        settings, free = prepared.settings.search, prepared.free()
-        return walk_frontier(start, free, predictions, checker, settings, watch), checker
-
-    def semilayers(self, start: BitPlan, watch: Watch) -> tuple[Trajectory, RecordedChecker]:
-        """The paper's search, and what measured its plans."""
-        prepared, journal = self.prepared, self.run.journal
-        told = Limited(self.progress, self.clock)
-        kl = partial(self.sensitivity.kl, progress=told, journal=journal)
-        settings, bench = prepared.settings, prepared.bench(prepared.search)
-        evaluator = RecordedEvaluator(ModelEvaluator(bench, kl, settings.seed), journal)
-        table, free = self.sensitivity.table, prepared.free()
-        return search(start, free, table, evaluator, settings.search, watch), evaluator
-
     def deliver(
         self, found: Found, target: Path, before: Float32Array, pass_seconds: float
     ) -> CompressResult:
@@ -196,7 +184,7 @@ class Search:
             kept = kept_frontier(prepared, found, anchor)
             labels = bench.labels if prepared.has_labels else None
             report = compare(before, file.logits, labels, bench.judge, bench.head)
-            guard = settings.search.guard(has_labels=prepared.has_labels)
+            guard = prepared.guard
             looks = count_look(run.path, prepared.report.fingerprint(), plan.sha256)
             claim = verdict(guard, report, looks)
             result = CompressResult(
@@ -294,19 +282,3 @@ def _kernels(path: Path, prepared: Prepared, found: Found) -> Kernels | None:
     return (
         None if found.ranges is None else kernels_of(path, prepared.classifier, found.chosen.plan)
     )
-
-
-def warnings(prepared: Prepared) -> tuple[str, ...]:
-    """What is to be said first: what the images cannot show, and what may be wrong with them."""
-    guard = prepared.settings.search.guard(has_labels=prepared.has_labels)
-    few = guard.warning(len(prepared.search))
-    return (*(() if few is None else (few,)), *prepared.warnings)
-
-
-def _check_time(trajectory: Trajectory, settings: SearchSettings) -> None:
-    holding = settings.allowed_drop
-    if trajectory.choose(holding).plan.saved_parameters == 0 and trajectory.out_of_time:
-        raise BudgetError(
-            f"the time budget ended after {len(trajectory.trials)} trials, before anything could "
-            "be compressed: go on with `resume`, or give more time"
-        )

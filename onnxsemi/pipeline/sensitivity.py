@@ -34,8 +34,6 @@ from onnxsemi.results import SensitivitySummary
 from onnxsemi.run.folder import RunFolder
 from onnxsemi.run.journal import Journal, Question
 from onnxsemi.search.frontier import monotone
-from onnxsemi.search.semilayers import Split
-from onnxsemi.search.settings import SearchMethod
 from onnxsemi.settings import Method
 
 MOST_PASSES = 20.0  # that exact measurement may take where no backward pass is to be had
@@ -111,22 +109,21 @@ def measure_sensitivity(
         progress: Told where the work is.
     """
     stage, settings = _Stage(prepared, rounding, run, progress), prepared.settings
-    frontier = settings.search.method is SearchMethod.FRONTIER
-    split = settings.search.split is not Split.NONE
+    independent, split = prepared.strategy.independent, prepared.strategy.splits
     wanted = settings.delta_loss
     exact_nats = stage.bits if wanted is Method.EXACT else ()
     exact_kl_bits = stage.bits if settings.kl is Method.EXACT else ()
     fast: FastTables | None = None
     agreement: tuple[Agreement, ...] = ()
     if wanted is not Method.OUTPUT and (not exact_kl_bits or (split and not exact_nats)):
-        fast = stage.fast(products=not frontier)
-        agreement = stage.agreement(list(fast.moments), semilayers=not frontier)
-        least = 0.0 if frontier else settings.min_agreement
+        fast = stage.fast(products=not independent)
+        agreement = stage.agreement(list(fast.moments), semilayers=not independent)
+        least = 0.0 if independent else settings.min_agreement
         exact_nats = exact_nats or tuple(a.bits for a in agreement if a.same_sign < least)
         exact_kl_bits = exact_kl_bits or tuple(a.bits for a in agreement if a.kl_rank < least)
     tables = _Tables()
     if split or wanted is Method.OUTPUT:
-        tables = stage.tables(fast, exact_nats, shrinks=frontier)
+        tables = stage.tables(fast, exact_nats, shrinks=independent)
     return Sensitivity(
         table=tables.nats if split else None,
         harm=tables.harm,

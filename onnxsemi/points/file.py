@@ -30,7 +30,8 @@ from onnxsemi.plan_file import PlanFile
 from onnxsemi.points.frontier import KeptFrontier, KeptPoint, Source
 from onnxsemi.run.folder import FRONTIER, made_of
 from onnxsemi.run.store import read, write
-from onnxsemi.search.guard import Guard
+from onnxsemi.search.guard import Guard, IntervalGuard, PointGuard
+from onnxsemi.search.tolerance import ToleranceGuard
 
 _REMEDY = "the command that made the run, with `resume`, writes it again"
 
@@ -48,6 +49,29 @@ class _Comparison(Struct, frozen=True, omit_defaults=True):
     @property
     def pairing(self) -> Pairing | None:
         return self.paired or self.means
+
+
+class _Guard(Struct, frozen=True, omit_defaults=True):
+    """A guard: one of the three kinds."""
+
+    point: PointGuard | None = None
+    interval: IntervalGuard | None = None
+    tolerance: ToleranceGuard | None = None
+
+    @classmethod
+    def of(cls, guard: Guard) -> "_Guard":
+        return cls(
+            point=guard if isinstance(guard, PointGuard) else None,
+            interval=guard if isinstance(guard, IntervalGuard) else None,
+            tolerance=guard if isinstance(guard, ToleranceGuard) else None,
+        )
+
+    @property
+    def guard(self) -> Guard:
+        found = self.point or self.interval or self.tolerance
+        if found is None:
+            raise ValueError("no guard")
+        return found
 
 
 class _Point(Struct, frozen=True, kw_only=True):
@@ -120,7 +144,7 @@ class _Frontier(Struct, frozen=True, kw_only=True):
 
     method: str
     profile: str
-    guard: Guard
+    guard: _Guard
     has_labels: bool
     head: Head
     images: int
@@ -145,7 +169,7 @@ def write_frontier(kept: KeptFrontier, folder: Path) -> None:
     content = _Frontier(
         method=kept.method,
         profile=kept.profile,
-        guard=kept.guard,
+        guard=_Guard.of(kept.guard),
         has_labels=kept.has_labels,
         head=kept.head,
         images=kept.images,
@@ -178,7 +202,7 @@ def read_frontier(folder: Path) -> KeptFrontier:
         source=found.source.at(folder),
         method=found.method,
         profile=found.profile,
-        guard=found.guard,
+        guard=found.guard.guard,
         has_labels=found.has_labels,
         head=found.head,
         images=found.images,

@@ -65,6 +65,11 @@ class Course:
             self._plans[place] = tidied(self._path.plan(self._stops[place]), self.free)
         return self._plans[place]
 
+    @property
+    def plans(self) -> tuple[BitPlan, ...]:
+        """The plan of every place, the widest first: as they would be measured."""
+        return tuple(self.plan(place) for place in range(len(self)))
+
     def uniform(self, bits: int) -> BitPlan:
         """One bitwidth for every free channel."""
         return self.start.with_layers(self.free, bits)

@@ -117,6 +117,7 @@ class Trajectory:
         stop: Why the search, or its accuracy-increasing phase, ended.
         prediction: For the frontier: what plans are predicted to cost, as it was corrected.
         redrawn: Each time that the frontier was drawn anew: why, and what was corrected.
+        stops: Every plan of the frontier as it was drawn last, widest first, measured or not.
     """
 
     baseline: Score
@@ -125,11 +126,17 @@ class Trajectory:
     stop: str
     prediction: Prediction | None = field(default=None, compare=False)
     redrawn: tuple[str, ...] = ()
+    stops: tuple[BitPlan, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def out_of_time(self) -> bool:
         """Whether there would have been more to try."""
         return self.stop == OUT_OF_TIME
+
+    @property
+    def smallest(self) -> Point:
+        """The most compressed point, whatever its accuracy."""
+        return smallest(self.points)
 
     def choose(self, max_drop: float) -> Point:
         """The most compressed point whose accuracy is at most ``max_drop`` points below float32."""
@@ -137,13 +144,7 @@ class Trajectory:
 
     def holding(self, max_drop: float) -> list[Point]:
         """Points that hold the accuracy and save something, most compressed first; a plan once."""
-        plans: dict[BitPlan, Point] = {}
-        allowed = _allowed(self.baseline, max_drop)
-        for point in self.points:
-            holds = self.baseline.correct - point.score.correct <= allowed
-            if point.plan.saved_parameters and holds:
-                plans.setdefault(point.plan, point)
-        return sorted(plans.values(), key=lambda p: (-p.plan.compression, -p.score.correct))
+        return saving(_holding(self.points, self.baseline, max_drop))
 
 
 def best_point(points: Sequence[Point], baseline: Score, max_drop: float) -> Point:
@@ -154,12 +155,23 @@ def best_point(points: Sequence[Point], baseline: Score, max_drop: float) -> Poi
         baseline: Score of the float model on the same images.
         max_drop: Percentage points of top-1 accuracy that may be lost.
     """
-    allowed = _allowed(baseline, max_drop)
-    holding = [p for p in points if baseline.correct - p.score.correct <= allowed]
-    key = [(p.plan.compression, p.score.correct) for p in holding]
-    return holding[key.index(max(key))] if holding else points[0]
+    return smallest(_holding(points, baseline, max_drop) or points[:1])
 
 
-def _allowed(baseline: Score, max_drop: float) -> float:
-    """Right answers that may be lost."""
-    return max_drop / 100 * baseline.total + 1e-9
+def smallest(points: Sequence[Point]) -> Point:
+    """The most compressed point; of equals the most accurate, then first."""
+    return max(points, key=lambda p: (p.plan.compression, p.score.correct))
+
+
+def saving(points: Sequence[Point]) -> list[Point]:
+    """Points that save something, most compressed first; a plan once."""
+    plans: dict[BitPlan, Point] = {}
+    for point in points:
+        if point.plan.saved_parameters:
+            plans.setdefault(point.plan, point)
+    return sorted(plans.values(), key=lambda p: (-p.plan.compression, -p.score.correct))
+
+
+def _holding(points: Sequence[Point], baseline: Score, max_drop: float) -> list[Point]:
+    allowed = max_drop / 100 * baseline.total + 1e-9  # right answers that may be lost
+    return [point for point in points if baseline.correct - point.score.correct <= allowed]

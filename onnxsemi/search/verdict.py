@@ -18,18 +18,11 @@ looks each interval has a coverage of ``1 - 0.05 / k`` (Bonferroni), so that all
 hold with 95 %.
 """
 
-from bisect import bisect_left
 from dataclasses import dataclass
 from enum import StrEnum
 
-from onnxsemi.measure.comparison import Comparison, exact_interval
-from onnxsemi.measure.paired import Paired
-from onnxsemi.measure.pairing import Pairing
-from onnxsemi.measure.seam import Closeness
-from onnxsemi.search.guard import Guard
-
-SIGNIFICANT = 0.05
-_ROUNDING = 1e-9
+from onnxsemi.measure.comparison import Comparison
+from onnxsemi.search.guard import SIGNIFICANT, Guard, Shown
 
 
 class Outcome(StrEnum):
@@ -88,51 +81,11 @@ def verdict(guard: Guard, comparison: Comparison, looks: int = 1) -> Verdict:
         comparison: Float against compressed, on images that the search never saw.
         looks: How often these images were asked, this time included.
     """
-    paired, coverage = guard.counted(comparison.answers), 1 - SIGNIFICANT / looks
-    interval = paired.interval_at(coverage)
-
-    def said(outcome: Outcome, reason: str, needed: int | None = None) -> Verdict:
-        how = ", half of what changed counted as lost" if guard.balanced else ""
-        return Verdict(outcome, f"{reason}{how}", guard.asked, interval, needed, looks)
-
-    loss = _loss(guard, comparison, paired, interval[1])
+    coverage = 1 - SIGNIFICANT / looks
+    interval = guard.counted(comparison.answers).interval_at(coverage)
+    loss, shown = guard.loss(comparison, coverage), guard.shown(comparison, coverage)
+    outcome = Outcome.HOLDS if shown.holds else Outcome.UNPROVEN
     if loss is not None:
-        return said(Outcome.FAILS, loss)
-    if guard.tolerance is None:  # the point is asked
-        holds, _, _ = paired.point(guard.max_drop)
-        if not holds:
-            return said(Outcome.UNPROVEN, f"is a loss of more than {guard.max_drop:g} points")
-        return said(Outcome.HOLDS, f"is a loss of no more than {guard.max_drop:g} points")
-    least = -guard.asked / 100
-    if interval[0] >= least - _ROUNDING:
-        return said(Outcome.HOLDS, f"cannot lie below {100 * least:g} points")
-    room = paired.change - least
-    needed = paired.images_for(room, coverage) if room > 0 else None
-    return said(Outcome.UNPROVEN, f"may lie below {100 * least:g} points", needed)
-
-
-def _loss(guard: Guard, comparison: Comparison, paired: Pairing, high: float) -> str | None:
-    """The loss that is shown; None if none is."""
-    if guard.balanced:
-        return _many_changes(guard, comparison)
-    asked, most, shown = guard.asked, guard.max_drop, paired.loss(SIGNIFICANT)
-    if not most and guard.has_labels and shown is not None:
-        return f"is a significant loss, {shown}"
-    if high < -asked / 100:
-        return f"lies below {-asked:g} points"
-    significant = most and high < -most / 100
-    return f"is a loss of significantly more than {most:g} points" if significant else None
-
-
-def _many_changes(guard: Guard, comparison: Comparison) -> str | None:
-    """Whether more answers changed than are allowed, and not by chance."""
-    images, changed = comparison.images, comparison.images - comparison.same
-
-    def refused(count: int) -> bool:
-        counts, close = Paired(images, images, lost=count, won=0), Closeness(0.0, count)
-        return not guard.judge(counts, close).holds
-
-    most = max(0, bisect_left(range(images + 1), True, key=refused) - 1)  # noqa: FBT003
-    if exact_interval(changed, images)[0] <= most / images:
-        return None
-    return f"is in {changed:,} answers, significantly more than the {most:,} that may change"
+        outcome, shown = Outcome.FAILS, Shown(holds=False, reason=loss)
+    reason = f"{shown.reason}{guard.how}"
+    return Verdict(outcome, reason, guard.asked, interval, shown.images_needed, looks)

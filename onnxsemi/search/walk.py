@@ -28,108 +28,59 @@ from onnxsemi.search.course import Course, even
 from onnxsemi.search.frontier import between, predicted, tidied
 from onnxsemi.search.guard import Guard
 from onnxsemi.search.ranking import Ranked
-from onnxsemi.search.settings import SearchSettings
 from onnxsemi.search.trajectory import (
-    OUT_OF_TIME,
     Decision,
     Phase,
     Point,
-    Trajectory,
     Trial,
-    best_point,
+    smallest,
 )
 from onnxsemi.search.watch import Watch
 
 RETREATS = 16
-REACH = 6
-"""How many stops ahead of the last that holds the semilayers of the descent are looked for."""
 FIRST_STEP = 4
 """Stops that the bisection goes on by where nothing has failed yet; then twice as many."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Predictions:
-    """What the search goes by.
+@dataclass
+class Walk:
+    """A walk under way, and the record of what was done so far.
 
     Attributes:
-        delta_loss: Δloss of every free channel at every bitwidth.
-        harm: KL of every free channel quantized alone, likewise.
-        has_labels: Whether right answers are known, or those of the float model count as right.
+        course: The frontier as far as it is known.
+        checker: Measures plans.
+        watch: Told of every trial and of the best point; says when to stop.
+        baseline: The float model.
+        guard: What is asked of a point.
+        balance: What is asked of how many answers change.
+        points: Every plan that holds, in the order in which they were found.
+        trials: Every decision so far.
+        tested: What was measured so far.
+        settled: The best point when the last phase ended.
+        ended: Whether the time has ended.
     """
 
-    delta_loss: DeltaLossTable
-    harm: DeltaLossTable
-    has_labels: bool
-
-
-def walk_frontier(
-    start: BitPlan,
-    free: Sequence[str],
-    predictions: Predictions,
-    checker: Checker,
-    settings: SearchSettings,
-    watch: Watch,
-) -> Trajectory:
-    """Search the frontier.
-
-    Args:
-        start: All float32, but for pinned layers.
-        free: Names of the layers whose bitwidths are searched, in graph order.
-        predictions: What the frontier follows from.
-        checker: Measures plans on the calibration images.
-        settings: Allowed drop, tolerance, number of tries.
-        watch: Told of every trial and of what is best; may stop the search.
-    """
-    baseline, first = checker.check(start.all_float()), checker.check(start)
-    course = Course(start, tuple(free), predictions.harm, _kl(first))
-    walk = _Walk(predictions, course, checker, settings, watch, baseline)
-    walk.points.append(Point(start, first.score, Phase.START))
-    found = walk.retreat(walk.bisect(walk.uniform()))
-    walk.settle()
-    if found is not None:
-        place, plan = found
-        walk.layers(plan)
-        walk.descend(plan, course.plan(min(place + REACH, course.last)))
-        walk.settle()
-    stop = OUT_OF_TIME if walk.ended else "the tries were used up"
-    told = tuple(course.redrawn)
-    points, trials = tuple(walk.points), tuple(walk.trials)
-    return Trajectory(baseline.score, points, trials, stop, course.prediction, told)
-
-
-def every_stop(start: BitPlan, free: Sequence[str], harm: DeltaLossTable) -> list[BitPlan]:
-    """The plans that the bisection looks among, widest first: as they would be measured.
-
-    Args:
-        start: All float32, but for pinned layers.
-        free: Names of the layers whose bitwidths are searched, in graph order.
-        harm: KL of every free channel quantized alone, as it was corrected.
-    """
-    course = Course(start, free, harm)
-    return [course.plan(place) for place in range(len(course))]
-
-
-@dataclass
-class _Walk:
-    predictions: Predictions
     course: Course
     checker: Checker
-    settings: SearchSettings
     watch: Watch
     baseline: Tested
+    guard: Guard
+    balance: Guard
     points: list[Point] = field(default_factory=list)
     trials: list[Trial] = field(default_factory=list)
-    tested: dict[str, Tested] = field(default_factory=dict)
+    tested: dict[BitPlan, Tested] = field(default_factory=dict)
     settled: Point | None = None
     ended: bool = False
 
-    def uniform(self) -> int:
+    def uniform(self, ladder: Sequence[int]) -> int:
         """The last place of the frontier that is larger than the smallest uniform plan that holds.
 
         A plan of the frontier is taken to change no more answers than a uniform one of its size. -1
         if no uniform plan holds.
+
+        Args:
+            ladder: Bitwidths to try, widest first.
         """
-        ladder = [bits for bits in self.settings.bits if bits]
         self.watch.progress.start(f"frontier phase, {Phase.UNIFORM}", len(ladder).bit_length())
         few, many = -1, len(ladder)
         while many - few > 1 and not self._out_of_time():
@@ -190,12 +141,21 @@ class _Walk:
         other = Course(self.course.start, self.course.free, harm).at_most(plan)
         self.watch.progress.start(f"frontier phase, {Phase.LAYERS}", 1)
         if not self._is_known(other) and not self._out_of_time():
-            self._try(other, Phase.LAYERS, than=self.tested[plan.sha256])
+            self._try(other, Phase.LAYERS, than=self.tested[plan])
 
-    def descend(self, plan: BitPlan, ahead: BitPlan) -> None:
-        """Lower semilayers towards a plan ahead."""
+    def descend(
+        self, plan: BitPlan, ahead: BitPlan, delta_loss: DeltaLossTable, tries: int
+    ) -> None:
+        """Lower semilayers towards a plan ahead.
+
+        Args:
+            plan: Where to begin.
+            ahead: A plan that is nowhere wider.
+            delta_loss: Δloss of every free channel at every bitwidth.
+            tries: How many semilayers are tried.
+        """
         harm = self.course.prediction.harm
-        found = between(plan, ahead, self.predictions.delta_loss, harm)[: self.settings.tries]
+        found = between(plan, ahead, delta_loss, harm)[:tries]
         self.watch.progress.start(f"frontier phase, {Phase.DESCENT}", len(found))
         for price, semilayer in found:
             if self._out_of_time():
@@ -216,11 +176,11 @@ class _Walk:
 
     @property
     def _best(self) -> Point:
-        return best_point(self.points, self.baseline.score, self.settings.allowed_drop)
+        return smallest(self.points)
 
     def _guess(self, few: int) -> int:
         """Where to begin: where the KL is predicted to lie between what held and what did not."""
-        known = [(_kl(tested), self._changes_few(tested)) for tested in self.tested.values()]
+        known = [(kl_of(tested), self._changes_few(tested)) for tested in self.tested.values()]
         held = [kl for kl, holds in known if holds]
         failed = [kl for kl, holds in known if not holds]
         if not held or not failed:
@@ -229,14 +189,14 @@ class _Walk:
         return min(max(self.course.first_above(wanted) - 1, few + 1), self.course.last)
 
     def _changes_few(self, tested: Tested) -> bool:
-        return self._balanced.against(self._paired(tested), tested.close) is None
+        return self.balance.against(self._paired(tested), tested.close) is None
 
     def _paired(self, tested: Tested) -> Pairing:
         """Float against a plan."""
         return pair(self.baseline.judged, tested.judged)
 
     def _is_known(self, plan: BitPlan) -> bool:
-        return plan.sha256 in self.tested
+        return plan in self.tested
 
     def _is_point(self, plan: BitPlan) -> bool:
         return any(point.plan == plan for point in self.points)
@@ -248,7 +208,7 @@ class _Walk:
 
     def _look(self, plan: BitPlan, phase: Phase) -> Tested:
         """What is known of a plan; else it is tried."""
-        return self.tested.get(plan.sha256) or self._try(plan, phase)
+        return self.tested.get(plan) or self._try(plan, phase)
 
     def _try(
         self,
@@ -269,7 +229,7 @@ class _Walk:
             ranked: The semilayer that it lowers.
             than: What a plan of its size was found to do, of which it has to be the better.
         """
-        tested = self.tested[plan.sha256] = self.checker.check(plan)
+        tested = self.tested[plan] = self.checker.check(plan)
         paired = self._paired(tested)
         reason = self._objection(paired, tested, than)
         number, decision = len(self.trials) + 1, Decision.REJECTED if reason else Decision.KEPT
@@ -279,7 +239,7 @@ class _Walk:
         expected = self.course.prediction.of(plan)
         self.trials.append(replace(known, predicted=expected, kl=tested.kl))
         self.watch.progress.step(f"{plan.compression:.2%} smaller: {said}")
-        self.course.observe(plan, _kl(tested))
+        self.course.observe(plan, kl_of(tested))
         if reason is None:
             bits = None if ranked is None else ranked.semilayer.bits
             self._reach(Point(plan, tested.score, phase, bits, number))
@@ -290,26 +250,18 @@ class _Walk:
         self.watch.best(self._best)
 
     def _objection(self, paired: Pairing, tested: Tested, than: Tested | None) -> str | None:
-        if than is not None and _kl(tested) >= _kl(than):
-            return f"a KL of {_kl(tested):.3g} nats, where the frontier has {_kl(than):.3g}"
-        reason = self._guard.against(paired, tested.close)
-        return reason or self._balanced.against(paired, tested.close)
-
-    @property
-    def _guard(self) -> Guard:
-        return self.settings.guard(has_labels=self.predictions.has_labels)
-
-    @property
-    def _balanced(self) -> Guard:
-        """The guard that takes half of what changes to be lost."""
-        return self.settings.balance(has_labels=self.predictions.has_labels)
+        if than is not None and kl_of(tested) >= kl_of(than):
+            return f"a KL of {kl_of(tested):.3g} nats, where the frontier has {kl_of(than):.3g}"
+        reason = self.guard.against(paired, tested.close)
+        return reason or self.balance.against(paired, tested.close)
 
     def _out_of_time(self) -> bool:
         self.ended = self.ended or self.watch.out_of_time()
         return self.ended
 
 
-def _kl(tested: Tested) -> float:
+def kl_of(tested: Tested) -> float:
+    """Mean KL of a plan that was measured on all images, nats per sample."""
     if tested.kl is None:
         raise ValueError("a plan of the frontier is measured on all images")
     return tested.kl

@@ -15,7 +15,7 @@ from onnxsemi.option import Decides, Option, Panel
 from onnxsemi.quantizer.affine import Scheme
 from onnxsemi.rounding.settings import RoundingSettings
 from onnxsemi.search.few import images_to_show
-from onnxsemi.search.settings import SearchMethod, SearchSettings
+from onnxsemi.search.settings import SearchSettings
 from onnxsemi.settings.measure import Force, check_counts
 from onnxsemi.settings.run import RunOptions
 from onnxsemi.settings.write import WriteSettings
@@ -176,7 +176,7 @@ class Settings(WriteSettings):
                 "`scheme` asymmetric: profile int8 needs symmetric grids, as integer kernels take "
                 "no zero points of weights; leave `scheme` away"
             )
-        if self.rounding is not None and self.search.method is SearchMethod.SEMILAYER:
+        if self.rounding is not None and not self.search.strategy.compensates:
             raise SettingsError(
                 "`method` semilayer rounds weights from minimum to maximum to the nearest level: "
                 "`ranges`, `rounding`, `inputs` and `bias_correction` are for `method` frontier"
@@ -209,7 +209,7 @@ class Settings(WriteSettings):
     @property
     def rounds(self) -> RoundingSettings | None:
         """How weights are rounded on calibration images; None for the nearest level."""
-        if self.search.method is SearchMethod.SEMILAYER:
+        if not self.search.strategy.compensates:
             return None
         given = self.rounding or RoundingSettings()
         return given.on_whole_steps if self.profile.has_narrow_types else given
