@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from onnxsemi.arrays import Float32Array
+from onnxsemi._arrays import Float32Array
 
 CLASSES = 10
 EXPORTERS = ("torchscript", "dynamo", "tf2onnx")

@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from onnxsemi.model.classifier import Classifier
-from onnxsemi.model.index import GraphIndex
+from onnxsemi._model.classifier import Classifier
+from onnxsemi._model.index import GraphIndex
 
 TARGETS, BIASES, NORMALIZATIONS = "targets", "biases", "normalization"
 EMBEDDINGS = "embeddings"

@@ -48,13 +48,13 @@ from onnxsemi import (
     SearchSettings,
     Settings,
 )
-from onnxsemi.measure.bench import Bench
-from onnxsemi.model.classifier import Classifier
-from onnxsemi.model.read import read_model
-from onnxsemi.pipeline.activations import calibrate
-from onnxsemi.pipeline.write import Writer
-from onnxsemi.plan import BitPlan
-from onnxsemi.quantizer.rounded import Nearest, rounded
+from onnxsemi._evaluation.workload import Workload
+from onnxsemi._model.classifier import Classifier
+from onnxsemi._model.reader import read_model
+from onnxsemi._pipeline.activations import calibrate
+from onnxsemi._pipeline.output import Writer
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._quantizer.rounded_plan import Nearest, rounded
 
 IMAGES, TEST_IMAGES, VERIFIED = 8, 4, 2
 BITS = (8, 4)
@@ -140,7 +140,7 @@ def _compressed(name: str, path: Path, classifier: Classifier) -> Row:
             path,
             _images(name, IMAGES, seed=3),
             output=Path(folder) / "small.onnx",
-            report_data=_images(name, TEST_IMAGES, seed=4),
+            test_data=_images(name, TEST_IMAGES, seed=4),
             settings=settings,
         )
     return {
@@ -156,9 +156,9 @@ def _write(name: str, classifier: Classifier, profile: Profile) -> None:
     rounding = Nearest(Scheme.SYMMETRIC if integers else Scheme.ASYMMETRIC)
     codes = rounded(classifier.layers, _by_turns(classifier, profile), rounding)
     ranges = calibrate(classifier, images, Calibration.MINMAX) if integers else None
-    bench = Bench(classifier, images, rounding, threads=1)
+    workload = Workload(classifier, images, rounding, threads=1)
     with TemporaryDirectory(prefix="onnxsemi-") as folder:
-        Writer(bench, profile, ranges).write(codes, Path(folder) / "small.onnx")
+        Writer(workload, profile, ranges).write(codes, Path(folder) / "small.onnx")
 
 
 def _images(name: str, count: int, seed: int) -> ImageSet:

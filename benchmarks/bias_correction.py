@@ -27,23 +27,23 @@ from cases import Case, trained
 from tables import note_processor, replace_table, versions
 
 from onnxsemi import ReadOptions, RoundingSettings, Settings
-from onnxsemi.arrays import Float32Array
-from onnxsemi.data.images import ImageSet
-from onnxsemi.measure.bench import Bench
-from onnxsemi.measure.evaluator import simulate
-from onnxsemi.measure.metrics import hits, kl_divergence
-from onnxsemi.measure.paired import Paired
-from onnxsemi.measure.rounding_table import rounding_table
-from onnxsemi.measure.sequential import from_table
-from onnxsemi.model.bias import correctable_bias
-from onnxsemi.model.expose import with_outputs
-from onnxsemi.pipeline.prepare import Prepared, drawn, prepare
-from onnxsemi.pipeline.rounding import plan_rounder
-from onnxsemi.plan import BitPlan
-from onnxsemi.progress import Silent
-from onnxsemi.quantizer.rounded import RoundedPlan
-from onnxsemi.rounding.table import RoundingTable
-from onnxsemi.runtime import Session
+from onnxsemi._arrays import Float32Array
+from onnxsemi._data.images import ImageSet
+from onnxsemi._evaluation.evaluator import simulate
+from onnxsemi._evaluation.workload import Workload
+from onnxsemi._model.bias import correctable_bias
+from onnxsemi._model.outputs import with_outputs
+from onnxsemi._pipeline.preparation import Prepared, drawn, prepare
+from onnxsemi._pipeline.rounding import plan_rounder
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._progress import Silent
+from onnxsemi._quantizer.rounded_plan import RoundedPlan
+from onnxsemi._rounding.float_inputs import rounding_table
+from onnxsemi._rounding.sequential import from_table
+from onnxsemi._rounding.table import RoundingTable
+from onnxsemi._runtime.sessions import Session
+from onnxsemi._stats.metrics import hits, kl_divergence
+from onnxsemi._stats.paired import Paired
 
 BITS = (3, 2)
 ROUNDINGS = (
@@ -84,7 +84,7 @@ def _rows(case: Case, images: int) -> Iterable[dict[str, Any]]:
     settings = Settings(model=ReadOptions(targets="all"), data=case.data, rounding_samples=images)
     prepared = prepare(case.model, case.search, case.report, settings)
     rest = _rest(prepared, images)
-    bench = prepared.bench(prepared.rounding)
+    workload = prepared.workload(prepared.rounding)
     for bits in BITS:
         for ranges, method in ROUNDINGS:
             chosen = RoundingSettings(
@@ -92,21 +92,21 @@ def _rows(case: Case, images: int) -> Iterable[dict[str, Any]]:
             )
             free = replace(chosen, bias_correction=False)
             plan = BitPlan.uniform(prepared.classifier.layers, bits)
-            table, plain = _rounded(bench, plan, free)
-            _, corrected = _rounded(bench, plan, chosen)
+            table, plain = _rounded(workload, plan, free)
+            _, corrected = _rounded(workload, plan, chosen)
             aimed = replace(chosen, inputs="quantized")
             found = {
                 "none": plain,
                 "float inputs": corrected,
-                "in graph order": _in_graph_order(bench, plain),
-                "aimed, none": plan_rounder(bench, table, replace(free, inputs="quantized"), 0)(
+                "in graph order": _in_graph_order(workload, plain),
+                "aimed, none": plan_rounder(workload, table, replace(free, inputs="quantized"), 0)(
                     plan
                 ),
-                "aimed, corrected": plan_rounder(bench, table, aimed, 0)(plan),
+                "aimed, corrected": plan_rounder(workload, table, aimed, 0)(plan),
             }
             for way, rounded in found.items():
                 row = {"bits": bits, "ranges": ranges, "rounding": method, "bias": way}
-                row |= _measured(prepared.bench(rest), rounded)
+                row |= _measured(prepared.workload(rest), rounded)
                 print(row, flush=True)
                 yield row
 
@@ -119,38 +119,40 @@ def _rest(prepared: Prepared, images: int) -> ImageSet:
 
 
 def _rounded(
-    bench: Bench, plan: BitPlan, settings: RoundingSettings
+    workload: Workload, plan: BitPlan, settings: RoundingSettings
 ) -> tuple[RoundingTable, RoundedPlan]:
     """A table of the plan's bitwidth, and every layer rounded for the float model's inputs."""
-    table = rounding_table(bench, sorted(plan.widths), settings, 0, Silent())
-    return table, from_table(bench.classifier, table, plan)
+    table = rounding_table(workload, sorted(plan.widths), settings, 0, Silent())
+    return table, from_table(workload.classifier, table, plan)
 
 
-def _in_graph_order(bench: Bench, rounded: RoundedPlan) -> RoundedPlan:
+def _in_graph_order(workload: Workload, rounded: RoundedPlan) -> RoundedPlan:
     """Every bias corrected by the mean difference of the layer's output, layer after layer."""
     layers = dict(rounded.layers)
-    outputs = {site.layer.name: _output(bench, site.nodes[0]) for site in bench.classifier.sites}
-    wanted = _channel_means(bench, bench.classifier.proto, list(outputs.values()))
-    for site in bench.classifier.sites:
-        name, bias = site.layer.name, correctable_bias(bench.classifier, site)
+    outputs = {
+        site.layer.name: _output(workload, site.nodes[0]) for site in workload.classifier.sites
+    }
+    wanted = _channel_means(workload, workload.classifier.proto, list(outputs.values()))
+    for site in workload.classifier.sites:
+        name, bias = site.layer.name, correctable_bias(workload.classifier, site)
         if bias is None:
             continue
-        model = simulate(bench.classifier, replace(rounded, layers=layers))
-        mean = _channel_means(bench, model, [outputs[name]])[outputs[name]]
+        model = simulate(workload.classifier, replace(rounded, layers=layers))
+        mean = _channel_means(workload, model, [outputs[name]])[outputs[name]]
         change = (wanted[outputs[name]] - mean).astype(np.float32)
         layers[name] = replace(layers[name], bias=bias + change)
     return replace(rounded, layers=layers)
 
 
-def _output(bench: Bench, node_name: str) -> str:
-    node = next(n for n in bench.classifier.proto.graph.node if n.name == node_name)
+def _output(workload: Workload, node_name: str) -> str:
+    node = next(n for n in workload.classifier.proto.graph.node if n.name == node_name)
     return str(node.output[0])
 
 
-def _channel_means(bench: Bench, model: Any, names: list[str]) -> dict[str, Any]:
+def _channel_means(workload: Workload, model: Any, names: list[str]) -> dict[str, Any]:
     sums: dict[str, Any] = dict.fromkeys(names, 0.0)
-    total = len(bench.images)
-    for block in _values(bench, model, names):
+    total = len(workload.images)
+    for block in _values(workload, model, names):
         for name in names:
             values = block[name].astype(np.float64)
             axes = tuple(range(2, values.ndim))
@@ -158,21 +160,23 @@ def _channel_means(bench: Bench, model: Any, names: list[str]) -> dict[str, Any]
     return sums
 
 
-def _values(bench: Bench, model: Any, names: list[str]) -> Iterable[dict[str, Float32Array]]:
+def _values(workload: Workload, model: Any, names: list[str]) -> Iterable[dict[str, Float32Array]]:
     session = Session(with_outputs(model, names).SerializeToString())
-    image = bench.classifier.ends.image.name
-    for start in range(0, len(bench.images), 128):
-        stop = min(start + 128, len(bench.images))
-        yield session.run({image: bench.images.batch(start, stop)})
+    image = workload.classifier.ends.image.name
+    for start in range(0, len(workload.images), 128):
+        stop = min(start + 128, len(workload.images))
+        yield session.run({image: workload.images.batch(start, stop)})
 
 
-def _measured(bench: Bench, rounded: RoundedPlan) -> dict[str, Any]:
-    classifier, labels = bench.classifier, bench.labels
+def _measured(workload: Workload, rounded: RoundedPlan) -> dict[str, Any]:
+    classifier, labels = workload.classifier, workload.labels
     model = simulate(classifier, rounded)
-    before, after = bench.forward(classifier.proto), bench.forward(model)
+    before, after = workload.forward(classifier.proto), workload.forward(model)
     paired = Paired.of(hits(before, labels), hits(after, labels))
     last = next(n for n in classifier.proto.graph.node if n.name == classifier.sites[-1].nodes[0])
-    one, two = (_deviation(bench.first(128), m, last.input[0]) for m in (classifier.proto, model))
+    one, two = (
+        _deviation(workload.first(128), m, last.input[0]) for m in (classifier.proto, model)
+    )
     return {
         "kl": float(np.mean(kl_divergence(before, after))),
         "change": 100 * paired.change,
@@ -180,8 +184,8 @@ def _measured(bench: Bench, rounded: RoundedPlan) -> dict[str, Any]:
     }
 
 
-def _deviation(bench: Bench, model: Any, name: str) -> float:
-    (values,) = _values(bench, model, [name])
+def _deviation(workload: Workload, model: Any, name: str) -> float:
+    (values,) = _values(workload, model, [name])
     return float(np.std(values[name]))
 
 

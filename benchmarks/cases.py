@@ -9,7 +9,7 @@ from PIL import Image
 from random_resnets import MEAN, STD
 
 from onnxsemi import DataOptions, ImageSet, Normalization
-from onnxsemi.data.load import Data
+from onnxsemi._data.load import Data
 
 BUNDLED = Path(__file__).parents[1] / "models"
 

@@ -18,11 +18,11 @@ from onnxsemi import (
     __version__,
     load_images,
 )
-from onnxsemi.model.classifier import Classifier
-from onnxsemi.model.read import read_model
-from onnxsemi.pipeline.activations import calibrate
-from onnxsemi.pipeline.prepare import drawn
-from onnxsemi.plan_file import PlanFile, layers_of
+from onnxsemi._model.classifier import Classifier
+from onnxsemi._model.reader import read_model
+from onnxsemi._pipeline.activations import calibrate
+from onnxsemi._pipeline.preparation import drawn
+from onnxsemi._run.plan_file import PlanFile, layers_of
 
 CALIBRATED = 64  # images
 LADDERS = {"one": (4,), "three": (8, 6, 4), "five": (8, 6, 4, 3, 2)}

@@ -8,18 +8,18 @@ others, and *others* yet are those that everything here is judged by. All layers
 float model's inputs, so that a plan costs one forward pass.
 
 *Estimators.* The KL of every channel quantized alone, from the gradients that stand for the Fisher
-matrix (:mod:`onnxsemi.measure.seeds`): of one label drawn from the softmax of an image; of one
+matrix (:mod:`onnxsemi._stats.cotangents`): of one label drawn from the softmax of an image; of one
 factor of random signs over all classes; of the seven most probable classes exactly and the others
 with random signs, as the package does. The relative error is the standard deviation over ``DRAWS``
 draws, that of the *sample* the standard error of the mean over images; both over the mean of all
 draws. Shown is the median over the channels, and what nine in ten are below.
 
-*Plans* of equal size from harm that was measured on other images than weights were rounded on, or
-on the same ones, and taken as it is (*raw*), as the mean of its layer, or drawn to what rounding
-errors say (:mod:`onnxsemi.measure.reliability`, the default).
+*Plans* of equal size from KL increase that was measured on other images than weights were rounded
+on, or on the same ones, and taken as it is (*raw*), as the mean of its layer, or drawn to what
+rounding errors say (:mod:`onnxsemi._sensitivity.reliability`, the default).
 
 *Rounding* with the damping of GPTQ, 0.01 of the mean diagonal, and with as much as blocks of images
-contradict each other (:mod:`onnxsemi.rounding.shrinkage`, the default).
+contradict each other (:mod:`onnxsemi._rounding.shrinkage`, the default).
 
 *EfficientNet-Lite0 of 100 classes* is every tenth row of its classifier: the softmax is of those
 classes, whatever the images show.
@@ -46,27 +46,27 @@ from fisher_estimators import ESTIMATORS, SIGNED, Estimates, estimates
 from onnx import numpy_helper
 
 from onnxsemi import RoundingSettings
-from onnxsemi.arrays import Float32Array, Float64Array
-from onnxsemi.data.load import load_images
-from onnxsemi.measure.bench import Bench
-from onnxsemi.measure.evaluator import simulate
-from onnxsemi.measure.fast import FastMeasurement
-from onnxsemi.measure.metrics import kl_divergence
-from onnxsemi.measure.reliability import dependable
-from onnxsemi.measure.rounding_table import rounding_table
-from onnxsemi.measure.runner import worker_threads
-from onnxsemi.measure.seam import DeltaLossTable
-from onnxsemi.measure.sequential import from_table
-from onnxsemi.model.read import ReadOptions, read_model
-from onnxsemi.plan import BitPlan
-from onnxsemi.progress import Silent
-from onnxsemi.quantizer.affine import Scheme
-from onnxsemi.quantizer.rounded import Nearest, rounding_errors
-from onnxsemi.rounding import shrinkage
-from onnxsemi.rounding.settings import Inputs
-from onnxsemi.rounding.table import RoundingTable
-from onnxsemi.search.course import even
-from onnxsemi.search.frontier import frontier, monotone, predicted, tidied
+from onnxsemi._arrays import Float32Array, Float64Array
+from onnxsemi._data.load import load_images
+from onnxsemi._evaluation.evaluator import simulate
+from onnxsemi._evaluation.workload import Workload
+from onnxsemi._model.reader import ReadOptions, read_model
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._progress import Silent
+from onnxsemi._quantizer.affine import Scheme
+from onnxsemi._quantizer.rounded_plan import Nearest, rounding_errors
+from onnxsemi._quantizer.settings import Inputs
+from onnxsemi._rounding import shrinkage
+from onnxsemi._rounding.float_inputs import rounding_table
+from onnxsemi._rounding.sequential import from_table
+from onnxsemi._rounding.table import RoundingTable
+from onnxsemi._runtime.runner import worker_threads
+from onnxsemi._search.frontier import frontier, merged_groups, monotone, predicted
+from onnxsemi._search.frontier_course import even
+from onnxsemi._search.protocols import DeltaLossTable
+from onnxsemi._sensitivity.fast import FastMeasurement
+from onnxsemi._sensitivity.reliability import dependable
+from onnxsemi._stats.metrics import kl_divergence
 
 BITS = (8, 7, 6, 5, 4, 3, 2, 1)
 PLAN_BITS = (6, 5, 4, 3)
@@ -124,17 +124,17 @@ def main() -> None:
 class _Judge:
     """Images that plans are compared with the float model on."""
 
-    bench: Bench
+    workload: Workload
 
     @cached_property
     def _reference(self) -> Float32Array:
-        return self.bench.forward(self.bench.classifier.proto)
+        return self.workload.forward(self.workload.classifier.proto)
 
     def kl(self, table: RoundingTable, plan: BitPlan) -> float:
         """KL of a plan as it stands in a table, nats per image."""
-        classifier = self.bench.classifier
+        classifier = self.workload.classifier
         model = simulate(classifier, from_table(classifier, table, plan))
-        return float(np.mean(kl_divergence(self._reference, self.bench.forward(model))))
+        return float(np.mean(kl_divergence(self._reference, self.workload.forward(model))))
 
 
 @dataclass(frozen=True)
@@ -158,32 +158,32 @@ class Study:
         return {"estimators": self._errors, "plans": self._plans, **rounding}
 
     @cached_property
-    def _all(self) -> Bench:
+    def _all(self) -> Workload:
         """The model on all calibration images."""
         classifier = read_model(_of_classes(self.case.model, self.counts.every), ReadOptions())
         image, options = classifier.ends.image, self.case.data
         images = load_images(data_of(self.case.search, options), image.name, image.shape, options)
-        return Bench(classifier, images, Nearest(Scheme.ASYMMETRIC), worker_threads(None))
+        return Workload(classifier, images, Nearest(Scheme.ASYMMETRIC), worker_threads(None))
 
-    def _bench(self, start: int, count: int) -> Bench:
+    def _workload(self, start: int, count: int) -> Workload:
         """The model on so many of the images, in an order that was drawn once."""
         order = np.random.default_rng(0).permutation(len(self._all.images))
         chosen = np.sort(order[start : start + count])
         return replace(self._all, images=self._all.images.select(chosen))
 
     @cached_property
-    def _rounded(self) -> Bench:
-        return self._bench(0, self.counts.rounded)
+    def _rounded(self) -> Workload:
+        return self._workload(0, self.counts.rounded)
 
     @cached_property
-    def _measured(self) -> Bench:
-        bench = self._bench(self.counts.rounded, self.counts.measured)
-        return replace(bench, rounding=self._table)
+    def _measured(self) -> Workload:
+        workload = self._workload(self.counts.rounded, self.counts.measured)
+        return replace(workload, rounding=self._table)
 
     @cached_property
     def _others(self) -> "_Judge":
         start = self.counts.rounded + self.counts.measured
-        return _Judge(self._bench(start, self.counts.others))
+        return _Judge(self._workload(start, self.counts.others))
 
     @cached_property
     def _table(self) -> RoundingTable:
@@ -209,19 +209,22 @@ class Study:
 
     def _plans(self) -> dict[str, Any]:
         """KL of plans of equal size, by what they were drawn from."""
-        harms = self._harms()
+        kl_increases = self._kl_increases()
         uniform = [BitPlan.uniform(self._layers, bits) for bits in PLAN_BITS]
-        rows = {"one bitwidth for all": self._row(uniform, harms[f"{SIGNED}, raw"])}
-        rows |= {name: self._row(self._frontier(harm), harm) for name, harm in harms.items()}
+        rows = {"one bitwidth for all": self._row(uniform, kl_increases[f"{SIGNED}, raw"])}
+        rows |= {
+            name: self._row(self._frontier(kl_increase), kl_increase)
+            for name, kl_increase in kl_increases.items()
+        }
         return {"bits": PLAN_BITS, "rows": rows}
 
-    def _row(self, plans: list[BitPlan], harm: DeltaLossTable) -> list[dict[str, float]]:
+    def _row(self, plans: list[BitPlan], kl_increase: DeltaLossTable) -> list[dict[str, float]]:
         return [
-            {"kl": self._others.kl(self._table, plan), "predicted": predicted(plan, harm)}
+            {"kl": self._others.kl(self._table, plan), "predicted": predicted(plan, kl_increase)}
             for plan in plans
         ]
 
-    def _harms(self) -> dict[str, DeltaLossTable]:
+    def _kl_increases(self) -> dict[str, DeltaLossTable]:
         found = {}
         for kind in ESTIMATORS:
             folds = {name: one.folds(kind) for name, one in self._estimates.items()}
@@ -236,9 +239,11 @@ class Study:
     @cached_property
     def _own_folds(self) -> Mapping[str, Float64Array]:
         """The KL of channels on as many of the images that weights were rounded on."""
-        bench = replace(self._rounded.first(self.counts.measured), rounding=self._table)
-        measurement = FastMeasurement(bench, [layer.name for layer in self._layers], BITS, seed=0)
-        return measurement.measure(Silent(), lambda: None).harm_folds()
+        workload = replace(self._rounded.first(self.counts.measured), rounding=self._table)
+        measurement = FastMeasurement(
+            workload, [layer.name for layer in self._layers], BITS, seed=0
+        )
+        return measurement.measure(Silent(), lambda: None).kl_increase_folds()
 
     def _raw(self, folds: Mapping[str, Float64Array]) -> DeltaLossTable:
         nats = {name: values.mean(axis=0) for name, values in folds.items()}
@@ -259,13 +264,13 @@ class Study:
     def _layers(self) -> Any:
         return self._all.classifier.layers
 
-    def _frontier(self, harm: DeltaLossTable) -> list[BitPlan]:
+    def _frontier(self, kl_increase: DeltaLossTable) -> list[BitPlan]:
         """The largest plans of the frontier with at most so many bits a weight."""
         names = [layer.name for layer in self._layers]
-        path = frontier(BitPlan.uniform(self._layers), harm, names)
+        path = frontier(BitPlan.uniform(self._layers), kl_increase, names)
 
         def at(count: int) -> BitPlan:
-            return tidied(path.plan(count), names)
+            return merged_groups(path.plan(count), names)
 
         counts = range(len(path.steps))
         places = [bisect_left(counts, -b, key=lambda n: -at(n).mean_bits) for b in PLAN_BITS]
@@ -273,11 +278,11 @@ class Study:
 
     def _rounding(self, count: int) -> dict[str, Any]:
         """KL of one bitwidth for all, on the images rounded on and on the others."""
-        bench, rows = self._bench(0, count), {}
-        own = _Judge(bench)
+        workload, rows = self._workload(0, count), {}
+        own = _Judge(workload)
         with patch.object(shrinkage, "MOST_SHRUNK", 0.0):  # leaves GPTQ's damping
-            plain = _table(bench, ROUNDED_BITS)
-        for name, table in (("0.01", plain), ("shrunk", _table(bench, ROUNDED_BITS))):
+            plain = _table(workload, ROUNDED_BITS)
+        for name, table in (("0.01", plain), ("shrunk", _table(workload, ROUNDED_BITS))):
             plans = [BitPlan.uniform(self._layers, bits) for bits in ROUNDED_BITS]
             rows[name] = [
                 {"own": own.kl(table, plan), "others": self._others.kl(table, plan)}
@@ -299,8 +304,8 @@ def _of_classes(path: Path, every: int) -> onnx.ModelProto:
     return model
 
 
-def _table(bench: Bench, bits: tuple[int, ...]) -> RoundingTable:
-    return rounding_table(bench, bits, FLOAT_INPUTS, 0, Silent())
+def _table(workload: Workload, bits: tuple[int, ...]) -> RoundingTable:
+    return rounding_table(workload, bits, FLOAT_INPUTS, 0, Silent())
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def _plans(title: str, row: Mapping[str, Any]) -> str:
     lines = [
         f"{title}, plans of equal size, on other images:",
         "",
-        f"| harm | {' | '.join(headings)} |",
+        f"| KL increase | {' | '.join(headings)} |",
         "|---" * (1 + len(headings)) + "|",
     ]
     for name, found in row["rows"].items():

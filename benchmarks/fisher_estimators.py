@@ -2,8 +2,9 @@
 
     KL[c, b] ~ 1/2 mean_n sum_s (f_s[n] . u[n, c, b])^2        E[sum_s f_s f_s^T] = F
 
-The effects u of every gradient come from the package's own graph (:mod:`onnxsemi.measure.probe`);
-the sets differ in what they take for the factors f_s of the Fisher matrix F.
+The effects u of every gradient come from the package's own graph
+(:mod:`onnxsemi._sensitivity.probe`); the sets differ in what they take for the factors f_s of the
+Fisher matrix F.
 """
 
 from collections.abc import Mapping
@@ -12,13 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxsemi.arrays import Float32Array, Float64Array
-from onnxsemi.measure.bench import Bench
-from onnxsemi.measure.fast import FOLDS
-from onnxsemi.measure.metrics import log_softmax
-from onnxsemi.measure.probe import SEEDS, Probe, ProbeRequest, build_probe
-from onnxsemi.measure.seeds import FACTORS, seed_gradients
-from onnxsemi.runtime import Session
+from onnxsemi._arrays import Float32Array, Float64Array
+from onnxsemi._evaluation.workload import Workload
+from onnxsemi._runtime.sessions import Session
+from onnxsemi._sensitivity.fast import FOLDS
+from onnxsemi._sensitivity.probe import SEEDS, Probe, ProbeRequest, build_probe
+from onnxsemi._stats.cotangents import FACTORS, seed_gradients
+from onnxsemi._stats.metrics import log_softmax
 
 LABEL, SIGNS, SIGNED = "one drawn label", "random signs", "7 exact, 1 signed"
 ESTIMATORS = (LABEL, SIGNS, SIGNED)
@@ -72,20 +73,20 @@ class Estimates:
         return np.maximum(mean, np.finfo(np.float64).tiny)
 
 
-def estimates(bench: Bench, bits: tuple[int, ...]) -> Mapping[str, Estimates]:
+def estimates(workload: Workload, bits: tuple[int, ...]) -> Mapping[str, Estimates]:
     """Estimates for every layer, on all images of ``bench``."""
-    classifier, logits = bench.classifier, bench.forward(bench.classifier.proto)
-    seeds = _seeds(logits, bench)
+    classifier, logits = workload.classifier, workload.forward(workload.classifier.proto)
+    cotangents = _seeds(logits, workload)
     names = tuple(layer.name for layer in classifier.layers)
     request = ProbeRequest(
         layers=names,
         bits=bits,
-        rounding=bench.rounding,
-        seeds=seeds.shape[1],
-        image=bench.images.batch(0, 1).shape[1:],
+        rounding=workload.rounding,
+        cotangents=cotangents.shape[1],
+        image=workload.images.batch(0, 1).shape[1:],
     )
     probe = build_probe(classifier, request)
-    session, count = Session(probe.model), len(bench.images)
+    session, count = Session(probe.model), len(workload.images)
     folds = np.bincount(np.arange(count) % FOLDS, minlength=FOLDS).astype(np.float64)
     sums = {
         layer.name: Estimates(
@@ -98,14 +99,14 @@ def estimates(bench: Bench, bits: tuple[int, ...]) -> Mapping[str, Estimates]:
 
     def run(start: int) -> dict[str, Float32Array]:
         rows = slice(start, min(start + RUN_IMAGES, count))
-        given = seeds[rows].reshape(-1, *probe.seed_row)
+        given = cotangents[rows].reshape(-1, *probe.seed_row)
         return session.run(
-            {classifier.ends.image.name: bench.images.batch(rows.start, rows.stop), SEEDS: given}
+            {classifier.ends.image.name: workload.images.batch(rows.start, rows.stop), SEEDS: given}
         )
 
-    with ThreadPoolExecutor(bench.threads) as pool:
+    with ThreadPoolExecutor(workload.threads) as pool:
         starts = range(0, count, RUN_IMAGES)
-        for wave in np.array_split(starts, -(-len(starts) // (2 * bench.threads))):
+        for wave in np.array_split(starts, -(-len(starts) // (2 * workload.threads))):
             for start, effects in zip(wave, pool.map(run, wave.tolist()), strict=True):
                 _add(sums, probe, effects, int(start))
     return sums
@@ -124,12 +125,12 @@ def _add(
             sums[layer].squares[:] += turned[-1, 0] ** 2
 
 
-def _seeds(logits: Float32Array, bench: Bench) -> Float32Array:
+def _seeds(logits: Float32Array, workload: Workload) -> Float32Array:
     """All sets of gradients: float32[N, 2 DRAWS + FACTORS - 1 + DRAWS, K]."""
     p, generator = np.exp(log_softmax(logits)), np.random.default_rng(0)
     labels = [_label_gradient(p, generator) for _ in range(DRAWS)]
     signs = [_signed_gradient(p, generator) for _ in range(DRAWS)]
-    mixed = [seed_gradients(logits, bench.labels, generator)[:, 1:] for _ in range(DRAWS)]
+    mixed = [seed_gradients(logits, workload.labels, generator)[:, 1:] for _ in range(DRAWS)]
     exact, signed = mixed[0][:, :-1], [factors[:, -1] for factors in mixed]
     one = np.stack([*labels, *signs], axis=1)
     return np.concatenate([one, exact, np.stack(signed, axis=1)], axis=1).astype(np.float32)

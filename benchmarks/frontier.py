@@ -32,28 +32,28 @@ from tables import note_processor
 
 import onnxsemi
 from onnxsemi import ReadOptions, RoundingSettings, RunOptions, SearchSettings, Settings
-from onnxsemi.data.load import load_images
-from onnxsemi.measure.bench import Bench
-from onnxsemi.measure.folds import Rounder
-from onnxsemi.measure.forward import forward
-from onnxsemi.measure.metrics import hits, kl_divergence
-from onnxsemi.measure.paired import Paired
-from onnxsemi.measure.runner import Runner
-from onnxsemi.model.head import find_ends
-from onnxsemi.model.load import load_proto
-from onnxsemi.pipeline.prepare import Prepared, prepare
-from onnxsemi.pipeline.rounding import calibrated_rounder, codes_of
-from onnxsemi.pipeline.runs import Clock
-from onnxsemi.pipeline.search import Search
-from onnxsemi.pipeline.sensitivity import measure_sensitivity
-from onnxsemi.pipeline.sizes import sizes_of
-from onnxsemi.pipeline.write import Writer
-from onnxsemi.plan import BitPlan
-from onnxsemi.plan_file import read_plan
-from onnxsemi.progress import Silent
-from onnxsemi.run.folder import nowhere
-from onnxsemi.search.frontier import frontier, tidied
-from onnxsemi.search.watch import Watch
+from onnxsemi._data.load import load_images
+from onnxsemi._evaluation.folds import Rounder
+from onnxsemi._evaluation.forward import forward
+from onnxsemi._evaluation.workload import Workload
+from onnxsemi._model.head import find_ends
+from onnxsemi._model.loader import load_proto
+from onnxsemi._pipeline.output import Writer
+from onnxsemi._pipeline.preparation import Prepared, prepare
+from onnxsemi._pipeline.rounding import calibrated_rounder, codes_of
+from onnxsemi._pipeline.run_identity import Clock
+from onnxsemi._pipeline.search import Search
+from onnxsemi._pipeline.sensitivity import measure_sensitivity
+from onnxsemi._pipeline.sizes import sizes_of
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._progress import Silent
+from onnxsemi._run.folder import nowhere
+from onnxsemi._run.plan_file import read_plan
+from onnxsemi._runtime.runner import Runner
+from onnxsemi._search.frontier import frontier, merged_groups
+from onnxsemi._search.observer import Watch
+from onnxsemi._stats.metrics import hits, kl_divergence
+from onnxsemi._stats.paired import Paired
 
 WHOLE = ("frontier", "without labels", "semilayer")
 INGREDIENTS: dict[str, dict[str, Any]] = {
@@ -135,7 +135,7 @@ def _whole(case: Case, row: str, folder: Path) -> dict[str, Any]:
     one_pass = _pass_cpu_seconds(prepare(case.model, case.search, case.report, settings))
     output, began = folder / f"{row}.onnx", time.process_time()
     result = onnxsemi.compress(
-        case.model, given[0], report_data=given[1], output=output, settings=settings
+        case.model, given[0], test_data=given[1], output=output, settings=settings
     )
     spent = time.process_time() - began
     before, after = (
@@ -146,7 +146,7 @@ def _whole(case: Case, row: str, folder: Path) -> dict[str, Any]:
         "sizes": {name: getattr(result.sizes, name) for name in ("targets", "model", "file")},
         "bytes": result.sizes.bytes_after,
         "mean_bits": result.plan.mean_bits,
-        "search": [result.search.total, result.search.lost, result.search.won],
+        "search": [result.search.total, result.search.broken, result.search.fixed],
         "trials": len(result.trajectory.trials),
         "passes": spent / one_pass,
     }
@@ -160,8 +160,8 @@ def _ingredients(case: Case, folder: Path) -> dict[str, Any]:
     bits = plan.widths
     results = {}
     for name, changes in INGREDIENTS.items():
-        settings, bench = RoundingSettings(**changes), prepared.bench(prepared.rounding)
-        rounder = calibrated_rounder(bench, bits, settings, 0, Silent())
+        settings, workload = RoundingSettings(**changes), prepared.workload(prepared.rounding)
+        rounder = calibrated_rounder(workload, bits, settings, 0, Silent())
         results[name] = _measured(prepared, rounder, plan, folder / "ingredient.onnx")
         print(f"  {name}: KL {results[name]['kl']:.4f}", flush=True)
     return results
@@ -203,24 +203,24 @@ def _paper_plans(prepared: Prepared) -> Iterable[BitPlan]:
 def _frontier_plans(prepared: Prepared, rounding: Any) -> list[BitPlan]:
     """Plans of the frontier at some mean bitwidths."""
     sensitivity = measure_sensitivity(prepared, rounding, nowhere(), Silent())
-    assert sensitivity.harm is not None
+    assert sensitivity.kl_increase is not None
     free = prepared.free()
-    path = frontier(prepared.start(), sensitivity.harm, free)
-    stops = path.stops(256)
-    means = np.array([path.plan(stop).mean_bits for stop in stops])
-    chosen = [stops[int(np.abs(means - bits).argmin())] for bits in MEAN_BITS]
-    return [tidied(path.plan(stop), free) for stop in chosen]
+    path = frontier(prepared.start(), sensitivity.kl_increase, free)
+    points_between = path.points_between(256)
+    means = np.array([path.plan(stop).mean_bits for stop in points_between])
+    chosen = [points_between[int(np.abs(means - bits).argmin())] for bits in MEAN_BITS]
+    return [merged_groups(path.plan(stop), free) for stop in chosen]
 
 
 def _measured(prepared: Prepared, rounder: Rounder, plan: BitPlan, output: Path) -> dict[str, Any]:
     """Write and verify a plan's file; compare it with the float model on the test images."""
-    bench = prepared.bench(prepared.report)
-    before = bench.forward(prepared.classifier.proto)
-    with Writer(bench, prepared.settings.profile).written(rounder(plan), output) as file:
+    workload = prepared.workload(prepared.report)
+    before = workload.forward(prepared.classifier.proto)
+    with Writer(workload, prepared.settings.profile).written(rounder(plan), output) as file:
         after = file.logits
     sizes = sizes_of(output)
     return {
-        **_accuracy(before, after, bench.labels),
+        **_accuracy(before, after, workload.labels),
         "bytes": sizes.bytes_after,
         "bytes_before": sizes.bytes_before,
         "mean_bits": plan.mean_bits,
@@ -232,8 +232,8 @@ def _accuracy(before: Any, after: Any, labels: Any) -> dict[str, Any]:
     return {
         "total": paired.total,
         "before": paired.before,
-        "lost": paired.lost,
-        "won": paired.won,
+        "broken": paired.broken,
+        "fixed": paired.fixed,
         "change": 100 * paired.change,
         "interval": [100 * end for end in paired.interval],
         "kl": float(np.mean(kl_divergence(before, after))),
@@ -249,11 +249,11 @@ def _logits(path: Path, images: Any, threads: int) -> Any:
 
 def _pass_cpu_seconds(prepared: Prepared) -> float:
     """CPU time of one float32 forward pass over the calibration images: the median of three."""
-    bench: Bench = prepared.bench(prepared.search)
+    workload: Workload = prepared.workload(prepared.search)
     times = []
     for _ in range(3):
         began = time.process_time()
-        bench.forward(bench.classifier.proto)
+        workload.forward(workload.classifier.proto)
         times.append(time.process_time() - began)
     return sorted(times)[1]
 

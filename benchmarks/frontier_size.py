@@ -1,10 +1,10 @@
-"""What the frontier costs at a ResNet-50's size, without a model: harm is drawn at random.
+"""What the frontier costs at a ResNet-50's size, without a model: KL increase is drawn at random.
 
     python benchmarks/frontier_size.py
 
 54 layers, 27,560 channels, 25.5 million weights, bitwidths 8 to 1. CPU seconds of every stop with
-its predicted harm, of writing the points of a run, of reading them again and of listing them. What
-it prints stands in ``README.md``.
+its predicted KL increase, of writing the points of a run, of reading them again and of listing
+them. What it prints stands in ``README.md``.
 """
 
 import tempfile
@@ -16,18 +16,18 @@ from pathlib import Path
 import numpy as np
 
 from onnxsemi import pareto
-from onnxsemi.data.load import DataOptions
-from onnxsemi.measure.seam import DeltaLossTable
-from onnxsemi.plan import BitPlan
-from onnxsemi.plan_file import PlanFile, layers_of
-from onnxsemi.points.file import write_frontier
-from onnxsemi.points.frontier import KeptFrontier, KeptPoint, Source, by_size
-from onnxsemi.processor import Processor
-from onnxsemi.report.pareto import pareto_document, pareto_table
-from onnxsemi.run.folder import MadeOf, open_run
-from onnxsemi.search.correction import Prediction
-from onnxsemi.search.course import Course
-from onnxsemi.search.tolerance import ToleranceGuard
+from onnxsemi._data.load import DataOptions
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._report.pareto import pareto_document, pareto_table
+from onnxsemi._run.folder import MadeOf, open_run
+from onnxsemi._run.frontier import KeptFrontier, KeptPoint, Source, by_size
+from onnxsemi._run.frontier_file import write_frontier
+from onnxsemi._run.plan_file import PlanFile, layers_of
+from onnxsemi._runtime.processor import Processor
+from onnxsemi._search.correction import Prediction
+from onnxsemi._search.frontier_course import Course
+from onnxsemi._search.protocols import DeltaLossTable
+from onnxsemi._search.tolerance import ToleranceGuard
 
 LADDER = (8, 7, 6, 5, 4, 3, 2, 1)
 BLOCKS = (3, 4, 6, 3)
@@ -76,13 +76,13 @@ def timed(what: str, found: dict[str, float]) -> Iterator[None]:
 
 def main() -> None:
     """Measure, and print."""
-    start, harm = synthetic()
+    start, kl_increase = synthetic()
     found: dict[str, float] = {}
     with timed("every stop", found):
-        prediction = Prediction(harm)
+        prediction = Prediction(kl_increase)
         points = [
             KeptPoint(plan=plan, predicted=prediction.of(plan), file_bytes=plan.weight_bits // 8)
-            for plan in Course(start, list(harm.nats), harm).plans
+            for plan in Course(start, list(kl_increase.nats), kl_increase).plans
         ]
     made = MadeOf({}, {}, (Processor.here(),))
     with tempfile.TemporaryDirectory() as name, open_run(Path(name) / "run", made, resume=False):

@@ -50,16 +50,16 @@ def _whole_table(titles: dict[str, str], work: Path) -> str:
             found = _load(work / name / f"{row}.json")
             if found is None:
                 continue
-            _, lost, won = found["search"]
+            _, broken, fixed = found["search"]
             cells = [
                 title,
                 shown,
                 f"**{found['sizes']['file']:.2%}**",
                 f"{found['mean_bits']:.2f}",
                 _change(found),
-                f"{found['lost']} / {found['won']} of {found['total']:,}",
+                f"{found['broken']} / {found['fixed']} of {found['total']:,}",
                 f"{found['kl']:.4f}",
-                f"{lost} / {won}",
+                f"{broken} / {fixed}",
                 str(found["trials"]),
                 f"{found['passes']:.0f}",
             ]
@@ -75,7 +75,7 @@ def _ingredients_table(title: str, found: dict[str, Any]) -> str:
         "|---|---|---|---|",
     ]
     lines += [
-        f"| {name} | {row['kl']:.4f} | {_change(row)} | {row['lost']} / {row['won']} |"
+        f"| {name} | {row['kl']:.4f} | {_change(row)} | {row['broken']} / {row['fixed']} |"
         for name, row in found.items()
     ]
     return "\n".join(lines)

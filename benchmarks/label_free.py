@@ -22,13 +22,13 @@ from cases import FASHION, Case, trained
 from tables import note_processor, replace_table, versions
 
 import onnxsemi
-from onnxsemi import wording
-from onnxsemi.data.images import ImageSet
-from onnxsemi.data.load import load_images
-from onnxsemi.data.sample import stratified
-from onnxsemi.measure.comparison import Comparison
-from onnxsemi.model.head import find_ends
-from onnxsemi.model.load import load_proto
+from onnxsemi._data.images import ImageSet
+from onnxsemi._data.load import load_images
+from onnxsemi._data.sample import stratified
+from onnxsemi._model.head import find_ends
+from onnxsemi._model.loader import load_proto
+from onnxsemi._results import wording
+from onnxsemi._stats.comparison import Comparison
 
 RUNS = ("with labels", "without labels")
 
@@ -72,7 +72,7 @@ def _run(case: Case, run: str, output: Path, count: int | None) -> dict[str, Any
     given = [search, report]
     if run == "without labels":
         given = [replace(images, labels=None) for images in given]
-    result = onnxsemi.compress(case.model, given[0], report_data=given[1], output=output)
+    result = onnxsemi.compress(case.model, given[0], test_data=given[1], output=output)
     true = onnxsemi.evaluate(output, report, reference=case.model).comparison
     assert true is not None
     assert (true.same, true.kl) == (result.report.same, result.report.kl)
@@ -93,7 +93,7 @@ def _changes(true: Comparison) -> dict[str, str]:
     assert true.top5 is not None
     return {
         "top1": wording.change(true.top1),
-        "counts": f"{true.top1.lost} / {true.top1.won} of {true.images:,}",
+        "counts": f"{true.top1.broken} / {true.top1.fixed} of {true.images:,}",
         "p": wording.p_value(true.top1),
         "top5": wording.change(true.top5),
     }

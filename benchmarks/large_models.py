@@ -28,15 +28,15 @@ from tables import versions
 
 import onnxsemi
 from onnxsemi import DataOptions, OnnxSemiError, RunOptions, SearchSettings, Settings
-from onnxsemi.data.load import load_images
-from onnxsemi.measure.bench import Bench
-from onnxsemi.measure.fast import FastMeasurement
-from onnxsemi.measure.parts import parts_of
-from onnxsemi.memory import default_memory, parse_memory, peak
-from onnxsemi.model.read import read_model
-from onnxsemi.progress import Silent
-from onnxsemi.quantizer.rounded import Nearest
-from onnxsemi.search.guard import Guarantee
+from onnxsemi._data.load import load_images
+from onnxsemi._evaluation.workload import Workload
+from onnxsemi._model.reader import read_model
+from onnxsemi._progress import Silent
+from onnxsemi._quantizer.rounded_plan import Nearest
+from onnxsemi._runtime.memory import default_memory, parse_memory, peak
+from onnxsemi._search.guard import Guarantee
+from onnxsemi._sensitivity.fast import FastMeasurement
+from onnxsemi._sensitivity.parts import parts_of
 
 MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
     "resnet152": partial(random_resnet, 152),
@@ -111,19 +111,21 @@ def _delta_loss(model: Path, images: Path, settings: Settings) -> None:
     image = classifier.ends.image
     data = load_images(images, image.name, image.shape, settings.data)
     memory = settings.max_memory or default_memory()
-    bench = Bench(classifier, data, Nearest(settings.grids), settings.worker_threads, memory)
+    workload = Workload(classifier, data, Nearest(settings.grids), settings.worker_threads, memory)
     names = [layer.name for layer in classifier.layers]
     begun = time.process_time()
-    bench.forward(classifier.proto)
+    workload.forward(classifier.proto)
     one, parts = time.process_time() - begun, parts_of(classifier.layers, settings.search.bits)
     begun = time.process_time()
-    measurement = FastMeasurement(bench, names, settings.search.bits, settings.seed, products=False)
+    measurement = FastMeasurement(
+        workload, names, settings.search.bits, settings.seed, products=False
+    )
     found = measurement.measure(Silent(), lambda: None)
     spent = time.process_time() - begun
     print(
         f"{model.stem}: {classifier.parameters / 1e6:.1f} M parameters, {len(data)} images, Δloss "
-        f"of {sum(len(rows) for rows in found.harm().nats.values()):,} channels in {len(parts)} "
-        f"parts: {spent / one:.1f} passes, peak {peak() / 2**20:,.0f} MB"
+        f"of {sum(len(rows) for rows in found.kl_increase().nats.values()):,} channels in "
+        f"{len(parts)} parts: {spent / one:.1f} passes, peak {peak() / 2**20:,.0f} MB"
     )
 
 
@@ -135,7 +137,7 @@ def _compress(model: Path, files: dict[str, Path], settings: Settings) -> None:
             model,
             files["search"],
             output=model.with_suffix(".small.onnx"),
-            report_data=files["report"],
+            test_data=files["report"],
             settings=settings,
             progress=Stages(),
         )

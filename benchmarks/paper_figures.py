@@ -28,12 +28,12 @@ from tables import replace_table, versions
 
 import onnxsemi
 from onnxsemi import RunOptions, SearchSettings, Settings
-from onnxsemi.arrays import Float64Array
-from onnxsemi.layers import TargetLayer
-from onnxsemi.model.read import ReadOptions, read_model
-from onnxsemi.quantizer.affine import Scheme
-from onnxsemi.quantizer.rounded import Nearest
-from onnxsemi.report.kept import Evidence, read_result
+from onnxsemi._arrays import Float64Array
+from onnxsemi._model.reader import ReadOptions, read_model
+from onnxsemi._plan.layers import TargetLayer
+from onnxsemi._quantizer.affine import Scheme
+from onnxsemi._quantizer.rounded_plan import Nearest
+from onnxsemi._report.record import ResultArrays, read_result
 
 FIGURE = Path(__file__).with_name("paper_figures.png")
 BITS = (8, 6, 4)
@@ -63,7 +63,7 @@ def main() -> None:
     replace_table("paper_figures", ["\n\n".join(parts)])
 
 
-def _evidence(case: Case, work: Path) -> Evidence:
+def _evidence(case: Case, work: Path) -> ResultArrays:
     """What a run of the paper's method has measured."""
     settings = Settings(
         data=case.data,
@@ -74,7 +74,7 @@ def _evidence(case: Case, work: Path) -> Evidence:
     )
     output = work.with_suffix(".onnx")
     onnxsemi.compress(
-        case.model, case.search, output=output, report_data=case.report, settings=settings
+        case.model, case.search, output=output, test_data=case.report, settings=settings
     )
     return read_result(work.with_suffix(".run")).evidence
 
@@ -92,7 +92,7 @@ def _of_layer(layer: TargetLayer) -> Float64Array:
     return np.stack([np.abs(r - rows).sum(axis=1, dtype=np.float64) for r in rounded], axis=1)
 
 
-def _table(evidence: Evidence, changes: Float64Array) -> str:
+def _table(evidence: ResultArrays, changes: Float64Array) -> str:
     lines = [
         "| bits | channels: Δloss and ‖Δw‖₁ | Δloss's size and ‖Δw‖₁ | semilayers: Δloss and KL "
         "| Δloss's size and KL |",
@@ -115,14 +115,14 @@ def _correlations(one: Float64Array, other: Float64Array) -> str:
     return f"{stats.pearsonr(*pair).statistic:.2f}, {stats.spearmanr(*pair).statistic:.2f}"
 
 
-def _draw_channels(axis: Axes, title: str, evidence: Evidence, changes: Float64Array) -> None:
+def _draw_channels(axis: Axes, title: str, evidence: ResultArrays, changes: Float64Array) -> None:
     for place, bits in enumerate(BITS):
         axis.plot(changes[:, place], evidence.delta_loss[:, place], ".", ms=3, c=COLOURS[bits])
     axis.set(xscale="log", xlabel="‖Δw‖₁", ylabel="Δloss of a channel, nats", title=title)
     _stretched(axis.set_yscale, evidence.delta_loss)
 
 
-def _draw_semilayers(axis: Axes, evidence: Evidence) -> None:
+def _draw_semilayers(axis: Axes, evidence: ResultArrays) -> None:
     for bits in BITS:
         of = evidence.group_bits == bits
         x, y = evidence.group_delta_loss[of], evidence.group_kl[of]

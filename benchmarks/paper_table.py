@@ -19,27 +19,27 @@ from typing import Any
 from cases import Case, trained
 from tables import note_processor, replace_table, versions
 
-from onnxsemi.bitwidth import FLOAT_BITS
-from onnxsemi.measure.evaluator import simulate
-from onnxsemi.measure.metrics import hits
-from onnxsemi.measure.paired import Paired
-from onnxsemi.memory import peak
-from onnxsemi.model.read import ReadOptions
-from onnxsemi.pipeline.prepare import Prepared, prepare
-from onnxsemi.pipeline.rounding import codes_of
-from onnxsemi.pipeline.runs import Clock
-from onnxsemi.pipeline.search import Search
-from onnxsemi.pipeline.sensitivity import measure_sensitivity
-from onnxsemi.pipeline.sizes import sizes_of
-from onnxsemi.pipeline.write import Writer
-from onnxsemi.plan import BitPlan
-from onnxsemi.progress import Silent
-from onnxsemi.quantizer.rounded import rounded
-from onnxsemi.run.folder import nowhere
-from onnxsemi.search.ranking import Order
-from onnxsemi.search.semilayers import Split
-from onnxsemi.search.settings import SearchSettings
-from onnxsemi.settings import Settings
+from onnxsemi._evaluation.evaluator import simulate
+from onnxsemi._model.reader import ReadOptions
+from onnxsemi._pipeline.output import Writer
+from onnxsemi._pipeline.preparation import Prepared, prepare
+from onnxsemi._pipeline.rounding import codes_of
+from onnxsemi._pipeline.run_identity import Clock
+from onnxsemi._pipeline.search import Search
+from onnxsemi._pipeline.sensitivity import measure_sensitivity
+from onnxsemi._pipeline.sizes import sizes_of
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._plan.bitwidth import FLOAT_BITS
+from onnxsemi._progress import Silent
+from onnxsemi._quantizer.rounded_plan import rounded
+from onnxsemi._run.folder import nowhere
+from onnxsemi._runtime.memory import peak
+from onnxsemi._search.ranking import Order
+from onnxsemi._search.semilayers import Split
+from onnxsemi._search.settings import SearchSettings
+from onnxsemi._settings import Settings
+from onnxsemi._stats.metrics import hits
+from onnxsemi._stats.paired import Paired
 
 LADDER = (8, 6, 4)
 
@@ -127,33 +127,36 @@ def _run_method(prepared: Prepared, row: str, folder: Path) -> dict[str, Any]:
 
 def _pass_cpu_seconds(prepared: Prepared) -> float:
     """CPU time of one float32 forward pass over the calibration images: the median of three."""
-    bench = prepared.bench(prepared.search)
+    workload = prepared.workload(prepared.search)
     times = []
     for _ in range(3):
         began = time.process_time()
-        bench.forward(bench.classifier.proto)
+        workload.forward(workload.classifier.proto)
         times.append(time.process_time() - began)
     return sorted(times)[1]
 
 
 def _measured(prepared: Prepared, plan: BitPlan, output: Path) -> dict[str, Any]:
     """Write and verify the plan's file; accuracy on search and on test images."""
-    search_bench, bench = prepared.bench(prepared.search), prepared.bench(prepared.report)
+    search_workload, workload = (
+        prepared.workload(prepared.search),
+        prepared.workload(prepared.report),
+    )
     proto = prepared.classifier.proto
-    codes = rounded(prepared.classifier.layers, plan, bench.rounding)
+    codes = rounded(prepared.classifier.layers, plan, workload.rounding)
     simulated = simulate(prepared.classifier, codes)
     search = Paired.of(
-        *(hits(search_bench.forward(m), search_bench.labels) for m in (proto, simulated))
+        *(hits(search_workload.forward(m), search_workload.labels) for m in (proto, simulated))
     )
-    before = bench.forward(proto)
+    before = workload.forward(proto)
     if plan == plan.all_float():
         after, size = before, {"targets": 0.0, "file": 0.0}
     else:
-        with Writer(bench, prepared.settings.profile).written(codes, output) as file:
+        with Writer(workload, prepared.settings.profile).written(codes, output) as file:
             after = file.logits
         measured = sizes_of(output)
         size = {"targets": measured.targets, "file": measured.file}
-    report = Paired.of(hits(before, bench.labels), hits(after, bench.labels))
+    report = Paired.of(hits(before, workload.labels), hits(after, workload.labels))
     return size | {"search": _paired(search), "report": _paired(report)}
 
 
@@ -161,8 +164,8 @@ def _paired(paired: Paired) -> dict[str, Any]:
     return {
         "total": paired.total,
         "correct": paired.after,
-        "lost": paired.lost,
-        "won": paired.won,
+        "broken": paired.broken,
+        "fixed": paired.fixed,
         "interval": paired.interval,
     }
 
@@ -227,13 +230,13 @@ def _accuracy(paired: dict[str, Any]) -> str:
     share = f"{paired['correct'] / paired['total']:.2%}"
     return (
         share
-        if not paired["lost"] + paired["won"]
-        else f"{share} ({paired['lost']} / {paired['won']})"
+        if not paired["broken"] + paired["fixed"]
+        else f"{share} ({paired['broken']} / {paired['fixed']})"
     )
 
 
 def _change(paired: dict[str, Any]) -> float:
-    return 100 * (paired["won"] - paired["lost"]) / int(paired["total"])
+    return 100 * (paired["fixed"] - paired["broken"]) / int(paired["total"])
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ anew. Rows are
 calibrated on as many calibration images as the package would take.
 
 The rounding table, Δloss and its reliability are made once a model (*tables*), and kept as the
-package keeps a run. As in ``compress`` the harm is corrected by plans of one bitwidth: here by the
-KL of all rows *uniform* on the calibration images that weights are not rounded on. No row looks at
-a test image before its plan is fixed.
+package keeps a run. As in ``compress`` the KL increase is corrected by plans of one bitwidth: here
+by the KL of all rows *uniform* on the calibration images that weights are not rounded on. No row
+looks at a test image before its plan is fixed.
 
 At the end the tables in ``benchmarks/README.md`` and ``real_models.png`` are written anew.
 """
@@ -42,24 +42,24 @@ from real_models_table import NARROW, Row, keep_row, read_rows, write_all
 
 import onnxsemi
 from onnxsemi import OnnxSemiError, RunOptions, SearchSettings, Settings
-from onnxsemi.arrays import Float32Array
-from onnxsemi.measure.comparison import Comparison, compare
-from onnxsemi.measure.evaluator import simulate
-from onnxsemi.measure.metrics import kl_divergence
-from onnxsemi.measure.seam import DeltaLossTable
-from onnxsemi.memory import peak
-from onnxsemi.model.load import model_files
-from onnxsemi.pipeline.prepare import Prepared, prepare
-from onnxsemi.pipeline.rounding import Codes, codes_of
-from onnxsemi.pipeline.runs import made_of, opened
-from onnxsemi.pipeline.sensitivity import measure_sensitivity
-from onnxsemi.pipeline.write import Writer
-from onnxsemi.plan import BitPlan
-from onnxsemi.points.file import read_frontier
-from onnxsemi.progress import Silent
-from onnxsemi.quantizer.rounded import Nearest, RoundedPlan, rounded
-from onnxsemi.report.kept import read_result
-from onnxsemi.search.course import Course, even
+from onnxsemi._arrays import Float32Array
+from onnxsemi._evaluation.evaluator import simulate
+from onnxsemi._model.loader import model_files
+from onnxsemi._pipeline.output import Writer
+from onnxsemi._pipeline.preparation import Prepared, prepare
+from onnxsemi._pipeline.rounding import Codes, codes_of
+from onnxsemi._pipeline.run_identity import made_of, open_run_of
+from onnxsemi._pipeline.sensitivity import measure_sensitivity
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._progress import Silent
+from onnxsemi._quantizer.rounded_plan import Nearest, RoundedPlan, rounded
+from onnxsemi._report.record import read_result
+from onnxsemi._run.frontier_file import read_frontier
+from onnxsemi._runtime.memory import peak
+from onnxsemi._search.frontier_course import Course, even
+from onnxsemi._search.protocols import DeltaLossTable
+from onnxsemi._stats.comparison import Comparison, comparison_of
+from onnxsemi._stats.metrics import kl_divergence
 
 Made = dict[str, Any]
 
@@ -168,8 +168,8 @@ class Model:
             "bytes_before": sizes.bytes_before,
             "mean_bits": found.plan.mean_bits,
             "images": report.total,
-            "lost": report.lost,
-            "won": report.won,
+            "broken": report.broken,
+            "fixed": report.fixed,
             "change": 100 * report.change,
             "interval": [100 * end for end in report.interval],
             "same": report.same,
@@ -202,7 +202,7 @@ class Model:
         begun, output = time.process_time(), self.folder / f"{kind}.onnx"
         try:
             onnxsemi.compress(
-                case.model, data[0], output=output, report_data=data[1], settings=settings
+                case.model, data[0], output=output, test_data=data[1], settings=settings
             )
         except OnnxSemiError as error:
             return {"failed": f"{type(error).__name__}: {error}"}
@@ -231,8 +231,8 @@ class Model:
             plan = course.uniform(bits)
             known = course.prediction
             if kind == "layers":
-                known = replace(known, harm=even(known.harm))
-                course = Course(course.start, course.free, known.harm)
+                known = replace(known, kl_increase=even(known.kl_increase))
+                course = Course(course.start, course.free, known.kl_increase)
             if kind != "uniform":
                 plan = course.at_most(plan)
             begun = time.process_time()
@@ -243,7 +243,7 @@ class Model:
 
     def _course(self, measured: "_Measured", *, corrected: bool) -> Course:
         """The frontier, corrected by what plans of one bitwidth were found to do."""
-        course = Course(measured.prepared.start(), measured.prepared.free(), measured.harm)
+        course = Course(measured.prepared.start(), measured.prepared.free(), measured.kl_increase)
         if corrected:
             rows = self.rows()
             for bits in BITS:
@@ -256,11 +256,11 @@ class Model:
         """Rounding table and Δloss, from the folder if they are there."""
         prepared, begun = self._prepared(), time.process_time()
         options = RunOptions(folder=self.folder / "tables.run", resume=True)
-        with opened(options, made_of(prepared)) as run:
+        with open_run_of(options, made_of(prepared)) as run:
             codes = codes_of(prepared, run, Silent())
             sensitivity = measure_sensitivity(prepared, codes.rounding, run, Silent())
-            assert sensitivity.harm is not None
-            yield _Measured(prepared, codes, sensitivity.harm, time.process_time() - begun)
+            assert sensitivity.kl_increase is not None
+            yield _Measured(prepared, codes, sensitivity.kl_increase, time.process_time() - begun)
 
     def _static(self) -> Made:
         """ONNX Runtime's static quantization."""
@@ -276,15 +276,15 @@ class Model:
             weight_type=QuantType.QInt8,
         )
         cost = _cost(prepared, time.process_time() - begun)
-        bench = prepared.bench(prepared.report)
-        before = bench.forward(prepared.classifier.proto)
-        after = bench.forward(onnx.load(output), integers=True)
-        found = _compared(compare(before, after, bench.labels))
+        workload = prepared.workload(prepared.report)
+        before = workload.forward(prepared.classifier.proto)
+        after = workload.forward(onnx.load(output), integers=True)
+        found = _compared(comparison_of(before, after, workload.labels))
         return found | self._bytes(output) | cost | {"mean_bits": 8.0}
 
     def _written(self, prepared: Prepared, codes: RoundedPlan) -> Made:
         """Write and verify a plan's file; compare it with the float model."""
-        report, search = prepared.bench(prepared.report), prepared.bench(prepared.search)
+        report, search = prepared.workload(prepared.report), prepared.workload(prepared.search)
         others = replace(search, images=search.images.select(prepared.fresh))
         output = self.folder / "plan.onnx"
         before = report.forward(prepared.classifier.proto)
@@ -292,7 +292,7 @@ class Model:
             after = file.logits
         float_ones = others.forward(prepared.classifier.proto)
         simulated = others.forward(simulate(prepared.classifier, codes))
-        return _compared(compare(before, after, report.labels)) | {
+        return _compared(comparison_of(before, after, report.labels)) | {
             **self._bytes(output),
             "mean_bits": codes.plan.mean_bits,
             "kl_search": float(np.mean(kl_divergence(float_ones, simulated))),
@@ -311,13 +311,13 @@ class _Measured:
     Attributes:
         prepared: Model and images.
         codes: Gives plans their codes.
-        harm: KL of every channel quantized alone, as far as it holds for other images.
+        kl_increase: KL of every channel quantized alone, as far as it holds for other images.
         cpu_seconds: What making or reading them took.
     """
 
     prepared: Prepared
     codes: Codes
-    harm: DeltaLossTable
+    kl_increase: DeltaLossTable
     cpu_seconds: float
 
 
@@ -337,8 +337,8 @@ def _compared(found: Comparison) -> Made:
     assert found.top1 is not None
     return {
         "images": found.images,
-        "lost": found.top1.lost,
-        "won": found.top1.won,
+        "broken": found.top1.broken,
+        "fixed": found.top1.fixed,
         "change": 100 * found.top1.change,
         "interval": [100 * end for end in found.top1.interval],
         "same": found.same,
@@ -348,9 +348,9 @@ def _compared(found: Comparison) -> Made:
 
 def _cost(prepared: Prepared, cpu_seconds: float) -> Made:
     """CPU time, also in that of a float32 forward pass of one image."""
-    bench, begun = prepared.bench(prepared.search), time.process_time()
-    bench.forward(bench.classifier.proto)
-    each = (time.process_time() - begun) / len(bench.images)
+    workload, begun = prepared.workload(prepared.search), time.process_time()
+    workload.forward(workload.classifier.proto)
+    each = (time.process_time() - begun) / len(workload.images)
     return {"cpu_seconds": cpu_seconds, "image_forwards": cpu_seconds / each}
 
 

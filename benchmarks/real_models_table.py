@@ -138,7 +138,7 @@ def _result(row: Row) -> list[str]:
         f"{1 - row['bytes'] / row['bytes_before']:.2%}",
         f"{row['mean_bits']:.2f}",
         f"{row['change']:+.2f} [{low:+.2f}, {high:+.2f}]",
-        f"{row['lost']} / {row['won']}",
+        f"{row['broken']} / {row['fixed']}",
         f"{row['same'] / row['images']:.1%}",
         f"{row['kl']:.5f}",
         _shown(row.get("predicted"), "{:.5f}"),

@@ -23,13 +23,13 @@ from cases import Case, trained
 from tables import replace_table, versions
 
 from onnxsemi import ReadOptions, RoundingSettings, Settings
-from onnxsemi.measure.blas import one_thread
-from onnxsemi.measure.input_moments import input_moments, tapped
-from onnxsemi.pipeline.prepare import prepare
-from onnxsemi.progress import Silent
-from onnxsemi.quantizer.affine import Scheme
-from onnxsemi.rounding.layer import LayerRounder
-from onnxsemi.rounding.moments import Moments, MomentSums
+from onnxsemi._pipeline.preparation import prepare
+from onnxsemi._progress import Silent
+from onnxsemi._quantizer.affine import Scheme
+from onnxsemi._rounding.layer import LayerRounder
+from onnxsemi._rounding.observed_layers import input_moments, observed_layers
+from onnxsemi._rounding.second_moments import MomentSums, SecondMoments
+from onnxsemi._runtime.blas import one_thread
 
 BITS = (4, 3, 2, 1)
 WAYS = {
@@ -58,9 +58,11 @@ def main() -> None:
 def _ranges_table(case: Case, pool: ThreadPoolExecutor) -> list[str]:
     settings = Settings(model=ReadOptions(targets="all"), data=case.data, rounding_samples=256)
     prepared = prepare(case.model, case.search, case.report, settings)
-    bench = prepared.bench(prepared.rounding)
-    sums = input_moments(bench, tapped(bench.classifier, bench.image), 0, Silent())
-    layers = {site.layer.name: site.layer for site in bench.classifier.sites}
+    workload = prepared.workload(prepared.rounding)
+    sums = input_moments(
+        workload, observed_layers(workload.classifier, workload.image), 0, Silent()
+    )
+    layers = {site.layer.name: site.layer for site in workload.classifier.sites}
     ratios: dict[tuple[str, int], list[float]] = {}
     for name, layer in layers.items():
         moments = sums[name].moments(centred=True)
@@ -84,7 +86,7 @@ def _ranges_table(case: Case, pool: ThreadPoolExecutor) -> list[str]:
 
 
 def _output_error(
-    moments: Moments,
+    moments: SecondMoments,
     weight: np.ndarray,
     bits: int,
     settings: RoundingSettings,

@@ -26,15 +26,15 @@ from onnx import numpy_helper, parser
 from tables import replace_table, this_machine
 
 from onnxsemi import BitPlan, DataOptions, Profile, ReadOptions, TargetPolicy, load_images
-from onnxsemi.arrays import Float32Array
-from onnxsemi.emit.model import put_together
-from onnxsemi.emit.profile import FORMS as PARTS
-from onnxsemi.measure.evaluator import simulate
-from onnxsemi.model.read import read_model
-from onnxsemi.plan_file import PlanFile
-from onnxsemi.quantizer.rounded import Nearest, rounded
-from onnxsemi.runtime import Session
-from onnxsemi.verify import KERNEL_NOISE, TOLERANCE
+from onnxsemi._arrays import Float32Array
+from onnxsemi._emit.model import put_together
+from onnxsemi._emit.profile import FORMS as PARTS
+from onnxsemi._emit.verification import KERNEL_NOISE, TOLERANCE
+from onnxsemi._evaluation.evaluator import simulate
+from onnxsemi._model.reader import read_model
+from onnxsemi._quantizer.rounded_plan import Nearest, rounded
+from onnxsemi._run.plan_file import PlanFile
+from onnxsemi._runtime.sessions import Session
 
 PROBE = Path(__file__).with_name("runtime_probe.py")
 EVERY = tuple(f"1.{minor}" for minor in range(19, 32))

@@ -28,13 +28,13 @@ from tables import note_processor
 
 import onnxsemi
 from onnxsemi import Method, ReadOptions, RunOptions, SearchSettings, Settings
-from onnxsemi.measure.agreement import SampleRequest, measure_agreement
-from onnxsemi.measure.fast import FastMeasurement
-from onnxsemi.measure.variants import Variant, measure_plainly, measure_variants
-from onnxsemi.memory import parse_memory, peak
-from onnxsemi.pipeline.prepare import Prepared, prepare
-from onnxsemi.progress import Silent
-from onnxsemi.run.journal import Journal
+from onnxsemi._pipeline.preparation import Prepared, prepare
+from onnxsemi._progress import Silent
+from onnxsemi._run.journal import Journal
+from onnxsemi._runtime.memory import parse_memory, peak
+from onnxsemi._sensitivity.agreement import SampleRequest, measure_agreement
+from onnxsemi._sensitivity.fast import FastMeasurement
+from onnxsemi._sensitivity.variants import Variant, measure_plainly, measure_variants
 
 REPEATS = 3
 SEEDS = 5  # runs that compare fast with exact
@@ -131,22 +131,22 @@ def _cpu(work: Callable[[], object]) -> float:
 
 def _pass_seconds(prepared: Prepared) -> float:
     """CPU seconds of one float32 forward pass over the calibration images, the less of two."""
-    bench = prepared.bench(prepared.search)
-    return min(_cpu(lambda: bench.forward(bench.classifier.proto)) for _ in range(2))
+    workload = prepared.workload(prepared.search)
+    return min(_cpu(lambda: workload.forward(workload.classifier.proto)) for _ in range(2))
 
 
 def _tables(case: Case) -> dict[str, Any]:
     """Δloss and KL of all channels and bitwidths, and the comparison with exact on a sample."""
     prepared = _prepared(case)
     one = _pass_seconds(prepared)
-    bench, layers = prepared.bench(prepared.delta_loss), prepared.free()
+    workload, layers = prepared.workload(prepared.delta_loss), prepared.free()
 
     def tables() -> None:
-        FastMeasurement(bench, layers, LADDER, 0).measure(Silent(), lambda: None).delta_loss()
+        FastMeasurement(workload, layers, LADDER, 0).measure(Silent(), lambda: None).delta_loss()
 
     bare = _cpu(tables)
     request = SampleRequest(layers, LADDER, 0)
-    compared = _cpu(lambda: measure_agreement(bench, request, Silent(), Journal()))
+    compared = _cpu(lambda: measure_agreement(workload, request, Silent(), Journal()))
     return {"passes": (bare + compared) / one, "compared": compared / one, "pass_cpu_seconds": one}
 
 
@@ -160,7 +160,7 @@ def _compress(case: Case) -> dict[str, Any]:
 
     def work() -> None:
         results.append(
-            onnxsemi.compress(*arguments, output=output, report_data=case.report, settings=settings)
+            onnxsemi.compress(*arguments, output=output, test_data=case.report, settings=settings)
         )
 
     began = time.perf_counter()
@@ -188,16 +188,20 @@ def _summary(result: onnxsemi.CompressResult) -> dict[str, Any]:
 def _plain(case: Case) -> dict[str, Any]:
     """Set the weight, run everything: extrapolated from one channel in each of eight layers."""
     prepared = _prepared(case)
-    bench, sites = prepared.bench(prepared.delta_loss), prepared.classifier.sites
+    workload, sites = prepared.workload(prepared.delta_loss), prepared.classifier.sites
     chosen = [sites[place] for place in np.linspace(0, len(sites) - 1, 8).round().astype(int)]
     variants = [Variant((0,), 4)]
     # measure_plainly runs the float model first: two variants less one leave one
-    twice = _cpu(lambda: [measure_plainly(bench, s, variants * 2, lambda _n: None) for s in chosen])
-    once = _cpu(lambda: [measure_plainly(bench, s, variants, lambda _n: None) for s in chosen])
+    twice = _cpu(
+        lambda: [measure_plainly(workload, s, variants * 2, lambda _n: None) for s in chosen]
+    )
+    once = _cpu(lambda: [measure_plainly(workload, s, variants, lambda _n: None) for s in chosen])
     channels = sum(site.layer.channels for site in sites)
     plain = (twice - once) / len(chosen) * channels * len(LADDER)
     fast = _cpu(
-        lambda: FastMeasurement(bench, prepared.free(), LADDER, 0).measure(Silent(), lambda: None)
+        lambda: FastMeasurement(workload, prepared.free(), LADDER, 0).measure(
+            Silent(), lambda: None
+        )
     )
     return {"ratio": plain / fast, "evaluations": channels * len(LADDER)}
 
@@ -205,13 +209,13 @@ def _plain(case: Case) -> dict[str, Any]:
 def _signs(case: Case) -> dict[str, Any]:
     """Sign of Δloss, fast against exact on the same images, all layers."""
     prepared = _prepared(case, delta_loss_samples=case.compared)
-    bench, free = prepared.bench(prepared.delta_loss), prepared.free()
-    table = FastMeasurement(bench, free, LADDER, 0).measure(Silent(), lambda: None).delta_loss()
+    workload, free = prepared.workload(prepared.delta_loss), prepared.free()
+    table = FastMeasurement(workload, free, LADDER, 0).measure(Silent(), lambda: None).delta_loss()
     pairs: dict[int, list[tuple[float, float]]] = {bits: [] for bits in LADDER}
     for site in prepared.classifier.sites:
         channels = range(0, site.layer.channels, case.every)
         variants = [Variant((channel,), bits) for channel in channels for bits in LADDER]
-        exact = measure_variants(bench, site, variants, lambda _n: None).delta_loss
+        exact = measure_variants(workload, site, variants, lambda _n: None).delta_loss
         for variant, value in zip(variants, exact, strict=True):
             fast = table.column(site.layer.name, variant.bits)[variant.channels[0]]
             pairs[variant.bits].append((float(fast), float(value)))
@@ -234,7 +238,7 @@ def _same_images(case: Case, method: Method, seed: int) -> dict[str, Any]:
     settings = _settings(case, delta_loss=method, seed=seed)
     output = Path(f"search_cost-{os.getpid()}.onnx")
     result = onnxsemi.compress(
-        case.model, case.search, output=output, report_data=case.report, settings=settings
+        case.model, case.search, output=output, test_data=case.report, settings=settings
     )
     output.unlink()
     output.with_suffix(".plan.json").unlink()
@@ -253,7 +257,7 @@ def _memory(case: Case) -> dict[str, Any]:
     )
     output = Path(f"search_cost-{os.getpid()}.onnx")
     result = onnxsemi.compress(
-        case.model, case.search, output=output, report_data=case.report, settings=settings
+        case.model, case.search, output=output, test_data=case.report, settings=settings
     )
     output.unlink()
     output.with_suffix(".plan.json").unlink()

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from onnxsemi import __about__
-from onnxsemi.processor import Processor
+from onnxsemi._runtime.processor import Processor
 
 README = Path(__file__).with_name("README.md")
 _NAMES = {"onnxruntime": "ONNX Runtime"}

@@ -27,14 +27,14 @@ from random_transformers import random_convnext, random_vit
 from tables import note_processor, replace_table, versions
 
 from onnxsemi import ImageSet
-from onnxsemi.measure.bench import Bench
-from onnxsemi.measure.fast import FastMeasurement
-from onnxsemi.measure.runner import worker_threads
-from onnxsemi.model.classifier import Classifier
-from onnxsemi.model.read import ReadOptions, read_model
-from onnxsemi.progress import Silent
-from onnxsemi.quantizer.affine import Scheme
-from onnxsemi.quantizer.rounded import Nearest
+from onnxsemi._evaluation.workload import Workload
+from onnxsemi._model.classifier import Classifier
+from onnxsemi._model.reader import ReadOptions, read_model
+from onnxsemi._progress import Silent
+from onnxsemi._quantizer.affine import Scheme
+from onnxsemi._quantizer.rounded_plan import Nearest
+from onnxsemi._runtime.runner import worker_threads
+from onnxsemi._sensitivity.fast import FastMeasurement
 
 BITS = (8, 7, 6, 5, 4, 3, 2, 1)
 MODELS: dict[str, Callable[[int], onnx.ModelProto]] = {
@@ -73,13 +73,13 @@ def _row(model: str, classes: int, images: int) -> dict[str, Any]:
     pixels = random.normal(size=(images, 3, 224, 224)).astype(np.float32)
     data = ImageSet("noise", pixels, random.integers(0, classes, images))
     classifier = _read(MODELS[model](classes))
-    bench = Bench(classifier, data, Nearest(Scheme.ASYMMETRIC), worker_threads(None))
-    one_pass = sorted(_cpu_seconds(lambda: bench.forward(classifier.proto)) for _ in range(3))[1]
+    workload = Workload(classifier, data, Nearest(Scheme.ASYMMETRIC), worker_threads(None))
+    one_pass = sorted(_cpu_seconds(lambda: workload.forward(classifier.proto)) for _ in range(3))[1]
     names = [layer.name for layer in classifier.layers]
     missing: list[str] = []
 
     def measure() -> None:
-        found = FastMeasurement(bench, names, BITS, seed=0).measure(Silent(), lambda: None)
+        found = FastMeasurement(workload, names, BITS, seed=0).measure(Silent(), lambda: None)
         missing.extend(found.missing)
 
     spent = _cpu_seconds(measure)

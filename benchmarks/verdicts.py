@@ -32,12 +32,13 @@ from cases import FASHION, Case, data_of, real
 from tables import replace_table, versions
 
 import onnxsemi
-from onnxsemi import LossError, RunOptions, SearchSettings, Settings, wording
-from onnxsemi.arrays import BoolArray, Int64Array
-from onnxsemi.measure.comparison import Comparison
-from onnxsemi.measure.paired import Paired
-from onnxsemi.report.kept import read_result
-from onnxsemi.search.verdict import Outcome, verdict
+from onnxsemi import LossError, RunOptions, SearchSettings, Settings
+from onnxsemi._arrays import BoolArray, Int64Array
+from onnxsemi._report.record import read_result
+from onnxsemi._results import wording
+from onnxsemi._search.verdict import Outcome, verdict
+from onnxsemi._stats.comparison import Comparison
+from onnxsemi._stats.paired import Paired
 
 ROWS = Path(__file__).with_name("verdicts.jsonl")
 SEEDS = range(5)
@@ -55,7 +56,7 @@ def main() -> None:
     arguments = parser.parse_args()
     known = {"fashion": FASHION} | (real(arguments.shared) if arguments.shared else {})
     wanted = known if arguments.models is None else arguments.models
-    for model, seed in product(wanted, arguments.seeds):
+    for model, seed in product(wanted, arguments.cotangents):
         name, case = model, known[model]
         if arguments.images is not None:
             name, title = f"{model}_{arguments.images}", f"{case.title}, {arguments.images} images"
@@ -117,7 +118,7 @@ class Run:
             f"{found['smaller']:.2%}",
             f"{found['images']:,}: {100 * found['change']:+.2f} [{low:+.2f}, {high:+.2f}]",
             f"{len(self.before):,}: {wording.change(report)}",
-            f"{report.lost} / {report.won}",
+            f"{report.broken} / {report.fixed}",
             f"{found['kl_nats']:.4f}",
             found["outcome"],
         )
@@ -181,7 +182,7 @@ def _made(case: Case, seed: int, folder: Path) -> tuple[str, Path]:
     search, report = (data_of(path, case.data) for path in (case.search, case.report))
     output = folder / f"{seed}.onnx"
     try:
-        onnxsemi.compress(case.model, search, output=output, report_data=report, settings=settings)
+        onnxsemi.compress(case.model, search, output=output, test_data=report, settings=settings)
     except LossError as error:
         print(f"  {error}")  # a verdict like the others: its run is kept
     return case.title, path

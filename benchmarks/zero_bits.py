@@ -5,7 +5,7 @@
 A channel at 0 bits is constant: its weights are zero, its bias takes up the mean of its output.
 Where one convolution alone reads it, through a ReLU, as inside a residual block, it can leave the
 model, and that convolution's weights for it with it; its mean then goes into that layer's bias.
-The package does so only if asked, and never takes a channel out. Here the harm of 0 bits is
+The package does so only if asked, and never takes a channel out. Here the KL increase of 0 bits is
 measured as that of any other, plans of one size are made in three ways, rounded layer after layer,
 and compared with the float model on the test images:
 
@@ -14,8 +14,8 @@ and compared with the float model on the test images:
 *columns*: what reads it is counted, too.
 
 Sizes are counted, not written: codes, 40 bits of scale and zero point a channel, ``GROUP_BYTES`` a
-group. First comes a table of sizes at equal predicted harm, then one of what was measured. With
-``--work``, what ``compress`` measures is kept there for the next time.
+group. First comes a table of sizes at equal predicted KL increase, then one of what was measured.
+With ``--work``, what ``compress`` measures is kept there for the next time.
 """
 
 import argparse
@@ -30,34 +30,34 @@ from cases import trained
 from tables import versions
 
 from onnxsemi import ReadOptions, SearchSettings, Settings
-from onnxsemi.arrays import Float32Array, Float64Array, Int64Array
-from onnxsemi.layers import TargetLayer
-from onnxsemi.measure import sequential
-from onnxsemi.measure.bench import Bench
-from onnxsemi.measure.evaluator import simulate
-from onnxsemi.measure.fast import FastMeasurement
-from onnxsemi.measure.input_moments import Tapped, blocks, images_of, tapped
-from onnxsemi.measure.metrics import hits, kl_divergence
-from onnxsemi.measure.paired import Paired
-from onnxsemi.model.bias import correctable_bias
-from onnxsemi.model.classifier import Classifier
-from onnxsemi.model.expose import with_outputs
-from onnxsemi.model.index import GraphIndex
-from onnxsemi.model.targets import TargetPolicy
-from onnxsemi.pipeline.prepare import Prepared, prepare
-from onnxsemi.pipeline.rounding import codes_of
-from onnxsemi.pipeline.sensitivity import measure_sensitivity
-from onnxsemi.plan import BitPlan
-from onnxsemi.progress import Silent
-from onnxsemi.quantizer.affine import QuantizedChannels, Scheme
-from onnxsemi.quantizer.rounded import RoundedLayer
-from onnxsemi.rounding.moments import Moments
-from onnxsemi.rounding.settings import RoundingSettings
-from onnxsemi.rounding.table import RoundingTable
-from onnxsemi.run.folder import RunFolder, nowhere
-from onnxsemi.run.journal import Journal
-from onnxsemi.runtime import Session
-from onnxsemi.search.frontier import GROUP_BYTES, monotone
+from onnxsemi._arrays import Float32Array, Float64Array, Int64Array
+from onnxsemi._evaluation.evaluator import simulate
+from onnxsemi._evaluation.workload import Workload
+from onnxsemi._model.bias import correctable_bias
+from onnxsemi._model.classifier import Classifier
+from onnxsemi._model.index import GraphIndex
+from onnxsemi._model.outputs import with_outputs
+from onnxsemi._model.targets import TargetPolicy
+from onnxsemi._pipeline.preparation import Prepared, prepare
+from onnxsemi._pipeline.rounding import codes_of
+from onnxsemi._pipeline.sensitivity import measure_sensitivity
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._plan.layers import TargetLayer
+from onnxsemi._progress import Silent
+from onnxsemi._quantizer.affine import QuantizedChannels, Scheme
+from onnxsemi._quantizer.rounded_plan import RoundedLayer
+from onnxsemi._quantizer.settings import RoundingSettings
+from onnxsemi._rounding import sequential
+from onnxsemi._rounding.observed_layers import Tapped, blocks, images_of, observed_layers
+from onnxsemi._rounding.second_moments import SecondMoments
+from onnxsemi._rounding.table import RoundingTable
+from onnxsemi._run.folder import RunFolder, nowhere
+from onnxsemi._run.journal import Journal
+from onnxsemi._runtime.sessions import Session
+from onnxsemi._search.frontier import GROUP_BYTES, monotone
+from onnxsemi._sensitivity.fast import FastMeasurement
+from onnxsemi._stats.metrics import hits, kl_divergence
+from onnxsemi._stats.paired import Paired
 
 SIDE_BITS = 40
 BIAS_BITS = 32
@@ -90,21 +90,23 @@ class Dropped:
         return self.means[layer.name]
 
 
-def output_means(bench: Bench, layers: list[Tapped]) -> dict[str, Float32Array]:
+def output_means(workload: Workload, layers: list[Tapped]) -> dict[str, Float32Array]:
     """Layer -> float32[O], mean of ``W x`` over images and positions."""
     names = [layer.outputs[0] for layer in layers]
-    session = Session(with_outputs(bench.classifier.proto, names).SerializeToString())
+    session = Session(with_outputs(workload.classifier.proto, names).SerializeToString())
     sums: dict[str, Any] = dict.fromkeys(names, 0.0)
-    for block in blocks(bench):
-        found = session.run(images_of(bench, block))
+    for block in blocks(workload):
+        found = session.run(images_of(workload, block))
         for name in names:
             each = found[name].reshape(*found[name].shape[:2], -1).mean(axis=2, dtype=np.float64)
             sums[name] = sums[name] + each.sum(axis=0)
     means = {}
     for layer in layers:
-        bias = correctable_bias(bench.classifier, layer.site)
+        bias = correctable_bias(workload.classifier, layer.site)
         assert bias is not None
-        means[layer.name] = (sums[layer.outputs[0]] / len(bench.images) - bias).astype(np.float32)
+        means[layer.name] = (sums[layer.outputs[0]] / len(workload.images) - bias).astype(
+            np.float32
+        )
     return means
 
 
@@ -127,17 +129,17 @@ def readers(classifier: Classifier) -> dict[str, str]:
 
 @dataclass(frozen=True, eq=False)
 class Allocation:
-    """Finds plans: the least of harm + price * size.
+    """Finds plans: the least of KL increase + price * size.
 
     Attributes:
-        harm: Layer -> float64[O, 9], KL of every channel at 8 to 0 bits.
+        kl_increase: Layer -> float64[O, 9], KL of every channel at 8 to 0 bits.
         weights: Layer -> weights of a channel.
         cells: Layer -> cells of its kernel.
         reader: Layer whose channels at 0 bits leave the model -> the layer that reads them.
         zeros: Whether there are 0 bits.
     """
 
-    harm: Mapping[str, Float64Array]
+    kl_increase: Mapping[str, Float64Array]
     weights: Mapping[str, int]
     cells: Mapping[str, int]
     reader: Mapping[str, str]
@@ -145,21 +147,23 @@ class Allocation:
 
     def plan(self, price: float) -> dict[str, Int64Array]:
         """The plan at a price, nats a bit."""
-        bits: dict[str, Int64Array] = {n: np.ones(len(h), np.int64) for n, h in self.harm.items()}
+        bits: dict[str, Int64Array] = {
+            n: np.ones(len(h), np.int64) for n, h in self.kl_increase.items()
+        }
         ladder = np.arange(8, -1 if self.zeros else 0, -1)
         for _ in range(30):
             before = dict(bits)
-            for name, harm in self.harm.items():
+            for name, kl_increase in self.kl_increase.items():
                 each = ladder * self.widths(bits)[name] + SIDE_BITS * (ladder > 0)
                 if name in self.reader:
                     behind = self.reader[name]
                     read = self.cells[behind] * int(bits[behind].sum())
                     each = each + (BIAS_BITS + read) * (ladder > 0)
-                cost = harm[:, : len(ladder)] + price * each
+                cost = kl_increase[:, : len(ladder)] + price * each
                 bits[name] = ladder[cost.argmin(axis=1)]
             if all((before[n] == bits[n]).all() for n in bits):
                 break
-        return self._tidied(bits)
+        return self._merged(bits)
 
     def widths(self, bits: Bits) -> dict[str, int]:
         """Layer -> weights of a channel that are left."""
@@ -179,8 +183,10 @@ class Allocation:
         return total
 
     def predicted(self, bits: Bits) -> float:
-        """Sum of the harm of all channels."""
-        return sum(float(self.harm[n][np.arange(len(b)), 8 - b].sum()) for n, b in bits.items())
+        """Sum of the KL increase of all channels."""
+        return sum(
+            float(self.kl_increase[n][np.arange(len(b)), 8 - b].sum()) for n, b in bits.items()
+        )
 
     def of(self, measure: Callable[[Bits], float], wanted: float, *, rising: bool) -> Bits:
         """The plan at which a measure of it, monotone in the price, reaches a value."""
@@ -193,8 +199,8 @@ class Allocation:
                 low = middle
         return self.plan(10**high)
 
-    def _tidied(self, bits: dict[str, Int64Array]) -> dict[str, Int64Array]:
-        """Without groups that cost more than wider codes: as ``frontier.tidied``."""
+    def _merged(self, bits: dict[str, Int64Array]) -> dict[str, Int64Array]:
+        """Without groups that cost more than wider codes: as ``frontier.merged_groups``."""
         for name, each in bits.items():
             width = self.widths(bits)[name]
             least = 1 if name in self.reader else 0
@@ -217,19 +223,19 @@ class ZeroWalk(sequential._Walk):
     leaving: ClassVar[Collection[str]] = ()
 
     def _rounded(
-        self, aim: sequential.Aim, bits: tuple[int, ...], moments: Moments
+        self, target_output: sequential.Aim, bits: tuple[int, ...], moments: SecondMoments
     ) -> RoundedLayer:
-        found = super()._rounded(aim, bits, moments)
-        rows = self.zero.get(aim.layer.name)
+        found = super()._rounded(target_output, bits, moments)
+        rows = self.zero.get(target_output.layer.name)
         if rows is None or not len(rows):
             return found
         weight = found.weight.copy()
         weight[rows] = 0
-        change = moments.mean_output(weight - aim.layer.site.layer.weight)
-        assert aim.bias is not None
+        change = moments.mean_output(weight - target_output.layer.site.layer.weight)
+        assert target_output.bias is not None
         assert moments.offset is not None
-        bias = (aim.bias + moments.offset - change).astype(np.float32)
-        if aim.layer.name in self.leaving:
+        bias = (target_output.bias + moments.offset - change).astype(np.float32)
+        if target_output.layer.name in self.leaving:
             bias[rows] = 0  # nothing after the ReLU: what reads it makes up for the mean
         return RoundedLayer(found.bits, found.quantized, weight, bias)
 
@@ -245,15 +251,15 @@ class Judge:
             table: Grids of every channel at 8 to 1 bits.
         """
         sequential._Walk = ZeroWalk  # type: ignore[misc]  # what the rounder walks with
-        rounding, self._classifier = prepared.bench(prepared.rounding), prepared.classifier
+        rounding, self._classifier = prepared.workload(prepared.rounding), prepared.classifier
         self._rounder = sequential.SequentialRounder(
             rounding, table, RoundingSettings(), prepared.settings.seed
         )
-        self._bench = prepared.bench(prepared.report)
-        self._before = self._bench.forward(prepared.classifier.proto)
+        self._workload = prepared.workload(prepared.report)
+        self._before = self._workload.forward(prepared.classifier.proto)
 
     def __call__(self, bits: Bits, leaving: Collection[str]) -> tuple[Float64Array, Paired]:
-        """KL of every test image, nats; answers lost and won.
+        """KL of every test image, nats; answers broken and fixed.
 
         Args:
             bits: The plan.
@@ -263,8 +269,8 @@ class Judge:
         ZeroWalk.leaving = leaving
         params = BitPlan.uniform(self._classifier.layers).channel_params
         plan = BitPlan({n: tuple(np.maximum(bits[n], 1).tolist()) for n in params}, params)
-        after = self._bench.forward(simulate(self._classifier, self._rounder(plan, Silent())))
-        right = [hits(logits, self._bench.labels) for logits in (self._before, after)]
+        after = self._workload.forward(simulate(self._classifier, self._rounder(plan, Silent())))
+        right = [hits(logits, self._workload.labels) for logits in (self._before, after)]
         return kl_divergence(self._before, after), Paired.of(*right)
 
 
@@ -287,9 +293,9 @@ def main() -> None:
         run = RunFolder(arguments.work, run.made_of, Journal(arguments.work / "journal.jsonl"))
     table = codes_of(prepared, run, Silent()).rounding
     assert isinstance(table, RoundingTable)
-    known = measure_sensitivity(prepared, table, run, Silent()).harm
+    known = measure_sensitivity(prepared, table, run, Silent()).kl_increase
     assert known is not None
-    ways = allocations(prepared, known.nats, dropped_harm(prepared))
+    ways = allocations(prepared, known.nats, dropped_kl_increase(prepared))
     print(f"{versions()}.")
     predict(ways)
     if arguments.kilobytes:
@@ -298,13 +304,13 @@ def main() -> None:
             compare(ways, judge, kilobytes)
 
 
-def dropped_harm(prepared: Prepared) -> Mapping[str, Float64Array]:
+def dropped_kl_increase(prepared: Prepared) -> Mapping[str, Float64Array]:
     """Layer -> float64[O, 1], KL of every channel at 0 bits alone."""
-    bench = prepared.bench(prepared.rounding)
-    dropped = Dropped(output_means(bench, tapped(bench.classifier, bench.image)))
-    bench = replace(prepared.bench(prepared.delta_loss), rounding=dropped)
-    measurement = FastMeasurement(bench, prepared.free(), (1,), prepared.settings.seed)
-    return measurement.measure(Silent(), lambda: None).harm().nats
+    workload = prepared.workload(prepared.rounding)
+    dropped = Dropped(output_means(workload, observed_layers(workload.classifier, workload.image)))
+    workload = replace(prepared.workload(prepared.delta_loss), rounding=dropped)
+    measurement = FastMeasurement(workload, prepared.free(), (1,), prepared.settings.seed)
+    return measurement.measure(Silent(), lambda: None).kl_increase().nats
 
 
 def allocations(
@@ -313,24 +319,28 @@ def allocations(
     """The three ways of making plans."""
     layers = prepared.classifier.layers
     both = {layer.name: np.hstack([known[layer.name], dropped[layer.name]]) for layer in layers}
-    harm, reader = monotone(both), readers(prepared.classifier)
+    kl_increase, reader = monotone(both), readers(prepared.classifier)
     weights = {layer.name: layer.channel_params for layer in layers}
     cells = {layer.name: int(np.prod(layer.weight.shape[2:])) for layer in layers}
     return {
-        way: Allocation(harm, weights, cells, {} if way != "columns" else reader, way != "without")
+        way: Allocation(
+            kl_increase, weights, cells, {} if way != "columns" else reader, way != "without"
+        )
         for way in WAYS
     }
 
 
 def predict(ways: Mapping[str, Allocation]) -> None:
-    """Print sizes at equal predicted harm."""
-    print("predicted harm, nats | kB and channels at 0 bits: " + ", ".join(ways))
-    for harm in PREDICTED:
-        plans = {way: each.of(each.predicted, harm, rising=True) for way, each in ways.items()}
+    """Print sizes at equal predicted KL increase."""
+    print("predicted KL increase, nats | kB and channels at 0 bits: " + ", ".join(ways))
+    for kl_increase in PREDICTED:
+        plans = {
+            way: each.of(each.predicted, kl_increase, rising=True) for way, each in ways.items()
+        }
         row = [
             f"{each.size(plans[way]) / 8e3:.1f} {_zeros(plans[way])}" for way, each in ways.items()
         ]
-        print(f"{harm:.5f} | " + " | ".join(row), flush=True)
+        print(f"{kl_increase:.5f} | " + " | ".join(row), flush=True)
 
 
 def compare(ways: Mapping[str, Allocation], judge: Judge, kilobytes: float) -> None:
@@ -345,7 +355,7 @@ def compare(ways: Mapping[str, Allocation], judge: Judge, kilobytes: float) -> N
         half = 1.96 * (kl - first).std() / len(kl) ** 0.5
         print(
             f"{way} | {each.size(bits) / 8e3:.1f} | {_zeros(bits)} | {kl.mean():.5f} "
-            f"| {change:+.5f} ± {half:.5f} | {paired.lost} | {paired.won}",
+            f"| {change:+.5f} ± {half:.5f} | {paired.broken} | {paired.fixed}",
             flush=True,
         )
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import onnxsemi
-from onnxsemi.option import Declared, declared
+from onnxsemi._option import Declared, declared
 
 PAGE = Path(__file__).with_name("api.md")
 _KINDS: tuple[tuple[str, Callable[[Any], bool]], ...] = (

@@ -10,10 +10,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, get_args
 
-from onnxsemi.cli import COMMANDS
-from onnxsemi.cli.flags import with_flags
-from onnxsemi.cli.parameters import ordered_options
-from onnxsemi.option import Declared, Option, Panel
+from onnxsemi._cli import COMMANDS
+from onnxsemi._cli.flags import with_flags
+from onnxsemi._cli.parameters import ordered_options
+from onnxsemi._option import Declared, Option, Panel
 
 PAGE = Path(__file__).with_name("command-line.md")
 BEGIN, END = "<!-- options: written by make_options.py -->\n", "<!-- end of options -->\n"

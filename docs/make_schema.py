@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 import onnxsemi
-from onnxsemi.plan_file import SCHEMA, PlanFile
+from onnxsemi._run.plan_file import SCHEMA, PlanFile
 
 FILE = Path(onnxsemi.__file__).with_name("plan.schema.json")
 

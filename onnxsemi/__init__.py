@@ -6,12 +6,10 @@
 """
 
 from onnxsemi import __about__
-from onnxsemi.bitwidth import ladder
-from onnxsemi.calibration import Calibration
-from onnxsemi.data.images import ImageSet, Normalization
-from onnxsemi.data.load import DataOptions, Preset, load_images
-from onnxsemi.emit.profile import Profile
-from onnxsemi.errors import (
+from onnxsemi._data.images import ImageSet, Normalization
+from onnxsemi._data.load import DataOptions, Preset, load_images
+from onnxsemi._emit.profile import Profile
+from onnxsemi._errors import (
     AccuracyError,
     BudgetError,
     DataError,
@@ -23,20 +21,17 @@ from onnxsemi.errors import (
     SettingsError,
     VerificationError,
 )
-from onnxsemi.listening import Event
-from onnxsemi.measure.comparison import Comparison
-from onnxsemi.measure.means import Means
-from onnxsemi.measure.paired import Paired
-from onnxsemi.model.read import ReadOptions
-from onnxsemi.model.targets import TargetPolicy
-from onnxsemi.outlook import CheckResult
-from onnxsemi.pipeline import apply, bench, check, compare, compress, evaluate, inspect, pareto
-from onnxsemi.plan import BitPlan
-from onnxsemi.points.frontier import KeptFrontier, KeptPoint
-from onnxsemi.points.nothing_holds import NothingHoldsError
-from onnxsemi.progress import Progress
-from onnxsemi.quantizer.affine import Scheme
-from onnxsemi.results import (
+from onnxsemi._model.reader import ReadOptions
+from onnxsemi._model.targets import TargetPolicy
+from onnxsemi._pipeline import apply, bench, check, compare, compress, evaluate, inspect, pareto
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._plan.bitwidth import ladder
+from onnxsemi._progress import Progress
+from onnxsemi._progress_callback import Event
+from onnxsemi._quantizer.affine import Scheme
+from onnxsemi._quantizer.settings import Inputs, Ranges, RoundingMethod, RoundingSettings
+from onnxsemi._results.check import CheckResult
+from onnxsemi._results.results import (
     ApplyResult,
     CompareResult,
     CompressResult,
@@ -44,15 +39,17 @@ from onnxsemi.results import (
     InspectResult,
     LossError,
 )
-from onnxsemi.rounding.ranges import Ranges
-from onnxsemi.rounding.settings import Inputs, RoundingMethod, RoundingSettings
-from onnxsemi.runtime import load_session
-from onnxsemi.search.guard import Guarantee
-from onnxsemi.search.ranking import Order
-from onnxsemi.search.semilayers import Split
-from onnxsemi.search.settings import SearchMethod, SearchSettings
-from onnxsemi.search.verdict import Outcome, Verdict
-from onnxsemi.settings import (
+from onnxsemi._results.timings import BenchResult
+from onnxsemi._run.frontier import KeptFrontier, KeptPoint
+from onnxsemi._run.nothing_holds import NothingHoldsError
+from onnxsemi._runtime.calibration import Calibration
+from onnxsemi._runtime.sessions import load_session
+from onnxsemi._search.guard import Guarantee
+from onnxsemi._search.ranking import Order
+from onnxsemi._search.semilayers import Split
+from onnxsemi._search.settings import SearchMethod, SearchSettings
+from onnxsemi._search.verdict import Outcome, Verdict
+from onnxsemi._settings import (
     ApplySettings,
     BenchSettings,
     EvaluateSettings,
@@ -61,7 +58,9 @@ from onnxsemi.settings import (
     RunOptions,
     Settings,
 )
-from onnxsemi.timings import BenchResult
+from onnxsemi._stats.comparison import Comparison
+from onnxsemi._stats.means import Means
+from onnxsemi._stats.paired import Paired
 
 __version__ = __about__.VERSION
 

@@ -1,6 +1,6 @@
 """``python -m onnxsemi``."""
 
-from onnxsemi.cli import app
+from onnxsemi._cli import app
 
 if __name__ == "__main__":
     app(prog_name="onnxsemi")

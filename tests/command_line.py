@@ -2,7 +2,7 @@
 
 from typer.testing import CliRunner
 
-from onnxsemi.cli import app
+from onnxsemi._cli import app
 
 runner = CliRunner()
 

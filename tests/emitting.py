@@ -9,17 +9,17 @@ import openvino
 from onnx import helper, numpy_helper, version_converter
 from onnx.reference import ReferenceEvaluator
 
-from onnxsemi.emit.profile import Profile
-from onnxsemi.emit.storage.native import OPSETS
-from onnxsemi.measure.evaluator import simulate
-from onnxsemi.model.bias import correctable_bias
-from onnxsemi.model.expose import only_outputs
-from onnxsemi.model.read import ReadOptions, read_model
-from onnxsemi.model.targets import TargetPolicy
-from onnxsemi.plan import BitPlan
-from onnxsemi.quantizer.affine import QuantizedChannels, Scheme, quantize
-from onnxsemi.quantizer.rounded import Nearest, RoundedPlan, rounded
-from onnxsemi.runtime import Session
+from onnxsemi._emit.profile import Profile
+from onnxsemi._emit.storage.native import OPSETS
+from onnxsemi._evaluation.evaluator import simulate
+from onnxsemi._model.bias import correctable_bias
+from onnxsemi._model.outputs import only_outputs
+from onnxsemi._model.reader import ReadOptions, read_model
+from onnxsemi._model.targets import TargetPolicy
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._quantizer.affine import QuantizedChannels, Scheme, quantize
+from onnxsemi._quantizer.rounded_plan import Nearest, RoundedPlan, rounded
+from onnxsemi._runtime.sessions import Session
 
 FLOAT_PROFILES = [profile for profile in Profile if not profile.quantizes_activations]
 ALL = ReadOptions(targets=TargetPolicy.ALL)

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxsemi.bitwidth import FLOAT_BITS
-from onnxsemi.layers import Semilayer
-from onnxsemi.measure.seam import DeltaLossTable, Score, Tested
-from onnxsemi.plan import BitPlan
-from onnxsemi.progress import Silent
-from onnxsemi.search.frontier import predicted
-from onnxsemi.search.strategy import Problem
-from onnxsemi.search.watch import Watch
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._plan.bitwidth import FLOAT_BITS
+from onnxsemi._plan.layers import Semilayer
+from onnxsemi._progress import Silent
+from onnxsemi._search.frontier import predicted
+from onnxsemi._search.observer import Watch
+from onnxsemi._search.protocols import DeltaLossTable, Score, Tested
+from onnxsemi._search.strategy import Problem
 
 Damage = Mapping[tuple[str, int, int], int]
 """(layer, channel, bits) -> images that are lost; below 0: won."""
@@ -37,13 +37,13 @@ class FakeEvaluator:
     def score(self, plan: BitPlan) -> Score:
         """The float model's correct answers less the damage of every quantized channel."""
         self.scored.append(plan)
-        lost = sum(
+        broken = sum(
             self.damage[layer, channel, bits]
             for layer, all_bits in plan.listed().items()
             for channel, bits in enumerate(all_bits)
             if bits != FLOAT_BITS
         )
-        return Score(self.correct - lost, self.total, self.total, 1.0)
+        return Score(self.correct - broken, self.total, self.total, 1.0)
 
     def check(self, plan: BitPlan) -> Tested:
         """The true score."""
@@ -97,11 +97,13 @@ class FakeMeasures:
     evaluator: object = None
 
 
-def problem(start, free, measures, *, delta_loss=None, harm=None, has_labels=True, watch=None):
+def problem(
+    start, free, measures, *, delta_loss=None, kl_increase=None, has_labels=True, watch=None
+):
     """What a search is given, with nobody to watch it unless told otherwise."""
     return Problem(
-        start=start, free=free, delta_loss=delta_loss, harm=harm, has_labels=has_labels,
-        measures=measures, watch=watch or Watch(Silent()),
+        start=start, free=free, delta_loss=delta_loss, kl_increase=kl_increase,
+        has_labels=has_labels, measures=measures, watch=watch or Watch(Silent()),
     )  # fmt: skip
 
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper, parser
 from onnx.reference import ReferenceEvaluator
 
-from onnxsemi.gradient.backward import Backward, Seeds, backward
-from onnxsemi.runtime import Session
+from onnxsemi._gradient.backward import Backward, Cotangents, backward
+from onnxsemi._runtime.sessions import Session
 
 Array = NDArray[np.float64]
 Shape = tuple[int, ...]
@@ -178,14 +178,16 @@ def gradient_of(name: str) -> str:
     return f"gradient/{name}"
 
 
-def joined(model, shapes, wanted, *, seeds=1, dtype=np.float32, tensor="y", others=None) -> Joined:
+def joined(
+    model, shapes, wanted, *, cotangents=1, dtype=np.float32, tensor="y", others=None
+) -> Joined:
     """Append the backward part of ``tensor`` to a model, whose outputs are then the gradients.
 
     ``shapes`` are rows, ``others`` the shapes of tensors whose first axis is not the batch.
     """
     whole = {**(others or {}), **{name: (-1, *row) for name, row in shapes.items()}}
     reverse = backward(
-        model.graph, whole, Seeds(tensor=tensor, name=SEEDS, count=seeds), wanted, dtype
+        model.graph, whole, Cotangents(tensor=tensor, name=SEEDS, count=cotangents), wanted, dtype
     )
     both = onnx.ModelProto()
     both.CopyFrom(model)
@@ -224,9 +226,9 @@ def numeric_jacobian(run, feeds, wanted, step, places=None) -> Array:
     return ((there - back) / (2 * step)).transpose(0, 2, 1)
 
 
-def draw_seeds(seeds: int, row: Shape, images: int = IMAGES) -> Array:
+def draw_seeds(cotangents: int, row: Shape, images: int = IMAGES) -> Array:
     """[N * S, *row], exact in float32."""
-    drawn = np.random.default_rng(seeds).normal(size=(images * seeds, *row))
+    drawn = np.random.default_rng(cotangents).normal(size=(images * cotangents, *row))
     return drawn.astype(np.float32).astype(np.float64)
 
 
@@ -268,21 +270,21 @@ def _numeric(case: Case):
     return {n: numeric_jacobian(run, feeds, n, step) for n in case.rows}, float(largest)
 
 
-def backward_run(case: Case, seeds: int, seed: Array, dtype, run) -> dict[str, Array]:
+def backward_run(case: Case, cotangents: int, seed: Array, dtype, run) -> dict[str, Array]:
     """Gradient of every varying input, [N, S, inputs]."""
     shapes, _ = _prepared(case)
-    both = joined(case.model(dtype), shapes, case.rows, seeds=seeds, dtype=dtype)
+    both = joined(case.model(dtype), shapes, case.rows, cotangents=cotangents, dtype=dtype)
     assert not both.reverse.missing
     onnx.checker.check_model(both.model, full_check=True)
     values = run(both.model)(in_type(case.feeds() | {SEEDS: seed}, dtype))
     named = {name: values[gradient_of(name)] for name in case.rows}
     for name, row in case.rows.items():
-        assert named[name].shape == (IMAGES * seeds, *row)
+        assert named[name].shape == (IMAGES * cotangents, *row)
         assert named[name].dtype == dtype
-    return {n: v.reshape(IMAGES, seeds, -1).astype(np.float64) for n, v in named.items()}
+    return {n: v.reshape(IMAGES, cotangents, -1).astype(np.float64) for n, v in named.items()}
 
 
-def check_differences(case: Case, seeds: int) -> None:
+def check_differences(case: Case, cotangents: int) -> None:
     """The backward graph in float64 against central differences with the step h.
 
     They are off by at most h^2 / 6 times the third derivative, and by the rounding of the two
@@ -290,14 +292,14 @@ def check_differences(case: Case, seeds: int) -> None:
     large: only operators without a third derivative are checked so.
     """
     shapes, _ = _prepared(case)
-    seed = draw_seeds(seeds, shapes["y"])
+    seed = draw_seeds(cotangents, shapes["y"])
     numeric, largest = _numeric(case)
     dtype, run, eps, step = np.float64, reference, EPS64, STEP
     if case.not_reference:
         assert case.third == 0
         dtype, run, eps, step = np.float32, runtime, EPS32, case.step32
-    found = backward_run(case, seeds, seed, dtype, run)
-    total = np.abs(seed).reshape(IMAGES, seeds, -1).sum(axis=2)
+    found = backward_run(case, cotangents, seed, dtype, run)
+    total = np.abs(seed).reshape(IMAGES, cotangents, -1).sum(axis=2)
     operations = 2.0**6 if case.not_reference else OPERATIONS
     off = case.third * step**2 / 6 + operations * eps * max(largest, 1) / step
     for name, gradient in found.items():
@@ -305,15 +307,15 @@ def check_differences(case: Case, seeds: int) -> None:
         assert (error <= off * total).all(), (name, error.max(), off)
 
 
-def check_oracle(case: Case, seeds: int) -> None:
+def check_oracle(case: Case, cotangents: int) -> None:
     """The backward graph in ONNX Runtime, float32, against J^T seed.
 
     A sum of n products is off by less than n eps times the sum of their sizes (Higham, Accuracy and
     Stability, 3.1); the factors of each have rounded at most ROUNDINGS times before.
     """
     shapes, oracle = _prepared(case)
-    seed = draw_seeds(seeds, shapes["y"])
-    found = backward_run(case, seeds, seed, np.float32, runtime)
+    seed = draw_seeds(cotangents, shapes["y"])
+    found = backward_run(case, cotangents, seed, np.float32, runtime)
     for name, gradient in found.items():
         values, sizes, count = oracle[name]
         off = (count + ROUNDINGS) * EPS32 * pulled(sizes, np.abs(seed))

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from onnxsemi.data.load import DataOptions
-from onnxsemi.measure.comparison import exact_interval
-from onnxsemi.measure.paired import Paired
-from onnxsemi.plan import BitPlan
-from onnxsemi.plan_file import PlanFile, layers_of
-from onnxsemi.points.frontier import KeptFrontier, KeptPoint, Source, by_size
-from onnxsemi.report.document import RunResult, to_json
-from onnxsemi.report.kept import Evidence, Kept
-from onnxsemi.report.page import Run
-from onnxsemi.run.store import typed
-from onnxsemi.search.tolerance import ToleranceGuard
+from onnxsemi._data.load import DataOptions
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._report.document import RunResult, to_json
+from onnxsemi._report.page import Run
+from onnxsemi._report.record import ResultArrays, RunRecord
+from onnxsemi._run.frontier import KeptFrontier, KeptPoint, Source, by_size
+from onnxsemi._run.plan_file import PlanFile, layers_of
+from onnxsemi._run.store import typed
+from onnxsemi._search.tolerance import ToleranceGuard
+from onnxsemi._stats.comparison import exact_interval
+from onnxsemi._stats.paired import Paired
 
 BITS = (8, 4, 2)
 SCORE = {"images": 200, "images_measured": 200, "loss_nats": 0.5}
@@ -48,13 +48,13 @@ def said(run, change=dict.copy, **more):
     return replace(run, kept=replace(run.kept, document=typed(made, RunResult)))
 
 
-def frontier(layers=None, *, labels=True, stops=(8, 7, 6, 5, 3, 2), plain=False):
+def frontier(layers=None, *, labels=True, points_between=(8, 7, 6, 5, 3, 2), plain=False):
     """Uniform plans, of which one is measured and one written.
 
     Args:
         layers: Layer name -> channels.
         labels: Whether answers were compared with labels.
-        stops: Bits of plans that were not measured.
+        points_between: Bits of plans that were not measured.
         plain: Whether neither KL nor predictions are known.
     """
     layers = layers or {"conv1": 4, "conv2": 8}
@@ -63,7 +63,7 @@ def frontier(layers=None, *, labels=True, stops=(8, 7, 6, 5, 3, 2), plain=False)
         seen |= {"paired": Paired(200, 200, 9, 0), "correct": 191}
     some = {"phase": "uniform", "rejected": "reason <1>", "correct": 150, "kl": 0.2}
     points = [
-        *(point(layers, bits, predicted=2.0**-bits) for bits in stops),
+        *(point(layers, bits, predicted=2.0**-bits) for bits in points_between),
         point(layers, 4, chosen=True, kl=0.08, predicted=0.06, **seen),
         point(layers, 1, predicted=0.5, **some),
     ]
@@ -112,7 +112,7 @@ def kept(
     nats = sign * 10.0 ** rng.uniform(-6, -2, (count, len(bits)))
     answers = np.array([*changes, *[(3, 3, 3)] * (images - len(changes))]).reshape(-1, 3).T
     shown = np.flatnonzero(answers[1] != answers[2])
-    evidence = Evidence(
+    evidence = ResultArrays(
         bits=np.array(bits),
         delta_loss=nats if measured else np.full_like(nats, np.nan),
         **groups(layers, bits, rng, measured=measured),
@@ -124,7 +124,7 @@ def kept(
         thumbnails=rng.integers(0, 256, (len(shown), 6, 5, 3), np.uint8),
     )
     made = document(layers, bits, evidence, labels=labels, rng=rng)
-    return Kept(typed(made if labels else without_labels(made), RunResult), evidence)
+    return RunRecord(typed(made if labels else without_labels(made), RunResult), evidence)
 
 
 def groups(layers, bits, rng, *, measured):
@@ -146,7 +146,7 @@ def groups(layers, bits, rng, *, measured):
 def document(layers, bits, evidence, *, labels, rng):
     """What ``compress --json`` gives, as far as the page shows it."""
     before, after = evidence.before == evidence.labels, evidence.after == evidence.labels
-    lost, won = int((before & ~after).sum()), int((after & ~before).sum())
+    broken, fixed = int((before & ~after).sum()), int((after & ~before).sum())
     images, count = len(evidence.labels), sum(layers.values())
     plan = {name: rng.choice([*bits, 32], size).tolist() for name, size in layers.items()}
     trials = [
@@ -202,9 +202,9 @@ def document(layers, bits, evidence, *, labels, rng):
             "images": images,
             "correct_before": int(before.sum()),
             "correct_after": int(after.sum()),
-            "lost": lost,
-            "won": won,
-            "change": (won - lost) / images,
+            "broken": broken,
+            "fixed": fixed,
+            "change": (fixed - broken) / images,
             "interval_95": [-0.0123, 0.0045],
         },
         "sensitivity": {
@@ -248,7 +248,7 @@ def document(layers, bits, evidence, *, labels, rng):
         "command": "onnxsemi compress model.onnx --data 'my images.npz'",
         "model": "model.onnx",
         "search_data": "search.npz",
-        "report_data": "report.npz",
+        "test_data": "report.npz",
         "made_from": {
             "--bits": list(bits),
             "--seed": 0,
@@ -262,17 +262,17 @@ def document(layers, bits, evidence, *, labels, rng):
 
 
 def without_labels(made):
-    """The same as it is said without labels: nothing is right, lost or won."""
+    """The same as it is said without labels: nothing is right, broken or fixed."""
     report = made["report"]
-    images, same = report["images"], report["images"] - report["lost"]
+    images, same = report["images"], report["images"] - report["broken"]
     interval = list(exact_interval(same, images))
     agreed = {"same": same, "agreement": same / images, "agreement_interval_95": interval}
     made["report"] = {"summary": report["summary"], "images": images, **agreed}
     for score in (made["baseline"], made["chosen"], *made["trials"]):
         score["same"] = score.pop("correct")
-        score.pop("won", None)
-        if "lost" in score:
-            score["changed"] = score.pop("lost")
+        score.pop("fixed", None)
+        if "broken" in score:
+            score["changed"] = score.pop("broken")
     return made
 
 
@@ -280,4 +280,4 @@ def trial(number, phase, decision, correct, **semilayer):
     """One decision."""
     reason = f"reason {number}"
     head = {"number": number, "phase": phase, "decision": decision, "reason": reason, "bar": None}
-    return {**head, "lost": 5, "won": correct - 185, "correct": correct, **SCORE, **semilayer}
+    return {**head, "broken": 5, "fixed": correct - 185, "correct": correct, **SCORE, **semilayer}

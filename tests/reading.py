@@ -8,10 +8,10 @@ from onnx_models import (
     images,
 )
 
-from onnxsemi.model.load import default_opset
-from onnxsemi.model.read import ReadOptions, read_model
-from onnxsemi.model.targets import TargetPolicy
-from onnxsemi.runtime import Session
+from onnxsemi._model.loader import default_opset
+from onnxsemi._model.reader import ReadOptions, read_model
+from onnxsemi._model.targets import TargetPolicy
+from onnxsemi._runtime.sessions import Session
 
 ALL = ReadOptions(targets=TargetPolicy.ALL)
 # float32 noise of folding: each output is the sum of at most 72 products a layer, a few layers deep

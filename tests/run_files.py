@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from onnxsemi.run.store import NO_RUN, write
+from onnxsemi._run.store import NO_RUN, write
 
 
 def content(path: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import onnx
 from onnx.numpy_helper import from_array, to_array
 from onnx_models import HEAD, SAME, STEM, STEM_SHAPES, conv, images, text_model
 
-from onnxsemi.runtime import Session
+from onnxsemi._runtime.sessions import Session
 
 BODY = STEM + conv("c1", "a", SAME) + "last = Relu (c1)\n" + HEAD.replace("scores =", "z =")
 

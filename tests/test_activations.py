@@ -22,21 +22,21 @@ from onnx.reference import ReferenceEvaluator
 from onnx_models import HEAD, SAME, Net, conv, head_shapes
 from residual_net import residual_net
 
-from onnxsemi import runtime
-from onnxsemi.calibration import Calibration, activation_ranges
-from onnxsemi.emit.activations import Activation, used_ranges
-from onnxsemi.emit.model import emit, put_together
-from onnxsemi.emit.profile import FORMS, Profile
-from onnxsemi.emit.stored import stored
-from onnxsemi.errors import ModelError
-from onnxsemi.kernels import kernels_of
-from onnxsemi.measure.evaluator import simulate
-from onnxsemi.model.read import ReadOptions, read_model
-from onnxsemi.model.targets import TargetPolicy
-from onnxsemi.plan import BitPlan
-from onnxsemi.quantizer.affine import Scheme
-from onnxsemi.quantizer.rounded import rounded
-from onnxsemi.runtime import Session, fused
+from onnxsemi._emit.activations import Activation, used_ranges
+from onnxsemi._emit.integer_kernels import kernels_of
+from onnxsemi._emit.model import emit, put_together
+from onnxsemi._emit.profile import FORMS, Profile
+from onnxsemi._emit.stored_weights import read_stored
+from onnxsemi._errors import ModelError
+from onnxsemi._evaluation.evaluator import simulate
+from onnxsemi._model.reader import ReadOptions, read_model
+from onnxsemi._model.targets import TargetPolicy
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._quantizer.affine import Scheme
+from onnxsemi._quantizer.rounded_plan import rounded
+from onnxsemi._runtime import sessions as runtime
+from onnxsemi._runtime.calibration import Calibration, activation_ranges
+from onnxsemi._runtime.sessions import Session, fused
 
 # onnx 1.23's reference evaluator fails on it
 NOT_IN_THE_REFERENCE = "transposed-grouped"
@@ -189,7 +189,7 @@ def test_every_mix_of_bitwidths_on_a_residual_net(mix, rounding, tmp_path):
     else:
         assert len(kernels.integer) == 8
         assert not kernels.floating
-    held = {layer.name: layer for layer in stored(model).layers}
+    held = {layer.name: layer for layer in read_stored(model).layers}
     for layer in classifier.layers:
         counts = Counter(plan.bits[layer.name].tolist())
         found = {group.bits: group.channels for group in held[layer.name].groups}

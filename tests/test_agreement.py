@@ -9,21 +9,21 @@ from hypothesis import strategies as st
 from residual_net import save_noise, save_residual_net
 
 from onnxsemi import ReadOptions, SearchSettings, Settings
-from onnxsemi.layers import Semilayer, Sign
-from onnxsemi.measure import agreement as agreement_module
-from onnxsemi.measure.agreement import Agreement, SampleRequest, measure_agreement, spearman
-from onnxsemi.measure.bench import Bench
-from onnxsemi.measure.delta_loss import exact_delta_loss
-from onnxsemi.measure.divergence import exact_kl
-from onnxsemi.measure.fast import FastMeasurement
-from onnxsemi.measure.variants import Variant, measure_variants
-from onnxsemi.pipeline import sensitivity as sensitivity_module
-from onnxsemi.pipeline.prepare import Prepared, prepare
-from onnxsemi.pipeline.sensitivity import Sensitivity, measure_sensitivity
-from onnxsemi.progress import Silent
-from onnxsemi.quantizer.rounded import Nearest
-from onnxsemi.run.folder import nowhere
-from onnxsemi.run.journal import Journal
+from onnxsemi._evaluation.workload import Workload
+from onnxsemi._pipeline import sensitivity as sensitivity_module
+from onnxsemi._pipeline.preparation import Prepared, prepare
+from onnxsemi._pipeline.sensitivity import Sensitivity, measure_sensitivity
+from onnxsemi._plan.layers import Semilayer, Sign
+from onnxsemi._progress import Silent
+from onnxsemi._quantizer.rounded_plan import Nearest
+from onnxsemi._run.folder import nowhere
+from onnxsemi._run.journal import Journal
+from onnxsemi._sensitivity import agreement as agreement_module
+from onnxsemi._sensitivity.agreement import Agreement, SampleRequest, measure_agreement, spearman
+from onnxsemi._sensitivity.delta_loss import exact_delta_loss
+from onnxsemi._sensitivity.fast import FastMeasurement
+from onnxsemi._sensitivity.semilayer_kl import exact_kl
+from onnxsemi._sensitivity.variants import Variant, measure_variants
 
 BITS = (8, 4, 2)
 
@@ -43,21 +43,23 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 
 @pytest.fixture(scope="module")
-def bench(prepared: Prepared) -> Bench:
-    return prepared.bench(prepared.search)
+def workload(prepared: Prepared) -> Workload:
+    return prepared.workload(prepared.search)
 
 
-def measured(bench: Bench, journal: Journal | None = None, seed: int = 0) -> tuple[Agreement, ...]:
-    layers = [layer.name for layer in bench.classifier.layers]
+def measured(
+    workload: Workload, journal: Journal | None = None, seed: int = 0
+) -> tuple[Agreement, ...]:
+    layers = [layer.name for layer in workload.classifier.layers]
     return measure_agreement(
-        bench, SampleRequest(layers, BITS, seed), Silent(), journal or Journal()
+        workload, SampleRequest(layers, BITS, seed), Silent(), journal or Journal()
     )
 
 
 class TestSample:
-    def test_of_every_bitwidth(self, bench):
-        found = measured(bench)
-        layers = bench.classifier.layers
+    def test_of_every_bitwidth(self, workload):
+        found = measured(workload)
+        layers = workload.classifier.layers
         channels = sum(min(agreement_module.CHANNELS, layer.channels) for layer in layers)
         assert [a.bits for a in found] == list(BITS)
         for one in found:
@@ -69,15 +71,15 @@ class TestSample:
         assert found[0].delta_loss_rank > 0.9
         assert found[0].kl_rank > 0.9
 
-    def test_is_what_both_ways_give(self, bench, monkeypatch):
+    def test_is_what_both_ways_give(self, workload, monkeypatch):
         """All channels of all layers, so that nothing is left to the draw."""
         monkeypatch.setattr(agreement_module, "CHANNELS", 100)
-        few = bench.first(agreement_module.IMAGES)
-        names = [layer.name for layer in bench.classifier.layers]
+        few = workload.first(agreement_module.IMAGES)
+        names = [layer.name for layer in workload.classifier.layers]
         fast = FastMeasurement(few, names, BITS, 0).measure(Silent(), lambda: None).delta_loss()
-        for one in measured(bench):
+        for one in measured(workload):
             pairs = []
-            for site in bench.classifier.sites:
+            for site in workload.classifier.sites:
                 channels = range(site.layer.channels)
                 variants = [Variant((channel,), one.bits) for channel in channels]
                 exact = measure_variants(few, site, variants, lambda _n: None).delta_loss
@@ -87,34 +89,36 @@ class TestSample:
             assert one.same_sign == np.mean((fast_values > 0) == (exact_values > 0))
             assert one.delta_loss_rank == pytest.approx(spearman(fast_values, exact_values))
 
-    def test_of_channels_alone(self, bench):
+    def test_of_channels_alone(self, workload):
         """As the frontier asks: the KL is the channels'."""
-        layers = [layer.name for layer in bench.classifier.layers]
+        layers = [layer.name for layer in workload.classifier.layers]
         request = SampleRequest(layers, BITS, 0, semilayers=False)
         journal = Journal()
-        found = measure_agreement(bench, request, Silent(), journal)
-        for one, whole in zip(found, measured(bench), strict=True):
+        found = measure_agreement(workload, request, Silent(), journal)
+        for one, whole in zip(found, measured(workload), strict=True):
             assert replace(one, semilayers=whole.semilayers, kl_rank=whole.kl_rank) == whole
             assert one.semilayers == 0
-        few, generator = bench.first(agreement_module.IMAGES), np.random.default_rng(0)
-        harm = FastMeasurement(few, layers, BITS, 0).measure(Silent(), lambda: None).harm()
+        few, generator = workload.first(agreement_module.IMAGES), np.random.default_rng(0)
+        kl_increase = (
+            FastMeasurement(few, layers, BITS, 0).measure(Silent(), lambda: None).kl_increase()
+        )
         pairs = []
-        for site in bench.classifier.sites:
+        for site in workload.classifier.sites:
             drawn = np.sort(generator.permutation(site.layer.channels)[: agreement_module.CHANNELS])
             variants = [Variant((channel,), BITS[0]) for channel in drawn.tolist()]
             exact = measure_variants(few, site, variants, lambda _n: None).kl
-            pairs += zip(harm.column(site.layer.name, BITS[0])[drawn], exact, strict=True)
+            pairs += zip(kl_increase.column(site.layer.name, BITS[0])[drawn], exact, strict=True)
         assert found[0].kl_rank == pytest.approx(spearman(*np.array(pairs).T))
 
-    def test_follows_from_the_seed(self, bench):
-        assert measured(bench) == measured(bench)
-        assert measured(bench) != measured(bench, seed=1)
+    def test_follows_from_the_seed(self, workload):
+        assert measured(workload) == measured(workload)
+        assert measured(workload) != measured(workload, seed=1)
 
     @pytest.mark.parametrize("threads", [1, 3])
-    def test_does_not_depend_on_threads(self, bench, threads):
-        assert measured(replace(bench, threads=threads)) == measured(bench)
+    def test_does_not_depend_on_threads(self, workload, threads):
+        assert measured(replace(workload, threads=threads)) == measured(workload)
 
-    def test_is_spread_over_the_layers(self, bench, monkeypatch):
+    def test_is_spread_over_the_layers(self, workload, monkeypatch):
         monkeypatch.setattr(agreement_module, "LAYERS", 3)
         asked: list[str] = []
         measure = agreement_module.measure_variants
@@ -124,18 +128,18 @@ class TestSample:
             return measure(few, site, variants, advance)
 
         monkeypatch.setattr(agreement_module, "measure_variants", told)
-        measured(bench)
-        names = [layer.name for layer in bench.classifier.layers]
+        measured(workload)
+        names = [layer.name for layer in workload.classifier.layers]
         assert asked[0] == names[0]
         assert asked[-1] == names[-1]
         assert len(asked) == 3
 
-    def test_is_recalled(self, bench, tmp_path, monkeypatch):
-        first = measured(bench, Journal(tmp_path / "journal.jsonl"))
+    def test_is_recalled(self, workload, tmp_path, monkeypatch):
+        first = measured(workload, Journal(tmp_path / "journal.jsonl"))
         monkeypatch.setattr(agreement_module, "measure_variants", lambda *_: pytest.fail("anew"))
         journal = Journal(tmp_path / "journal.jsonl")
-        assert measured(bench, journal) == first
-        assert journal.recalled == len(bench.classifier.layers)
+        assert measured(workload, journal) == first
+        assert journal.recalled == len(workload.classifier.layers)
 
 
 class TestSpearman:
@@ -191,27 +195,27 @@ class TestDistrusted:
         assert found.table is not None
         return [found.table.column(name, bits).tobytes() for name in found.table.nats]
 
-    def exact(self, bench: Bench, bits: int) -> list[bytes]:
-        names = [layer.name for layer in bench.classifier.layers]
-        table, _ = exact_delta_loss(bench, names, (bits,), Silent(), Journal())
+    def exact(self, workload: Workload, bits: int) -> list[bytes]:
+        names = [layer.name for layer in workload.classifier.layers]
+        table, _ = exact_delta_loss(workload, names, (bits,), Silent(), Journal())
         return [table.column(name, bits).tobytes() for name in names]
 
     def test_delta_loss_of_one_bitwidth(self, prepared, sensitivity):
         found = sensitivity(agreeing(8), agreeing(4, same_sign=0.69), agreeing(2, same_sign=0.7))
         assert found.summary.exact_delta_loss == (4,)
         assert found.summary.exact_kl == ()
-        bench = prepared.bench(prepared.delta_loss)
-        assert self.columns(found, 4) == self.exact(bench, 4)
-        assert self.columns(found, 8) != self.exact(bench, 8)
-        assert self.columns(found, 2) != self.exact(bench, 2)
+        workload = prepared.workload(prepared.delta_loss)
+        assert self.columns(found, 4) == self.exact(workload, 4)
+        assert self.columns(found, 8) != self.exact(workload, 8)
+        assert self.columns(found, 2) != self.exact(workload, 2)
 
-    def test_kl_of_one_bitwidth(self, bench, sensitivity):
+    def test_kl_of_one_bitwidth(self, workload, sensitivity):
         found = sensitivity(agreeing(8), agreeing(4), agreeing(2, kl_rank=0.5))
         assert found.summary.exact_kl == (2,)
         assert found.summary.exact_delta_loss == ()
         items = [Semilayer("c1", Sign.POSITIVE, (0, 2, 3), bits) for bits in (4, 2)]
         fast_and_exact = found.kl(items, Silent(), Journal())
-        exact = exact_kl(bench, items, Silent(), Journal())
+        exact = exact_kl(workload, items, Silent(), Journal())
         assert fast_and_exact[1] == exact[1]
         assert fast_and_exact[0] != exact[0]
 

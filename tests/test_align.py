@@ -8,11 +8,11 @@ from command_line import assert_one_line, compress_command, run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnxsemi.layers import TargetLayer
-from onnxsemi.plan import BitPlan
-from onnxsemi.quantizer.affine import Scheme, quantize
-from onnxsemi.quantizer.rounded import Nearest
-from onnxsemi.search.align import aligned
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._plan.layers import TargetLayer
+from onnxsemi._quantizer.affine import Scheme, quantize
+from onnxsemi._quantizer.rounded_plan import Nearest
+from onnxsemi._search.align import aligned
 
 
 def layer_of(channels, seed=0):

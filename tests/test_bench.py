@@ -10,8 +10,8 @@ from onnx import parser
 
 import onnxsemi
 from onnxsemi import BenchSettings, ModelError, SettingsError
-from onnxsemi.memory import peak, resident
-from onnxsemi.pipeline.bench import _spread, _turn
+from onnxsemi._pipeline.bench import _spread, _turn
+from onnxsemi._runtime.memory import peak, resident
 
 FEW = ("--rounds", 2, "--batch", 1, "--batch", 3)
 

@@ -17,14 +17,14 @@ from emitting import (
 from onnx import helper, numpy_helper
 from residual_net import residual_net
 
-from onnxsemi.emit.model import emit
-from onnxsemi.emit.profile import Profile
-from onnxsemi.measure.evaluator import simulate
-from onnxsemi.model.bias import correctable_bias, give_bias
-from onnxsemi.model.expose import with_outputs
-from onnxsemi.plan import BitPlan
-from onnxsemi.quantizer.affine import Scheme
-from onnxsemi.runtime import Session
+from onnxsemi._emit.model import emit
+from onnxsemi._emit.profile import Profile
+from onnxsemi._evaluation.evaluator import simulate
+from onnxsemi._model.bias import correctable_bias, give_bias
+from onnxsemi._model.outputs import with_outputs
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._quantizer.affine import Scheme
+from onnxsemi._runtime.sessions import Session
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnxsemi.emit.bitplanes import field_widths, pack, padded_count, plane_bytes
+from onnxsemi._emit.bitplanes import field_widths, pack, padded_count, plane_bytes
 
 BITS = range(2, 9)
 

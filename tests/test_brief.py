@@ -85,7 +85,7 @@ def test_the_verdict_comes_first(results):
 
 
 def test_names_are_text_in_html():
-    class Odd(onnxsemi.brief.Brief):
+    class Odd(onnxsemi._short_form.Brief):
         brief = (("first", "<b>"), ("<i>", "a & b"))
 
     assert "<b>" not in Odd()._repr_html_()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import onnxsemi
-from onnxsemi.data.sample import refuse_overlap
+from onnxsemi._data.sample import refuse_overlap
 
 MODELS = Path(__file__).parents[1] / "models"
 MODEL, SEARCH, REPORT = (
@@ -72,7 +72,7 @@ def test_compress_end_to_end_from_python(tmp_path):
         search_samples=100,
     )
     result = onnxsemi.compress(
-        MODEL, SEARCH, report_data=REPORT, output=tmp_path / "small.onnx", settings=settings
+        MODEL, SEARCH, test_data=REPORT, output=tmp_path / "small.onnx", settings=settings
     )
     assert result.search.before - result.search.after <= 1
     assert result.sizes.targets > 0.7

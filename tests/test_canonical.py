@@ -5,9 +5,9 @@ import pytest
 from onnx_models import HEAD, SAME, Net, conv, head_shapes, images
 from reading import BATCH, read, same_function
 
-from onnxsemi.errors import ModelError
-from onnxsemi.model.contraction import contraction
-from onnxsemi.runtime import Session
+from onnxsemi._errors import ModelError
+from onnxsemi._model.contraction import contraction
+from onnxsemi._runtime.sessions import Session
 
 STEM = conv("stem", "image", SAME)
 TOKENS = STEM + "grid = Reshape (stem, rows)\n"  # [N, 8, 64]

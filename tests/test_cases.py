@@ -13,8 +13,8 @@ from onnx.reference import ReferenceEvaluator
 
 import onnxsemi
 from onnxsemi import Profile, ReadOptions, Scheme, SearchSettings, Settings
-from onnxsemi.model.load import default_opset
-from onnxsemi.verify import KERNEL_NOISE
+from onnxsemi._emit.verification import KERNEL_NOISE
+from onnxsemi._model.loader import default_opset
 
 CASES = (
     "c01_keras_nhwc",
@@ -75,7 +75,7 @@ def case(request: pytest.FixtureRequest, shared: Path, tmp_path_factory: pytest.
     )
     search, report = (data(name, folder, place) for place in range(2))
     model, output = folder / "model.onnx", work / "small.onnx"
-    onnxsemi.compress(model, search, output=output, report_data=report, settings=settings)
+    onnxsemi.compress(model, search, output=output, test_data=report, settings=settings)
     return name, folder, work
 
 

@@ -9,18 +9,18 @@ import onnx
 import pytest
 from onnx_models import HEAD, NETS, STEM, STEM_SHAPES, TIED, Net, conv, head_shapes, images
 
-from onnxsemi.data.images import ImageSet
-from onnxsemi.errors import ModelError
-from onnxsemi.measure.bench import Bench
-from onnxsemi.measure.chain import Chain
-from onnxsemi.measure.evaluator import simulate
-from onnxsemi.model.read import ReadOptions, read_model
-from onnxsemi.model.segments import find_chain, find_steps, segment_model
-from onnxsemi.model.targets import TargetPolicy
-from onnxsemi.plan import BitPlan
-from onnxsemi.quantizer.affine import Scheme
-from onnxsemi.quantizer.rounded import Nearest, rounded
-from onnxsemi.runtime import Session
+from onnxsemi._data.images import ImageSet
+from onnxsemi._errors import ModelError
+from onnxsemi._evaluation.chain import Chain
+from onnxsemi._evaluation.evaluator import simulate
+from onnxsemi._evaluation.workload import Workload
+from onnxsemi._model.reader import ReadOptions, read_model
+from onnxsemi._model.segments import find_chain, find_steps, segment_model
+from onnxsemi._model.targets import TargetPolicy
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._quantizer.affine import Scheme
+from onnxsemi._quantizer.rounded_plan import Nearest, rounded
+from onnxsemi._runtime.sessions import Session
 
 COUNT = 37  # no multiple of the images in one run
 RELATIVE = 1e-5  # float32 noise: segments may be fused otherwise than the whole
@@ -38,15 +38,15 @@ ALL_NETS = {**NETS, "tied": TIED, "dense": DENSE}
 each_net = pytest.mark.parametrize("name", ALL_NETS)
 
 
-def bench_of(path: Path, net: Net, threads: int = 2) -> Bench:
+def bench_of(path: Path, net: Net, threads: int = 2) -> Workload:
     onnx.save(net.model(), path)
     classifier = read_model(path, ReadOptions(targets=TargetPolicy.ALL))
     data = ImageSet("noise", images(COUNT, seed=5), np.zeros(COUNT, np.int64))
-    return Bench(classifier, data, Nearest(Scheme.ASYMMETRIC), threads)
+    return Workload(classifier, data, Nearest(Scheme.ASYMMETRIC), threads)
 
 
 @pytest.fixture(scope="module")
-def benches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bench]:
+def benches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Workload]:
     folder = tmp_path_factory.mktemp("chain")
     return {name: bench_of(folder / f"{name}.onnx", net) for name, net in ALL_NETS.items()}
 
@@ -145,18 +145,18 @@ class TestChain:
     @each_net
     def test_any_sequence_of_plans_and_images(self, benches, name):
         """Against the whole model with the plan's weights, on all images."""
-        bench = benches[name]
+        workload = benches[name]
         generator = np.random.default_rng(len(name))
-        chain = Chain(bench)
-        current = BitPlan.uniform(bench.classifier.layers)
+        chain = Chain(workload)
+        current = BitPlan.uniform(workload.classifier.layers)
         chain.keep(current)
         for _ in range(8):
             plan = random_plan(generator, current)
             chosen = np.sort(generator.permutation(COUNT)[: generator.integers(1, COUNT + 1)])
             simulated = simulate(
-                bench.classifier, rounded(bench.classifier.layers, plan, bench.rounding)
+                workload.classifier, rounded(workload.classifier.layers, plan, workload.rounding)
             )
-            close(chain.logits(plan, chosen), bench.forward(simulated)[chosen])
+            close(chain.logits(plan, chosen), workload.forward(simulated)[chosen])
             if generator.random() < 0.5:
                 chain.keep(plan)
                 current = plan
@@ -167,9 +167,9 @@ class TestChain:
         plans = [BitPlan.uniform(benches[name].classifier.layers, bits) for bits in (32, 8, 3)]
         some = np.arange(0, COUNT, 2)
 
-        def results(bench: Bench) -> list[bytes]:
-            chain, found = Chain(bench), []
-            if bench is not benches[name] and images_kept is not None:
+        def results(workload: Workload) -> list[bytes]:
+            chain, found = Chain(workload), []
+            if workload is not benches[name] and images_kept is not None:
                 rows = [values.shape[1:] for values in chain._kept._values]
                 each = sum(4 * int(np.prod(row)) for row in rows)
                 chain._kept = type(chain._kept)(rows, COUNT, images_kept * each)
@@ -184,19 +184,20 @@ class TestChain:
         assert results(other) == results(benches[name])
 
     def test_a_small_bound_runs_image_by_image_with_the_same_bytes(self, benches):
-        bench = benches["projection"]
-        plan = BitPlan.uniform(bench.classifier.layers, 4)
-        tight = replace(bench, memory=1)
+        workload = benches["projection"]
+        plan = BitPlan.uniform(workload.classifier.layers, 4)
+        tight = replace(workload, memory=1)
         assert tight.rows(16) == 1
         every = np.arange(COUNT)
         assert (
-            Chain(tight).logits(plan, every).tobytes() == Chain(bench).logits(plan, every).tobytes()
+            Chain(tight).logits(plan, every).tobytes()
+            == Chain(workload).logits(plan, every).tobytes()
         )
 
     def test_what_comes_before_a_change_is_not_run_again(self, benches, monkeypatch):
-        bench = benches["bottleneck"]
-        start = BitPlan.uniform(bench.classifier.layers)
-        chain, every = Chain(bench), np.arange(COUNT)
+        workload = benches["bottleneck"]
+        start = BitPlan.uniform(workload.classifier.layers)
+        chain, every = Chain(workload), np.arange(COUNT)
         chain.keep(start)
         late = start.with_bits("scores", [0], 4)
         later = start.with_bits("scores", [1], 4)
@@ -216,10 +217,10 @@ class TestChain:
         assert len(set(ran)) == 4
 
     def test_a_logit_that_is_not_finite_is_named(self, benches):
-        bench = benches["identity"]
+        workload = benches["identity"]
         pixels = images(COUNT, seed=5)
         pixels[7] = np.finfo(np.float32).max
-        bad = replace(bench, images=ImageSet("noise", pixels, np.zeros(COUNT, np.int64)))
-        plan = BitPlan.uniform(bench.classifier.layers)
+        bad = replace(workload, images=ImageSet("noise", pixels, np.zeros(COUNT, np.int64)))
+        plan = BitPlan.uniform(workload.classifier.layers)
         with pytest.raises(ModelError, match="image 7 of noise"):
             Chain(bad).logits(plan, np.arange(3, COUNT))

@@ -10,7 +10,7 @@ from residual_net import save_noise, save_residual_net
 
 import onnxsemi
 from onnxsemi import EvaluateSettings, ReadOptions, SearchSettings, Settings
-from onnxsemi.search.few import images_to_show, least_tolerance
+from onnxsemi._search.few_images import images_to_show, least_tolerance
 
 FORCED = Settings(force=True)  # a random net is right by chance only
 
@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(folder):
-    data = {"report_data": folder / "report.npz", "settings": FORCED}
+    data = {"test_data": folder / "report.npz", "settings": FORCED}
     return onnxsemi.check(folder / "net.onnx", folder / "search.npz", **data)
 
 
@@ -70,7 +70,7 @@ def test_sizes_are_those_of_such_files(folder, found, tmp_path):
         written = onnxsemi.compress(
             folder / "net.onnx",
             folder / "search.npz",
-            report_data=folder / "report.npz",
+            test_data=folder / "report.npz",
             output=tmp_path / f"{bits}.onnx",
             settings=Settings(search=search, force=True, allow_loss=True),
         )

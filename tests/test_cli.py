@@ -9,7 +9,7 @@ from command_line import compress_command, run
 from residual_net import residual_net, save_noise
 
 import onnxsemi
-from onnxsemi.cli import terminal
+from onnxsemi._cli import terminal
 
 
 class TestHelp:

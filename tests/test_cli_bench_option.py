@@ -9,10 +9,10 @@ import pytest
 from command_line import frontier_command, run
 from run_files import content
 
-from onnxsemi.errors import ModelError
-from onnxsemi.report.kept import read_result
-from onnxsemi.report.speed import Speed
-from onnxsemi.settings import Settings
+from onnxsemi._errors import ModelError
+from onnxsemi._report.record import read_result
+from onnxsemi._report.speed import Speed
+from onnxsemi._settings import Settings
 
 pytestmark = pytest.mark.slow
 
@@ -76,7 +76,7 @@ def test_a_model_that_cannot_be_timed_is_a_warning(folder, tmp_path, monkeypatch
     def refuse(*_, **__):
         raise ModelError("no floats")
 
-    monkeypatch.setattr(sys.modules["onnxsemi.pipeline.speed"], "bench", refuse)
+    monkeypatch.setattr(sys.modules["onnxsemi._pipeline.speed"], "bench", refuse)
     result = run(*frontier_command(folder, tmp_path / "a.onnx", *SMALL, "--quiet", "--bench"))
     assert result.exit_code == 0, result.output
     assert "warning: speed was not measured: no floats" in result.stderr

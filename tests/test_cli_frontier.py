@@ -9,7 +9,7 @@ import pytest
 from command_line import assert_one_line, frontier_command, run
 from residual_net import save_noise, save_residual_net
 
-from onnxsemi.emit.profile import Profile
+from onnxsemi._emit.profile import Profile
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ from command_line import assert_one_line, compress_command, frontier_command, ru
 from residual_net import save_noise
 from run_files import content
 
-from onnxsemi.report.kept import read_result
+from onnxsemi._report.record import read_result
 
 pytestmark = pytest.mark.slow
 
@@ -132,7 +132,7 @@ class TestReport:
         assert "accuracy" not in page.read_text().partition("<body>")[2].lower()
 
     def test_a_run_that_the_time_budget_ended(self, folder, tmp_path, monkeypatch):
-        search = sys.modules["onnxsemi.pipeline.search"].Search
+        search = sys.modules["onnxsemi._pipeline.search"].Search
         monkeypatch.setattr(search, "_out_of_time", ended_after(4))
         result = run(*frontier_command(folder, tmp_path / "a.onnx", *SMALL))
         assert result.exit_code == 0, result.output

@@ -6,12 +6,12 @@ import pytest
 from emitting import OPERATORS
 from onnx import helper, numpy_helper
 
-from onnxsemi.layers import TargetLayer
-from onnxsemi.measure import columns as columns_module
-from onnxsemi.measure.columns import FEWEST, POSITIONS, Patches, patches_of
-from onnxsemi.model.layout import layout_of
-from onnxsemi.model.targets import Site
-from onnxsemi.runtime import Session
+from onnxsemi._model.layout import layout_of
+from onnxsemi._model.targets import Site
+from onnxsemi._plan.layers import TargetLayer
+from onnxsemi._rounding import im2col as columns_module
+from onnxsemi._rounding.im2col import FEWEST, POSITIONS, Patches, patches_of
+from onnxsemi._runtime.sessions import Session
 
 WAYS = {
     **OPERATORS,

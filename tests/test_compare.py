@@ -8,14 +8,14 @@ from command_line import assert_one_line, compress_command, run
 from onnx_models import NETS
 from residual_net import save_noise, save_residual_net
 
-from onnxsemi.emit.bits_of import bits_of
-from onnxsemi.emit.model import emit
-from onnxsemi.emit.profile import Profile
-from onnxsemi.errors import ModelError, PlanError
-from onnxsemi.model.read import ReadOptions, read_model
-from onnxsemi.plan import BitPlan
-from onnxsemi.quantizer.affine import Scheme
-from onnxsemi.quantizer.rounded import Nearest, rounded
+from onnxsemi._emit.bitwidths import bits_of
+from onnxsemi._emit.model import emit
+from onnxsemi._emit.profile import Profile
+from onnxsemi._errors import ModelError, PlanError
+from onnxsemi._model.reader import ReadOptions, read_model
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._quantizer.affine import Scheme
+from onnxsemi._quantizer.rounded_plan import Nearest, rounded
 
 MIXES = {
     "mixed": lambda c: (8, 4, 32, 1, 3)[c % 5],

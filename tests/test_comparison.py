@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import settings as run_settings
 from hypothesis import strategies as st
 
-from onnxsemi import wording
-from onnxsemi.measure.comparison import Comparison, compare, exact_interval
-from onnxsemi.measure.metrics import hits, kl_divergence
-from onnxsemi.measure.paired import Paired
+from onnxsemi._results import wording
+from onnxsemi._stats.comparison import Comparison, comparison_of, exact_interval
+from onnxsemi._stats.metrics import hits, kl_divergence
+from onnxsemi._stats.paired import Paired
 
 quickly = run_settings(deadline=None, derandomize=True)
 
@@ -21,13 +21,13 @@ def counts(total):
     return st.tuples(st.integers(0, total), st.integers(0, total)).filter(lambda c: sum(c) <= total)
 
 
-def paired(total, lost, won):
-    return Paired(total, total - won, lost, won)
+def paired(total, broken, fixed):
+    return Paired(total, total - fixed, broken, fixed)
 
 
 class TestMcNemar:
     @pytest.mark.parametrize(
-        ("lost", "won", "p"),
+        ("broken", "fixed", "p"),
         [
             (0, 0, 1.0),
             (1, 0, 1.0),
@@ -39,15 +39,15 @@ class TestMcNemar:
         ],
         ids=str,
     )
-    def test_by_hand(self, lost, won, p):
-        assert paired(100, lost, won).p_value == pytest.approx(p, rel=1e-12)
+    def test_by_hand(self, broken, fixed, p):
+        assert paired(100, broken, fixed).p_value == pytest.approx(p, rel=1e-12)
 
     @quickly
     @given(st.integers(0, 60), st.integers(0, 60))
-    def test_is_twice_the_smaller_tail(self, lost, won):
-        n, few = lost + won, min(lost, won)
+    def test_is_twice_the_smaller_tail(self, broken, fixed):
+        n, few = broken + fixed, min(broken, fixed)
         tail = sum(math.comb(n, k) for k in range(few + 1)) / 2**n
-        assert paired(1000, lost, won).p_value == pytest.approx(min(1, 2 * tail), rel=1e-9)
+        assert paired(1000, broken, fixed).p_value == pytest.approx(min(1, 2 * tail), rel=1e-9)
 
     def test_unchanged_images_play_no_part(self):
         assert paired(50, 9, 2).p_value == paired(50_000, 9, 2).p_value
@@ -62,8 +62,8 @@ class TestImages:
 
         def half(n):
             """Half width at n images, from the formula, with the same shares."""
-            lost, won = found.lost / found.total * n, found.won / found.total * n
-            variance = (lost + won + 2) / (n + 2) - ((won - lost) / (n + 2)) ** 2
+            broken, fixed = found.broken / found.total * n, found.fixed / found.total * n
+            variance = (broken + fixed + 2) / (n + 2) - ((fixed - broken) / (n + 2)) ** 2
             return 1.959963984540054 * math.sqrt(variance / (n + 2))
 
         assert half(needed) <= width * (1 + 1e-12)
@@ -90,16 +90,16 @@ class TestImages:
 
 
 class TestInterval:
-    @pytest.mark.parametrize(("lost", "won"), [(40, 30), (17, 15), (60, 10)], ids=str)
-    def test_agrees_with_a_seeded_paired_bootstrap(self, lost, won):
+    @pytest.mark.parametrize(("broken", "fixed"), [(40, 30), (17, 15), (60, 10)], ids=str)
+    def test_agrees_with_a_seeded_paired_bootstrap(self, broken, fixed):
         """10,000 resamples: their quantiles are off by 2 % of the width; Agresti's added counts
         move an end by less than 2 images.
         """
         total, draws = 4000, 10_000
-        shares = [lost / total, won / total, 1 - (lost + won) / total]
+        shares = [broken / total, fixed / total, 1 - (broken + fixed) / total]
         resampled = np.random.default_rng(0).multinomial(total, shares, size=draws)
         ends = np.quantile((resampled[:, 1] - resampled[:, 0]) / total, [0.025, 0.975])
-        found = paired(total, lost, won)
+        found = paired(total, broken, fixed)
         tolerance = 0.04 * found.half_width + 2 / total
         assert np.abs(np.array(found.interval) - ends).max() < tolerance
 
@@ -132,7 +132,7 @@ class TestTop5:
         rng = np.random.default_rng(0)
         for classes in (9, 10):
             before, after = rng.normal(size=(2, 30, classes)).astype(np.float32)
-            found = compare(before, after, rng.integers(0, classes, 30))
+            found = comparison_of(before, after, rng.integers(0, classes, 30))
             assert (found.top5 is not None) == (classes == 10)
 
 
@@ -140,25 +140,25 @@ class TestCompare:
     def test_by_hand(self):
         before = np.float32([[2, 1, 0], [0, 1, 2], [1, 0, 0], [0, 3, 0]])
         after = np.float32([[2, 1, 0], [3, 1, 2], [0, 1, 0], [0, 3, 0]])
-        found = compare(before, after, np.array([0, 2, 1, 0]))
+        found = comparison_of(before, after, np.array([0, 2, 1, 0]))
         assert (found.images, found.same, found.agreement) == (4, 2, 0.5)
-        assert found.top1 == Paired(total=4, before=2, lost=1, won=1)
+        assert found.top1 == Paired(total=4, before=2, broken=1, fixed=1)
         assert found.answers is found.top1
         assert found.kl == pytest.approx(np.mean(kl_divergence(before, after)), rel=1e-15)
 
     def test_without_labels_the_first_models_answers_are_right(self):
         rng = np.random.default_rng(0)
         before, after = rng.normal(size=(2, 50, 12)).astype(np.float32)
-        found = compare(before, after, None)
-        own = compare(before, after, before.argmax(axis=1))
+        found = comparison_of(before, after, None)
+        own = comparison_of(before, after, before.argmax(axis=1))
         assert (found.top1, found.top5) == (None, None)
         assert found.answers == own.top1
         assert (found.same, found.kl) == (own.same, own.kl)
-        assert found.answers.won == 0
+        assert found.answers.fixed == 0
 
     def test_a_model_and_itself(self):
         logits = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
-        found = compare(logits, logits.copy(), np.zeros(40, np.int64))
+        found = comparison_of(logits, logits.copy(), np.zeros(40, np.int64))
         assert (found.kl, found.agreement, found.agreement_interval[1]) == (0, 1, 1)
         assert found.top1.p_value == 1
 

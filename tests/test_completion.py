@@ -3,9 +3,9 @@
 import pytest
 from typer.testing import CliRunner
 
-from onnxsemi.cli import app
-from onnxsemi.emit.profile import Profile
-from onnxsemi.model.targets import TargetPolicy
+from onnxsemi._cli import app
+from onnxsemi._emit.profile import Profile
+from onnxsemi._model.targets import TargetPolicy
 
 
 def completed(shell, line):

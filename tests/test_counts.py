@@ -10,9 +10,9 @@ import pytest
 from onnx import numpy_helper, parser
 
 from onnxsemi import RunOptions, Settings, compress
-from onnxsemi.measure.sequential import SequentialRounder
-from onnxsemi.model import rows
-from onnxsemi.pipeline import write
+from onnxsemi._model import shapes as rows
+from onnxsemi._pipeline import output as write
+from onnxsemi._rounding.sequential import SequentialRounder
 
 LAYERS = 5
 MOST_SESSIONS = 150
@@ -101,7 +101,7 @@ def run(request, tmp_path_factory):
             net(),
             data[100:],
             output=folder / "small.onnx",
-            report_data=data[:100],
+            test_data=data[:100],
             settings=settings,
         )
     return counted, found, folder

@@ -7,12 +7,12 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx_models import NETS, TIED, images
 
-from onnxsemi.model.bias import correctable_bias
-from onnxsemi.model.cut import cut
-from onnxsemi.model.expose import only_outputs, with_outputs
-from onnxsemi.model.read import ReadOptions, read_model
-from onnxsemi.model.targets import TargetPolicy
-from onnxsemi.runtime import Session
+from onnxsemi._model.bias import correctable_bias
+from onnxsemi._model.cut import cut
+from onnxsemi._model.outputs import only_outputs, with_outputs
+from onnxsemi._model.reader import ReadOptions, read_model
+from onnxsemi._model.targets import TargetPolicy
+from onnxsemi._runtime.sessions import Session
 
 ALL = TargetPolicy.ALL
 RELATIVE = 1e-5  # float32 noise: the halves may be fused otherwise than the whole

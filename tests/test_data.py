@@ -5,11 +5,11 @@ import pytest
 from onnxruntime.quantization import CalibrationDataReader
 from PIL import Image
 
-from onnxsemi.data import source
-from onnxsemi.data.images import ImageSet, Normalization
-from onnxsemi.data.load import DataOptions, Preset, load_images
-from onnxsemi.data.sample import refuse_overlap, split, stratified
-from onnxsemi.errors import DataError
+from onnxsemi._data import source
+from onnxsemi._data.images import ImageSet, Normalization
+from onnxsemi._data.load import DataOptions, Preset, load_images
+from onnxsemi._data.sample import refuse_overlap, split, stratified
+from onnxsemi._errors import DataError
 
 SHAPE = (None, 3, 4, 5)  # [N, C, H, W]
 

@@ -10,17 +10,17 @@ from PIL import Image
 from residual_net import save_noise, save_residual_net
 
 import onnxsemi
-from onnxsemi.data.checks import check_classes, once, order_doubts
-from onnxsemi.data.images import ImageSet, Normalization
-from onnxsemi.data.load import DataOptions, load_images
-from onnxsemi.data.naming import read_class_names
-from onnxsemi.errors import DataError, ModelError, SettingsError
-from onnxsemi.measure.guessing import Guessing, far_better
-from onnxsemi.measure.relabelling import relabelled
-from onnxsemi.model.head import find_ends
-from onnxsemi.pipeline.prepare import prepare
-from onnxsemi.pipeline.sanity import LEAST_IMAGES
-from onnxsemi.settings import EvaluateSettings, Settings
+from onnxsemi._data.checks import check_classes, once, order_doubts
+from onnxsemi._data.images import ImageSet, Normalization
+from onnxsemi._data.load import DataOptions, load_images
+from onnxsemi._data.naming import read_class_names
+from onnxsemi._errors import DataError, ModelError, SettingsError
+from onnxsemi._model.head import find_ends
+from onnxsemi._pipeline.preparation import prepare
+from onnxsemi._pipeline.sanity_checks import LEAST_IMAGES
+from onnxsemi._settings import EvaluateSettings, Settings
+from onnxsemi._stats.guessing import Guessing, far_better
+from onnxsemi._stats.relabelling import relabelled
 
 MODELS = Path(__file__).parents[1] / "models"
 MODEL = MODELS / "fashion_resnet20.onnx"
@@ -483,14 +483,14 @@ class TestTable:
         (other / "labels.csv").write_text("file,label\na.png,3\n")
         (folder / "labels.csv").write_text("file,label\n0.png,9\n1.png,0\n2.png,0\n")
         options = DataOptions(mean=(0.286,), std=(0.353,), labels=folder / "labels.csv")
-        settings = Settings(data=options, report_labels=other / "labels.csv", force=True)
+        settings = Settings(data=options, test_labels=other / "labels.csv", force=True)
         found = prepare(MODEL, folder, other, settings)
         assert found.search.labels.tolist() == [9, 0, 0]
         assert found.report.labels.tolist() == [3]
 
     def test_of_a_report_that_is_not_there(self, folder):
-        with pytest.raises(SettingsError, match="`report_labels`: needs `report_data`"):
-            prepare(MODEL, folder, None, Settings(report_labels="labels.csv"))
+        with pytest.raises(SettingsError, match="`test_labels`: needs `test_data`"):
+            prepare(MODEL, folder, None, Settings(test_labels="labels.csv"))
 
     @pytest.mark.shared
     def test_of_images_of_1000_classes(self, shared):

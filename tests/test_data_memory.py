@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from onnxsemi.data import source
-from onnxsemi.data.images import ImageSet, Normalization
-from onnxsemi.data.load import DataOptions, load_images
-from onnxsemi.data.rowfile import Spill
-from onnxsemi.data.sample import split
-from onnxsemi.data.source import PixelSource, Selection
-from onnxsemi.errors import DataError
+from onnxsemi._data import source
+from onnxsemi._data.images import ImageSet, Normalization
+from onnxsemi._data.load import DataOptions, load_images
+from onnxsemi._data.rowfile import PixelSpill
+from onnxsemi._data.sample import split
+from onnxsemi._data.source import PixelSource, Selection
+from onnxsemi._errors import DataError
 
 SHAPE = (None, 3, 4, 5)  # [N, C, H, W]
 COUNT = 23
@@ -314,7 +314,7 @@ class TestTemporaryFile:
         assert len(opened) == 2
 
     def test_unfinished_file_is_closed(self):
-        spill = Spill("images")
+        spill = PixelSpill("images")
         file = spill._file
         del spill
         assert file.closed
@@ -328,7 +328,8 @@ class TestPeakMemory:
     SCRIPT = """
         import sys
         import numpy as np
-        from onnxsemi.data import load, source
+        from onnxsemi._data import load
+        from onnxsemi._data import source
 
         class Reader:
             left = 10

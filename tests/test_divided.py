@@ -8,19 +8,19 @@ import pytest
 from command_line import assert_one_line, run
 from onnx import numpy_helper, parser
 
-from onnxsemi.emit.bits_of import bits_of
-from onnxsemi.emit.divided import KEY, read_divided
-from onnxsemi.emit.model import emit
-from onnxsemi.emit.profile import Profile
-from onnxsemi.emit.stored import stored
-from onnxsemi.errors import VerificationError
-from onnxsemi.measure.bench import Bench
-from onnxsemi.model.read import read_model
-from onnxsemi.pipeline.apply import random_images
-from onnxsemi.plan import BitPlan
-from onnxsemi.quantizer.affine import Scheme
-from onnxsemi.quantizer.rounded import Nearest, rounded
-from onnxsemi.verify import verify
+from onnxsemi._emit.bitwidths import bits_of
+from onnxsemi._emit.divided_layers import KEY, read_divided
+from onnxsemi._emit.model import emit
+from onnxsemi._emit.profile import Profile
+from onnxsemi._emit.stored_weights import read_stored
+from onnxsemi._emit.verification import verify
+from onnxsemi._errors import VerificationError
+from onnxsemi._evaluation.workload import Workload
+from onnxsemi._model.reader import read_model
+from onnxsemi._pipeline.apply import random_images
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._quantizer.affine import Scheme
+from onnxsemi._quantizer.rounded_plan import Nearest, rounded
 
 NAMES = ("block", "block/1", "block/2", "block/2_2", "a", "a/8")
 MIXES = {
@@ -80,12 +80,14 @@ def test_names_that_parts_of_other_layers_would_have(mix, classifier, tmp_path):
     model = emit(classifier, codes, Profile.NODES)
     path = tmp_path / "nodes.onnx"
     onnx.save(model, path)
-    bench = Bench(classifier, random_images(classifier.ends.image), Nearest(Scheme.ASYMMETRIC), 1)
-    verify(path, bench, codes)
+    workload = Workload(
+        classifier, random_images(classifier.ends.image), Nearest(Scheme.ASYMMETRIC), 1
+    )
+    verify(path, workload, codes)
     assert bits_of(model) == plan.listed()
     groups = {
         layer.name: {group.bits: group.channels for group in layer.groups}
-        for layer in stored(model).layers
+        for layer in read_stored(model).layers
     }
     assert groups == {
         name: {each: bits.count(each) for each in bits} for name, bits in plan.listed().items()
@@ -103,9 +105,11 @@ def test_a_part_that_holds_the_weights_of_another_layer(classifier, tmp_path):
     one, other = nodes["block/8"], nodes["block/1/8"]
     one.input[1], other.input[1] = other.input[1], one.input[1]
     onnx.save(model, tmp_path / "swapped.onnx")
-    bench = Bench(classifier, random_images(classifier.ends.image), Nearest(Scheme.ASYMMETRIC), 1)
+    workload = Workload(
+        classifier, random_images(classifier.ends.image), Nearest(Scheme.ASYMMETRIC), 1
+    )
     with pytest.raises(VerificationError, match="weights are not the measured ones"):
-        verify(tmp_path / "swapped.onnx", bench, codes)
+        verify(tmp_path / "swapped.onnx", workload, codes)
 
 
 @pytest.mark.parametrize("said", [None, "", "[]", '{"block": 3}'])

@@ -24,26 +24,26 @@ from onnx import helper, parser
 from residual_net import residual_net
 
 import onnxsemi
-from onnxsemi.emit.bits_of import bits_of
-from onnxsemi.emit.layout.merged import merged, merged_for_kernels
-from onnxsemi.emit.layout.nodes import nodes_apart
-from onnxsemi.emit.layout.semilayers import semilayers
-from onnxsemi.emit.model import emit, put_together
-from onnxsemi.emit.profile import Form, Profile
-from onnxsemi.emit.storage.containers import Containers
-from onnxsemi.emit.storage.native import NativeTypes
-from onnxsemi.emit.storage.planes import BitPlanes
-from onnxsemi.emit.stored import stated_sizes, stored
-from onnxsemi.emit.tail.arithmetic import arithmetic
-from onnxsemi.emit.tail.dequantize import dequantize
-from onnxsemi.errors import ModelError, PlanError
-from onnxsemi.measure.evaluator import simulate
-from onnxsemi.model.read import ReadOptions, read_model
-from onnxsemi.model.targets import TargetPolicy
-from onnxsemi.plan import BitPlan
-from onnxsemi.quantizer.affine import Scheme
-from onnxsemi.quantizer.rounded import rounded
-from onnxsemi.runtime import Session
+from onnxsemi._emit.bitwidths import bits_of
+from onnxsemi._emit.layout.merged import merged, merged_for_kernels
+from onnxsemi._emit.layout.nodes import nodes_apart
+from onnxsemi._emit.layout.semilayers import semilayers
+from onnxsemi._emit.model import emit, put_together
+from onnxsemi._emit.profile import Form, Profile
+from onnxsemi._emit.storage.containers import Containers
+from onnxsemi._emit.storage.native import NativeTypes
+from onnxsemi._emit.storage.planes import BitPlanes
+from onnxsemi._emit.stored_weights import read_stored, stated_sizes
+from onnxsemi._emit.tail.arithmetic import arithmetic
+from onnxsemi._emit.tail.dequantize import dequantize
+from onnxsemi._errors import ModelError, PlanError
+from onnxsemi._evaluation.evaluator import simulate
+from onnxsemi._model.reader import ReadOptions, read_model
+from onnxsemi._model.targets import TargetPolicy
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._quantizer.affine import Scheme
+from onnxsemi._quantizer.rounded_plan import rounded
+from onnxsemi._runtime.sessions import Session
 
 PACKED_PROFILES = [Profile.QDQ, Profile.FAST, Profile.NATIVE, Profile.NODES]
 
@@ -290,7 +290,7 @@ def test_sizes_stand_in_the_file(tmp_path):
     floats = [t for t in residual_net().graph.initializer if t.data_type == 1]
     assert stated.float_bytes == sum(len(t.raw_data) for t in floats)
     assert 1 - stated.target_bits / (32 * stated.target_weights) == plan.compression
-    assert stated.payload_bytes == stored(model).payload_bytes
+    assert stated.payload_bytes == read_stored(model).payload_bytes
     del model.metadata_props[-1]
     with pytest.raises(ModelError, match=r"onnxsemi\.sizes"):
         stated_sizes(model)
@@ -314,7 +314,7 @@ def test_stored_layers_are_the_plan(profile, rounding, mix, tmp_path):
     plan = plan_of(classifier, mix).with_bits("dw", range(8), 5)
     codes = rounded(classifier.layers, plan, ROUNDINGS[rounding])
     model = emit(classifier, codes, profile)
-    found = stored(model)
+    found = read_stored(model)
     layers = {layer.name: layer for layer in found.layers}
     for target in classifier.layers:
         counts = Counter(plan.bits[target.name].tolist())

@@ -14,9 +14,9 @@ from onnx_models import (
 )
 from reading import BATCH, read, same_function
 
-from onnxsemi.model.read import ReadOptions
-from onnxsemi.model.targets import TargetPolicy
-from onnxsemi.runtime import Session
+from onnxsemi._model.reader import ReadOptions
+from onnxsemi._model.targets import TargetPolicy
+from onnxsemi._runtime.sessions import Session
 
 SOFTMAX = "Softmax (raw)"
 

@@ -4,28 +4,28 @@ import numpy as np
 import pytest
 from residual_net import save_noise, save_residual_net
 
-from onnxsemi.data.load import load_images
-from onnxsemi.measure import evaluator as evaluator_module
-from onnxsemi.measure.bench import Bench
-from onnxsemi.measure.checker import RoundingChecker
-from onnxsemi.measure.evaluator import ModelEvaluator, simulate
-from onnxsemi.measure.folds import Fold, Folds
-from onnxsemi.measure.metrics import hits, kl_divergence
-from onnxsemi.measure.recorded import RecordedEvaluator
-from onnxsemi.measure.risk import SAFE, Margins, label_margins
-from onnxsemi.measure.seam import Score
-from onnxsemi.model.read import ReadOptions, read_model
-from onnxsemi.model.targets import TargetPolicy
-from onnxsemi.plan import BitPlan
-from onnxsemi.quantizer.affine import Scheme
-from onnxsemi.quantizer.rounded import Nearest, rounded
-from onnxsemi.run.journal import Journal
+from onnxsemi._data.load import load_images
+from onnxsemi._evaluation import evaluator as evaluator_module
+from onnxsemi._evaluation.checker import RoundingChecker
+from onnxsemi._evaluation.evaluator import ModelEvaluator, simulate
+from onnxsemi._evaluation.folds import Fold, Folds
+from onnxsemi._evaluation.recorder import RecordedEvaluator
+from onnxsemi._evaluation.workload import Workload
+from onnxsemi._model.reader import ReadOptions, read_model
+from onnxsemi._model.targets import TargetPolicy
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._quantizer.affine import Scheme
+from onnxsemi._quantizer.rounded_plan import Nearest, rounded
+from onnxsemi._run.journal import Journal
+from onnxsemi._search.protocols import Score
+from onnxsemi._stats.metrics import hits, kl_divergence
+from onnxsemi._stats.risk import SAFE, Margins, label_margins
 
 COUNT = 400
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory):
+def workload(tmp_path_factory):
     """Labels are the float model's answers for two images of three, so that margins differ."""
     folder = tmp_path_factory.mktemp("evaluator")
     options = ReadOptions(targets=TargetPolicy.ALL)
@@ -33,129 +33,137 @@ def bench(tmp_path_factory):
     image = classifier.ends.image
     data = save_noise(folder / "noise.npz", count=COUNT, seed=3)
     images = load_images(data, image.name, image.shape)
-    plain = Bench(classifier, images, Nearest(Scheme.ASYMMETRIC), 2)
+    plain = Workload(classifier, images, Nearest(Scheme.ASYMMETRIC), 2)
     answers = plain.forward(classifier.proto).argmax(axis=1)
     answers[::3] = (answers[::3] + 1) % 5
-    return Bench(classifier, images.with_labels(answers), Nearest(Scheme.ASYMMETRIC), 2)
+    return Workload(classifier, images.with_labels(answers), Nearest(Scheme.ASYMMETRIC), 2)
 
 
 @pytest.fixture
-def evaluator(bench):
-    return ModelEvaluator(bench, kl=lambda semilayers: np.zeros(len(semilayers)), seed=0)
+def evaluator(workload):
+    return ModelEvaluator(workload, kl=lambda semilayers: np.zeros(len(semilayers)), seed=0)
 
 
-def truth(bench, plan):
+def truth(workload, plan):
     """Hits by the plain way: bool[N]."""
     return hits(
-        bench.forward(
-            simulate(bench.classifier, rounded(bench.classifier.layers, plan, bench.rounding))
+        workload.forward(
+            simulate(
+                workload.classifier, rounded(workload.classifier.layers, plan, workload.rounding)
+            )
         ),
-        bench.labels,
+        workload.labels,
     )
 
 
-def changes(bench, plan):
+def changes(workload, plan):
     """Answers that are other ones than the float model's, by the plain way."""
-    model = simulate(bench.classifier, rounded(bench.classifier.layers, plan, bench.rounding))
-    answers = [bench.forward(m).argmax(axis=1) for m in (bench.classifier.proto, model)]
+    model = simulate(
+        workload.classifier, rounded(workload.classifier.layers, plan, workload.rounding)
+    )
+    answers = [workload.forward(m).argmax(axis=1) for m in (workload.classifier.proto, model)]
     return (answers[0] != answers[1]).sum()
 
 
-def plain_kl(bench, plan, images=slice(None)):
+def plain_kl(workload, plan, images=slice(None)):
     """Mean KL against the float model by the plain way, nats."""
-    model = simulate(bench.classifier, rounded(bench.classifier.layers, plan, bench.rounding))
-    reference = bench.forward(bench.classifier.proto)
-    return kl_divergence(reference[images], bench.forward(model)[images]).mean()
+    model = simulate(
+        workload.classifier, rounded(workload.classifier.layers, plan, workload.rounding)
+    )
+    reference = workload.forward(workload.classifier.proto)
+    return kl_divergence(reference[images], workload.forward(model)[images]).mean()
 
 
 @pytest.mark.parametrize("first", [32, 4])
-def test_the_checker_measures_the_same_whatever_comes_first(bench, first):
+def test_the_checker_measures_the_same_whatever_comes_first(workload, first):
     """A run that is taken up again asks for the float model's logits behind another plan."""
 
     def rounder(plan):
-        return rounded(bench.classifier.layers, plan, bench.rounding)
+        return rounded(workload.classifier.layers, plan, workload.rounding)
 
     fresh = np.arange(1, COUNT, 3)
-    folds = Folds(bench, (Fold(rounder, np.arange(COUNT)),))
+    folds = Folds(workload, (Fold(rounder, np.arange(COUNT)),))
     checker = RoundingChecker(folds, fresh)
-    checker.check(BitPlan.uniform(bench.classifier.layers, first))
+    checker.check(BitPlan.uniform(workload.classifier.layers, first))
     for bits in (32, 8, 2):
-        plan = BitPlan.uniform(bench.classifier.layers, bits)
+        plan = BitPlan.uniform(workload.classifier.layers, bits)
         tested = checker.check(plan)
-        assert tested.right.tolist() == truth(bench, plan).tolist()
-        assert tested.kl == plain_kl(bench, plan, fresh)
+        assert tested.right.tolist() == truth(workload, plan).tolist()
+        assert tested.kl == plain_kl(workload, plan, fresh)
         assert (tested.close.kl > tested.kl) == (bits != 32)
-        assert tested.close.changed == changes(bench, plan)
+        assert tested.close.changed == changes(workload, plan)
 
 
-def test_every_image_is_answered_by_the_rounding_of_its_fold(bench):
+def test_every_image_is_answered_by_the_rounding_of_its_fold(workload):
     """One fold rounds to the bits asked for, the other to 2 bits: the answers are of two models."""
-    layers = bench.classifier.layers
+    layers = workload.classifier.layers
     plan, narrow = (BitPlan.uniform(layers, bits) for bits in (6, 2))
     first = np.flatnonzero(np.random.default_rng(0).random(COUNT) < 0.3)
     others = np.setdiff1d(np.arange(COUNT), first)
 
     def rounder(_plan):
-        return rounded(layers, narrow, bench.rounding)
+        return rounded(layers, narrow, workload.rounding)
 
     folds = (
-        Fold(lambda plan: rounded(layers, plan, bench.rounding), others),
+        Fold(lambda plan: rounded(layers, plan, workload.rounding), others),
         Fold(rounder, first),
     )
-    tested = RoundingChecker(Folds(bench, folds), first).check(plan)
-    expected = np.where(np.isin(np.arange(COUNT), first), truth(bench, narrow), truth(bench, plan))
+    tested = RoundingChecker(Folds(workload, folds), first).check(plan)
+    expected = np.where(
+        np.isin(np.arange(COUNT), first), truth(workload, narrow), truth(workload, plan)
+    )
     assert tested.right.tolist() == expected.tolist()
-    assert tested.kl == pytest.approx(plain_kl(bench, narrow, first), rel=1e-5)
+    assert tested.kl == pytest.approx(plain_kl(workload, narrow, first), rel=1e-5)
 
 
-def begin(evaluator, bench):
-    plan = BitPlan.uniform(bench.classifier.layers)
+def begin(evaluator, workload):
+    plan = BitPlan.uniform(workload.classifier.layers)
     evaluator.keep(plan, evaluator.check(plan))
     return plan
 
 
-def test_check_is_the_plain_way(bench, evaluator):
+def test_check_is_the_plain_way(workload, evaluator):
     for bits in (32, 8, 2):
-        plan = BitPlan.uniform(bench.classifier.layers, bits)
+        plan = BitPlan.uniform(workload.classifier.layers, bits)
         tested = evaluator.check(plan)
-        assert tested.right.tolist() == truth(bench, plan).tolist()
+        assert tested.right.tolist() == truth(workload, plan).tolist()
         assert tested.score == Score(tested.right.sum(), COUNT, COUNT, tested.score.loss)
         assert ((tested.margins > 0) <= tested.right).all()
         # a cut model's float32 sums differ in the last bits: ten of its logits' steps
         step = float(np.spacing(np.abs(evaluator.logits(plan)).max()))
-        assert tested.kl == pytest.approx(plain_kl(bench, plan), rel=0, abs=10 * step)
+        assert tested.kl == pytest.approx(plain_kl(workload, plan), rel=0, abs=10 * step)
         assert (tested.kl == 0) == (bits == 32)
 
 
 @pytest.mark.parametrize("bits", [8, 6, 4])
-def test_trial_counts_what_all_images_count(bench, evaluator, bits):
+def test_trial_counts_what_all_images_count(workload, evaluator, bits):
     """Half a layer at a time, none broken off: the images at risk decide as all of them do."""
-    start = begin(evaluator, bench)
+    start = begin(evaluator, workload)
     looked = []
-    for layer in bench.classifier.layers:
+    for layer in workload.classifier.layers:
         plan = start.with_bits(layer.name, range(0, layer.channels, 2), bits)
         tested = evaluator.trial(plan, None)
-        assert tested.score.correct == truth(bench, plan).sum()
+        assert tested.score.correct == truth(workload, plan).sum()
         looked.append(tested.score.measured)
     if bits == 8:
         assert max(looked) < COUNT / 2  # the point of it
 
 
-def test_a_row_of_kept_plans_stays_right(bench, evaluator):
-    plan = begin(evaluator, bench)
-    for layer in bench.classifier.layers:
+def test_a_row_of_kept_plans_stays_right(workload, evaluator):
+    plan = begin(evaluator, workload)
+    for layer in workload.classifier.layers:
         plan = plan.with_bits(layer.name, range(layer.channels), 6)
         tested = evaluator.trial(plan, None)
         evaluator.keep(plan, tested)
-        assert tested.score.correct == truth(bench, plan).sum()
+        assert tested.score.correct == truth(workload, plan).sum()
 
 
-def test_broken_off_only_when_decided(bench, evaluator):
+def test_broken_off_only_when_decided(workload, evaluator):
     """A bar that is missed: the score is an upper bound below the bar; one that is met: exact."""
-    start = begin(evaluator, bench)
-    for layer in bench.classifier.layers:
+    start = begin(evaluator, workload)
+    for layer in workload.classifier.layers:
         plan = start.with_bits(layer.name, range(layer.channels), 2)
-        right = truth(bench, plan).sum()
+        right = truth(workload, plan).sum()
         for bar in (int(right) + 1, int(right) + 60, int(right), 0):
             tested = evaluator.trial(plan, bar)
             assert (tested.score.correct >= bar) == (right >= bar)
@@ -164,24 +172,24 @@ def test_broken_off_only_when_decided(bench, evaluator):
                 assert tested.score.correct == right
 
 
-def test_breaking_off_saves_images(bench, evaluator, monkeypatch):
+def test_breaking_off_saves_images(workload, evaluator, monkeypatch):
     monkeypatch.setattr(evaluator_module, "WAVE_IMAGES", 16)
-    start = begin(evaluator, bench)
-    plan = BitPlan.uniform(bench.classifier.layers, 2)
+    start = begin(evaluator, workload)
+    plan = BitPlan.uniform(workload.classifier.layers, 2)
     assert start.compression == 0
     whole = evaluator.trial(plan, None).score.measured
     assert evaluator.trial(plan, COUNT).score.measured < whole
 
 
-def test_trial_without_a_current_plan_is_a_mistake(bench, evaluator):
+def test_trial_without_a_current_plan_is_a_mistake(workload, evaluator):
     with pytest.raises(ValueError, match="current plan"):
-        evaluator.trial(BitPlan.uniform(bench.classifier.layers, 8), None)
+        evaluator.trial(BitPlan.uniform(workload.classifier.layers, 8), None)
 
 
-def test_recorded_measures_once_and_recalls_the_same(bench, evaluator, tmp_path):
+def test_recorded_measures_once_and_recalls_the_same(workload, evaluator, tmp_path):
     path = tmp_path / "journal.jsonl"
-    layer = bench.classifier.layers[1]
-    float_plan = BitPlan.uniform(bench.classifier.layers)
+    layer = workload.classifier.layers[1]
+    float_plan = BitPlan.uniform(workload.classifier.layers)
     narrow = float_plan.with_bits(layer.name, range(layer.channels), 4)
 
     def ask(recorded):

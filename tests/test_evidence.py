@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 from page_data import kept
 
-from onnxsemi.data.images import ImageSet
-from onnxsemi.errors import RunError
-from onnxsemi.layers import Semilayer, Sign, TargetLayer
-from onnxsemi.measure.likelihood import CATEGORICAL
-from onnxsemi.measure.seam import Score
-from onnxsemi.pipeline.evidence import Answers, changed, thumbnails, tried
-from onnxsemi.plan import BitPlan
-from onnxsemi.report.kept import keep_result, read_result
-from onnxsemi.run.folder import MadeOf, nowhere, open_run
-from onnxsemi.search.ranking import Ranked
-from onnxsemi.search.trajectory import Decision, Phase, Point, Trajectory, Trial
+from onnxsemi._data.images import ImageSet
+from onnxsemi._errors import RunError
+from onnxsemi._pipeline.evidence import Answers, changed_answers, thumbnails, tried
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._plan.layers import Semilayer, Sign, TargetLayer
+from onnxsemi._report.record import keep_result, read_result
+from onnxsemi._run.folder import MadeOf, nowhere, open_run
+from onnxsemi._search.protocols import Score
+from onnxsemi._search.ranking import Ranked
+from onnxsemi._search.trajectory import Decision, Phase, Point, Trajectory, Trial
+from onnxsemi._stats.likelihood import CATEGORICAL
 
 SCORE = Score(9, 10, 10, 0.1)
 
@@ -117,7 +117,7 @@ class TestAnswers:
     def test_lost_then_won_then_other(self):
         labels = np.array([0, 0, 0, 0, 0])
         answers = Answers(np.array([1, 1, 0, 0, 0]), np.array([2, 0, 0, 1, 2]), 3)
-        assert changed(labels, answers).tolist() == [3, 4, 1, 0]
+        assert changed_answers(labels, answers).tolist() == [3, 4, 1, 0]
 
     def test_from_logits(self):
         one, other = np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32)[::-1]

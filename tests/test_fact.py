@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 from residual_net import residual_net
 
-from onnxsemi.measure.probe import ForwardGraph
-from onnxsemi.model import rows
-from onnxsemi.model.bias import correctable_bias
-from onnxsemi.model.fact import fact
-from onnxsemi.model.read import read_model
-from onnxsemi.model.rows import extents, row_shapes
-from onnxsemi.model.segments import find_chain, find_steps
+from onnxsemi._model import shapes as rows
+from onnxsemi._model.bias import correctable_bias
+from onnxsemi._model.fact import fact
+from onnxsemi._model.reader import read_model
+from onnxsemi._model.segments import find_chain, find_steps
+from onnxsemi._model.shapes import extents, image_shapes
+from onnxsemi._sensitivity.probe import ForwardGraph
 
 IMAGE = (3, 8, 8)
 
@@ -45,7 +45,7 @@ def test_shapes_are_found_once(classifier, monkeypatch):
     sessions, session = [], rows.Session
     monkeypatch.setattr(rows, "Session", lambda *a, **k: sessions.append(a) or session(*a, **k))
     for _ in range(2):
-        row_shapes(classifier, IMAGE)
+        image_shapes(classifier, IMAGE)
         find_chain(classifier, IMAGE)
         find_steps(classifier, IMAGE)
         ForwardGraph.of(classifier, IMAGE)

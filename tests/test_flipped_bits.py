@@ -10,13 +10,13 @@ from command_line import frontier_command, run
 from residual_net import save_noise, save_residual_net
 from run_files import asked
 
-from onnxsemi.errors import RunError
-from onnxsemi.points.file import read_frontier
-from onnxsemi.report.kept import read_result
-from onnxsemi.run.folder import made_of, nothing_held
-from onnxsemi.run.journal import Journal
-from onnxsemi.run.looks import LOOKS, is_report
-from onnxsemi.run.store import digest_of, read_arrays
+from onnxsemi._errors import RunError
+from onnxsemi._report.record import read_result
+from onnxsemi._run.folder import made_of, nothing_held
+from onnxsemi._run.frontier_file import read_frontier
+from onnxsemi._run.journal import Journal
+from onnxsemi._run.looks import LOOKS, is_report
+from onnxsemi._run.store import digest_of, read_arrays
 
 FLIPS = 200
 

@@ -1,4 +1,4 @@
-"""The frontier against brute force: hulls, plans of least harm, stops, groups of channels."""
+"""The frontier against brute force: hulls, plans of least KL increase, groups of channels."""
 
 import itertools
 
@@ -7,26 +7,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnxsemi.layers import Semilayer, Sign
-from onnxsemi.measure.seam import DeltaLossTable
-from onnxsemi.plan import BitPlan
-from onnxsemi.search.frontier import (
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._plan.layers import Semilayer, Sign
+from onnxsemi._search.frontier import (
     GROUP_BYTES,
     SCALE_BITS,
     between,
     frontier,
     hulls,
+    merged_groups,
     monotone,
     predicted,
     price,
-    tidied,
 )
+from onnxsemi._search.protocols import DeltaLossTable
 
 LADDER = (8, 5, 3, 1)
 CHANNELS = {"a": 2, "b": 1, "c": 1}
 PARAMS = {"a": 3, "b": 7, "c": 1}
 quickly = settings(deadline=None, derandomize=True)
-# harm in whole units: sums of it are exact
+# KL increase in whole units: sums of it are exact
 RISES = st.lists(st.integers(0, 40), min_size=len(LADDER), max_size=len(LADDER))
 
 
@@ -42,7 +42,7 @@ def table(rows, bits=LADDER, channels=CHANNELS):
 
 
 @st.composite
-def harms(draw):
+def kl_increases(draw):
     return table([np.cumsum(draw(RISES)) for _ in range(sum(CHANNELS.values()))])
 
 
@@ -52,9 +52,11 @@ def seeded(seed, channels, bits):
     return table(rows, bits, channels)
 
 
-def hull(harm, bits):
+def hull(kl_increase, bits):
     """Places on the hull of one channel."""
-    return np.flatnonzero(hulls(np.array([harm], float), np.array([bits], float))[0]).tolist()
+    return np.flatnonzero(
+        hulls(np.array([kl_increase], float), np.array([bits], float))[0]
+    ).tolist()
 
 
 def steps(path):
@@ -67,53 +69,53 @@ def steps(path):
 class TestHull:
     @quickly
     @given(st.lists(st.integers(-50, 50), min_size=1, max_size=8), st.randoms())
-    def test_against_brute_force(self, harm, random):
+    def test_against_brute_force(self, kl_increase, random):
         """A place is on it if it lies below every line between one before and one behind."""
-        bits = tuple(sorted(random.sample(range(1, 9), len(harm)), reverse=True))
-        last = len(harm) - 1
+        bits = tuple(sorted(random.sample(range(1, 9), len(kl_increase)), reverse=True))
+        last = len(kl_increase) - 1
 
         def below(place):
             return all(
-                (harm[place] - harm[one]) * (bits[one] - bits[other])
-                < (harm[other] - harm[one]) * (bits[one] - bits[place])
+                (kl_increase[place] - kl_increase[one]) * (bits[one] - bits[other])
+                < (kl_increase[other] - kl_increase[one]) * (bits[one] - bits[place])
                 for one in range(place)
                 for other in range(place + 1, last + 1)
             )
 
         expected = [place for place in range(last + 1) if place in (0, last) or below(place)]
-        assert hull(harm, bits) == expected
+        assert hull(kl_increase, bits) == expected
 
     @quickly
     @given(st.lists(RISES, max_size=5))
     def test_channels_do_not_look_at_one_another(self, rows):
-        harm = np.array(rows, float).reshape(-1, len(LADDER))
-        found = hulls(harm, np.tile(np.array(LADDER, float), (len(harm), 1)))
+        kl_increase = np.array(rows, float).reshape(-1, len(LADDER))
+        found = hulls(kl_increase, np.tile(np.array(LADDER, float), (len(kl_increase), 1)))
         assert [np.flatnonzero(row).tolist() for row in found] == [
             hull(row, LADDER) for row in rows
         ]
 
-    def test_equal_harm_is_one_step(self):
+    def test_equal_kl_increase_is_one_step(self):
         assert hull([0] * 4, LADDER) == [0, 3]
 
 
 class TestFrontier:
     @quickly
-    @given(harms())
-    def test_no_plan_of_no_more_bits_has_less_harm(self, harm):
-        path = frontier(start(), harm, list(CHANNELS))
+    @given(kl_increases())
+    def test_no_plan_of_no_more_bits_has_less_kl_increase(self, kl_increase):
+        path = frontier(start(), kl_increase, list(CHANNELS))
         every = []
         for bits in itertools.product(LADDER, repeat=4):
             plan = BitPlan({"a": bits[:2], "b": bits[2:3], "c": bits[3:]}, PARAMS)
-            every.append((plan.weight_bits, predicted(plan, harm)))
+            every.append((plan.weight_bits, predicted(plan, kl_increase)))
         for count in range(len(path) + 1):
             plan = path.plan(count)
-            own = predicted(plan, harm)
+            own = predicted(plan, kl_increase)
             assert own == min(total for size, total in every if size <= plan.weight_bits)
 
     @quickly
-    @given(harms())
-    def test_every_step_narrows_one_channel_at_no_lower_price(self, harm):
-        path = frontier(start(), harm, list(CHANNELS))
+    @given(kl_increases())
+    def test_every_step_narrows_one_channel_at_no_lower_price(self, kl_increase):
+        path = frontier(start(), kl_increase, list(CHANNELS))
         assert (np.diff(path.prices) >= 0).all()
         assert path.plan(0) == start(bits=8)
         assert path.plan(len(path)) == start(bits=1)
@@ -122,7 +124,7 @@ class TestFrontier:
             assert after.bits[layer][channel] < before.bits[layer][channel]
             assert after == before.with_bits(layer, [channel], bits)
             saved = before.weight_bits - after.weight_bits
-            added = predicted(after, harm) - predicted(before, harm)
+            added = predicted(after, kl_increase) - predicted(before, kl_increase)
             assert its_price == pytest.approx(added / saved)
 
     def test_ties_go_by_layer_channel_and_bitwidth(self):
@@ -144,27 +146,27 @@ class TestFrontier:
     def test_no_bits_save_the_scale_too(self):
         channels = {"few": 1, "many": 1}
         params = {"few": 9, "many": 900}
-        harm = table([[0.0, 1.0, 2.0]] * 2, (2, 1, 0), channels)
-        path = frontier(start(channels, params), harm, list(channels))
+        kl_increase = table([[0.0, 1.0, 2.0]] * 2, (2, 1, 0), channels)
+        path = frontier(start(channels, params), kl_increase, list(channels))
         saved = [2 * 900 + SCALE_BITS, 2 * 9 + SCALE_BITS]
         assert steps(path) == [
             (pytest.approx(2 / saved[0]), "many", 0, 0),
             (pytest.approx(2 / saved[1]), "few", 0, 0),
         ]
         moved = Semilayer("few", Sign.NEGATIVE, (0,), 0)
-        assert price(moved, path.plan(0), harm) == pytest.approx(2 / saved[1])
+        assert price(moved, path.plan(0), kl_increase) == pytest.approx(2 / saved[1])
 
     def test_pinned_layers_stay(self):
         pinned = start().with_bits("b", [0], 4)
-        harm = table([[0, 1, 2, 3]] * 3, channels={"a": 2, "c": 1})
-        path = frontier(pinned, harm, ["a", "c"])
+        kl_increase = table([[0, 1, 2, 3]] * 3, channels={"a": 2, "c": 1})
+        path = frontier(pinned, kl_increase, ["a", "c"])
         assert {path.plan(count).listed()["b"] for count in range(len(path) + 1)} == {(4,)}
 
     def test_one_bitwidth_leaves_one_plan(self):
-        harm = table([[0.5]] * 4, bits=(4,))
-        path = frontier(start(), harm, list(CHANNELS))
+        kl_increase = table([[0.5]] * 4, bits=(4,))
+        path = frontier(start(), kl_increase, list(CHANNELS))
         assert len(path) == 0
-        assert set(path.stops(128)) == {0}
+        assert set(path.points_between(128)) == {0}
         assert path.plan(0) == start(bits=4)
 
     @quickly
@@ -173,11 +175,11 @@ class TestFrontier:
         channels = {"a": 6, "b": 4}
         params = {"a": 10, "b": 30}
         path = frontier(start(channels, params), seeded(seed, channels, LADDER), list(channels))
-        stops = path.stops(count)
-        assert stops == sorted(stops)
-        assert (stops[0], stops[-1]) == (0, len(path))
-        assert len(stops) == count + 1
-        sizes = [path.plan(stop).weight_bits for stop in stops]
+        points_between = path.points_between(count)
+        assert points_between == sorted(points_between)
+        assert (points_between[0], points_between[-1]) == (0, len(path))
+        assert len(points_between) == count + 1
+        sizes = [path.plan(stop).weight_bits for stop in points_between]
         whole, largest = sizes[0] - sizes[-1], 7 * 30  # a step saves 7 bits of 30 weights at most
         assert max(np.abs(np.diff(sizes))) <= whole / count + largest
 
@@ -198,8 +200,8 @@ class TestBetween:
         channels = {"a": 9, "b": 5, "c": 1}
         rng = np.random.default_rng(4)
         loss = table(rng.normal(size=(15, 4)), channels=channels)
-        harm = seeded(5, channels, LADDER)
-        found = between(plan, ahead, loss, harm)
+        kl_increase = seeded(5, channels, LADDER)
+        found = between(plan, ahead, loss, kl_increase)
         prices = [price for price, _ in found]
         assert prices == sorted(prices)
         changed = [(s.layer, channel) for _, s in found for channel in s.channels]
@@ -213,9 +215,9 @@ class TestBetween:
             signs = loss.column(semilayer.layer, semilayer.bits)[list(semilayer.channels)] > 0
             assert (signs == (semilayer.sign is Sign.POSITIVE)).all()
             lowered = plan.with_semilayer(semilayer)
-            added = predicted(lowered, harm) - predicted(plan, harm)
+            added = predicted(lowered, kl_increase) - predicted(plan, kl_increase)
             saved = plan.weight_bits - lowered.weight_bits
-            assert its_price == price(semilayer, plan, harm) == pytest.approx(added / saved)
+            assert its_price == price(semilayer, plan, kl_increase) == pytest.approx(added / saved)
             plan = lowered
         assert plan == ahead
 
@@ -228,17 +230,17 @@ class TestBetween:
         params = dict.fromkeys(channels, 1)
         wide, narrow = start(channels, params, 8), start(channels, params, 5)
         loss = table([[0, 0, 0, 0], [0, 1, 1, 1]] * 2, channels=channels)
-        harm = table([[0, 3, 5, 7]] * 4, channels=channels)
-        found = [(s.layer, s.sign) for _, s in between(wide, narrow, loss, harm)]
+        kl_increase = table([[0, 3, 5, 7]] * 4, channels=channels)
+        found = [(s.layer, s.sign) for _, s in between(wide, narrow, loss, kl_increase)]
         assert found == [
             *(("a", Sign.NEGATIVE), ("a", Sign.POSITIVE)),
             *(("z", Sign.NEGATIVE), ("z", Sign.POSITIVE)),
         ]
 
-    def test_less_harm_at_fewer_bits_costs_nothing(self):
-        harm = table([[2, 1, 3, 4]] * 4)
+    def test_less_kl_increase_at_fewer_bits_costs_nothing(self):
+        kl_increase = table([[2, 1, 3, 4]] * 4)
         loss = table(np.zeros((4, 4)))
-        found = between(start(bits=8), start(bits=5), loss, harm)
+        found = between(start(bits=8), start(bits=5), loss, kl_increase)
         assert {price for price, _ in found} == {0}
 
 
@@ -257,12 +259,12 @@ class TestTidied:
     @given(BITS, BITS, st.integers(1, 700), st.integers(1, 700))
     def test_smaller_and_nowhere_narrower(self, one, other, params, more):
         plan = BitPlan({"a": tuple(one), "b": tuple(other)}, {"a": params, "b": more})
-        found = tidied(plan, ["a"])
+        found = merged_groups(plan, ["a"])
         assert found.listed()["b"] == plan.listed()["b"]
         assert (found.channel_bits >= plan.channel_bits).all()
         assert set(found.listed()["a"]) <= set(plan.listed()["a"])
         assert size(found) <= size(plan)
-        assert tidied(found, ["a"]) == found
+        assert merged_groups(found, ["a"]) == found
         ladder = sorted(set(found.listed()["a"]))
         for narrow, wide in itertools.pairwise(ladder):
             each = params * (wide - narrow) + SCALE_BITS * (narrow == 0)
@@ -271,20 +273,20 @@ class TestTidied:
 
     def test_small_groups_join_large_ones_stay(self):
         plan = BitPlan({"a": (2,) * 3 + (3,) * 40}, {"a": 144})
-        assert tidied(plan, ["a"]).listed()["a"] == (3,) * 43  # 432 bits
+        assert merged_groups(plan, ["a"]).listed()["a"] == (3,) * 43  # 432 bits
         plan = BitPlan({"a": (2,) * 10 + (3,) * 40}, {"a": 144})
-        assert tidied(plan, ["a"]) == plan  # 1,440 bits
+        assert merged_groups(plan, ["a"]) == plan  # 1,440 bits
 
 
 @quickly
-@given(harms(), st.lists(st.sampled_from(LADDER), min_size=4, max_size=4))
-def test_predicted_is_the_sum_over_free_channels(harm, bits):
+@given(kl_increases(), st.lists(st.sampled_from(LADDER), min_size=4, max_size=4))
+def test_predicted_is_the_sum_over_free_channels(kl_increase, bits):
     plan = BitPlan(
         {"p": (32,), "a": tuple(bits[:2]), "b": (bits[2],), "c": (bits[3],)}, {"p": 1, **PARAMS}
     )
-    rows = [row for values in harm.nats.values() for row in values]
+    rows = [row for values in kl_increase.nats.values() for row in values]
     expected = sum(row[LADDER.index(b)] for row, b in zip(rows, bits, strict=True))
-    assert predicted(plan, harm) == expected
+    assert predicted(plan, kl_increase) == expected
 
 
 @quickly

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnxsemi.quantizer.affine import Scheme
-from onnxsemi.rounding.gptq import Factor, compensated, output_error, refined
-from onnxsemi.rounding.grid import Grid, nearest, values
-from onnxsemi.rounding.layer import LayerRounder
-from onnxsemi.rounding.moments import Moments, MomentSums
-from onnxsemi.rounding.ranges import HALF_STEP_BITS, candidates, minmax_grid
-from onnxsemi.rounding.settings import RoundingSettings
+from onnxsemi._quantizer.affine import Scheme
+from onnxsemi._quantizer.settings import RoundingSettings
+from onnxsemi._rounding.gptq import Factor, compensated, output_error, refined
+from onnxsemi._rounding.grid import Grid, nearest, values
+from onnxsemi._rounding.layer import LayerRounder
+from onnxsemi._rounding.ranges import HALF_STEP_BITS, candidates, minmax_grid
+from onnxsemi._rounding.second_moments import MomentSums, SecondMoments
 
 
 def correlated(size, seed, samples=400):
@@ -79,7 +79,7 @@ class TestGroups:
         with ThreadPoolExecutor(2) as pool:
             rounder, *alone = (
                 LayerRounder(
-                    Moments(part, np.zeros((len(part), 4)), np.zeros(len(part))),
+                    SecondMoments(part, np.zeros((len(part), 4)), np.zeros(len(part))),
                     RoundingSettings(),
                     Scheme.ASYMMETRIC,
                     pool,
@@ -216,7 +216,7 @@ class TestLayers:
         factor = Factor.of(second)
         with ThreadPoolExecutor(1) as pool:
             chosen = LayerRounder(
-                Moments(second[None], np.zeros((1, 30)), np.zeros(1)),
+                SecondMoments(second[None], np.zeros((1, 30)), np.zeros(1)),
                 RoundingSettings(),
                 scheme,
                 pool,
@@ -251,7 +251,7 @@ class TestLayers:
         weight[2] = np.float32(value)
         with ThreadPoolExecutor(1) as pool:
             second = correlated(9, seed=0)
-            moments = Moments(second[None], np.zeros((1, 9)), np.zeros(1))
+            moments = SecondMoments(second[None], np.zeros((1, 9)), np.zeros(1))
             quantized = LayerRounder(moments, RoundingSettings(), scheme, pool).at(weight, bits)
         found = quantized.dequantize()[2]
         tiny = value == 0 and scheme is Scheme.SYMMETRIC and bits <= HALF_STEP_BITS
@@ -260,7 +260,7 @@ class TestLayers:
 
 def rounder(second, how, pool):
     mean, damping = np.zeros(second.shape[:2]), np.zeros(len(second))
-    return LayerRounder(Moments(second, mean, damping), how, Scheme.ASYMMETRIC, pool)
+    return LayerRounder(SecondMoments(second, mean, damping), how, Scheme.ASYMMETRIC, pool)
 
 
 class TestMoments:

@@ -8,7 +8,7 @@ from gradient_cases import EPS32, SEEDS, gradient_of, joined, runtime, text_mode
 from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 
-from onnxsemi.errors import ModelError
+from onnxsemi._errors import ModelError
 
 
 @dataclass(frozen=True)

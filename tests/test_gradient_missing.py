@@ -266,23 +266,23 @@ REFUSALS = [
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.name)
 @pytest.mark.parametrize("seeds", [1, 3])
-def test_what_has_no_rule_is_missing(refusal, seeds):
+def test_what_has_no_rule_is_missing(refusal, cotangents):
     model = refusal.model()
     shapes = refusal.shapes or row_shapes(model, {"x": refusal.x})
-    lost, kept = ("x", "a", *refusal.loses), ("b", "y", *refusal.keeps)
+    broken, kept = ("x", "a", *refusal.loses), ("b", "y", *refusal.keeps)
     others = {} if refusal.shapes else tensor_shapes(model, {"x": refusal.x})
-    both = joined(model, shapes, (*lost, *kept), seeds=seeds, others=others)
-    assert set(both.reverse.missing) == set(lost)
+    both = joined(model, shapes, (*broken, *kept), cotangents=cotangents, others=others)
+    assert set(both.reverse.missing) == set(broken)
     assert set(both.reverse.gradients) == set(kept)
     start, word = refusal.reason
     for name in ("x", "a"):
         assert both.reverse.missing[name].startswith(f"{start}: ")
         assert word in both.reverse.missing[name]
     if refusal.shapes is None:
-        feeds = {"x": distinct((2, *refusal.x)), SEEDS: draw_seeds(seeds, shapes["y"])}
+        feeds = {"x": distinct((2, *refusal.x)), SEEDS: draw_seeds(cotangents, shapes["y"])}
         values = runtime(both.model)(in_type(feeds, np.float32))
         assert {name: v.shape for name, v in values.items()} == {
-            gradient_of(name): (2 * seeds, *shapes[name]) for name in kept
+            gradient_of(name): (2 * cotangents, *shapes[name]) for name in kept
         }
 
 
@@ -324,12 +324,12 @@ def test_nodes_need_no_names():
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
-def test_concat_with_a_constant(seeds):
+def test_concat_with_a_constant(cotangents):
     # A constant next to images has a batch axis itself: the batch is fixed.
     constants = {"c": distinct((2, 3, 4)), "d": distinct((2, 1, 4))}
     model = named(text_model("y = Concat <axis = 1> (c, x, d)", {"x": (2, 4)}, constants))
-    both = joined(model, {"x": (2, 4), "y": (6, 4)}, ("x",), seeds=seeds)
-    seed = draw_seeds(seeds, (6, 4))
+    both = joined(model, {"x": (2, 4), "y": (6, 4)}, ("x",), cotangents=cotangents)
+    seed = draw_seeds(cotangents, (6, 4))
     found = runtime(both.model)(in_type({"x": distinct((2, 2, 4)), SEEDS: seed}, np.float32))
     np.testing.assert_array_equal(found[gradient_of("x")], seed[:, 3:5])
 

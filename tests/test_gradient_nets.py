@@ -389,13 +389,13 @@ def shapes_of(net: Net):
     return row_shapes(net.model(), {"x": net.x})
 
 
-def whole(net: Net, seeds: int, dtype=np.float32):
+def whole(net: Net, cotangents: int, dtype=np.float32):
     """The joined model of all inner tensors and the input."""
     both = joined(
         net.model(dtype),
         shapes_of(net),
         ("x", *net.inner),
-        seeds=seeds,
+        cotangents=cotangents,
         dtype=dtype,
         others=tensor_shapes(net.model(), {"x": net.x}),
     )
@@ -409,12 +409,12 @@ def images(net: Net, count: int):
 
 @nets
 @pytest.mark.parametrize("seeds", [1, 3])
-def test_differences_of_inner_tensors(net, seeds):
+def test_differences_of_inner_tensors(net, cotangents):
     # D(h) is off by a third of what it differs from D(2h) by, and by rounding.
     shapes, feeds = shapes_of(net), {"x": images(net, IMAGES)}
-    seed = draw_seeds(seeds, shapes["y"])
-    found = reference(whole(net, seeds, np.float64))({**feeds, SEEDS: seed})
-    total = np.abs(seed).reshape(IMAGES, seeds, -1).sum(axis=2)[..., None]
+    seed = draw_seeds(cotangents, shapes["y"])
+    found = reference(whole(net, cotangents, np.float64))({**feeds, SEEDS: seed})
+    total = np.abs(seed).reshape(IMAGES, cotangents, -1).sum(axis=2)[..., None]
     for name in net.inner:
         row = shapes[name]
         run = reference(bumped(net.model(np.float64), name, row, np.float64))
@@ -428,7 +428,7 @@ def test_differences_of_inner_tensors(net, seeds):
         )
         largest = max(1.0, np.abs(run(around)["y"]).max())
         off = np.abs(twice - once) + OPERATIONS * EPS64 * largest / STEP * total
-        gradient = found[gradient_of(name)].reshape(IMAGES, seeds, -1)[:, :, places]
+        gradient = found[gradient_of(name)].reshape(IMAGES, cotangents, -1)[:, :, places]
         assert (np.abs(gradient - once) <= off).all(), name
         assert off.max() < 1e-5 * max(1.0, largest) * total.max()
 
@@ -446,19 +446,19 @@ def test_several_seeds_are_as_many_single_ones(net):
 
 @nets
 @pytest.mark.parametrize("seeds", [1, 3])
-def test_rows_of_an_image_do_not_depend_on_the_batch(net, seeds):
-    x, seed = images(net, 5), draw_seeds(seeds, shapes_of(net)["y"], 5)
-    grouped = seed.reshape(5, seeds, -1)
-    run = runtime(whole(net, seeds))
+def test_rows_of_an_image_do_not_depend_on_the_batch(net, cotangents):
+    x, seed = images(net, 5), draw_seeds(cotangents, shapes_of(net)["y"], 5)
+    grouped = seed.reshape(5, cotangents, -1)
+    run = runtime(whole(net, cotangents))
     full = run(in_type({"x": x, SEEDS: seed}, np.float32))
     for batch in ([0], [3], [4, 1], [2, 2, 0, 3]):
         feeds = {"x": x[batch], SEEDS: grouped[batch].reshape(-1, *seed.shape[1:])}
         for name, values in run(in_type(feeds, np.float32)).items():
-            expected = full[name].reshape(5, seeds, -1)[batch]
+            expected = full[name].reshape(5, cotangents, -1)[batch]
             np.testing.assert_array_equal(values.reshape(expected.shape), expected, err_msg=name)
 
 
 @nets
 @pytest.mark.parametrize("seeds", [1, 3])
-def test_model_passes_the_checker(net, seeds):
-    onnx.checker.check_model(whole(net, seeds), full_check=True)
+def test_model_passes_the_checker(net, cotangents):
+    onnx.checker.check_model(whole(net, cotangents), full_check=True)

@@ -186,14 +186,14 @@ CASES = parametrized(
 
 @pytest.mark.parametrize("seeds", [1, 3])
 @pytest.mark.parametrize("case", [c for c in CASES if not c.not_reference], ids=ids)
-def test_differences(case, seeds):
-    check_differences(case, seeds)
+def test_differences(case, cotangents):
+    check_differences(case, cotangents)
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
 @pytest.mark.parametrize("case", CASES, ids=ids)
-def test_oracle(case, seeds):
-    check_oracle(case, seeds)
+def test_oracle(case, cotangents):
+    check_oracle(case, cotangents)
 
 
 def test_scale_of_a_group_is_that_of_its_channels():

@@ -154,11 +154,11 @@ CASES = parametrized(
 
 @pytest.mark.parametrize("seeds", [1, 3])
 @pytest.mark.parametrize("case", CASES, ids=ids)
-def test_differences(case, seeds):
-    check_differences(case, seeds)
+def test_differences(case, cotangents):
+    check_differences(case, cotangents)
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
 @pytest.mark.parametrize("case", CASES, ids=ids)
-def test_oracle(case, seeds):
-    check_oracle(case, seeds)
+def test_oracle(case, cotangents):
+    check_oracle(case, cotangents)

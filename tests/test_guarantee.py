@@ -12,23 +12,23 @@ from hypothesis import strategies as st
 from residual_net import save_noise
 from test_walk import LADDER, SEEDS, Fake
 
-from onnxsemi.errors import SettingsError
-from onnxsemi.measure.paired import Paired
-from onnxsemi.measure.seam import Closeness
-from onnxsemi.search.few import images_to_show
-from onnxsemi.search.frontier_search import FrontierSearch, FrontierSettings
-from onnxsemi.search.guard import Guarantee, IntervalGuard, PointGuard
-from onnxsemi.search.settings import SearchSettings
-from onnxsemi.search.tolerance import ToleranceGuard
-from onnxsemi.search.trajectory import Decision
+from onnxsemi._errors import SettingsError
+from onnxsemi._search.few_images import images_to_show
+from onnxsemi._search.frontier_search import FrontierSearch, FrontierSettings
+from onnxsemi._search.guard import Guarantee, IntervalGuard, PointGuard
+from onnxsemi._search.protocols import Closeness
+from onnxsemi._search.settings import SearchSettings
+from onnxsemi._search.tolerance import ToleranceGuard
+from onnxsemi._search.trajectory import Decision
+from onnxsemi._stats.paired import Paired
 
 quickly = run_settings(deadline=None, derandomize=True)
 Z = 1.959963984540054
 METHODS = ("frontier", "semilayer")
 
 
-def paired(total, lost, won):
-    return Paired(total, total - won, lost, won)
+def paired(total, broken, fixed):
+    return Paired(total, total - fixed, broken, fixed)
 
 
 def interval_guard(max_drop, **more):
@@ -67,24 +67,24 @@ class TestSettings:
 
 class TestInterval:
     @pytest.mark.parametrize(
-        ("lost", "won", "holds"),
+        ("broken", "fixed", "holds"),
         [(0, 0, True), (20, 20, True), (21, 20, True), (60, 60, False), (4000, 0, False)],
         ids=str,
     )
-    def test_by_hand(self, lost, won, holds):
-        """Half a point of 4,000: (won - lost) / 4002 less the half width, from the formula."""
-        low = (won - lost) / 4002
-        low -= Z * math.sqrt(((lost + won + 2) / 4002 - low**2) / 4002)
+    def test_by_hand(self, broken, fixed, holds):
+        """Half a point of 4,000: (fixed - broken) / 4002 less the half width, from the formula."""
+        low = (fixed - broken) / 4002
+        low -= Z * math.sqrt(((broken + fixed + 2) / 4002 - low**2) / 4002)
         assert (100 * low >= -0.5) == holds
-        finding = interval_guard(0.5).judge(paired(4000, lost, won))
+        finding = interval_guard(0.5).judge(paired(4000, broken, fixed))
         assert finding.holds == holds
-        assert f"({lost:,} broken, {won:,} fixed of 4,000)" in finding.text
+        assert f"({broken:,} broken, {fixed:,} fixed of 4,000)" in finding.text
 
     @quickly
     @given(st.integers(1, 3000), st.floats(0, 3), st.data())
     def test_is_never_easier_than_the_point(self, total, max_drop, data):
-        lost = data.draw(st.integers(0, total))
-        found = paired(total, lost, data.draw(st.integers(0, total - lost)))
+        broken = data.draw(st.integers(0, total))
+        found = paired(total, broken, data.draw(st.integers(0, total - broken)))
         if interval_guard(max_drop).judge(found).holds:
             assert PointGuard(max_drop=max_drop).judge(found).holds
 
@@ -137,14 +137,14 @@ class TestTooFewImages:
     @given(st.integers(1, 3000), st.floats(0.05, 3), st.booleans(), st.data())
     def test_a_finding_says_how_many_it_would_take(self, total, allowed, balanced, data):
         """And if the images are few, so many that they are not any more."""
-        lost = data.draw(st.integers(0, total))
-        found = paired(total, lost, data.draw(st.integers(0, total - lost)))
+        broken = data.draw(st.integers(0, total))
+        found = paired(total, broken, data.draw(st.integers(0, total - broken)))
         guard = ToleranceGuard(max_drop=allowed / 2, tolerance=allowed / 2, balanced=balanced)
         finding, few = guard.judge(found, Closeness(0.0, 0)), guard.few(total)
         assert finding.asked == pytest.approx(allowed)
         assert (finding.allowed > finding.asked) == few
         if balanced:
-            half, odd = divmod(found.lost + found.won, 2)
+            half, odd = divmod(found.broken + found.fixed, 2)
             found = paired(total, half + odd, half)
         wide = found.half_width > allowed / 100
         assert (finding.images_needed is None) == (not wide and not few)
@@ -209,7 +209,7 @@ class TestCommand:
         search, report = document["search"], document["report"]
         if labels:
             counts = [
-                paired(part["images"], part["lost"], part["won"]) for part in (search, report)
+                paired(part["images"], part["broken"], part["fixed"]) for part in (search, report)
             ]
         else:
             counts = [paired(p["images"], p["images"] - p["same"], 0) for p in (search, report)]

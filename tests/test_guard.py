@@ -9,34 +9,34 @@ from hypothesis import settings as run_settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from onnxsemi.errors import SettingsError
-from onnxsemi.measure.paired import Paired
-from onnxsemi.measure.seam import Closeness, Score
-from onnxsemi.plan import BitPlan
-from onnxsemi.search.few import (
+from onnxsemi._errors import SettingsError
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._search.few_images import (
     KL_FEW,
     SIGNIFICANT,
     TELLING,
     images_to_show,
     least_tolerance,
 )
-from onnxsemi.search.frontier_search import FrontierSearch, FrontierSettings
-from onnxsemi.search.guard import Guard, IntervalGuard, PointGuard
-from onnxsemi.search.ranking import Order
-from onnxsemi.search.semilayer_search import SemilayerSearch, SemilayerSettings
-from onnxsemi.search.semilayers import Split
-from onnxsemi.search.settings import SearchMethod, SearchSettings
-from onnxsemi.search.tolerance import ToleranceGuard
-from onnxsemi.search.trajectory import Phase, Point, Trajectory
+from onnxsemi._search.frontier_search import FrontierSearch, FrontierSettings
+from onnxsemi._search.guard import Guard, IntervalGuard, PointGuard
+from onnxsemi._search.protocols import Closeness, Score
+from onnxsemi._search.ranking import Order
+from onnxsemi._search.semilayer_search import SemilayerSearch, SemilayerSettings
+from onnxsemi._search.semilayers import Split
+from onnxsemi._search.settings import SearchMethod, SearchSettings
+from onnxsemi._search.tolerance import ToleranceGuard
+from onnxsemi._search.trajectory import Phase, Point, Trajectory
+from onnxsemi._stats.paired import Paired
 
 COUNTS = st.tuples(st.integers(0, 400), st.integers(0, 400), st.integers(1, 3000))
 quickly = run_settings(deadline=None, derandomize=True)
 
 
-def paired(lost, won, same):
+def paired(broken, fixed, same):
     """``same`` images more whose answer stays."""
-    total = lost + won + same
-    return Paired(total, lost + same, lost, won)
+    total = broken + fixed + same
+    return Paired(total, broken + same, broken, fixed)
 
 
 def close(kl, changed=0):
@@ -50,8 +50,8 @@ class Case:
 
     name: str
     guard: Guard
-    lost: int
-    won: int
+    broken: int
+    fixed: int
     words: str | None = None
 
 
@@ -93,7 +93,7 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_by_hand(case):
-    found = case.guard.against(paired(case.lost, case.won, 4000 - case.lost - case.won))
+    found = case.guard.against(paired(case.broken, case.fixed, 4000 - case.broken - case.fixed))
     if case.words is None:
         assert found is None
     else:
@@ -105,9 +105,9 @@ def test_by_hand(case):
 def test_interval_against_its_formula(counts, max_drop, tolerance):
     """Bonett and Price: one added to each count."""
     found = paired(*counts)
-    lost, won, n = counts[0] + 1, counts[1] + 1, found.total + 2
-    change = (won - lost) / n
-    half = 1.959963984540054 * np.sqrt(((won + lost) / n - change**2) / n)
+    broken, fixed, n = counts[0] + 1, counts[1] + 1, found.total + 2
+    change = (fixed - broken) / n
+    half = 1.959963984540054 * np.sqrt(((fixed + broken) / n - change**2) / n)
     shown = 1.959963984540054 * np.sqrt(25) / n  # 23 answers, as many lost as won
     low, least = 100 * (change - half), -max(max_drop + tolerance, 100 * min(1, shown))
     said = ToleranceGuard(max_drop=max_drop, tolerance=tolerance).against(found, close(0.0))
@@ -120,22 +120,22 @@ def test_interval_against_its_formula(counts, max_drop, tolerance):
 @quickly
 @given(COUNTS, st.booleans())
 def test_more_that_is_lost_never_helps(counts, has_labels):
-    lost, won, same = counts
+    broken, fixed, same = counts
     guard = ToleranceGuard(max_drop=0.3, tolerance=0.4, has_labels=has_labels)
-    if guard.against(paired(lost, won, same), close(0.0)) is not None:
-        assert guard.against(paired(lost + 1, won, same - 1), close(0.0)) is not None
+    if guard.against(paired(broken, fixed, same), close(0.0)) is not None:
+        assert guard.against(paired(broken + 1, fixed, same - 1), close(0.0)) is not None
 
 
 @quickly
 @given(st.integers(0, 400), st.integers(0, 400), st.integers(1, 3000))
-def test_without_labels_it_is_not_known_which_are_lost(lost, won, same):
+def test_without_labels_it_is_not_known_which_are_lost(broken, fixed, same):
     guard = ToleranceGuard(max_drop=0.3, tolerance=0.4, balanced=True, has_labels=False)
     said = [
         guard.against(paired(*pair, same), close(0.0)) is None
-        for pair in ((lost, won), (won, lost))
+        for pair in ((broken, fixed), (fixed, broken))
     ]
     assert said[0] == said[1]
-    half, odd = divmod(lost + won, 2)
+    half, odd = divmod(broken + fixed, 2)
     balanced = ToleranceGuard(max_drop=0.3, tolerance=0.4).against(
         paired(half + odd, half, same), close(0.0)
     )
@@ -270,8 +270,8 @@ class TestLeastDrop:
         st.integers(1, 3000),
         st.sampled_from([0.0, 0.02, 0.3]),
     )
-    def test_is_taken_and_no_less_is(self, guard, lost, won, same, kl):
-        found = paired(lost, won, same)
+    def test_is_taken_and_no_less_is(self, guard, broken, fixed, same, kl):
+        found = paired(broken, fixed, same)
         least = guard.least_drop(found, close(kl))
         assert replace(guard, max_drop=least).judge(found, close(kl)).holds
         for less in (least - 0.01, least / 2):

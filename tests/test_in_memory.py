@@ -19,8 +19,8 @@ from onnxsemi import (
     RunOptions,
     Settings,
 )
-from onnxsemi.data.load import load_images
-from onnxsemi.search.settings import SearchSettings
+from onnxsemi._data.load import load_images
+from onnxsemi._search.settings import SearchSettings
 
 SHAPE = (None, 3, 8, 8)
 SETTINGS = Settings(search=SearchSettings(bits=(8, 4), max_drop=100), force=True, allow_loss=True)

@@ -11,8 +11,8 @@ from run_files import asked
 
 import onnxsemi
 from onnxsemi import Calibration, Profile, Scheme, Settings
-from onnxsemi.measure.seam import Closeness
-from onnxsemi.pipeline import choice
+from onnxsemi._pipeline import selection as choice
+from onnxsemi._search.protocols import Closeness
 
 
 @pytest.fixture(scope="module")

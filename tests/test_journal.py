@@ -12,9 +12,9 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from run_files import lines
 
-from onnxsemi.errors import RunError
-from onnxsemi.run.journal import Journal, Question
-from onnxsemi.run.store import NO_RUN, opened, sealed
+from onnxsemi._errors import RunError
+from onnxsemi._run.journal import Journal, Question
+from onnxsemi._run.store import NO_RUN, opened_file, sealed
 
 quickly = settings(deadline=None, derandomize=True)
 KINDS = (np.float64, np.float32, np.int64, np.bool_)
@@ -259,7 +259,7 @@ def assert_same(one: NDArray[Any], other: NDArray[Any]) -> None:
 
 def kept(array: NDArray[Any]) -> NDArray[Any]:
     """What comes back of an array."""
-    return opened(sealed(array, NO_RUN), NDArray[Any], NO_RUN)
+    return opened_file(sealed(array, NO_RUN), NDArray[Any], NO_RUN)
 
 
 class TestArrays:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from onnxsemi.model.layout import layout_of
-from onnxsemi.runtime import Session
+from onnxsemi._model.layout import layout_of
+from onnxsemi._runtime.sessions import Session
 
 TENSOR = helper.make_tensor_value_info
 

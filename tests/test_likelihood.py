@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnxsemi.data.labels import MOST_LABELS, answer_numbers
-from onnxsemi.heads import Head
-from onnxsemi.measure.comparison import compare
-from onnxsemi.measure.forward import logit_rows, score_gradients
-from onnxsemi.measure.guessing import labels_better
-from onnxsemi.measure.likelihood import CATEGORICAL, LIKELIHOODS
-from onnxsemi.measure.seeds import FACTORS, label_seed_count, label_seeds
+from onnxsemi._data.labels import MOST_LABELS, answer_numbers
+from onnxsemi._evaluation.forward import logit_rows, score_gradients
+from onnxsemi._head import Head
+from onnxsemi._stats.comparison import comparison_of
+from onnxsemi._stats.cotangents import FACTORS, label_seed_count, label_seeds
+from onnxsemi._stats.guessing import labels_better
+from onnxsemi._stats.likelihood import CATEGORICAL, LIKELIHOODS
 
 LABELS = LIKELIHOODS[Head.SIGMOIDS]
 RNG = np.random.default_rng(0)
@@ -65,10 +65,10 @@ def test_one_sigmoid_is_two_classes(values, label):
     assert kl == pytest.approx(LABELS.divergence(z, np.roll(z, 1, axis=0)), abs=1e-12)
     assert (CATEGORICAL.answers(two) == LABELS.answers(z)[:, 0]).all()
     drawn = [np.random.default_rng(0) for _ in range(2)]
-    seeds = score_gradients(CATEGORICAL.seeds(two, y, drawn[0]), Head.ONE_SIGMOID)
-    expected = LABELS.seeds(z, y[:, None], drawn[1])
-    assert np.abs(seeds[:, 0] - expected[:, 0]).max() <= 1e-7
-    assert np.abs(np.abs(seeds[:, 1]) - expected[:, 1]).max() <= 1e-7  # the square counts
+    cotangents = score_gradients(CATEGORICAL.cotangents(two, y, drawn[0]), Head.ONE_SIGMOID)
+    expected = LABELS.cotangents(z, y[:, None], drawn[1])
+    assert np.abs(cotangents[:, 0] - expected[:, 0]).max() <= 1e-7
+    assert np.abs(np.abs(cotangents[:, 1]) - expected[:, 1]).max() <= 1e-7  # the square counts
 
 
 class TestFactors:
@@ -104,8 +104,8 @@ def test_comparison_by_all_labels():
     labels = LABELS.answers(Z)
     after = Z.copy()
     after[:3, 0] *= -1  # broken
-    found = compare(Z, after, labels, head=Head.SIGMOIDS)
-    assert (found.same, found.top1.lost, found.top1.won, found.top5) == (37, 3, 0, None)
+    found = comparison_of(Z, after, labels, head=Head.SIGMOIDS)
+    assert (found.same, found.top1.broken, found.top1.fixed, found.top5) == (37, 3, 0, None)
     assert found.changes[0][0] == "all labels right"
     assert found.kl == pytest.approx(LABELS.divergence(Z, after).mean(), rel=1e-15)
 

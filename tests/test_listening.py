@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from onnxsemi.listening import BETWEEN_CALLS, Event, listening
-from onnxsemi.progress import Progress, Silent, warn
+from onnxsemi._progress import Progress, Silent, warn
+from onnxsemi._progress_callback import BETWEEN_CALLS, Event, listening
 
 
 def told(progress):

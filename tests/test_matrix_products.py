@@ -9,20 +9,20 @@ import openvino
 import pytest
 from onnx_models import Net, images
 
-from onnxsemi.data.images import ImageSet
-from onnxsemi.emit.layout import Parts, to_stored
-from onnxsemi.emit.model import emit
-from onnxsemi.emit.profile import Profile
-from onnxsemi.emit.stored import stored
-from onnxsemi.errors import VerificationError
-from onnxsemi.measure.bench import Bench
-from onnxsemi.measure.evaluator import simulate
-from onnxsemi.model.read import ReadOptions, read_model
-from onnxsemi.plan import BitPlan
-from onnxsemi.quantizer.affine import Scheme
-from onnxsemi.quantizer.rounded import Nearest, rounded
-from onnxsemi.runtime import Session
-from onnxsemi.verify import TOLERANCE, verify
+from onnxsemi._data.images import ImageSet
+from onnxsemi._emit.layout import Parts, to_stored
+from onnxsemi._emit.model import emit
+from onnxsemi._emit.profile import Profile
+from onnxsemi._emit.stored_weights import read_stored
+from onnxsemi._emit.verification import TOLERANCE, verify
+from onnxsemi._errors import VerificationError
+from onnxsemi._evaluation.evaluator import simulate
+from onnxsemi._evaluation.workload import Workload
+from onnxsemi._model.reader import ReadOptions, read_model
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._quantizer.affine import Scheme
+from onnxsemi._quantizer.rounded_plan import Nearest, rounded
+from onnxsemi._runtime.sessions import Session
 
 PROFILES = [profile for profile in Profile if profile is not Profile.INT8]
 MIXES = {
@@ -62,21 +62,21 @@ TOKENS = Net(
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory):
+def workload(tmp_path_factory):
     path = tmp_path_factory.mktemp("tokens") / "net.onnx"
     onnx.save(TOKENS.model(), path)
     classifier = read_model(path, ReadOptions(targets="all"))
     data = ImageSet("noise", images(40, seed=1), np.zeros(40, np.int64))
-    return Bench(classifier, data, Nearest(Scheme.ASYMMETRIC), threads=1)
+    return Workload(classifier, data, Nearest(Scheme.ASYMMETRIC), threads=1)
 
 
-def codes_of(bench, mix):
-    layers = bench.classifier.layers
+def codes_of(workload, mix):
+    layers = workload.classifier.layers
     plan = BitPlan.uniform(layers, mix[0])
     for layer in layers:
         for place, bits in enumerate(mix):
             plan = plan.with_bits(layer.name, range(place, layer.channels, len(mix)), bits)
-    return rounded(layers, plan, bench.rounding)
+    return rounded(layers, plan, workload.rounding)
 
 
 def default_logits(model, pixels):
@@ -98,11 +98,11 @@ def openvino_logits(model, pixels):
 
 @pytest.mark.parametrize("mix", MIXES.values(), ids=MIXES)
 @pytest.mark.parametrize("profile", PROFILES)
-def test_default_sessions_give_what_was_measured(bench, profile, mix):
-    codes, pixels = codes_of(bench, mix), bench.images.batch(0, 40)
-    simulated = simulate(bench.classifier, codes).SerializeToString()
+def test_default_sessions_give_what_was_measured(workload, profile, mix):
+    codes, pixels = codes_of(workload, mix), workload.images.batch(0, 40)
+    simulated = simulate(workload.classifier, codes).SerializeToString()
     expected = Session(simulated, optimize=False).run({"image": pixels})["scores"]
-    model = emit(bench.classifier, codes, profile)
+    model = emit(workload.classifier, codes, profile)
     every = [default_logits(model, pixels)]
     if profile is not Profile.NATIVE or 2 not in mix:  # of which OpenVINO has no type
         every.append(openvino_logits(model, pixels))
@@ -112,36 +112,36 @@ def test_default_sessions_give_what_was_measured(bench, profile, mix):
 
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("bits", [8, 4])
-def test_openvino_rounds_nothing_that_symmetric_weights_multiply(bench, profile, bits):
-    symmetric = replace(bench, rounding=Nearest(Scheme.SYMMETRIC))
-    codes, pixels = codes_of(symmetric, (bits,)), bench.images.batch(0, 40)
-    expected = default_logits(simulate(bench.classifier, codes), pixels)
-    found = openvino_logits(emit(bench.classifier, codes, profile), pixels)
+def test_openvino_rounds_nothing_that_symmetric_weights_multiply(workload, profile, bits):
+    symmetric = replace(workload, rounding=Nearest(Scheme.SYMMETRIC))
+    codes, pixels = codes_of(symmetric, (bits,)), workload.images.batch(0, 40)
+    expected = default_logits(simulate(workload.classifier, codes), pixels)
+    found = openvino_logits(emit(workload.classifier, codes, profile), pixels)
     assert np.abs(found - expected).max() <= TOLERANCE * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_the_file_says_what_it_stores(bench, profile):
-    codes = codes_of(bench, (4,))
-    found = stored(emit(bench.classifier, codes, profile))
+def test_the_file_says_what_it_stores(workload, profile):
+    codes = codes_of(workload, (4,))
+    found = read_stored(emit(workload.classifier, codes, profile))
     assert [layer.name for layer in found.layers] == [
-        layer.name for layer in bench.classifier.layers
+        layer.name for layer in workload.classifier.layers
     ]
     if profile is not Profile.FAKE:
         assert {group.bits for layer in found.layers for group in layer.groups} == {4}
         sizes = [group.code_bytes for layer in found.layers for group in layer.groups]
-        assert sizes == [layer.weight.size // 2 for layer in bench.classifier.layers]
+        assert sizes == [layer.weight.size // 2 for layer in workload.classifier.layers]
 
 
-def test_what_a_default_session_fuses_does_not_pass(bench, tmp_path, monkeypatch):
+def test_what_a_default_session_fuses_does_not_pass(workload, tmp_path, monkeypatch):
     """DequantizeLinear, Transpose and MatMul become MatMulNBits, which rounds what it takes."""
 
     def fusible(parts, label, group, layout):
         return to_stored(parts.build, parts.weight(label, group), layout)
 
     monkeypatch.setattr(Parts, "stored", fusible)
-    codes = codes_of(bench, (8,))
+    codes = codes_of(workload, (8,))
     path = tmp_path / "fused.onnx"
-    onnx.save(emit(bench.classifier, codes), path)
+    onnx.save(emit(workload.classifier, codes), path)
     with pytest.raises(VerificationError, match="in a default session"):
-        verify(path, bench, codes)
+        verify(path, workload, codes)

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from onnxsemi.measure.means import RESAMPLES, Means, bootstrap
-from onnxsemi.measure.metric import Values
-from onnxsemi.measure.paired import Paired
-from onnxsemi.measure.pairing import pair
-from onnxsemi.measure.seam import Closeness
-from onnxsemi.run.store import NO_RUN, opened, sealed
-from onnxsemi.search.guard import PointGuard
-from onnxsemi.search.tolerance import ToleranceGuard
+from onnxsemi._run.store import NO_RUN, opened_file, sealed
+from onnxsemi._search.guard import PointGuard
+from onnxsemi._search.protocols import Closeness
+from onnxsemi._search.tolerance import ToleranceGuard
+from onnxsemi._stats.means import RESAMPLES, Means, bootstrap
+from onnxsemi._stats.metric import Values
+from onnxsemi._stats.paired import Paired
+from onnxsemi._stats.pairing import pair
 
 LEVEL_ERROR = np.sqrt(0.025 * 0.975 / RESAMPLES)
 ERROR = LEVEL_ERROR / stats.norm.pdf(1.96)
@@ -24,12 +24,12 @@ def values(each, name="f"):
     return Values(name, np.asarray(each, np.float64))
 
 
-def counted(total, lost, won, before=None):
+def counted(total, broken, fixed, before=None):
     """The same change twice: of right answers, and of values 0 and 1."""
     right = np.arange(total) < (total // 2 if before is None else before)
     after = right.copy()
-    after[np.flatnonzero(right)[:lost]] = False
-    after[np.flatnonzero(~right)[:won]] = True
+    after[np.flatnonzero(right)[:broken]] = False
+    after[np.flatnonzero(~right)[:fixed]] = True
     return Paired.of(right, after), Means.of(values(right), values(after))
 
 
@@ -83,10 +83,10 @@ class TestBootstrap:
 
 
 class TestMeans:
-    @pytest.mark.parametrize(("lost", "won"), [(0, 0), (1, 1), (20, 10), (5, 31), (80, 80)])
-    def test_of_0_and_1_are_counts(self, lost, won):
-        paired, means = counted(2000, lost, won)
-        assert (means.total, means.lost, means.won) == (2000, lost, won)
+    @pytest.mark.parametrize(("broken", "fixed"), [(0, 0), (1, 1), (20, 10), (5, 31), (80, 80)])
+    def test_of_0_and_1_are_counts(self, broken, fixed):
+        paired, means = counted(2000, broken, fixed)
+        assert (means.total, means.broken, means.fixed) == (2000, broken, fixed)
         assert means.before == paired.before / 2000
         assert means.change == pytest.approx(paired.change, abs=1e-12)
         # a percentile's standard error, and a step of 1 / n of the counts
@@ -101,9 +101,9 @@ class TestMeans:
         assert small.even() == small
         assert small.interval[0] < -0.016
 
-    @pytest.mark.parametrize(("lost", "won"), [(0, 0), (18, 10), (4, 2)])
-    def test_even_is_the_closed_form(self, lost, won):
-        paired, means = counted(2000, lost, won)
+    @pytest.mark.parametrize(("broken", "fixed"), [(0, 0), (18, 10), (4, 2)])
+    def test_even_is_the_closed_form(self, broken, fixed):
+        paired, means = counted(2000, broken, fixed)
         assert means.even().interval == pytest.approx(paired.even().interval, abs=1e-12)
         assert means.even().change == 0
 
@@ -126,7 +126,7 @@ class TestMeans:
 
     def test_read_back(self):
         for known in counted(50, 3, 2):
-            assert opened(sealed(known, NO_RUN), type(known), NO_RUN) == known
+            assert opened_file(sealed(known, NO_RUN), type(known), NO_RUN) == known
 
     def test_only_like_with_like(self):
         with pytest.raises(TypeError, match="cannot be compared"):
@@ -134,7 +134,7 @@ class TestMeans:
 
 
 @pytest.mark.parametrize(
-    ("guard", "lost", "won", "words"),
+    ("guard", "broken", "fixed", "words"),
     [
         (ToleranceGuard(max_drop=0, tolerance=0.5), 20, 20, None),
         (ToleranceGuard(max_drop=0, tolerance=0.5), 90, 80, "may be as low as"),
@@ -144,9 +144,9 @@ class TestMeans:
         (ToleranceGuard(max_drop=0.5, tolerance=0.5), 90, 80, None),
     ],
 )
-def test_guard(guard, lost, won, words):
+def test_guard(guard, broken, fixed, words):
     """By a metric as by right answers."""
-    for known in counted(4000, lost, won):
+    for known in counted(4000, broken, fixed):
         assert (guard.against(known) is None) == (words is None)
     assert words is None or words in guard.against(known)
 

@@ -50,7 +50,7 @@ BOUND = 200
 COMMAND = """
 import sys
 from pathlib import Path
-from onnxsemi.cli import app
+from onnxsemi._cli import app
 code = app(sys.argv[1:], standalone_mode=False)
 status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
 print(next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM")))

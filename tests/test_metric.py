@@ -16,17 +16,17 @@ from residual_net import residual_net
 from rich.console import Console
 
 import onnxsemi
-from onnxsemi.data.images import ImageSet
-from onnxsemi.errors import DataError, SettingsError
-from onnxsemi.measure.metric import Judge, metric_name
-from onnxsemi.report.conversion import compress_document, evaluate_document, pareto_document
-from onnxsemi.report.document import to_json
-from onnxsemi.report.page import render
-from onnxsemi.report.page.run import Run
-from onnxsemi.report.pareto import pareto_table
-from onnxsemi.report.tables import apply_table, compress_table, evaluate_table
-from onnxsemi.runtime import Session
-from onnxsemi.search.verdict import Outcome
+from onnxsemi._data.images import ImageSet
+from onnxsemi._errors import DataError, SettingsError
+from onnxsemi._report.conversion import compress_document, evaluate_document, pareto_document
+from onnxsemi._report.document import to_json
+from onnxsemi._report.page import render
+from onnxsemi._report.page.run import Run
+from onnxsemi._report.pareto import pareto_table
+from onnxsemi._report.tables import apply_table, compress_table, evaluate_table
+from onnxsemi._runtime.sessions import Session
+from onnxsemi._search.verdict import Outcome
+from onnxsemi._stats.metric import Judge, metric_name
 
 pytestmark = pytest.mark.slow
 
@@ -145,7 +145,7 @@ def compress(folder, out, metric=labels_right, **options):
     return onnxsemi.compress(
         folder / "model.onnx",
         folder / "search.npz",
-        report_data=folder / "report.npz",
+        test_data=folder / "report.npz",
         output=folder / f"{out}.onnx",
         metric=metric,
         settings=settings(**options),
@@ -283,7 +283,7 @@ class TestCompress:
         found = onnxsemi.check(
             folder / "model.onnx",
             folder / "search.npz",
-            report_data=folder / "report.npz",
+            test_data=folder / "report.npz",
             metric=labels_right,
             settings=settings(),
         )
@@ -385,6 +385,6 @@ def test_top5_of_twenty_classes(tmp_path):
         found = onnxsemi.evaluate(
             tmp_path / "two.onnx", ImageSet("x", x, y), **files, metric=metric
         ).comparison.metric
-        assert (found.lost, found.won) == (paired.lost, paired.won)
+        assert (found.broken, found.fixed) == (paired.broken, paired.fixed)
         assert (found.before, found.after) == (paired.before / 150, paired.after / 150)
-    assert known.top1.lost > 0
+    assert known.top1.broken > 0

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from onnxsemi.measure.metrics import cross_entropy, hits, kl_divergence, log_softmax, upper_mean
-from onnxsemi.measure.paired import Paired
+from onnxsemi._stats.metrics import cross_entropy, hits, kl_divergence, log_softmax, upper_mean
+from onnxsemi._stats.paired import Paired
 
 logits = hnp.arrays(
     np.float32,
@@ -79,11 +79,11 @@ class TestPaired:
         after = np.array([1, 0, 0, 1, 0], bool)
         paired = Paired.of(before, after)
         assert (paired.total, paired.before, paired.after) == (5, 3, 2)
-        assert (paired.lost, paired.won) == (2, 1)
+        assert (paired.broken, paired.fixed) == (2, 1)
         assert paired.change == pytest.approx(-0.2)
 
     def test_no_change_is_not_certainty(self):
-        low, high = Paired(total=100, before=90, lost=0, won=0).interval
+        low, high = Paired(total=100, before=90, broken=0, fixed=0).interval
         assert low == -high
         assert high == pytest.approx(1.959963984540054 * math.sqrt(2 / 102 / 102))
 
@@ -92,8 +92,8 @@ class TestPaired:
         rng = np.random.default_rng(0)
         draws = rng.multinomial(1000, [0.02, 0.03, 0.95], size=2000)
         covered = 0
-        for lost, won, _ in draws.tolist():
-            low, high = Paired(total=1000, before=900, lost=lost, won=won).interval
+        for broken, fixed, _ in draws.tolist():
+            low, high = Paired(total=1000, before=900, broken=broken, fixed=fixed).interval
             covered += low <= 0.01 <= high
         assert abs(covered - 1900) <= 49
 

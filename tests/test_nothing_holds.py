@@ -14,10 +14,10 @@ from residual_net import save_noise, save_residual_net
 
 import onnxsemi
 from onnxsemi import NothingHoldsError, ReadOptions, RunOptions, SearchSettings, Settings
-from onnxsemi.plan_file import read_plan
-from onnxsemi.points.at import At
-from onnxsemi.points.file import read_frontier
-from onnxsemi.processor import Processor
+from onnxsemi._run.frontier_file import read_frontier
+from onnxsemi._run.plan_file import read_plan
+from onnxsemi._run.point_choice import At
+from onnxsemi._runtime.processor import Processor
 
 pytestmark = pytest.mark.slow
 
@@ -260,7 +260,7 @@ class TestPython:
         return onnxsemi.compress(
             folder / "model.onnx",
             folder / "search.npz",
-            report_data=folder / "report.npz",
+            test_data=folder / "report.npz",
             output=folder / "py.onnx",
             settings=replace(self.SETTINGS, **more),
         )
@@ -299,7 +299,7 @@ class TestPython:
             inputs / "model.onnx",
             inputs / "many.npz",
             output=inputs / "many.onnx",
-            settings=Settings(search=SearchSettings(max_drop=5), report_fraction=0.1, force=True),
+            settings=Settings(search=SearchSettings(max_drop=5), test_fraction=0.1, force=True),
         )
         assert not any("cannot show" in said for said in many.warnings)
 

@@ -9,11 +9,11 @@ import typer
 from typer.testing import CliRunner
 
 from onnxsemi import DataOptions, Pin, ReadOptions, RoundingSettings, RunOptions, SearchSettings
-from onnxsemi.cli import COMMANDS
-from onnxsemi.cli.flags import with_flags
-from onnxsemi.cli.parameters import add_command
-from onnxsemi.option import Decides, Option, Panel, Without, declared, options_of, values_of
-from onnxsemi.settings import ApplySettings, BenchSettings, EvaluateSettings, Settings
+from onnxsemi._cli import COMMANDS
+from onnxsemi._cli.flags import with_flags
+from onnxsemi._cli.parameters import add_command
+from onnxsemi._option import Decides, Option, Panel, Without, declared, options_of, values_of
+from onnxsemi._settings import ApplySettings, BenchSettings, EvaluateSettings, Settings
 
 
 def taken(kind, *words):
@@ -53,8 +53,8 @@ def rounding(**given):
         ("--exclude a --exclude b", Settings(model=ReadOptions(exclude=("a", "b")))),
         ("--mean 0.5,0.25 --crop 8", Settings(data=DataOptions(mean=(0.5, 0.25), crop=8))),
         ("--labels a.csv", Settings(data=DataOptions(labels="a.csv"))),
-        ("--test-fraction 0.25 --force", Settings(report_fraction=0.25, force=True)),
-        ("--report-fraction 0.25", Settings(report_fraction=0.25)),  # its older name
+        ("--test-fraction 0.25 --force", Settings(test_fraction=0.25, force=True)),
+        ("--report-fraction 0.25", Settings(test_fraction=0.25)),  # its older name
         ("--max-memory 1KB --threads 3", Settings(max_memory=1024, threads=3)),
         ("--time-budget 1m30s --resume", Settings(run=RunOptions(time_budget=90.0, resume=True))),
         ("--profile int8 --calibration entropy", Settings(profile="int8", calibration="entropy")),

@@ -8,12 +8,12 @@ import pytest
 from command_line import run
 from onnx_models import SEPARABLE
 
-from onnxsemi.cli.apply import apply
-from onnxsemi.cli.check import check
-from onnxsemi.cli.compress import compress
-from onnxsemi.cli.flags import with_flags
-from onnxsemi.cli.parameters import older_names
-from onnxsemi.settings import Settings
+from onnxsemi._cli.apply import apply
+from onnxsemi._cli.check import check
+from onnxsemi._cli.compress import compress
+from onnxsemi._cli.flags import with_flags
+from onnxsemi._cli.parameters import older_names
+from onnxsemi._settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_a_wrong_name_is_told_the_new_ones(folder):
 @pytest.mark.parametrize(
     ("message", "flags"),
     [
-        ("`report_data`: one has labels", "--test-data: one has labels"),
+        ("`test_data`: one has labels", "--test-data: one has labels"),
         ("leave `pins` away", "leave --pin away"),
         ("`method` semilayer: leave `rounding` away", "--method semilayer: leave --rounding away"),
         ("give `data`, or `calibration_data`", "give --test-data, or --calibration-data"),

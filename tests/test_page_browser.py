@@ -10,7 +10,7 @@ import time
 import pytest
 from page_data import made_run
 
-from onnxsemi.report.page import render, render_two
+from onnxsemi._report.page import render, render_two
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = os.environ.get("CHROMEDRIVER") or shutil.which("chromedriver")
@@ -173,8 +173,8 @@ class TestTips:
 
     def test_keyboard_goes_from_mark_to_mark(self, show):
         driver = show()
-        stops = [mark.get_attribute("tabindex") for mark in marks(driver)]
-        assert stops == ["0", "-1", "-1"]
+        points_between = [mark.get_attribute("tabindex") for mark in marks(driver)]
+        assert points_between == ["0", "-1", "-1"]
         driver.execute_script("arguments[0].focus()", marks(driver)[0])
         assert "Trial 1" in tip(driver)
         ActionChains(driver).send_keys(Keys.ARROW_RIGHT).perform()

@@ -6,10 +6,10 @@ from importlib.resources import files
 
 import pytest
 
-CSS = files("onnxsemi.report.page").joinpath("page.css").read_text()
+CSS = files("onnxsemi._report.page").joinpath("page.css").read_text()
 BLOCKS = re.findall(r":root \{(.*?)\}", CSS, re.DOTALL)
 LIGHT, DARK = (dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block)) for block in BLOCKS)
-TEXT = ("ink", "muted", "accent", "lost", "won", "maybe")
+TEXT = ("ink", "muted", "accent", "broken", "fixed", "maybe")
 MARKS = [name for name in LIGHT if name not in {*TEXT, "paper", "raised", "rule", "grid"}]
 GREYS = {"float", "other", "p-start", "b32", "muted", "ink", "paper", "raised", "rule", "grid"}
 FADED = 0.9
@@ -77,8 +77,8 @@ def test_more_bits_are_lighter_in_both():
 
 def test_lost_is_red_and_won_is_green():
     for scheme in (LIGHT, DARK):
-        assert min(hue(scheme["lost"]), 360 - hue(scheme["lost"])) < 20
-        assert 90 < hue(scheme["won"]) < 160
+        assert min(hue(scheme["broken"]), 360 - hue(scheme["broken"])) < 20
+        assert 90 < hue(scheme["fixed"]) < 160
         assert hue(scheme["now"]) == hue(scheme["accent"])
 
 

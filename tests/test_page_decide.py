@@ -10,14 +10,14 @@ import pytest
 from page_data import frontier, made_run, said
 from test_page import Page, with_evidence, words
 
-from onnxsemi.points.at import At
-from onnxsemi.report.page import render
-from onnxsemi.report.page.by_class import classes, most_changed
-from onnxsemi.report.page.classes import by_class
-from onnxsemi.report.page.command import apply_command, quoted
-from onnxsemi.report.page.frontier import frontier as frontier_part
-from onnxsemi.report.page.summary import summary
-from onnxsemi.report.page.tiles import tiles, tiles_of
+from onnxsemi._report.page import render
+from onnxsemi._report.page.by_class import classes, most_changed
+from onnxsemi._report.page.classes import by_class
+from onnxsemi._report.page.command import apply_command, quoted
+from onnxsemi._report.page.frontier import frontier as frontier_part
+from onnxsemi._report.page.summary import summary
+from onnxsemi._report.page.tiles import tiles, tiles_of
+from onnxsemi._run.point_choice import At
 
 SPREAD = {"seconds": 0.002, "quartiles": [0.0019, 0.0021]}
 
@@ -46,10 +46,10 @@ def verdict(outcome, **more):
 def answered(*counts, names=None, labels=True):
     """A run by its classes: (images, right before, lost, won) of each, in their order."""
     rows = []
-    for label, (images, before, lost, won) in enumerate(counts):
+    for label, (images, before, broken, fixed) in enumerate(counts):
         other = len(counts) + 1
         first = [label] * before + [other] * (images - before)
-        second = [other] * lost + first[lost:before] + [label] * won + first[before + won :]
+        second = [other] * broken + first[broken:before] + [label] * fixed + first[before + fixed :]
         rows += zip([label] * images, first, second, strict=True)
     label, before, after = np.array(rows).T
     none = {"shown": np.zeros(0, int), "thumbnails": np.zeros((0, 1, 1, 1), np.uint8)}
@@ -99,8 +99,8 @@ class TestClasses:
         evidence, found = run.kept.evidence, [c.paired for c in by_class(run)]
         assert sum(p.total for p in found) == len(evidence.labels)
         right = [evidence.before == evidence.labels, evidence.after == evidence.labels]
-        assert sum(p.lost for p in found) == (right[0] & ~right[1]).sum()
-        assert sum(p.won for p in found) == (right[1] & ~right[0]).sum()
+        assert sum(p.broken for p in found) == (right[0] & ~right[1]).sum()
+        assert sum(p.fixed for p in found) == (right[1] & ~right[0]).sum()
 
     def test_worst_first_and_few_images_last(self):
         run = answered((50, 40, 0, 2), (50, 40, 5, 0), (2, 2, 2, 0), (50, 50, 0, 0), (90, 9, 0, 0))
@@ -138,7 +138,7 @@ class TestClasses:
         text = words(classes(run))
         assert "90.0%78.2% to 96.7%" in text
         assert "without labels no answer is right or wrong" in text
-        for word in ("lost", "loss", "won", "gain", "accuracy"):
+        for word in ("broken", "loss", "fixed", "gain", "accuracy"):
             assert word not in text
 
     def test_one_class(self):
@@ -193,14 +193,14 @@ class TestFrontier:
         assert "KL predicted 0.06 nats" in tips
         assert "rejected: reason <1>" in tips
 
-    def test_smaller_is_further_left_and_less_harm_further_down(self):
+    def test_smaller_is_further_left_and_less_kl_increase_further_down(self):
         run = made_run()
         marks = Page(str(frontier_part(run))).of("circle", "mark")
         x, y = ([float(mark[k]) for mark in marks] for k in ("cx", "cy"))
         points = run.frontier.points
         assert np.argsort(x).tolist() == np.argsort([p.file_bytes for p in points]).tolist()
-        harm = [p.predicted if p.kl is None else p.kl for p in points]
-        assert np.argsort(y).tolist() == np.argsort(harm)[::-1].tolist()
+        kl_increase = [p.predicted if p.kl is None else p.kl for p in points]
+        assert np.argsort(y).tolist() == np.argsort(kl_increase)[::-1].tolist()
 
     def test_without_kl_the_change_is_drawn(self):
         run = dataclasses.replace(made_run(), frontier=frontier(plain=True))
@@ -211,7 +211,7 @@ class TestFrontier:
     def test_without_labels(self):
         text = words(frontier_part(made_run(labels=False)))
         assert "95.50% [91.63, 97.92]" in text
-        assert "lost" not in text
+        assert "broken" not in text
 
 
 class TestQuoted:

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from onnxsemi.report.page.markup import Markup, join, tag
-from onnxsemi.report.page.picture import data_uri
-from onnxsemi.report.page.plot import table
-from onnxsemi.report.page.scale import Kind, Scale, logarithmic, stretched
+from onnxsemi._report.page.markup import Markup, join, tag
+from onnxsemi._report.page.picture import data_uri
+from onnxsemi._report.page.plot import table
+from onnxsemi._report.page.scale import Kind, Scale, logarithmic, stretched
 
 
 class TestMarkup:

@@ -11,11 +11,11 @@ from page_data import made_run, said
 from test_page import Page, words
 from test_page_decide import answered
 
-from onnxsemi.measure.paired import Paired
-from onnxsemi.points.file import write_frontier
-from onnxsemi.report.kept import keep_result
-from onnxsemi.report.page import render_two
-from onnxsemi.run.folder import MadeOf, open_run
+from onnxsemi._report.page import render_two
+from onnxsemi._report.record import keep_result
+from onnxsemi._run.folder import MadeOf, open_run
+from onnxsemi._run.frontier_file import write_frontier
+from onnxsemi._stats.paired import Paired
 
 NAMES = [f"class {number}" for number in range(8)]
 
@@ -51,14 +51,14 @@ class TestResults:
         paired = Paired.of(first.after == first.labels, second.after == second.labels)
         text = text_of(one, other)
         assert f"changes by {100 * paired.change:+.2f} points" in text
-        assert f"{paired.lost} right answers of A are broken and {paired.won} fixed" in text
+        assert f"{paired.broken} right answers of A are broken and {paired.fixed} fixed" in text
         assert f"{(first.after == second.after).sum()} of 60 test images" in text
 
     def test_without_labels_no_answer_is_right(self):
         text = text_of(*(made_run(path=f"{name}.run", labels=False) for name in "ab"))
         assert "A and B give the same answer on 100 of 100 test images" in text
         assert "accuracy" not in text.lower()
-        assert "lost" not in text
+        assert "broken" not in text
 
     def test_both_frontiers_in_one_chart(self):
         one, other = pair()

@@ -13,16 +13,15 @@ from onnx_models import Net
 from residual_net import save_noise, save_residual_net
 
 from onnxsemi import ReadOptions, Settings
-from onnxsemi.pipeline.need import least_memory
-from onnxsemi.pipeline.prepare import prepare
-from onnxsemi.quantizer.affine import Scheme
-from onnxsemi.rounding import panels as panels_module
-from onnxsemi.rounding.grid import Grid
-from onnxsemi.rounding.layer import LayerRounder
-from onnxsemi.rounding.moments import Moments, MomentSums
-from onnxsemi.rounding.panels import WIDEST, Panels
-from onnxsemi.rounding.ranges import Ranges
-from onnxsemi.rounding.settings import RoundingMethod, RoundingSettings
+from onnxsemi._pipeline.memory_need import least_memory
+from onnxsemi._pipeline.preparation import prepare
+from onnxsemi._quantizer.affine import Scheme
+from onnxsemi._quantizer.settings import Ranges, RoundingMethod, RoundingSettings
+from onnxsemi._rounding import panels as panels_module
+from onnxsemi._rounding.grid import Grid
+from onnxsemi._rounding.layer import LayerRounder
+from onnxsemi._rounding.panels import WIDEST, Panels
+from onnxsemi._rounding.second_moments import MomentSums, SecondMoments
 
 MORE = ("--bits", "8,4,2", "--rounding-samples", "40", "--max-drop", "2")
 IMAGE = (32, 28, 28)
@@ -47,7 +46,7 @@ class TestCut:
         assert panels.width <= WIDEST
         assert (panels.count - 1) * WIDEST < size
         assert 0 <= panels.count * panels.width - size < panels.count
-        moments = Moments(np.empty(0), np.empty((len(panels), panels.width)), np.empty(0))
+        moments = SecondMoments(np.empty(0), np.empty((len(panels), panels.width)), np.empty(0))
         assert moments.panels(size) == panels
 
     @pytest.mark.parametrize(("size", "count"), [(1, 1), (4608, 1), (WIDEST, 1), (WIDEST + 1, 2)])
@@ -158,7 +157,7 @@ class TestRounder:
         found = []
         with ThreadPoolExecutor(2) as pool:
             for parts in (second[None], cut(second, len(sizes))):
-                moments = Moments(parts, np.zeros(parts.shape[:2]), np.full(len(parts), 0.1))
+                moments = SecondMoments(parts, np.zeros(parts.shape[:2]), np.full(len(parts), 0.1))
                 rounder = LayerRounder(moments, settings, Scheme.ASYMMETRIC, pool)
                 quantized = rounder.at(weight, bits)
                 panels = moments.panels(len(second))
@@ -179,7 +178,7 @@ class TestRounder:
         found = []
         with ThreadPoolExecutor(2) as pool:
             for parts in (np.stack(seconds), joined):
-                moments = Moments(parts, np.zeros(parts.shape[:2]), np.full(len(parts), 0.1))
+                moments = SecondMoments(parts, np.zeros(parts.shape[:2]), np.full(len(parts), 0.1))
                 rounder = LayerRounder(moments, RoundingSettings(), Scheme.ASYMMETRIC, pool)
                 found.append(rounder.at(weight, 3).codes.tobytes())
         assert found[0] == found[1]

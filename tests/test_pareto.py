@@ -10,16 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from residual_net import save_noise, save_residual_net
 
-from onnxsemi.data.load import DataOptions
-from onnxsemi.errors import SettingsError
-from onnxsemi.measure.paired import Paired
-from onnxsemi.plan import BitPlan
-from onnxsemi.plan_file import PlanFile, layers_of, read_plan
-from onnxsemi.points.at import At, text_of
-from onnxsemi.points.file import read_frontier, write_frontier
-from onnxsemi.points.frontier import KeptFrontier, KeptPoint, Source, by_size
-from onnxsemi.run.folder import MadeOf, open_run
-from onnxsemi.search.tolerance import ToleranceGuard
+from onnxsemi._data.load import DataOptions
+from onnxsemi._errors import SettingsError
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._run.folder import MadeOf, open_run
+from onnxsemi._run.frontier import KeptFrontier, KeptPoint, Source, by_size
+from onnxsemi._run.frontier_file import read_frontier, write_frontier
+from onnxsemi._run.plan_file import PlanFile, layers_of, read_plan
+from onnxsemi._run.point_choice import At, text_of
+from onnxsemi._search.tolerance import ToleranceGuard
+from onnxsemi._stats.paired import Paired
 
 SMALL = ("--rounding-samples", "40", "--max-drop", "1")
 
@@ -76,9 +76,9 @@ class TestList:
             assert point["change"] == pytest.approx(
                 (point["correct"] - document["float_correct"]) / 70, abs=1e-12
             )
-        stops = [p for p in document["points"] if p["correct"] is None]
-        assert all(p["predicted_kl_nats"] >= 0 and p["phase"] == "stop" for p in stops)
-        assert bool(stops) == (name == "small")
+        points_between = [p for p in document["points"] if p["correct"] is None]
+        assert all(p["predicted_kl_nats"] >= 0 and p["phase"] == "stop" for p in points_between)
+        assert bool(points_between) == (name == "small")
 
     def test_rejected_plans_are_kept_too(self, done):
         document = listed(done / "small.run")
@@ -417,8 +417,8 @@ class TestPick:
         with pytest.raises(SettingsError, match=said):
             At.parse(f"plan:{digest}").pick(self.KEPT)
 
-    def test_least_harm_not_least_size(self):
-        # more compressed, yet predicted to do less harm than the chosen one
+    def test_least_kl_increase_not_least_size(self):
+        # more compressed, yet predicted to do less KL increase than the chosen one
         assert At.parse("82%").pick(self.KEPT).predicted == 0.45
 
     @pytest.mark.parametrize("at", ["97%", "+1", "0.5"])

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from residual_net import save_noise, save_residual_net
 
-from onnxsemi.data.load import DataOptions
-from onnxsemi.data.sample import stratified
-from onnxsemi.pipeline.prepare import drawn, prepare
-from onnxsemi.pipeline.rounding import calibrated_rounder, codes_of
-from onnxsemi.plan import BitPlan
-from onnxsemi.progress import Silent
-from onnxsemi.run.folder import nowhere
-from onnxsemi.search.settings import SearchSettings
-from onnxsemi.settings import Settings
+from onnxsemi._data.load import DataOptions
+from onnxsemi._data.sample import stratified
+from onnxsemi._pipeline.preparation import drawn, prepare
+from onnxsemi._pipeline.rounding import calibrated_rounder, codes_of
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._progress import Silent
+from onnxsemi._run.folder import nowhere
+from onnxsemi._search.settings import SearchSettings
+from onnxsemi._settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ class TestFewImages:
         assert not set(others.digests()) & set(found.rounding.digests())
         plan = BitPlan.uniform(found.classifier.layers, 3)
         ladder, rounds = SearchSettings().bits, found.settings.rounds
-        alone = calibrated_rounder(found.bench(others), ladder, rounds, 0, Silent())(plan)
+        alone = calibrated_rounder(found.workload(others), ladder, rounds, 0, Silent())(plan)
         same = [
             np.array_equal(second.rounder(plan).layers[name].weight, layer.weight)
             for name, layer in alone.layers.items()

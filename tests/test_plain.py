@@ -10,13 +10,13 @@ from onnx_models import HEAD, SAME, Net, conv, head_shapes, images, normalizatio
 from reading import ALL, read, same_function, write
 
 import onnxsemi
-from onnxsemi.data.images import ImageSet
-from onnxsemi.emit.model import emit
-from onnxsemi.errors import DataError, ModelError
-from onnxsemi.measure.companions import check_own_answers
-from onnxsemi.model.read import ReadOptions, read_model
-from onnxsemi.quantizer.affine import Scheme
-from onnxsemi.runtime import Session
+from onnxsemi._data.images import ImageSet
+from onnxsemi._emit.model import emit
+from onnxsemi._errors import DataError, ModelError
+from onnxsemi._evaluation.batch_independence import check_own_answers
+from onnxsemi._model.reader import ReadOptions, read_model
+from onnxsemi._quantizer.affine import Scheme
+from onnxsemi._runtime.sessions import Session
 
 SHAPES = {"stem_w": (8, 3, 3, 3), **head_shapes(8)}
 NORM = {f"norm_{part}": (8,) for part in ("scale", "b", "mean", "var")}

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from onnx_models import SEPARABLE
 
 import onnxsemi
-from onnxsemi.atomic import check_writable, whole_file
-from onnxsemi.channels import channel_ranges, parse_ranges
-from onnxsemi.errors import OutputError, PlanError
-from onnxsemi.layers import Semilayer, Sign, TargetLayer
-from onnxsemi.plan import BitPlan
-from onnxsemi.plan_file import PlanFile, layers_of, read_plan
+from onnxsemi._atomic_file import check_writable, whole_file
+from onnxsemi._errors import OutputError, PlanError
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._plan.channel_numbers import channel_ranges, parse_ranges
+from onnxsemi._plan.layers import Semilayer, Sign, TargetLayer
+from onnxsemi._run.plan_file import PlanFile, layers_of, read_plan
 
 LAYERS = [
     TargetLayer("a", np.zeros((4, 2, 3, 3), np.float32)),
@@ -99,13 +99,13 @@ class TestBitPlan:
 
 def test_a_run_checks_the_bits_of_plans_from_outside_once(tmp_path, monkeypatch):
     """Its own plans follow from one another; of its file only the first is whole, and checked."""
-    checked, real = [], onnxsemi.plan._checked
+    checked, real = [], onnxsemi._plan.bits._checked
 
     def counted(layer, bits):
         checked.append(layer)
         return real(layer, bits)
 
-    monkeypatch.setattr("onnxsemi.plan._checked", counted)
+    monkeypatch.setattr("onnxsemi._plan.bits._checked", counted)
     rng, run = np.random.default_rng(0), onnxsemi.RunOptions(folder=tmp_path / "o.run")
     search = onnxsemi.SearchSettings(bits=(8, 4), max_drop=100)
     result = onnxsemi.compress(

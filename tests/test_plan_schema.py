@@ -10,9 +10,9 @@ from command_line import compress_command, frontier_command, run
 from jsonschema import Draft202012Validator
 from residual_net import save_noise, save_residual_net
 
-from onnxsemi.channels import parse_ranges
-from onnxsemi.errors import PlanError
-from onnxsemi.plan_file import SCHEMA, plan_of, read_plan
+from onnxsemi._errors import PlanError
+from onnxsemi._plan.channel_numbers import parse_ranges
+from onnxsemi._run.plan_file import SCHEMA, plan_of, read_plan
 
 SCHEMA_FILE = json.loads(files("onnxsemi").joinpath("plan.schema.json").read_text("utf-8"))
 VALIDATOR = Draft202012Validator(SCHEMA_FILE)

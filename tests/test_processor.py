@@ -10,12 +10,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from onnxsemi import processor
-from onnxsemi.layers import TargetLayer
-from onnxsemi.plan import BitPlan
-from onnxsemi.processor import Processor
-from onnxsemi.quantizer.affine import Scheme
-from onnxsemi.quantizer.rounded import Nearest, RoundedPlan, rounded
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._plan.layers import TargetLayer
+from onnxsemi._quantizer.affine import Scheme
+from onnxsemi._quantizer.rounded_plan import Nearest, RoundedPlan, rounded
+from onnxsemi._runtime import processor
+from onnxsemi._runtime.processor import Processor
 
 OLD = Processor(("x86_64", "AVX", "AVX2", "FMA"), ("openblas 0.3.31 Haswell",), "AMD EPYC")
 NEW = Processor((*OLD.features, "AVX512F"), ("openblas 0.3.31 SkylakeX",), "Intel Xeon")
@@ -105,7 +105,7 @@ class TestHere:
     @pytest.mark.skipif(sys.platform != "linux", reason="environment of OpenBLAS on Linux")
     def test_kernels_that_openblas_is_told_to_take(self):
         """Another core type is another kind, on the same processor."""
-        code = "from onnxsemi.processor import Processor; print(Processor.here())"
+        code = "from onnxsemi._runtime.processor import Processor; print(Processor.here())"
         environment = os.environ | {"OPENBLAS_CORETYPE": "Sandybridge"}
         command = [sys.executable, "-c", code]
         there = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)

@@ -14,11 +14,11 @@ from onnx_models import HEAD, SAME, Net, conv, head_shapes, images
 
 import onnxsemi
 from onnxsemi import Profile, Scheme
-from onnxsemi.emit.model import emit
-from onnxsemi.emit.stored import emitted_properties
-from onnxsemi.model.load import default_opset
-from onnxsemi.model.read import read_model
-from onnxsemi.runtime import Session
+from onnxsemi._emit.model import emit
+from onnxsemi._emit.stored_weights import emitted_properties
+from onnxsemi._model.loader import default_opset
+from onnxsemi._model.reader import read_model
+from onnxsemi._runtime.sessions import Session
 
 pytestmark = pytest.mark.slow
 

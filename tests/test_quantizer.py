@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from onnx.reference import ReferenceEvaluator
 
-from onnxsemi.quantizer.affine import QuantizedChannels, Scheme, fake_quantize, quantize
-from onnxsemi.runtime import Session
+from onnxsemi._quantizer.affine import QuantizedChannels, Scheme, fake_quantize, quantize
+from onnxsemi._runtime.sessions import Session
 
 BITS = range(2, 9)
 finite = st.floats(-1e6, 1e6, width=32, allow_subnormal=True)

@@ -31,11 +31,11 @@ from onnx_models import (
 )
 from reading import ALL, BATCH, answers, read, same_function, write
 
-from onnxsemi.errors import ModelError
-from onnxsemi.model.load import file_bytes
-from onnxsemi.model.read import ReadOptions, read_model
-from onnxsemi.model.widen import widen
-from onnxsemi.runtime import Session
+from onnxsemi._errors import ModelError
+from onnxsemi._model.loader import file_bytes
+from onnxsemi._model.reader import ReadOptions, read_model
+from onnxsemi._model.to_float32 import to_float32
+from onnxsemi._runtime.sessions import Session
 
 
 def weights_of(classifier):
@@ -302,9 +302,9 @@ def test_float16_model_gives_the_same_answers(change, logits, tmp_path):
 def test_widening_leaves_a_float32_model_alone():
     model = NORMALIZED.model()
     before = model.SerializeToString()
-    assert widen(model) == ()
+    assert to_float32(model) == ()
     assert model.SerializeToString() == before
-    assert len(widen(in_float16(model))) == 1
+    assert len(to_float32(in_float16(model))) == 1
 
 
 def test_reading_twice_gives_the_same_fingerprint_and_another_weight_another(tmp_path):

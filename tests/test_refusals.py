@@ -23,10 +23,10 @@ from onnx_models import (
 )
 from reading import ALL, write
 
-from onnxsemi.errors import ModelError, one_line
-from onnxsemi.model.load import file_bytes, load_proto
-from onnxsemi.model.opset import raised
-from onnxsemi.model.read import ReadOptions, read_model
+from onnxsemi._errors import ModelError, one_line
+from onnxsemi._model.loader import file_bytes, load_proto
+from onnxsemi._model.opset import raised
+from onnxsemi._model.reader import ReadOptions, read_model
 
 
 def no_convolution():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from onnxsemi.measure.reliability import dependable
+from onnxsemi._sensitivity.reliability import dependable
 
 CHANNELS, BITS, FOLDS = 40, 4, 8
 

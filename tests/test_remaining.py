@@ -1,7 +1,7 @@
 """What is left of a whole run, by a clock that the test winds."""
 
-from onnxsemi.listening import Event
-from onnxsemi.pipeline.remaining import PLANS, Remaining
+from onnxsemi._pipeline.remaining_time import PLANS, Remaining
+from onnxsemi._progress_callback import Event
 
 UNIFORM, BISECTION, *_ = PLANS
 ALL = sum(PLANS.values())

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from fake_evaluator import FakeEvaluator, FakeMeasures, plan_of, problem, random_damage
 
-from onnxsemi.progress import Silent
-from onnxsemi.search.phases import OUT_OF_TIME
-from onnxsemi.search.semilayer_search import SemilayerSearch, SemilayerSettings
-from onnxsemi.search.trajectory import Decision, Phase
-from onnxsemi.search.watch import Watch
+from onnxsemi._progress import Silent
+from onnxsemi._search.observer import Watch
+from onnxsemi._search.semilayer_phases import OUT_OF_TIME
+from onnxsemi._search.semilayer_search import SemilayerSearch, SemilayerSettings
+from onnxsemi._search.trajectory import Decision, Phase
 
 LADDER = (8, 6, 4)
 CHANNELS = {"a": 3, "b": 2, "c": 4}

@@ -14,7 +14,7 @@ import run_files
 from command_line import assert_one_line, compress_command, run
 from residual_net import save_noise, save_residual_net
 
-from onnxsemi.pipeline import runs
+from onnxsemi._pipeline import run_identity as runs
 
 pytestmark = pytest.mark.slow
 
@@ -316,7 +316,7 @@ class TestJudging:
 def without_times(document: dict[str, Any]) -> dict[str, Any]:
     """A document without paths and times."""
     paths = ("command", "model", "source", "output", "plan_file", "run", "search_data")
-    dropped = (*paths, "report_data", "cost", "sha256")
+    dropped = (*paths, "test_data", "cost", "sha256")
     return {name: value for name, value in document.items() if name not in dropped}
 
 
@@ -327,8 +327,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 CTRL_C_ONCE_SAVED = """
 import os
 import signal
-from onnxsemi.cli import app
-from onnxsemi.measure.fast import FastMeasurement
+from onnxsemi._cli import app
+from onnxsemi._sensitivity.fast import FastMeasurement
 save = FastMeasurement.save
 def save_then_ctrl_c(measurement, *where):
     save(measurement, *where)

@@ -15,8 +15,9 @@ from run_files import lines
 
 import onnxsemi
 from onnxsemi import ReadOptions, RunOptions, SearchSettings, Settings
-from onnxsemi.pipeline import prepare, sensitivity
-from onnxsemi.progress import Silent
+from onnxsemi._pipeline import preparation as prepare
+from onnxsemi._pipeline import sensitivity
+from onnxsemi._progress import Silent
 
 pytestmark = pytest.mark.slow
 
@@ -77,7 +78,7 @@ def compress(inputs: Path, folder: Path, way: str, progress: Counting, **more: A
     onnxsemi.compress(
         inputs / "model.onnx",
         inputs / "search.npz",
-        report_data=inputs / "report.npz",
+        test_data=inputs / "report.npz",
         output=folder / "out.onnx",
         settings=Settings(run=options, force=True, **WAYS[way], **more),
         progress=progress,

@@ -8,10 +8,10 @@ from emitting import HalfSteps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnxsemi.layers import TargetLayer
-from onnxsemi.plan import BitPlan
-from onnxsemi.quantizer.affine import Scheme, fake_quantize, quantize
-from onnxsemi.quantizer.rounded import (
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._plan.layers import TargetLayer
+from onnxsemi._quantizer.affine import Scheme, fake_quantize, quantize
+from onnxsemi._quantizer.rounded_plan import (
     Nearest,
     RoundedLayer,
     RoundedPlan,

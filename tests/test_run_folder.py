@@ -29,12 +29,12 @@ from onnxsemi import (
     SettingsError,
     compress,
 )
-from onnxsemi.option import settings_of
-from onnxsemi.pipeline import runs
-from onnxsemi.pipeline.compress import ForwardPass
-from onnxsemi.pipeline.prepare import prepare
-from onnxsemi.run.folder import Identity, MadeOf, nothing_held, nowhere, open_run
-from onnxsemi.run.store import NO_RUN, opened, sealed, typed, write
+from onnxsemi._option import settings_of
+from onnxsemi._pipeline import run_identity as runs
+from onnxsemi._pipeline.compress import ForwardPass
+from onnxsemi._pipeline.preparation import prepare
+from onnxsemi._run.folder import Identity, MadeOf, nothing_held, nowhere, open_run
+from onnxsemi._run.store import NO_RUN, opened_file, sealed, typed, write
 
 MADE_OF: Identity = {"model": "a" * 64, "--bits": (8, 6, 4), "--output": None, "numpy": "2.0"}
 FOUND = ("best.onnx", "best.plan.json")
@@ -190,7 +190,7 @@ class TestLock:
         script = """
             import sys
             from pathlib import Path
-            from onnxsemi.run.folder import MadeOf, open_run
+            from onnxsemi._run.folder import MadeOf, open_run
             with open_run(Path(sys.argv[1]), MadeOf({}, {}), resume=False):
                 print("in", flush=True)
                 sys.stdin.readline()
@@ -393,9 +393,9 @@ def identity(
     search: str = "search.npz",
     report: str | None = "report.npz",
 ) -> Identity:
-    report_data = None if report is None else folder / report
+    test_data = None if report is None else folder / report
     chosen = replace(settings or PAPER, force=True)
-    prepared = prepare(folder / model, folder / search, report_data, chosen)
+    prepared = prepare(folder / model, folder / search, test_data, chosen)
     return runs.identity(prepared)
 
 
@@ -453,7 +453,7 @@ class TestIdentity:
 
     def test_share_and_seed_of_the_split_show_in_the_images(self, inputs: Path) -> None:
         one = identity(inputs, report=None)
-        for settings in (replace(PAPER, report_fraction=0.4), replace(PAPER, seed=1)):
+        for settings in (replace(PAPER, test_fraction=0.4), replace(PAPER, seed=1)):
             assert changed(one, identity(inputs, settings, report=None)) >= {
                 "calibration data",
                 "test data",
@@ -498,7 +498,7 @@ class TestIdentity:
 
     def test_can_be_written(self, inputs: Path) -> None:
         one = made(identity(inputs))
-        assert opened(sealed(one, NO_RUN), MadeOf, NO_RUN) == one
+        assert opened_file(sealed(one, NO_RUN), MadeOf, NO_RUN) == one
 
     @pytest.mark.parametrize("name", ["stem_b", "tied_w", "fc_w"])
     def test_any_weight_of_the_model(self, inputs: Path, tmp_path: Path, name: str) -> None:

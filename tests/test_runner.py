@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from onnx import parser
 
-from onnxsemi.measure.runner import Batch, Runner, padded
-from onnxsemi.runtime import Session
+from onnxsemi._runtime.runner import Batch, Runner, padded
+from onnxsemi._runtime.sessions import Session
 
 COUNT = 7
 

@@ -12,14 +12,14 @@ from onnx import TensorProto, helper, numpy_helper, parser, version_converter
 from onnx.reference import ReferenceEvaluator
 from onnx_models import IDENTITY, NETS, NORMALIZED, Net, conv, images, weighted
 
-from onnxsemi.data.images import ImageSet
-from onnxsemi.errors import ModelError
-from onnxsemi.measure.bench import Bench
-from onnxsemi.model.read import ReadOptions, read_model
-from onnxsemi.model.targets import TargetPolicy
-from onnxsemi.quantizer.affine import Scheme
-from onnxsemi.quantizer.rounded import Nearest
-from onnxsemi.runtime import Session, fold, load_session
+from onnxsemi._data.images import ImageSet
+from onnxsemi._errors import ModelError
+from onnxsemi._evaluation.workload import Workload
+from onnxsemi._model.reader import ReadOptions, read_model
+from onnxsemi._model.targets import TargetPolicy
+from onnxsemi._quantizer.affine import Scheme
+from onnxsemi._quantizer.rounded_plan import Nearest
+from onnxsemi._runtime.sessions import Session, fold, load_session
 
 FOLD = "session.disable_quant_qdq"
 ALL = ReadOptions(targets=TargetPolicy.ALL)
@@ -254,7 +254,9 @@ def measured(tmp_path_factory):
 
 
 def logits(classifier, noise, threads=1):
-    return Bench(classifier, noise, Nearest(Scheme.ASYMMETRIC), threads).forward(classifier.proto)
+    return Workload(classifier, noise, Nearest(Scheme.ASYMMETRIC), threads).forward(
+        classifier.proto
+    )
 
 
 each_size = pytest.mark.parametrize("name", [case.id for case in SIZED])

@@ -11,8 +11,8 @@ from residual_net import save_noise, save_residual_net
 from run_files import change_head, content
 
 import onnxsemi
-from onnxsemi.plan_file import read_plan
-from onnxsemi.processor import Processor
+from onnxsemi._run.plan_file import read_plan
+from onnxsemi._runtime.processor import Processor
 
 pytestmark = pytest.mark.slow
 
@@ -159,7 +159,7 @@ def broken_off(done, tmp_path_factory):
         shutil.copy(done / name, folder)
     with pytest.MonkeyPatch.context() as patch:
         elsewhere(patch, OLD)
-        module = sys.modules["onnxsemi.pipeline.search"]
+        module = sys.modules["onnxsemi._pipeline.search"]
         patch.setattr(module, "write_frontier", _killed)
         assert run(*command(folder)).exit_code == 130
     return folder

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from fake_evaluator import FakeEvaluator, FakeMeasures, plan_of, problem, random_damage
 
-from onnxsemi.errors import SettingsError
-from onnxsemi.layers import Semilayer, Sign
-from onnxsemi.measure.seam import DeltaLossTable, Score
-from onnxsemi.plan import BitPlan
-from onnxsemi.search.phases import unsettled
-from onnxsemi.search.ranking import Order, rank
-from onnxsemi.search.semilayer_search import SemilayerSearch, SemilayerSettings
-from onnxsemi.search.semilayers import Split, by_sign, whole_layers
-from onnxsemi.search.settings import SearchSettings
-from onnxsemi.search.trajectory import Decision, Phase, Point, Trajectory, best_point
+from onnxsemi._errors import SettingsError
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._plan.layers import Semilayer, Sign
+from onnxsemi._search.protocols import DeltaLossTable, Score
+from onnxsemi._search.ranking import Order, rank
+from onnxsemi._search.semilayer_phases import unsettled
+from onnxsemi._search.semilayer_search import SemilayerSearch, SemilayerSettings
+from onnxsemi._search.semilayers import Split, by_sign, whole_layers
+from onnxsemi._search.settings import SearchSettings
+from onnxsemi._search.trajectory import Decision, Phase, Point, Trajectory, best_point
 
 LADDER = (8, 6, 4)
 CHANNELS = {"a": 3, "b": 2, "c": 4}

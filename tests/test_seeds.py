@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from onnxsemi.measure.seeds import FACTORS, seed_count, seed_gradients
+from onnxsemi._stats.cotangents import FACTORS, seed_count, seed_gradients
 
 LOGITS = {
     "equal": np.zeros,
@@ -28,7 +28,7 @@ def fisher(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.diag(p) - np.outer(p, p)
 
 
-def seeds(logits: NDArray[np.float64], label: int = 0, seed: int = 0) -> NDArray[np.float32]:
+def cotangents(logits: NDArray[np.float64], label: int = 0, seed: int = 0) -> NDArray[np.float32]:
     rows = np.asarray(logits, np.float32)[None]
     return seed_gradients(rows, np.array([label]), np.random.default_rng(seed))[0]
 
@@ -37,7 +37,7 @@ def seeds(logits: NDArray[np.float64], label: int = 0, seed: int = 0) -> NDArray
 @pytest.mark.parametrize("kind", LOGITS)
 def test_of_few_classes_the_fisher_matrix_is_exact(classes: int, kind: str) -> None:
     logits = LOGITS[kind](classes)
-    found = seeds(logits).astype(np.float64)
+    found = cotangents(logits).astype(np.float64)
     assert found.shape == (seed_count(classes), classes) == (classes, classes)
     assert np.isfinite(found).all()
     # each factor is rounded to float32 once: their products are off by two roundings
@@ -46,7 +46,7 @@ def test_of_few_classes_the_fisher_matrix_is_exact(classes: int, kind: str) -> N
 
 @given(st.lists(st.floats(-50, 50, width=32), min_size=2, max_size=FACTORS + 1))
 def test_any_logits(values: list[float]) -> None:
-    found = seeds(np.array(values)).astype(np.float64)[1:]
+    found = cotangents(np.array(values)).astype(np.float64)[1:]
     assert np.abs(found.T @ found - fisher(np.array(values))).max() <= 4 * 2**-24
 
 
@@ -55,7 +55,7 @@ def test_the_first_is_the_gradient_of_the_cross_entropy(classes: int) -> None:
     logits = np.random.default_rng(classes).normal(size=classes).astype(np.float32)
     label = classes - 1
     one = np.eye(classes)[label]
-    found = seeds(logits, label)[0]
+    found = cotangents(logits, label)[0]
     assert found == pytest.approx(softmax(logits.astype(np.float64)) - one, abs=1e-7)
 
 

@@ -8,27 +8,27 @@ import onnx
 import pytest
 from residual_net import residual_net, save_noise, save_residual_net
 
-from onnxsemi.data.load import load_images
-from onnxsemi.measure import columns as columns_module
-from onnxsemi.measure import input_moments as moments_module
-from onnxsemi.measure import sequential as sequential_module
-from onnxsemi.measure.bench import Bench
-from onnxsemi.measure.evaluator import simulate
-from onnxsemi.measure.groups import in_groups
-from onnxsemi.measure.input_moments import tapped
-from onnxsemi.measure.metrics import kl_divergence
-from onnxsemi.measure.rounding_table import rounding_table
-from onnxsemi.measure.sequential import SequentialRounder, from_table
-from onnxsemi.model.expose import with_outputs
-from onnxsemi.model.read import ReadOptions, read_model
-from onnxsemi.model.rows import row_shapes
-from onnxsemi.plan import BitPlan
-from onnxsemi.progress import Silent
-from onnxsemi.quantizer.affine import Scheme
-from onnxsemi.quantizer.rounded import Nearest
-from onnxsemi.rounding.moments import MomentSums
-from onnxsemi.rounding.settings import RoundingSettings
-from onnxsemi.runtime import Session
+from onnxsemi._data.load import load_images
+from onnxsemi._evaluation.evaluator import simulate
+from onnxsemi._evaluation.workload import Workload
+from onnxsemi._model.layer_groups import in_groups
+from onnxsemi._model.outputs import with_outputs
+from onnxsemi._model.reader import ReadOptions, read_model
+from onnxsemi._model.shapes import image_shapes
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._progress import Silent
+from onnxsemi._quantizer.affine import Scheme
+from onnxsemi._quantizer.rounded_plan import Nearest
+from onnxsemi._quantizer.settings import RoundingSettings
+from onnxsemi._rounding import im2col as columns_module
+from onnxsemi._rounding import observed_layers as moments_module
+from onnxsemi._rounding import sequential as sequential_module
+from onnxsemi._rounding.float_inputs import rounding_table
+from onnxsemi._rounding.observed_layers import observed_layers
+from onnxsemi._rounding.second_moments import MomentSums
+from onnxsemi._rounding.sequential import SequentialRounder, from_table
+from onnxsemi._runtime.sessions import Session
+from onnxsemi._stats.metrics import kl_divergence
 
 BITS = (8, 3, 1, 0)
 HOW = RoundingSettings()
@@ -43,34 +43,36 @@ def every_position():
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory):
+def workload(tmp_path_factory):
     folder = tmp_path_factory.mktemp("net")
     classifier = read_model(save_residual_net(folder / "net.onnx"), ReadOptions(targets="all"))
     noise = save_noise(folder / "noise.npz", count=90, seed=1)
     images = load_images(noise, "image", (None, 3, 8, 8))
-    return Bench(classifier, images, Nearest(Scheme.ASYMMETRIC), threads=2)
+    return Workload(classifier, images, Nearest(Scheme.ASYMMETRIC), threads=2)
 
 
 @pytest.fixture(scope="module")
-def table(bench):
-    return rounding_table(bench, BITS, HOW, 0, Silent())
+def table(workload):
+    return rounding_table(workload, BITS, HOW, 0, Silent())
 
 
-def rounder(bench, table, how=HOW):
-    return SequentialRounder(bench, table, how, 0)
+def rounder(workload, table, how=HOW):
+    return SequentialRounder(workload, table, how, 0)
 
 
-def uniform(bench, bits):
-    return BitPlan.uniform(bench.classifier.layers, bits)
+def uniform(workload, bits):
+    return BitPlan.uniform(workload.classifier.layers, bits)
 
 
-def kl(bench, rounded):
-    before = bench.forward(bench.classifier.proto)
-    return float(np.mean(kl_divergence(before, bench.forward(simulate(bench.classifier, rounded)))))
+def kl(workload, rounded):
+    before = workload.forward(workload.classifier.proto)
+    return float(
+        np.mean(kl_divergence(before, workload.forward(simulate(workload.classifier, rounded))))
+    )
 
 
-def mixed(bench):
-    plan = uniform(bench, 3)
+def mixed(workload):
+    plan = uniform(workload, 3)
     for number, name in enumerate(plan.bits):
         plan = plan.with_bits(name, range(number % 3), (8, 1, 32)[number % 3])
     return plan
@@ -86,8 +88,8 @@ def same(one, other):
 
 
 class TestTable:
-    def test_every_layer_at_every_bitwidth(self, bench, table):
-        for layer in bench.classifier.layers:
+    def test_every_layer_at_every_bitwidth(self, workload, table):
+        for layer in workload.classifier.layers:
             for bits in BITS:
                 found = table.at(layer, bits)
                 assert found.codes.shape == layer.weight.shape
@@ -95,76 +97,76 @@ class TestTable:
                 shift = table.bias_shift(layer, bits)
                 assert (shift is None) == (layer.name == "tied1")  # two nodes: biases stay
 
-    def test_shift_takes_the_mean_of_what_rounding_changes(self, bench, table):
+    def test_shift_takes_the_mean_of_what_rounding_changes(self, workload, table):
         """On the float model's inputs: of the stem, which takes the image, exactly that."""
-        stem = bench.classifier.site("stem")
+        stem = workload.classifier.site("stem")
         weight = table.at(stem.layer, 1).dequantize()
-        model = bench.classifier.with_weights({"stem": weight})
-        before, after = (means(bench, m, "stem") for m in (bench.classifier.proto, model))
+        model = workload.classifier.with_weights({"stem": weight})
+        before, after = (means(workload, m, "stem") for m in (workload.classifier.proto, model))
         shift = table.bias_shift(stem.layer, 1)
         scale = np.abs(before).max() + np.abs(after).max()
         np.testing.assert_allclose(after + shift, before, atol=1e-5 * scale)
 
-    def test_no_bits_leave_the_mean_of_the_output(self, bench, table):
-        stem = bench.classifier.site("stem")
+    def test_no_bits_leave_the_mean_of_the_output(self, workload, table):
+        stem = workload.classifier.site("stem")
         assert not table.at(stem.layer, 0).dequantize().any()
-        before = means(bench, bench.classifier.proto, "stem")
-        found = from_table(bench.classifier, table, uniform(bench, 0)).layers["stem"]
+        before = means(workload, workload.classifier.proto, "stem")
+        found = from_table(workload.classifier, table, uniform(workload, 0)).layers["stem"]
         np.testing.assert_allclose(found.bias, before, atol=1e-5 * np.abs(before).max())
 
-    def test_without_bias_correction_there_is_no_shift(self, bench):
+    def test_without_bias_correction_there_is_no_shift(self, workload):
         how = RoundingSettings(bias_correction=False)
-        found = rounding_table(bench, (3,), how, 0, Silent())
-        assert all(found.bias_shift(layer, 3) is None for layer in bench.classifier.layers)
+        found = rounding_table(workload, (3,), how, 0, Silent())
+        assert all(found.bias_shift(layer, 3) is None for layer in workload.classifier.layers)
 
-    def test_threads_and_memory_change_nothing(self, bench, table):
-        other = replace(bench, threads=3, memory=1)
+    def test_threads_and_memory_change_nothing(self, workload, table):
+        other = replace(workload, threads=3, memory=1)
         found = rounding_table(other, BITS, HOW, 0, Silent())
-        for layer in bench.classifier.layers:
+        for layer in workload.classifier.layers:
             for bits in BITS:
                 one, two = table.at(layer, bits), found.at(layer, bits)
                 assert one.codes.tobytes() == two.codes.tobytes()
                 assert one.scale.tobytes() == two.scale.tobytes()
 
-    def test_layers_in_groups_give_the_same(self, bench, table, monkeypatch):
+    def test_layers_in_groups_give_the_same(self, workload, table, monkeypatch):
         """Each layer a group by itself: codes but for float32 noise, of the plan too."""
         alone = partial(in_groups, limit=1)
         for module in (moments_module, sequential_module):
             monkeypatch.setattr(module, "in_groups", alone)
-        found = rounding_table(bench, BITS, HOW, 0, Silent())
+        found = rounding_table(workload, BITS, HOW, 0, Silent())
         assert list(found.entries) == list(table.entries)
-        for layer in bench.classifier.layers:
+        for layer in workload.classifier.layers:
             for bits in BITS:
                 one, two = table.at(layer, bits), found.at(layer, bits)
                 assert np.mean(one.codes == two.codes) > 0.99
-        plan = mixed(bench)
-        one = rounder(bench, found)(plan, Silent())
+        plan = mixed(workload)
+        one = rounder(workload, found)(plan, Silent())
         monkeypatch.undo()
-        other = rounder(bench, found)(plan, Silent())
+        other = rounder(workload, found)(plan, Silent())
         for name, layer in one.layers.items():
             assert np.mean(layer.weight == other.layers[name].weight) > 0.99
 
 
-def means(bench, model, tensor):
+def means(workload, model, tensor):
     """Mean of a tensor's channels over all images and positions (no more than are drawn)."""
     session = Session(with_outputs(model, [tensor]).SerializeToString())
-    values = session.run({"image": bench.images.batch(0, len(bench.images))})[tensor]
+    values = session.run({"image": workload.images.batch(0, len(workload.images))})[tensor]
     return values.astype(np.float64).mean(axis=(0, *range(2, values.ndim)))
 
 
 class TestSequential:
-    def test_bias_correction_keeps_the_mean_of_every_output(self, bench, table):
+    def test_bias_correction_keeps_the_mean_of_every_output(self, workload, table):
         """Of a layer that is only added to a shortcut, the mean of the sum."""
-        found = simulate(bench.classifier, rounder(bench, table)(mixed(bench), Silent()))
+        found = simulate(workload.classifier, rounder(workload, table)(mixed(workload), Silent()))
         for tensor in ("stem", "c1", "sum", "dw", "scores"):
-            before, after = (means(bench, m, tensor) for m in (bench.classifier.proto, found))
+            before, after = (means(workload, m, tensor) for m in (workload.classifier.proto, found))
             spread = np.abs(before).max() + np.abs(after).max()
             np.testing.assert_allclose(after, before, atol=1e-4 * spread, err_msg=tensor)
 
-    def test_codes_lie_on_the_grids_of_the_table(self, bench, table):
-        plan = mixed(bench)
-        found = rounder(bench, table)(plan, Silent())
-        for layer in bench.classifier.layers:
+    def test_codes_lie_on_the_grids_of_the_table(self, workload, table):
+        plan = mixed(workload)
+        found = rounder(workload, table)(plan, Silent())
+        for layer in workload.classifier.layers:
             bits_of = np.array(plan.bits[layer.name])
             for bits, channels in found.layers[layer.name].quantized.items():
                 rows = np.flatnonzero(bits_of == bits)
@@ -173,20 +175,20 @@ class TestSequential:
             weight = found.layers[layer.name].weight
             assert (weight[kept] == layer.weight[kept]).all()
 
-    def test_nothing_quantized_is_the_float_model(self, bench, table):
-        found = rounder(bench, table)(uniform(bench, 32), Silent())
-        assert kl(bench, found) == 0
+    def test_nothing_quantized_is_the_float_model(self, workload, table):
+        found = rounder(workload, table)(uniform(workload, 32), Silent())
+        assert kl(workload, found) == 0
 
-    def test_eight_bits_hardly_change_anything(self, bench, table):
-        assert kl(bench, rounder(bench, table)(uniform(bench, 8), Silent())) < 1e-4
+    def test_eight_bits_hardly_change_anything(self, workload, table):
+        assert kl(workload, rounder(workload, table)(uniform(workload, 8), Silent())) < 1e-4
 
-    def test_better_than_rounding_for_the_float_models_inputs(self, tmp_path, bench):
+    def test_better_than_rounding_for_the_float_models_inputs(self, tmp_path, workload):
         """Over several nets; on one the other may win by chance."""
         ratios = []
         for seed in range(4):
             path = tmp_path / f"{seed}.onnx"
             onnx.save(residual_net(seed), path)
-            net = replace(bench, classifier=read_model(path, ReadOptions(targets="all")))
+            net = replace(workload, classifier=read_model(path, ReadOptions(targets="all")))
             table = rounding_table(net, (3,), HOW, 0, Silent())
             plan = uniform(net, 3)
             alone = kl(net, from_table(net.classifier, table, plan))
@@ -194,15 +196,15 @@ class TestSequential:
         assert np.exp(np.mean(np.log(ratios))) < 0.8
 
     @pytest.mark.parametrize("method", ["gptq", "nearest"])
-    def test_threads_and_memory_change_nothing(self, bench, table, method):
-        how, plan = RoundingSettings(method=method), mixed(bench)
-        one = rounder(bench, table, how)(plan, Silent())
+    def test_threads_and_memory_change_nothing(self, workload, table, method):
+        how, plan = RoundingSettings(method=method), mixed(workload)
+        one = rounder(workload, table, how)(plan, Silent())
         for changes in ({"threads": 1}, {"threads": 3, "memory": 1}):
-            same(one, rounder(replace(bench, **changes), table, how)(plan, Silent()))
+            same(one, rounder(replace(workload, **changes), table, how)(plan, Silent()))
 
-    def test_every_node_runs_once_a_plan(self, bench, table, monkeypatch):
+    def test_every_node_runs_once_a_plan(self, workload, table, monkeypatch):
         """But for the shortcut, which is looked at before its weights are rounded."""
-        give, run = rounder(bench, table), []
+        give, run = rounder(workload, table), []
         segment_model = sequential_module.segment_model
 
         def spy(classifier, part, *weights):
@@ -210,30 +212,32 @@ class TestSequential:
             return segment_model(classifier, part, *weights)
 
         monkeypatch.setattr(sequential_module, "segment_model", spy)
-        give(uniform(bench, 3), Silent())
-        (short,) = bench.classifier.site("short").nodes
+        give(uniform(workload, 3), Silent())
+        (short,) = workload.classifier.site("short").nodes
         assert run.count(short) == 2
         run.remove(short)
         assert len(run) == len(set(run))
-        (last,) = bench.classifier.site("scores").nodes
+        (last,) = workload.classifier.site("scores").nodes
         assert last not in run
 
-    def test_the_distance_follows_from_the_columns(self, bench):
+    def test_the_distance_follows_from_the_columns(self, workload):
         """As if the model had been run up to the output."""
-        shapes = row_shapes(bench.classifier, (3, 8, 8))
-        pixels = bench.images.batch(0, 20)
+        shapes = image_shapes(workload.classifier, (3, 8, 8))
+        pixels = workload.images.batch(0, 20)
         for layer in (
-            found for found in tapped(bench.classifier, bench.image) if len(found.site.nodes) == 1
+            found
+            for found in observed_layers(workload.classifier, workload.image)
+            if len(found.site.nodes) == 1
         ):
-            aim = sequential_module._aim(bench.classifier, layer, shapes)
-            assert aim.bias is not None
-            names = {aim.source, aim.tensor, *aim.seen} - {"image"}
-            model = with_outputs(bench.classifier.proto, names).SerializeToString()
+            target_output = sequential_module._target_output(workload.classifier, layer, shapes)
+            assert target_output.bias is not None
+            names = {target_output.source, target_output.tensor, *target_output.seen} - {"image"}
+            model = with_outputs(workload.classifier.proto, names).SerializeToString()
             values = Session(model).run({"image": pixels}) | {"image": pixels}
-            wanted = np.zeros_like(aim.drawn(values[aim.tensor], 0, 0))
+            wanted = np.zeros_like(target_output.drawn(values[target_output.tensor], 0, 0))
             positions = layer.patches[0].positions(0, 0)
             sums = []
-            for way in (aim, replace(aim, bias=None)):
+            for way in (target_output, replace(target_output, bias=None)):
                 patches = layer.patches[0]
                 sums.append(MomentSums(patches.groups, patches.size, layer.site.layer.channels))
                 way.add(sums[-1], values, positions, wanted)
@@ -242,19 +246,19 @@ class TestSequential:
             for mine, direct in ((one.cross, other.cross), (one.offset, other.offset)):
                 np.testing.assert_allclose(mine, direct, atol=1e-5 * np.abs(direct).max())
 
-    def test_again_is_the_same(self, bench, table):
-        give, plan = rounder(bench, table), mixed(bench)
+    def test_again_is_the_same(self, workload, table):
+        give, plan = rounder(workload, table), mixed(workload)
         one = give(plan, Silent())
-        give(uniform(bench, 8), Silent())
+        give(uniform(workload, 8), Silent())
         same(one, give(plan, Silent()))
 
-    def test_fixed_batch(self, tmp_path, bench):
+    def test_fixed_batch(self, tmp_path, workload):
         model = residual_net()
         model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 32
         model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 32
         onnx.save(model, tmp_path / "fixed.onnx")
         net = read_model(tmp_path / "fixed.onnx", ReadOptions(targets="all"))
-        fixed = replace(bench, classifier=net)
+        fixed = replace(workload, classifier=net)
         table = rounding_table(fixed, (3,), HOW, 0, Silent())
         found = rounder(fixed, table)(uniform(fixed, 3), Silent())
         assert np.isfinite(fixed.forward(simulate(net, found))).all()

@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from onnxsemi.quantizer.affine import Scheme
-from onnxsemi.rounding.layer import LayerRounder
-from onnxsemi.rounding.moments import MomentSums
-from onnxsemi.rounding.settings import RoundingSettings
-from onnxsemi.rounding.shrinkage import LEAST_DAMPING, MOST_SHRUNK, Spread
+from onnxsemi._quantizer.affine import Scheme
+from onnxsemi._quantizer.settings import RoundingSettings
+from onnxsemi._rounding.layer import LayerRounder
+from onnxsemi._rounding.second_moments import MomentSums
+from onnxsemi._rounding.shrinkage import LEAST_DAMPING, MOST_SHRUNK, MomentSpread
 
 SIZE = 60
 
@@ -129,7 +129,7 @@ def test_rounding_changes_the_output_on_other_images_less(bits):
 
 def test_spread_refuses_nothing_and_is_never_negative():
     """Blocks that are all alike say that C is exact."""
-    spread, block = Spread(), np.eye(4, dtype=np.float32) * 8
+    spread, block = MomentSpread(), np.eye(4, dtype=np.float32) * 8
     for _ in range(6):
         spread.add(block, np.zeros(4), 8)
     second = np.eye(4, dtype=np.float32) * np.array([1, 1, 1, 1], np.float32)

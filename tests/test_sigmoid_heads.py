@@ -14,20 +14,20 @@ from onnx_models import images
 from sigmoid_nets import logits_of, save_sigmoid_net, sigmoid_net, told_labels
 
 import onnxsemi
-from onnxsemi.data.images import ImageSet
-from onnxsemi.data.load import load_images
-from onnxsemi.errors import DataError, ModelError
-from onnxsemi.heads import Head
-from onnxsemi.measure.bench import Bench
-from onnxsemi.measure.delta_loss import exact_delta_loss
-from onnxsemi.measure.fast import FastMeasurement
-from onnxsemi.model.head import find_ends
-from onnxsemi.model.read import read_model
-from onnxsemi.progress import Silent
-from onnxsemi.quantizer.affine import Scheme
-from onnxsemi.quantizer.rounded import Nearest, mixed_weight
-from onnxsemi.run.journal import Journal
-from onnxsemi.runtime import Session
+from onnxsemi._data.images import ImageSet
+from onnxsemi._data.load import load_images
+from onnxsemi._errors import DataError, ModelError
+from onnxsemi._evaluation.workload import Workload
+from onnxsemi._head import Head
+from onnxsemi._model.head import find_ends
+from onnxsemi._model.reader import read_model
+from onnxsemi._progress import Silent
+from onnxsemi._quantizer.affine import Scheme
+from onnxsemi._quantizer.rounded_plan import Nearest, mixed_weight
+from onnxsemi._run.journal import Journal
+from onnxsemi._runtime.sessions import Session
+from onnxsemi._sensitivity.delta_loss import exact_delta_loss
+from onnxsemi._sensitivity.fast import FastMeasurement
 
 BITS = (8, 4)
 STEP = 1e-3  # of the weight change, in float64
@@ -93,7 +93,7 @@ class TestReading:
         model, pixels = sigmoid_net(end.labels, end.end, end.output), images(20, seed=1)
         classifier = read_model(model)
         data = ImageSet("mine", pixels, None)
-        found = Bench(classifier, data, Nearest(Scheme.ASYMMETRIC), 1).forward(classifier.proto)
+        found = Workload(classifier, data, Nearest(Scheme.ASYMMETRIC), 1).forward(classifier.proto)
         if end.head is Head.SOFTMAX:
             return
         z = logits_of(model, pixels)
@@ -114,42 +114,42 @@ def bench_of(model, count=12, seed=4):
     classifier, labels = read_model(model), told_labels(model, pixels, seed)
     head = classifier.ends.head
     data = ImageSet("noise", pixels, labels).for_head(head)
-    return Bench(classifier, data, Nearest(Scheme.ASYMMETRIC), 2)
+    return Workload(classifier, data, Nearest(Scheme.ASYMMETRIC), 2)
 
 
 @pytest.mark.parametrize("labels", [1, 5])
 class TestDeltaLoss:
     def test_fast_against_finite_differences_of_the_stated_loss(self, labels):
         """Binary cross-entropy and KL of Bernoulli distributions, of float64 probabilities."""
-        bench = bench_of(sigmoid_net(labels))
-        names = [layer.name for layer in bench.classifier.layers]
-        found = FastMeasurement(bench, names, BITS, 0).measure(Silent(), lambda: None)
+        workload = bench_of(sigmoid_net(labels))
+        names = [layer.name for layer in workload.classifier.layers]
+        found = FastMeasurement(workload, names, BITS, 0).measure(Silent(), lambda: None)
         assert not found.missing
-        for layer in bench.classifier.layers:
+        for layer in workload.classifier.layers:
             for bits in BITS:
-                first, second = by_differences(bench, layer, bits)
-                value = found.harm().column(layer.name, bits)[0]
+                first, second = by_differences(workload, layer, bits)
+                value = found.kl_increase().column(layer.name, bits)[0]
                 assert value == pytest.approx(second, rel=2e-4, abs=1e-9)
                 value = found.delta_loss().column(layer.name, bits)[0]
                 assert value == pytest.approx(first + second, rel=2e-4, abs=1e-7)
 
     def test_exact_is_the_change_of_the_stated_loss(self, labels):
-        bench = bench_of(sigmoid_net(labels))
-        layers = bench.classifier.layers
+        workload = bench_of(sigmoid_net(labels))
+        layers = workload.classifier.layers
         names = [layer.name for layer in layers]
-        loss, kl = exact_delta_loss(bench, names, BITS, Silent(), Journal(None))
-        before = probabilities(bench, layers[0], 0)
+        loss, kl = exact_delta_loss(workload, names, BITS, Silent(), Journal(None))
+        before = probabilities(workload, layers[0], 0)
         for layer in layers:
             for bits in BITS:
-                after = probabilities(bench, layer, 1, bits)
-                change = entropy(after, bench) - entropy(before, bench)
+                after = probabilities(workload, layer, 1, bits)
+                change = entropy(after, workload) - entropy(before, workload)
                 assert loss.column(layer.name, bits)[0] == pytest.approx(change, abs=2e-6)
                 expected = divergence(before, after)
                 assert kl.column(layer.name, bits)[0] == pytest.approx(expected, abs=2e-6)
 
 
-def entropy(p, bench):
-    y = bench.labels.reshape(len(p), -1)
+def entropy(p, workload):
+    y = workload.labels.reshape(len(p), -1)
     return -(y * np.log(p) + (1 - y) * np.log(1 - p)).sum(axis=1).mean()
 
 
@@ -158,21 +158,21 @@ def divergence(p, q):
     return each.sum(axis=1).mean()
 
 
-def by_differences(bench, layer, bits):
+def by_differences(workload, layer, bits):
     """First and second term of the first channel's Δloss, by central differences."""
-    low, middle, high = (probabilities(bench, layer, step, bits) for step in (-STEP, 0, STEP))
-    first = (entropy(high, bench) - entropy(low, bench)) / (2 * STEP)
+    low, middle, high = (probabilities(workload, layer, step, bits) for step in (-STEP, 0, STEP))
+    first = (entropy(high, workload) - entropy(low, workload)) / (2 * STEP)
     second = (divergence(middle, low) + divergence(middle, high)) / (2 * STEP**2)
     return first, second
 
 
-def probabilities(bench, layer, step, bits=8):
+def probabilities(workload, layer, step, bits=8):
     """float64[N, L] of the reference evaluator, a step along the first channel's rounding."""
-    classifier, model = bench.classifier, onnx.ModelProto()
+    classifier, model = workload.classifier, onnx.ModelProto()
     model.CopyFrom(classifier.proto)
     site = classifier.site(layer.name)
     chosen = [bits] + [32] * (layer.channels - 1)
-    change = mixed_weight(layer, chosen, bench.rounding).astype(np.float64) - layer.weight
+    change = mixed_weight(layer, chosen, workload.rounding).astype(np.float64) - layer.weight
     for tensor in model.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT:
             values = numpy_helper.to_array(tensor).astype(np.float64)
@@ -181,7 +181,7 @@ def probabilities(bench, layer, step, bits=8):
             tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.elem_type = TensorProto.DOUBLE
-    pixels = bench.images.batch(0, len(bench.images)).astype(np.float64)
+    pixels = workload.images.batch(0, len(workload.images)).astype(np.float64)
     found = ReferenceEvaluator(model).run(["probs"], {"image": pixels})[0]
     return np.asarray(found).reshape(len(pixels), -1)
 
@@ -444,7 +444,7 @@ def test_shared_cases(case, shared, tmp_path):
     found = onnxsemi.compress(
         folder / "model.onnx",
         folder / "search.npz",
-        report_data=folder / "report.npz",
+        test_data=folder / "report.npz",
         output=tmp_path / "small.onnx",
         settings=onnxsemi.Settings(allow_loss=True),
     )

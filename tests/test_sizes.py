@@ -6,16 +6,16 @@ import pytest
 from onnx import numpy_helper, parser
 from onnx.reference import ReferenceEvaluator
 
-from onnxsemi.data.images import ImageSet
-from onnxsemi.measure.bench import Bench
-from onnxsemi.measure.fast import FastMeasurement
-from onnxsemi.model.head import ImageInput
-from onnxsemi.model.read import read_model
-from onnxsemi.model.sizes import settle_sizes
-from onnxsemi.progress import Silent
-from onnxsemi.quantizer.affine import Scheme
-from onnxsemi.quantizer.rounded import Nearest
-from onnxsemi.runtime import Session
+from onnxsemi._data.images import ImageSet
+from onnxsemi._evaluation.workload import Workload
+from onnxsemi._model.head import ImageInput
+from onnxsemi._model.reader import read_model
+from onnxsemi._model.sizes import settle_sizes
+from onnxsemi._progress import Silent
+from onnxsemi._quantizer.affine import Scheme
+from onnxsemi._quantizer.rounded_plan import Nearest
+from onnxsemi._runtime.sessions import Session
+from onnxsemi._sensitivity.fast import FastMeasurement
 
 IMAGE = ImageInput("image", (None, 3, 4, 4))
 STEM = "stem = Conv <pads = [1,1,1,1]> (image, stem_w)\n a = Relu (stem)"
@@ -136,6 +136,6 @@ def missing(net):
     classifier = read_model(net)
     noise = np.random.default_rng(2).normal(size=(4, 3, 4, 4)).astype(np.float32)
     images = ImageSet("noise", noise, np.array([0, 1, 0, 1]))
-    bench = Bench(classifier, images, Nearest(Scheme.ASYMMETRIC), 1)
-    measurement = FastMeasurement(bench, ["stem"], (8, 4), seed=0, products=False)
+    workload = Workload(classifier, images, Nearest(Scheme.ASYMMETRIC), 1)
+    measurement = FastMeasurement(workload, ["stem"], (8, 4), seed=0, products=False)
     return measurement.measure(Silent(), lambda: None).missing

@@ -5,13 +5,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from onnxsemi.measure.groups import in_groups
-from onnxsemi.measure.spill import Spill
+from onnxsemi._model.layer_groups import in_groups
+from onnxsemi._rounding.spill import ArraySpill
 
 
 @pytest.mark.parametrize("memory", [0, 100, 10**6])
 def test_what_is_kept_comes_back(memory: int) -> None:
-    spill, generator = Spill(memory), np.random.default_rng(0)
+    spill, generator = ArraySpill(memory), np.random.default_rng(0)
     arrays = [generator.normal(size=shape).astype(np.float32) for shape in ((3, 4), (5,), (0, 2))]
     arrays.append(arrays[0].T)  # not contiguous
     kept = [spill.keep(array) for array in arrays]

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto
 
 from onnxsemi import ModelError
-from onnxsemi.model.load import load_proto
+from onnxsemi._model.loader import load_proto
 
 WEIGHTS = np.zeros((1, 1, 3, 3), np.float32)
 

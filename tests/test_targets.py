@@ -8,9 +8,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx_models import NETS, STEM, STEM_SHAPES, TIED, Net, conv, head_shapes
 
-from onnxsemi.errors import ModelError
-from onnxsemi.model.read import ReadOptions, read_model
-from onnxsemi.model.targets import TargetPolicy
+from onnxsemi._errors import ModelError
+from onnxsemi._model.reader import ReadOptions, read_model
+from onnxsemi._model.targets import TargetPolicy
 
 HIDDEN, CONV, ALL = TargetPolicy
 CONVOLUTIONS = ("Conv", "ConvTranspose")

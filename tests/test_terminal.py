@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import pytest
 from rich.console import Console
 
-from onnxsemi.cli.terminal import LineProgress, LiveProgress, OnlyWarnings
-from onnxsemi.progress import Silent, Within, warn
+from onnxsemi._cli.terminal import LineProgress, LiveProgress, OnlyWarnings
+from onnxsemi._progress import Silent, Within, warn
 
 
 @dataclass

@@ -8,16 +8,16 @@ from onnx_models import images
 from run_files import content
 from transformer_nets import TRANSFORMERS
 
-from onnxsemi.data.images import ImageSet
-from onnxsemi.emit.profile import Profile
-from onnxsemi.measure.bench import Bench
-from onnxsemi.measure.fast import FastMeasurement
-from onnxsemi.measure.variants import Variant, measure_plainly, measure_variants
-from onnxsemi.model.read import ReadOptions, read_model
-from onnxsemi.model.targets import TargetPolicy
-from onnxsemi.progress import Silent
-from onnxsemi.quantizer.affine import Scheme
-from onnxsemi.quantizer.rounded import Nearest
+from onnxsemi._data.images import ImageSet
+from onnxsemi._emit.profile import Profile
+from onnxsemi._evaluation.workload import Workload
+from onnxsemi._model.reader import ReadOptions, read_model
+from onnxsemi._model.targets import TargetPolicy
+from onnxsemi._progress import Silent
+from onnxsemi._quantizer.affine import Scheme
+from onnxsemi._quantizer.rounded_plan import Nearest
+from onnxsemi._sensitivity.fast import FastMeasurement
+from onnxsemi._sensitivity.variants import Variant, measure_plainly, measure_variants
 
 BITS = (8, 6)
 IMAGES = 12
@@ -32,62 +32,66 @@ PRODUCTS = {"convnext": (), **dict.fromkeys(("vit", "tokens-first", "swin"), ("p
 
 
 @pytest.fixture(scope="module", params=TRANSFORMERS)
-def named_bench(request, tmp_path_factory) -> tuple[str, Bench]:
+def named_bench(request, tmp_path_factory) -> tuple[str, Workload]:
     path = tmp_path_factory.mktemp("transformers") / "model.onnx"
     onnx.save(TRANSFORMERS[request.param].model(), path)
     classifier = read_model(path, ReadOptions(targets=TargetPolicy.ALL))
     labels = np.random.default_rng(3).integers(0, 5, IMAGES)
     data = ImageSet("noise", images(IMAGES, seed=4), labels)
-    return request.param, Bench(classifier, data, Nearest(Scheme.ASYMMETRIC), threads=2)
+    return request.param, Workload(classifier, data, Nearest(Scheme.ASYMMETRIC), threads=2)
 
 
-def fast(bench):
-    names = [layer.name for layer in bench.classifier.layers]
-    return FastMeasurement(bench, names, BITS, 0).measure(Silent(), lambda: None)
+def fast(workload):
+    names = [layer.name for layer in workload.classifier.layers]
+    return FastMeasurement(workload, names, BITS, 0).measure(Silent(), lambda: None)
 
 
 def test_products_of_activations_are_no_layers(named_bench):
-    name, bench = named_bench
-    assert tuple(layer.name for layer in bench.classifier.layers) == LAYERS[name]
-    skipped = {skip.name: skip.reason for skip in bench.classifier.skipped}
+    name, workload = named_bench
+    assert tuple(layer.name for layer in workload.classifier.layers) == LAYERS[name]
+    skipped = {skip.name: skip.reason for skip in workload.classifier.skipped}
     assert skipped == dict.fromkeys(PRODUCTS[name], TWO_FACTORS)
 
 
 def test_every_layer_has_a_gradient_and_agrees_with_exact(named_bench):
     # 8 bits change little, so that the second order is nearly all there is.
-    _, bench = named_bench
-    found = fast(bench)
+    _, workload = named_bench
+    found = fast(workload)
     assert not found.missing
-    nats, harm = found.delta_loss(), found.harm()
-    for site in bench.classifier.sites:
+    nats, kl_increase = found.delta_loss(), found.kl_increase()
+    for site in workload.classifier.sites:
         variants = [Variant((channel,), 8) for channel in range(min(site.layer.channels, 4))]
-        exact = measure_variants(bench, site, variants, lambda _: None)
+        exact = measure_variants(workload, site, variants, lambda _: None)
         measured = nats.column(site.layer.name, 8)[: len(variants)]
         assert measured == pytest.approx(exact.delta_loss, rel=0.02, abs=2e-6)
-        kl = harm.column(site.layer.name, 8)[: len(variants)]
+        kl = kl_increase.column(site.layer.name, 8)[: len(variants)]
         assert kl == pytest.approx(exact.kl, rel=0.05, abs=1e-7)
 
 
 def test_images_do_not_mix(named_bench):
     # Each image alone, summed, is all of them together: nothing of one is counted as another's.
-    _, bench = named_bench
-    together = fast(bench).harm()
+    _, workload = named_bench
+    together = fast(workload).kl_increase()
     alone = [
-        fast(Bench(bench.classifier, bench.images.select(np.array([n])), bench.rounding, 1)).harm()
+        fast(
+            Workload(
+                workload.classifier, workload.images.select(np.array([n])), workload.rounding, 1
+            )
+        ).kl_increase()
         for n in range(3)
     ]
-    few = fast(bench.first(3)).harm()
+    few = fast(workload.first(3)).kl_increase()
     for layer in together.nats:
         mean = np.mean([table.nats[layer] for table in alone], axis=0)
         np.testing.assert_allclose(few.nats[layer], mean, rtol=1e-4, atol=1e-12)
 
 
 def test_splicing_is_running_the_whole_model(named_bench):
-    _, bench = named_bench
-    for site in bench.classifier.sites:
+    _, workload = named_bench
+    for site in workload.classifier.sites:
         variants = [Variant((0,), 6), Variant((1, 2), 6)]
-        spliced = measure_variants(bench, site, variants, lambda _: None)
-        plain = measure_plainly(bench, site, variants, lambda _: None)
+        spliced = measure_variants(workload, site, variants, lambda _: None)
+        plain = measure_plainly(workload, site, variants, lambda _: None)
         assert spliced.delta_loss == pytest.approx(plain.delta_loss, abs=2e-6)
         assert spliced.kl == pytest.approx(plain.kl, rel=1e-3, abs=1e-6)
 

@@ -8,7 +8,7 @@ import pytest
 from command_line import assert_one_line, run
 from residual_net import save_noise, save_residual_net
 
-from onnxsemi.cli import terminal
+from onnxsemi._cli import terminal
 
 NOT_SAID = re.compile(r"accura|top-?[15]|\bcorrect\b|correct_|\bright\b|mcnemar", re.IGNORECASE)
 SMALL = ("--bits", "8,4,2", "--rounding-samples", "40", "--max-drop", "4")

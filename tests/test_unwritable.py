@@ -11,8 +11,10 @@ from residual_net import save_noise, save_residual_net
 
 import onnxsemi
 from onnxsemi import Profile, Scheme, SearchSettings, Settings
-from onnxsemi.errors import ModelError, PlanError, VerificationError
-from onnxsemi.pipeline import choice, nothing, write
+from onnxsemi._errors import ModelError, PlanError, VerificationError
+from onnxsemi._pipeline import nothing_holds as nothing
+from onnxsemi._pipeline import output as write
+from onnxsemi._pipeline import selection as choice
 
 pytestmark = pytest.mark.slow
 
@@ -38,10 +40,10 @@ def refuse_below(monkeypatch, least):
     """Verification fails for plans of fewer bits a weight."""
     verify = write.verify
 
-    def fails(path, bench, rounded, ranges=None):
+    def fails(path, workload, rounded, ranges=None):
         if rounded.plan.mean_bits < least:
             raise VerificationError(f"{path}: the logits are others")
-        verify(path, bench, rounded, ranges)
+        verify(path, workload, rounded, ranges)
 
     monkeypatch.setattr(write, "verify", fails)
 
@@ -128,6 +130,6 @@ def test_nodes_that_share_a_weight_take_any_mix(profile, tmp_path):
     )
     output = tmp_path / "small.onnx"
     result = onnxsemi.compress(
-        paths[0], paths[1], output=output, report_data=paths[2], settings=settings
+        paths[0], paths[1], output=output, test_data=paths[2], settings=settings
     )
     assert result.plan.saved_parameters > 0

@@ -8,11 +8,11 @@ from hypothesis import settings as run_settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, norm
 
-from onnxsemi.measure.comparison import Comparison
-from onnxsemi.measure.paired import Paired
-from onnxsemi.search.guard import Guard, IntervalGuard, PointGuard
-from onnxsemi.search.tolerance import ToleranceGuard
-from onnxsemi.search.verdict import Outcome, verdict
+from onnxsemi._search.guard import Guard, IntervalGuard, PointGuard
+from onnxsemi._search.tolerance import ToleranceGuard
+from onnxsemi._search.verdict import Outcome, verdict
+from onnxsemi._stats.comparison import Comparison
+from onnxsemi._stats.paired import Paired
 
 WITHIN = ToleranceGuard(max_drop=0, tolerance=0.5)
 ALLOWED = ToleranceGuard(max_drop=2, tolerance=0.5)
@@ -23,10 +23,10 @@ ALL_LOST = IntervalGuard(max_drop=1, has_labels=False)
 quickly = run_settings(deadline=None, derandomize=True)
 
 
-def labelled(lost, won, total):
-    """Counts of labelled images; all answers that changed are lost or won."""
-    counts = Paired(total, total - won - total // 10, lost, won)
-    return Comparison(total, total - lost - won, 0.01, counts)
+def labelled(broken, fixed, total):
+    """Counts of labelled images; all answers that changed are broken or fixed."""
+    counts = Paired(total, total - fixed - total // 10, broken, fixed)
+    return Comparison(total, total - broken - fixed, 0.01, counts)
 
 
 def unlabelled(changed, total):
@@ -83,30 +83,30 @@ def test_by_hand(case):
 
 @quickly
 @given(st.integers(0, 80), st.integers(0, 80), st.integers(200, 5000))
-def test_against_its_definition(lost, won, total):
+def test_against_its_definition(broken, fixed, total):
     """Within a tolerance, no loss allowed."""
-    seen = labelled(lost, won, total)
+    seen = labelled(broken, fixed, total)
     low, high = seen.top1.interval
-    changed = lost + won
-    p = binomtest(lost, changed, 0.5).pvalue if changed else 1.0
-    fails = high < -0.005 or (lost > won and p < 0.05)
+    changed = broken + fixed
+    p = binomtest(broken, changed, 0.5).pvalue if changed else 1.0
+    fails = high < -0.005 or (broken > fixed and p < 0.05)
     expected = Outcome.FAILS if fails else Outcome.HOLDS if low >= -0.005 else Outcome.UNPROVEN
     assert verdict(WITHIN, seen).outcome is expected
 
 
 @quickly
 @given(st.integers(0, 80), st.integers(0, 80), st.integers(200, 5000))
-def test_as_many_images_as_it_takes_settle_it(lost, won, total):
+def test_as_many_images_as_it_takes_settle_it(broken, fixed, total):
     """At the same shares the interval of so many just reaches what was asked."""
-    found = verdict(WITHIN, labelled(lost, won, total))
-    change = (won - lost) / total
+    found = verdict(WITHIN, labelled(broken, fixed, total))
+    change = (fixed - broken) / total
     if found.outcome is not Outcome.UNPROVEN or change <= -0.005:
         assert found.images_needed is None
         return
     assert found.images_needed > total
-    room, centre = change + 0.005, (won - lost) / total
+    room, centre = change + 0.005, (fixed - broken) / total
     n = found.images_needed + 2
-    shares = (lost + won) / total * found.images_needed + 2
+    shares = (broken + fixed) / total * found.images_needed + 2
     half = norm.ppf(0.975) * (((shares / n) - (centre * found.images_needed / n) ** 2) / n) ** 0.5
     assert half <= room + 1e-12
 

@@ -9,12 +9,12 @@ from emitting import edit
 from onnx import helper, numpy_helper
 from verify_cases import Case, IntegerCase, gemm
 
-from onnxsemi.emit.model import emit
-from onnxsemi.emit.profile import Profile
-from onnxsemi.errors import VerificationError
-from onnxsemi.pipeline.write import Writer
-from onnxsemi.runtime import Session
-from onnxsemi.verify import verify
+from onnxsemi._emit.model import emit
+from onnxsemi._emit.profile import Profile
+from onnxsemi._emit.verification import verify
+from onnxsemi._errors import VerificationError
+from onnxsemi._pipeline.output import Writer
+from onnxsemi._runtime.sessions import Session
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_an_honest_file_passes(case, tmp_path):
 
 
 def test_short_memory_runs_image_by_image_and_finds_the_same(case, tmp_path, monkeypatch):
-    tight = replace(case.bench, memory=1)
+    tight = replace(case.workload, memory=1)
     assert tight.rows(8) == 1
     sizes = []
     original = Session.run
@@ -255,7 +255,7 @@ def test_a_truncated_file_is_found(case, tmp_path):
     path = tmp_path / "written.onnx"
     path.write_bytes(case.model.SerializeToString()[:-700])
     with pytest.raises(VerificationError):
-        verify(path, case.bench, case.codes)
+        verify(path, case.workload, case.codes)
 
 
 def test_a_file_that_fails_is_not_left_behind_and_the_old_one_stays(case, tmp_path, monkeypatch):
@@ -264,10 +264,10 @@ def test_a_file_that_fails_is_not_left_behind_and_the_old_one_stays(case, tmp_pa
         flip_code_bit(model)
         return model
 
-    monkeypatch.setattr("onnxsemi.pipeline.write.emit", dishonest)
+    monkeypatch.setattr("onnxsemi._pipeline.output.emit", dishonest)
     output = tmp_path / "small.onnx"
     output.write_bytes(b"precious")
     with pytest.raises(VerificationError):
-        Writer(case.bench, Profile.QDQ).write(case.codes, output)
+        Writer(case.workload, Profile.QDQ).write(case.codes, output)
     assert [path.name for path in tmp_path.iterdir()] == ["small.onnx"]
     assert output.read_bytes() == b"precious"

@@ -7,18 +7,18 @@ from emitting import HalfSteps, edit, plan_of, with_biases
 from onnx import numpy_helper
 from residual_net import save_noise, save_residual_net
 
-from onnxsemi.calibration import Calibration
-from onnxsemi.data.load import load_images
-from onnxsemi.emit.model import emit
-from onnxsemi.emit.profile import Profile
-from onnxsemi.errors import VerificationError
-from onnxsemi.measure.bench import Bench
-from onnxsemi.model.read import ReadOptions, read_model
-from onnxsemi.model.targets import TargetPolicy
-from onnxsemi.pipeline.activations import calibrate
-from onnxsemi.quantizer.affine import Scheme
-from onnxsemi.quantizer.rounded import rounded
-from onnxsemi.verify import verify
+from onnxsemi._data.load import load_images
+from onnxsemi._emit.model import emit
+from onnxsemi._emit.profile import Profile
+from onnxsemi._emit.verification import verify
+from onnxsemi._errors import VerificationError
+from onnxsemi._evaluation.workload import Workload
+from onnxsemi._model.reader import ReadOptions, read_model
+from onnxsemi._model.targets import TargetPolicy
+from onnxsemi._pipeline.activations import calibrate
+from onnxsemi._quantizer.affine import Scheme
+from onnxsemi._quantizer.rounded_plan import rounded
+from onnxsemi._runtime.calibration import Calibration
 
 
 class Case:
@@ -32,9 +32,9 @@ class Case:
             save_noise(folder / "noise.npz", count=20, seed=1), image.name, image.shape
         )
         scheme = Scheme.SYMMETRIC if profile is Profile.INT8 else Scheme.ASYMMETRIC
-        self.bench = Bench(self.classifier, images, HalfSteps(scheme), 1)
+        self.workload = Workload(self.classifier, images, HalfSteps(scheme), 1)
         self.plan = plan_of(self.classifier, (6, 1, 3)).with_bits("dw", range(8), 3)
-        codes = rounded(self.classifier.layers, self.plan, self.bench.rounding)
+        codes = rounded(self.classifier.layers, self.plan, self.workload.rounding)
         self.codes = with_biases(codes, ["c2", "scores"])
         quantizes = profile.quantizes_activations
         self.ranges = calibrate(self.classifier, images, Calibration.MINMAX) if quantizes else None
@@ -43,7 +43,7 @@ class Case:
     def verify(self, model, folder):
         path = folder / "written.onnx"
         onnx.save(model, path)
-        verify(path, self.bench, self.codes, self.ranges)
+        verify(path, self.workload, self.codes, self.ranges)
 
 
 def flip_a_doubled_code(model):

@@ -7,8 +7,8 @@ from emitting import edit
 from onnx import numpy_helper, parser
 from verify_cases import Case, gemm
 
-from onnxsemi.errors import VerificationError
-from onnxsemi.runtime import Session
+from onnxsemi._errors import VerificationError
+from onnxsemi._runtime.sessions import Session
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_a_default_session_has_its_threads_and_a_users_batch(case, tmp_path, mon
     monkeypatch.setattr(Session, "__init__", note)
     monkeypatch.setattr(Session, "run", run)
     case.verify(case.model, tmp_path)
-    assert {size for threaded, size in batches if threaded} == {len(case.bench.images)}
+    assert {size for threaded, size in batches if threaded} == {len(case.workload.images)}
     assert {size for threaded, size in batches if not threaded} == {4}
 
 

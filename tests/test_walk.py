@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from fake_evaluator import FakeChecker, FakeMeasures, plan_of, problem
 
-from onnxsemi.bitwidth import FLOAT_BITS
-from onnxsemi.measure.seam import DeltaLossTable
-from onnxsemi.progress import Silent
-from onnxsemi.search.course import STOPS, Course
-from onnxsemi.search.frontier import between, frontier, predicted, tidied
-from onnxsemi.search.frontier_search import REACH, FrontierSearch, FrontierSettings
-from onnxsemi.search.trajectory import OUT_OF_TIME, Decision, Phase
-from onnxsemi.search.walk import RETREATS
-from onnxsemi.search.watch import Watch
+from onnxsemi._plan.bitwidth import FLOAT_BITS
+from onnxsemi._progress import Silent
+from onnxsemi._search.frontier import between, frontier, merged_groups, predicted
+from onnxsemi._search.frontier_course import STOPS, Course
+from onnxsemi._search.frontier_search import REACH, FrontierSearch, FrontierSettings
+from onnxsemi._search.frontier_walk import RETREATS
+from onnxsemi._search.observer import Watch
+from onnxsemi._search.protocols import DeltaLossTable
+from onnxsemi._search.trajectory import OUT_OF_TIME, Decision, Phase
 
 CHANNELS = {"a": 8, "b": 6, "c": 10}
 LADDER = (8, 6, 4, 3, 2, 1)
@@ -33,29 +33,29 @@ def tables(seed):
     Turned are even numbers: an odd one out counts as lost where labels are not known.
     """
     rng = np.random.default_rng(seed)
-    harm, turned, loss = {}, {}, {}
+    kl_increase, turned, loss = {}, {}, {}
     for layer, count in CHANNELS.items():
         rises = rng.exponential(size=(count, len(LADDER))) * 3.0 ** np.arange(-3, 3)
-        harm[layer] = np.cumsum(rises, axis=1)
-        turned[layer] = 2 * np.minimum(np.rint(harm[layer] / 2), IMAGES // 48)
+        kl_increase[layer] = np.cumsum(rises, axis=1)
+        turned[layer] = 2 * np.minimum(np.rint(kl_increase[layer] / 2), IMAGES // 48)
         loss[layer] = rng.normal(size=rises.shape)
-    return [DeltaLossTable(LADDER, nats, samples=1) for nats in (harm, turned, loss)]
+    return [DeltaLossTable(LADDER, nats, samples=1) for nats in (kl_increase, turned, loss)]
 
 
 class Fake:
     """A search of everything but the images: half of them right before, or ``share``."""
 
     def __init__(self, seed, share=0.5, *, has_labels=True):
-        self.harm, turned, loss = tables(seed)
+        self.kl_increase, turned, loss = tables(seed)
         before = np.random.default_rng(seed).random(IMAGES) < share
-        truth = {layer: nats / NATS for layer, nats in self.harm.nats.items()}
+        truth = {layer: nats / NATS for layer, nats in self.kl_increase.nats.items()}
         self.checker = FakeChecker(turned, before, DeltaLossTable(LADDER, truth, samples=1))
-        self.harm = self.checker.truth
+        self.kl_increase = self.checker.truth
         self.delta_loss, self.has_labels = loss, has_labels
         self.start, self.free = plan_of(CHANNELS, PARAMS), list(CHANNELS)
 
     def walk(self, settings=SETTINGS, watch=None):
-        tables = {"delta_loss": self.delta_loss, "harm": self.harm}
+        tables = {"delta_loss": self.delta_loss, "kl_increase": self.kl_increase}
         measures, asked = FakeMeasures(checker=self.checker), {"has_labels": self.has_labels}
         return FrontierSearch(settings).search(
             problem(self.start, self.free, measures, watch=watch, **tables, **asked)
@@ -140,20 +140,20 @@ class TestDecisions:
 
     def test_plans_that_follow_from_plans_are_not_checked_again(self, fake, monkeypatch):
         checked = []
-        monkeypatch.setattr("onnxsemi.plan._checked", lambda *given: checked.append(given))
+        monkeypatch.setattr("onnxsemi._plan.bits._checked", lambda *given: checked.append(given))
         assert len(fake.walk().trials) > 5
         assert not checked
 
     def test_the_frontier_as_it_was_drawn_last_is_kept(self, fake):
         found = fake.walk()
-        course = Course(fake.start, fake.free, found.prediction.harm)
-        assert found.stops == course.plans
-        assert len(found.stops) == STOPS + 1
+        course = Course(fake.start, fake.free, found.prediction.kl_increase)
+        assert found.points_between == course.plans
+        assert len(found.points_between) == STOPS + 1
 
     def test_again_is_the_same(self, fake):
         one, other = fake.walk(), fake.walk()
         assert one == other
-        nats = [found.prediction.harm.nats for found in (one, other)]
+        nats = [found.prediction.kl_increase.nats for found in (one, other)]
         assert all((nats[0][name] == values).all() for name, values in nats[1].items())
 
     def test_what_is_best_is_told_and_only_grows(self, fake):
@@ -175,10 +175,10 @@ class TestDecisions:
 
 
 class TestFrontier:
-    def stops(self, fake):
+    def points_between(self, fake):
         """The plans of all stops."""
-        path = frontier(fake.start, fake.harm, fake.free)
-        return [tidied(path.plan(stop), fake.free) for stop in path.stops(STOPS)]
+        path = frontier(fake.start, fake.kl_increase, fake.free)
+        return [merged_groups(path.plan(stop), fake.free) for stop in path.points_between(STOPS)]
 
     def reached(self, fake):
         """Where the descent begins, by brute force over all stops.
@@ -186,14 +186,14 @@ class TestFrontier:
         The answers that are turned grow along the frontier. From the last that turns few enough
         the way leads back to the first that the guard takes with its labels.
         """
-        plans = self.stops(fake)
+        plans = self.points_between(fake)
         few = [fake.objection(plan, has_labels=False) is None for plan in plans]
         assert few == sorted(few, reverse=True)
         last = sum(few) - 1
         return next(p for p in range(last, -1, -1) if fake.objection(plans[p]) is None)
 
     def test_the_smallest_stop_that_holds_is_found(self, fake):
-        place, plans = self.reached(fake), self.stops(fake)
+        place, plans = self.reached(fake), self.points_between(fake)
         found = fake.walk(replace(SETTINGS, tries=0))
         points = [point.plan for point in found.points[1:]]
         assert plans[place] in points
@@ -219,9 +219,9 @@ class TestFrontier:
     def test_descent_adds_semilayers_of_the_plan_ahead(self, fake):
         found, without = (fake.walk(replace(SETTINGS, tries=tries)) for tries in (5, 0))
         assert found.trials[: len(without.trials)] == without.trials
-        place, plans = self.reached(fake), self.stops(fake)
+        place, plans = self.reached(fake), self.points_between(fake)
         plan, ahead = plans[place], plans[min(place + REACH, len(plans) - 1)]
-        wanted = between(plan, ahead, fake.delta_loss, fake.harm)[:5]
+        wanted = between(plan, ahead, fake.delta_loss, fake.kl_increase)[:5]
         descent = found.trials[len(without.trials) :]
         tried, left = [trial.plan for trial in without.trials], iter(descent)
         for price, semilayer in wanted:
@@ -230,7 +230,7 @@ class TestFrontier:
                 continue
             trial = next(left)
             assert (trial.ranked.sensitivity, trial.ranked.semilayer) == (price, semilayer)
-            added = predicted(lowered, fake.harm) - predicted(plan, fake.harm)
+            added = predicted(lowered, fake.kl_increase) - predicted(plan, fake.kl_increase)
             assert trial.ranked.kl == added
             assert trial.compression == lowered.compression
             if trial.decision is Decision.KEPT:
@@ -256,16 +256,16 @@ class TestUniform:
         fake = Fake(seed)
         chosen = fake.walk().smallest.plan
         for bits in LADDER:
-            plan = Course(fake.start, fake.free, fake.harm).uniform(bits)
+            plan = Course(fake.start, fake.free, fake.kl_increase).uniform(bits)
             if plan.weight_bits < chosen.weight_bits:
                 assert fake.objection(plan) is not None
 
     def test_where_predictions_are_worthless_one_bitwidth_is_left(self):
         """Harm that says the opposite of what is true: the frontier's plans fail."""
         fake = Fake(2)
-        nats = {layer: 1 / values[:, ::-1] for layer, values in fake.harm.nats.items()}
+        nats = {layer: 1 / values[:, ::-1] for layer, values in fake.kl_increase.nats.items()}
         wrong = DeltaLossTable(LADDER, {n: np.cumsum(v, axis=1) for n, v in nats.items()}, 1)
-        fake.harm = wrong
+        fake.kl_increase = wrong
         found = fake.walk()
         uniform = [t for t in found.trials if t.phase is Phase.UNIFORM]
         held = [t.plan for t in uniform if t.decision is Decision.KEPT]
@@ -276,11 +276,11 @@ class TestUniform:
 
 class TestCorrected:
     def misjudged(self, seed, factor=300.0):
-        """The harm of layer b is taken to be next to nothing."""
+        """The KL increase of layer b is taken to be next to nothing."""
         fake = Fake(seed)
-        nats = dict(fake.harm.nats)
+        nats = dict(fake.kl_increase.nats)
         nats["b"] = nats["b"] / factor
-        fake.harm = DeltaLossTable(LADDER, nats, samples=1)
+        fake.kl_increase = DeltaLossTable(LADDER, nats, samples=1)
         return fake
 
     @pytest.mark.parametrize("seed", SEEDS)
@@ -363,8 +363,8 @@ class TestLimits:
     def test_pinned_layers_stay(self, fake):
         pinned = fake.start.with_bits("b", range(6), 4)
         fake.start, fake.free = pinned, ["a", "c"]
-        nats = {layer: fake.harm.nats[layer] for layer in fake.free}
-        fake.harm = DeltaLossTable(LADDER, nats, samples=1)
+        nats = {layer: fake.kl_increase.nats[layer] for layer in fake.free}
+        fake.kl_increase = DeltaLossTable(LADDER, nats, samples=1)
         loss = {layer: fake.delta_loss.nats[layer] for layer in fake.free}
         fake.delta_loss = DeltaLossTable(LADDER, loss, samples=1)
         found = fake.walk()
@@ -374,9 +374,9 @@ class TestLimits:
 
     def test_one_bitwidth(self, fake):
         """Eight bits or nothing."""
-        fake.harm, fake.delta_loss = (
+        fake.kl_increase, fake.delta_loss = (
             DeltaLossTable((8,), {n: v[:, :1] for n, v in whole.nats.items()}, samples=1)
-            for whole in (fake.harm, fake.delta_loss)
+            for whole in (fake.kl_increase, fake.delta_loss)
         )
         found = fake.walk(replace(SETTINGS, bits=(8,)))
         assert [point.plan.mean_bits for point in found.points] == [32, 8]
@@ -394,8 +394,12 @@ class TestLimits:
 def test_a_short_walk_that_is_drawn_anew(seed):
     """Fewer steps than stops: places mean the same sizes on every frontier."""
     fake = Fake(seed)
-    nats = {**fake.harm.nats, "b": fake.harm.nats["b"] / 1000, "c": fake.harm.nats["c"] * 50}
-    fake.harm = DeltaLossTable(LADDER, nats, samples=1)
+    nats = {
+        **fake.kl_increase.nats,
+        "b": fake.kl_increase.nats["b"] / 1000,
+        "c": fake.kl_increase.nats["c"] * 50,
+    }
+    fake.kl_increase = DeltaLossTable(LADDER, nats, samples=1)
     found = fake.walk()
     assert found.redrawn
     assert found.smallest.plan.saved_parameters

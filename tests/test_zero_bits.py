@@ -10,8 +10,8 @@ from onnx import numpy_helper
 from residual_net import residual_net, save_noise
 
 import onnxsemi
-from onnxsemi.rounding.gptq import Factor
-from onnxsemi.rounding.moments import MomentSums
+from onnxsemi._rounding.gptq import Factor
+from onnxsemi._rounding.second_moments import MomentSums
 
 pytestmark = pytest.mark.slow
 

@@ -1,0 +1,1 @@
+"""Whole plans: run, and compared with the float model."""

@@ -1,0 +1,38 @@
+"""The checker of plans that are rounded as a whole: every plan is rounded, run, and compared."""
+
+from functools import cached_property, partial
+
+from onnxsemi._arrays import Float32Array, Int64Array
+from onnxsemi._evaluation.evaluator import in_full, simulate
+from onnxsemi._evaluation.folds import Folds
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._search.protocols import Tested
+
+
+class RoundingChecker:
+    """Measures plans on all images, with the codes that rounders give them."""
+
+    def __init__(self, folds: Folds, unseen: Int64Array) -> None:
+        """Measure on the images of ``folds``.
+
+        Args:
+            folds: Model and images, and how plans are rounded for them.
+            unseen: int64[U], images that nothing was fitted to: the KL is their mean.
+        """
+        self._folds, self._unseen = folds, unseen
+
+    def check(self, plan: BitPlan) -> Tested:
+        """Measure a plan on all images."""
+        workload, reference = self._folds.workload, self._reference
+        if plan == plan.all_float():
+            logits = reference
+        else:
+            logits = self._folds.logits(plan, partial(simulate, workload.classifier))
+        judge, rule = workload.judge, workload.likelihood
+        return in_full(logits, workload.labels, reference, self._unseen, judge, rule)
+
+    @cached_property
+    def _reference(self) -> Float32Array:
+        """float32[N, K], logits of the float model."""
+        workload = self._folds.workload
+        return workload.forward(workload.classifier.proto)

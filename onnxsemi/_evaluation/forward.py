@@ -1,0 +1,107 @@
+"""The plain way: run the whole model over all images."""
+
+import numpy as np
+import onnx
+
+from onnxsemi._arrays import Float32Array, Int64Array
+from onnxsemi._data.images import ImageSet
+from onnxsemi._errors import ModelError
+from onnxsemi._head import Head
+from onnxsemi._model.head import Ends
+from onnxsemi._model.outputs import with_outputs
+from onnxsemi._progress import Progress
+from onnxsemi._runtime.batch_sizes import FORWARD_IMAGES
+from onnxsemi._runtime.runner import Batch, Runner
+from onnxsemi._runtime.sessions import Session
+
+
+def forward(
+    model: onnx.ModelProto,
+    ends: Ends,
+    images: ImageSet,
+    runner: Runner,
+    progress: Progress,
+    *,
+    integers: bool = False,
+) -> Float32Array:
+    """Logits of a model over all images, in order: float32[N, K].
+
+    Args:
+        model: The graph, with whatever weights.
+        ends: Names of its image input and logits.
+        images: Images laid out for it.
+        runner: Runs it.
+        progress: Told of every image.
+        integers: Whether to run quantized activations on integer kernels.
+
+    Raises:
+        ModelError: If ONNX Runtime refuses the model or the images, or a logit is not finite.
+    """
+    # in one expression: a name would keep the serialized model while the session lives
+    session = Session(with_outputs(model, [ends.logits]).SerializeToString(), integers=integers)
+    progress.start("forward pass", len(images))
+
+    def run(batch: Batch) -> Float32Array:
+        pixels = images.batch(batch.start, batch.stop)
+        scores = runner.run(session, {ends.image.name: pixels})[ends.logits]
+        return logit_rows(scores, len(pixels), ends.head)
+
+    found = []
+    for part in runner.map(run, runner.batches(len(images), FORWARD_IMAGES)):
+        found.append(part)
+        progress.step("", len(part))
+    return finite_logits(np.concatenate(found), images.name, np.arange(len(images)))
+
+
+def finite_logits(logits: Float32Array, name: str, images: Int64Array) -> Float32Array:
+    """The logits themselves.
+
+    Args:
+        logits: float32[M, K].
+        name: Name of the image set.
+        images: int64[M], the indices of the images.
+
+    Raises:
+        ModelError: If one of them is NaN or infinite.
+    """
+    bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    if bad.size:
+        raise ModelError(f"the model gives NaN or infinity on image {images[bad[0]]} of {name}")
+    return logits
+
+
+def logit_rows(scores: Float32Array, rows: int, head: Head = Head.SOFTMAX) -> Float32Array:
+    """float32[rows, K, 1, ...] -> float32[rows, K]; one Sigmoid's z as the logits (0, z).
+
+    Raises:
+        ModelError: If the scores are not one vector of at least two classes an image, or for one
+            Sigmoid not one value.
+    """
+    if head is Head.ONE_SIGMOID and scores.size == rows:
+        column = np.asarray(scores, np.float32).reshape(rows, 1)
+        return np.concatenate([np.zeros_like(column), column], axis=1)
+    if scores.ndim < 2 or len(scores) != rows or scores.size != rows * scores.shape[1]:
+        raise ModelError(
+            f"the output has shape {list(scores.shape)} for {rows} images; "
+            "a classifier gives [images, classes]"
+        )
+    if scores.shape[1] < 2:
+        raise ModelError(
+            "the output has one value an image; a classifier has two classes or more: if it is one "
+            "logit z, export the model with a Sigmoid behind it, its shape [N, 1] given, or the "
+            "two scores Concat(0, z)"
+        )
+    return np.asarray(scores, np.float32).reshape(rows, -1)
+
+
+def score_gradients(gradients: Float32Array, head: Head) -> Float32Array:
+    """Gradients at the logits of :func:`logit_rows` -> at the scores that they come from.
+
+    Args:
+        gradients: float32[N, S, K].
+        head: What the scores are; of one Sigmoid only the second logit depends on its z.
+
+    Returns:
+        float32[N, S, K], of one Sigmoid float32[N, S, 1].
+    """
+    return gradients[..., 1:] if head is Head.ONE_SIGMOID else gradients

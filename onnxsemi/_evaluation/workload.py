@@ -1,0 +1,126 @@
+"""What everything is measured on: a model, images, a quantizer, threads, memory."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+import onnx
+
+from onnxsemi._arrays import Float32Array, Int64Array
+from onnxsemi._data.images import ImageSet
+from onnxsemi._evaluation.forward import forward
+from onnxsemi._head import Head
+from onnxsemi._model.classifier import Classifier
+from onnxsemi._model.shapes import Extent, Shape, extents
+from onnxsemi._progress import Progress, Silent
+from onnxsemi._quantizer.affine import Scheme
+from onnxsemi._quantizer.rounded_plan import Rounding
+from onnxsemi._runtime.batch_sizes import LIVE_TENSORS
+from onnxsemi._runtime.memory import UNBOUNDED, held, resident
+from onnxsemi._runtime.runner import Runner
+from onnxsemi._stats.likelihood import LIKELIHOODS, Likelihood
+from onnxsemi._stats.metric import Judge, Metric
+
+
+@dataclass(frozen=True, eq=False)
+class Workload:
+    """What the variants of every layer are measured on.
+
+    Attributes:
+        classifier: The float model.
+        images: Labelled images laid out for it.
+        rounding: Gives the codes of quantized channels.
+        threads: Batches run at once.
+        memory: Bytes that the process may take.
+        progress: Told of every image in a pass.
+        metric: What models are judged by instead of right answers; None for these.
+    """
+
+    classifier: Classifier
+    images: ImageSet
+    rounding: Rounding
+    threads: int
+    memory: int = UNBOUNDED
+    progress: Progress = field(default_factory=Silent)
+    metric: Metric | None = None
+
+    @property
+    def scheme(self) -> Scheme:
+        """The scheme of the grids."""
+        return self.rounding.scheme
+
+    @property
+    def head(self) -> Head:
+        """What the model's scores are."""
+        return self.classifier.ends.head
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """What is measured of its logits."""
+        return LIKELIHOODS[self.head]
+
+    @property
+    def labels(self) -> Int64Array:
+        """Labels of the images: int64[N]; int64[N, L] of 0 and 1 if judged per label."""
+        if self.images.labels is None:
+            raise ValueError("variants are measured on labelled images")
+        return self.images.labels
+
+    @property
+    def judge(self) -> Judge | None:
+        """The metric on the labels of the images; None without one."""
+        targets = self.images.targets
+        return None if self.metric is None or targets is None else Judge(self.metric, targets)
+
+    def first(self, count: int) -> "Workload":
+        """The same with no more than the first ``count`` images."""
+        indices = np.arange(min(count, len(self.images)))
+        return replace(self, images=self.images.select(indices))
+
+    @property
+    def free(self) -> int:
+        """Bytes that may still be taken."""
+        return UNBOUNDED if self.memory == UNBOUNDED else max(0, self.memory - resident())
+
+    def rows(self, most: int, free: int | None = None) -> int:
+        """Images in one run: at most ``most``, fewer where memory is short. Changes no result.
+
+        Args:
+            most: As many as there is a use for.
+            free: Bytes of which half may be taken; what is free unless given.
+        """
+        if self.memory == UNBOUNDED:
+            return most
+        each = 2 * self.threads * self._row_bytes
+        if free is None:
+            # giving back what was freed costs page faults afterwards: only where memory is short
+            plenty = self.memory - held() >= most * each
+            free = most * each if plenty else self.free
+        return max(1, min(most, free // each))
+
+    def forward(self, model: onnx.ModelProto, *, integers: bool = False) -> Float32Array:
+        """Logits of a model of the same form over all images: float32[N, K]."""
+        with self.running() as runner:
+            ends, progress = self.classifier.ends, self.progress
+            return forward(model, ends, self.images, runner, progress, integers=integers)
+
+    def running(self) -> Runner:
+        """Runs the model and its parts, on its threads and within its memory."""
+        return Runner(self.classifier.ends.image.batch, self.threads, self.rows)
+
+    @cached_property
+    def image(self) -> Shape:
+        """Shape of one image in the model's layout."""
+        return self.images.row
+
+    @property
+    def extents(self) -> Mapping[str, Extent]:
+        """Sizes of the float tensors of the model."""
+        return extents(self.classifier, self.image)
+
+    @cached_property
+    def _row_bytes(self) -> int:
+        """Bytes that one image takes while the model runs, from above."""
+        return 4 * LIVE_TENSORS * max(math.prod(e.sizes) for e in self.extents.values())

@@ -1,0 +1,157 @@
+"""A path, bytes or proto -> a checked ModelProto with all its weights, or one clear refusal."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import checker, external_data_helper, inliner
+
+from onnxsemi._errors import ModelError, one_line
+from onnxsemi._lfs import pointer_remedy
+
+OLDEST_OPSET = 7
+Model = str | os.PathLike[str] | bytes | onnx.ModelProto
+"""An ONNX file, what it holds, or what ``onnx.load`` gives."""
+_STANDARD_DOMAINS = ("", "ai.onnx")
+_FORMAT = "protobuf"  # onnx would else guess from the name, and parse x.json as JSON
+
+
+def path_of(model: Model) -> Path | None:
+    """Where a model is; None if it is in memory."""
+    return Path(model) if isinstance(model, str | os.PathLike) else None
+
+
+def name_of(model: Model) -> str:
+    """A model's name, for messages."""
+    return str(path_of(model) or f"the given {type(model).__name__}")
+
+
+def load_proto(model: Model) -> onnx.ModelProto:
+    """Read and check a model; external data are read in, local functions inlined.
+
+    What is in memory is left as it is.
+
+    Raises:
+        TypeError: If it is neither path, bytes nor proto.
+        ModelError: If the file is missing, is no ONNX model, is damaged, or its opset is below 7.
+    """
+    name, path = name_of(model), path_of(model)
+    proto = _from_memory(model, name) if path is None else _from_file(path)
+    _check(proto, name)
+    if default_opset(proto) < OLDEST_OPSET:
+        raise ModelError(
+            f"{name}: opset {default_opset(proto)} is older than {OLDEST_OPSET}; export it anew"
+        )
+    if not proto.functions:
+        return proto
+    try:
+        return inliner.inline_local_functions(proto)
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(f"{name}: local functions cannot be inlined: {one_line(error)}") from error
+
+
+def _from_file(file: Path) -> onnx.ModelProto:
+    if not file.exists():
+        raise ModelError(f"{file}: no such file")
+    if not file.is_file():
+        what = "a folder" if file.is_dir() else "no regular file"
+        raise ModelError(f"{file}: is {what}, not an ONNX file")
+    proto = _parse(file)
+    _read_external_data(proto, file)
+    return proto
+
+
+def _from_memory(model: object, name: str) -> onnx.ModelProto:
+    proto = onnx.ModelProto()
+    if isinstance(model, onnx.ModelProto):
+        proto.CopyFrom(model)
+    elif isinstance(model, bytes):
+        try:
+            proto.ParseFromString(model)
+        except DecodeError:
+            raise ModelError(f"{name}: not an ONNX model") from None
+    else:
+        given = type(model).__name__
+        raise TypeError(f"a model must be a path, bytes or an onnx.ModelProto, not {given}")
+    _check_nodes(proto, name)
+    if any(map(external_data_helper.uses_external_data, proto.graph.initializer)):
+        raise ModelError(
+            f"{name}: its weights are in files beside it: give its path, or load them with "
+            "onnx.load_external_data_for_model"
+        )
+    return proto
+
+
+def fingerprint(model: onnx.ModelProto) -> str:
+    """SHA-256 over nodes, initializers, inputs and outputs of a loaded model.
+
+    Taken before folding, so that another version of ONNX Runtime does not change it.
+    """
+    graph = model.graph
+    digest = hashlib.sha256(str(default_opset(model)).encode())
+    for part in (*graph.input, *graph.output, *graph.node, *graph.initializer):
+        digest.update(part.SerializeToString(deterministic=True))
+    return digest.hexdigest()
+
+
+def default_opset(model: onnx.ModelProto) -> int:
+    """Version of the standard operator set that the model imports."""
+    return max(
+        (entry.version for entry in model.opset_import if entry.domain in _STANDARD_DOMAINS),
+        default=1,
+    )
+
+
+def _parse(file: Path) -> onnx.ModelProto:
+    try:
+        model = onnx.load_model(file, _FORMAT, load_external_data=False)
+    except DecodeError:
+        remedy = pointer_remedy(file)
+        raise ModelError(remedy or f"{file}: not an ONNX file, or cut short in transfer") from None
+    except OSError as error:
+        raise ModelError(f"{file}: cannot be read: {error.strerror or error}") from None
+    _check_nodes(model, str(file))
+    return model
+
+
+def _check_nodes(model: onnx.ModelProto, name: str) -> None:
+    if not model.graph.node or not model.opset_import:
+        raise ModelError(f"{name}: not an ONNX model: it has no nodes")
+
+
+def _read_external_data(model: onnx.ModelProto, file: Path) -> None:
+    try:
+        external_data_helper.load_external_data_for_model(model, str(file.parent))
+    except (OSError, ValueError, checker.ValidationError) as error:
+        remedies = filter(None, map(pointer_remedy, model_files(file)[1:]))
+        failure = f"{file}: its external data cannot be read: {one_line(error)}"
+        raise ModelError(next(remedies, failure)) from None
+
+
+def _check(model: onnx.ModelProto, name: str) -> None:
+    try:
+        checker.check_model(model)
+    except (checker.ValidationError, ValueError) as error:
+        raise ModelError(f"{name}: damaged or not valid ONNX: {one_line(error)}") from None
+
+
+def file_bytes(model: Model) -> int:
+    """Bytes of a model as a file, and of the external data that it refers to."""
+    if isinstance(model, onnx.ModelProto):
+        return int(model.ByteSize())
+    if isinstance(model, bytes):
+        return len(model)
+    return sum(file.stat().st_size for file in model_files(model))
+
+
+def model_files(path: str | os.PathLike[str]) -> list[Path]:
+    """The model file and the files of external data that it refers to."""
+    model = onnx.load_model(path, _FORMAT, load_external_data=False)
+    locations = {
+        external_data_helper.ExternalDataInfo(tensor).location
+        for tensor in model.graph.initializer
+        if external_data_helper.uses_external_data(tensor)
+    }
+    return [Path(path), *(Path(path).parent / location for location in sorted(locations))]

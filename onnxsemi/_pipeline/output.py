@@ -1,0 +1,191 @@
+"""Emit a plan, verify the written file, and only then let it appear."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from onnxsemi._arrays import Float32Array
+from onnxsemi._atomic_file import check_writable, whole_file
+from onnxsemi._emit.activations import ActivationRanges
+from onnxsemi._emit.model import emit
+from onnxsemi._emit.profile import Profile
+from onnxsemi._emit.verification import verify
+from onnxsemi._errors import ModelError, OutputError, PlanError, VerificationError
+from onnxsemi._evaluation.workload import Workload
+from onnxsemi._model.loader import Model, model_files, path_of
+from onnxsemi._quantizer.rounded_plan import RoundedPlan
+from onnxsemi._results import wording
+from onnxsemi._results.results import ApplyResult, CompressResult, LossError
+
+
+def check_output(output: Path, model: Model, *inputs: object) -> None:
+    """Refuse an output that cannot be written, or that is one of the inputs.
+
+    Args:
+        output: Where to write.
+        model: The input model; its external data count as inputs too.
+        inputs: Whatever else is read; only paths matter.
+
+    Raises:
+        OutputError: With the reason.
+    """
+    check_writable(output)
+    others = [Path(source) for source in inputs if isinstance(source, str | os.PathLike)]
+    for path in (*_files(path_of(model)), *others):
+        if _same_file(output, path):
+            raise OutputError(f"{output}: is an input too; choose another name")
+
+
+def _files(source: Path | None) -> list[Path]:
+    """The input itself, and the external data of a model."""
+    if source is None:
+        return []
+    try:
+        return model_files(source)
+    except (OSError, DecodeError):
+        return [source]  # no model; whatever is wrong with it is said where it is read
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)
+
+
+def plan_path(output: Path) -> Path:
+    """Where the plan is written: ``small.onnx`` -> ``small.plan.json``."""
+    return output.with_suffix(".plan.json")
+
+
+UNWRITABLE = (PlanError, ModelError, VerificationError)
+"""What speaks against a plan's file, not against the run."""
+
+
+@dataclass(frozen=True, eq=False)
+class Written:
+    """A verified file that is about to appear.
+
+    Attributes:
+        path: Where it is for now.
+        logits: Read back, on the images: float32[N, K].
+    """
+
+    path: Path
+    logits: Float32Array
+
+
+def not_given(error: Exception) -> str:
+    """What speaks against a plan that cannot be a file, from one of ``UNWRITABLE``."""
+    return f"its file cannot be given: {error}"
+
+
+@dataclass(frozen=True, eq=False)
+class Writer:
+    """Writes plans as files and verifies what stands there; the same bytes need that only once.
+
+    Attributes:
+        workload: The float model, and images to verify files on.
+        profile: Form of the files.
+        ranges: Ranges of the activations, to quantize those too.
+        verified: SHA-256 of the files that were verified.
+    """
+
+    workload: Workload
+    profile: Profile
+    ranges: ActivationRanges | None = None
+    verified: set[str] = field(default_factory=set, init=False)
+
+    def refusal(self, rounded: RoundedPlan) -> str | None:
+        """Why a plan cannot be a file: it cannot be written, or is not what was measured; or None.
+
+        Args:
+            rounded: Codes of every target channel.
+        """
+        with TemporaryDirectory(prefix="onnxsemi-") as folder:
+            path = Path(folder) / "tried.onnx"
+            try:
+                self._put(rounded, path)
+            except UNWRITABLE as error:
+                return not_given(error).replace(f"{path}: ", "")
+        return None
+
+    def write(self, rounded: RoundedPlan, output: Path) -> None:
+        """Write a verified file without measuring it on all images.
+
+        Args:
+            rounded: Codes of every target channel.
+            output: Where to.
+
+        Raises:
+            VerificationError: If the file is not what was measured.
+            OutputError: If it cannot be written.
+        """
+        with self._appearing(rounded, output):
+            pass
+
+    @contextmanager
+    def written(
+        self, rounded: RoundedPlan, output: Path, workload: Workload | None = None
+    ) -> Iterator[Written]:
+        """Write a file; it appears only once it is verified and the block succeeds.
+
+        Args:
+            rounded: Codes of every target channel.
+            output: Where to.
+            workload: Images to measure the file on; those to verify it on unless given.
+
+        Raises:
+            VerificationError: If the file is not what was measured.
+            OutputError: If it cannot be written.
+        """
+        with self._appearing(rounded, output) as scratch:
+            model = onnx.load_model(scratch)
+            yield Written(
+                scratch,
+                (workload or self.workload).forward(model, integers=self.ranges is not None),
+            )
+
+    @contextmanager
+    def _appearing(self, rounded: RoundedPlan, output: Path) -> Iterator[Path]:
+        with whole_file(output) as scratch:
+            try:
+                self._put(rounded, scratch)
+            except VerificationError as error:
+                raise VerificationError(str(error).replace(str(scratch), str(output))) from error
+            yield scratch
+
+    def _put(self, rounded: RoundedPlan, path: Path) -> None:
+        """Write a file and verify what stands there."""
+        model = emit(self.workload.classifier, rounded, self.profile, self.ranges)
+        path.write_bytes(model.SerializeToString(deterministic=True))
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest not in self.verified:
+            verify(path, self.workload, rounded, self.ranges)
+            self.verified.add(digest)
+
+
+def refuse_loss(result: CompressResult | ApplyResult, *, allowed: bool) -> None:
+    """Stop where the verdict fails, so that no file appears.
+
+    Args:
+        result: What would be given; its verdict counts.
+        allowed: Whether the file is wanted nevertheless.
+
+    Raises:
+        LossError: With what to do instead.
+    """
+    claim, report = result.verdict, result.report
+    if allowed or claim is None or report is None or not claim.fails:
+        return
+    instead = f"try {result.next_command}, " if result.next_command else ""
+    raise LossError(
+        f"{wording.verdict(claim, report)}: nothing was written to {result.output}; {instead}"
+        "give other images, or write it nevertheless with `allow_loss`",
+        result,
+    )

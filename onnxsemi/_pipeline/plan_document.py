@@ -1,0 +1,48 @@
+"""The plan file of a compression: bits, and what is needed to give them their codes again."""
+
+from dataclasses import asdict
+
+from msgspec.structs import replace
+
+from onnxsemi import __about__
+from onnxsemi._emit.activations import ActivationRanges
+from onnxsemi._pipeline.preparation import Prepared
+from onnxsemi._pipeline.run_identity import one_processor
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._quantizer.rounded_plan import RoundedPlan
+from onnxsemi._run.folder import RunFolder
+from onnxsemi._run.plan_file import DIGEST, PlanFile, RoundingRecord, layers_of
+
+
+def plan_file(prepared: Prepared, plan: BitPlan, ranges: ActivationRanges | None) -> PlanFile:
+    """The plan with what is needed to apply it."""
+    settings = prepared.settings
+    return PlanFile(
+        model=prepared.classifier.fingerprint,
+        targets=settings.model.targets.value,
+        exclude=settings.model.exclude,
+        output=settings.model.output,
+        scheme=settings.grids.value,
+        layers=layers_of(plan.bits),
+        activations=ranges,
+        rounding=_rounding_record(prepared),
+        tool=f"onnxsemi {__about__.VERSION}",
+        plan_sha256=plan.sha256,
+    )
+
+
+def rounded_file(
+    prepared: Prepared, codes: RoundedPlan, ranges: ActivationRanges | None, run: RunFolder
+) -> PlanFile:
+    """The plan with what came of it: a digest of its weights, and what rounded them."""
+    document = plan_file(prepared, codes.plan, ranges)
+    return replace(document, processor=one_processor(run), weights_sha256=codes.sha256)
+
+
+def _rounding_record(prepared: Prepared) -> RoundingRecord | None:
+    """How the weights are rounded and on which images, to do it again."""
+    settings = prepared.settings
+    if settings.rounds is None:
+        return None
+    digests = (digest.hex()[:DIGEST] for digest in prepared.rounding.digests())
+    return RoundingRecord(**asdict(settings.rounds), seed=settings.seed, images=" ".join(digests))

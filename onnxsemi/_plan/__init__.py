@@ -1,0 +1,1 @@
+"""What a plan is: layers, channels, and the bitwidth of each channel."""

@@ -1,0 +1,197 @@
+"""Error-compensating rounding: what one weight loses, the weights behind it make up for.
+
+Weights w of a channel, columns of one matrix, are rounded one after the other to q. With C the
+second moments of the layer's inputs, the change of output is (q - w) C (q - w)^T. Once weight j is
+fixed, the others move to where they change the output least, given the error of j:
+
+    w[k] -= (w[j] - q[j]) * U[j, k] / U[j, j],    k > j,    (C + damping)^-1 = U^T U
+
+Columns are taken in descending order of their mean square, so that what matters most is rounded
+while most of the others can still compensate; ties go to the lower index. Updates are gathered over
+blocks of columns, and over several blocks for columns far behind: one large product of matrices
+instead of many that wait for the memory.
+
+Groups of a layer have inputs of their own, and so a C each. The rows of several groups are worked
+on at once, as [groups, rows, columns]: a depthwise convolution has a thousand groups of one row.
+
+Source: Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained
+Transformers", ICLR 2023, sections 3 and 4; the error formula is Optimal Brain Surgeon's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxsemi._arrays import Float32Array, Float64Array, Int64Array
+from onnxsemi._rounding.grid import Grid, values
+
+BLOCK = 32
+NEAR = 256  # columns that the updates of a block reach at once; those behind wait for all of them
+_RAISED = (0.0, *(10.0**power for power in range(-4, 5)))  # where float32 noise is larger than C
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """The second moments of some groups of a layer, prepared for rounding.
+
+    Attributes:
+        order: int64[G, K], columns in the order of rounding.
+        upper: float32[G, K, K], U of the columns in that order.
+    """
+
+    order: Int64Array
+    upper: Float32Array
+
+    @classmethod
+    def of(cls, second: Float32Array) -> "Factor":
+        """Factorize one group, in float64.
+
+        With the order reversed, ``C + damping = L L^T``; put back, L is upper triangular, and U its
+        inverse.
+
+        Args:
+            second: float32[K, K], symmetric, damped, no negative eigenvalue but for float32 noise;
+                where that is larger, shares of the diagonal's mean are added.
+
+        Raises:
+            ValueError: If it is not positive definite, damping included.
+        """
+        from scipy.linalg import lapack  # noqa: PLC0415  slow to import
+
+        energy = np.diag(second).astype(np.float64)
+        order = np.argsort(-energy, kind="stable")
+        matrix = second[np.ix_(order[::-1], order[::-1])].astype(np.float64)
+        level = max(float(energy.mean()), float(np.finfo(np.float32).tiny))
+        for raised in _RAISED:
+            matrix[np.diag_indices_from(matrix)] = energy[order[::-1]] + raised * level
+            lower, failed = lapack.dpotrf(matrix, lower=1)
+            if not failed:
+                break
+        upper, failed_too = lapack.dtrtri(lower, lower=1, overwrite_c=1)
+        if failed or failed_too:
+            raise ValueError("second moments are not positive definite, damping included")
+        return cls(order[None], np.triu(upper[::-1, ::-1]).astype(np.float32)[None])
+
+    @classmethod
+    def joined(cls, factors: Sequence["Factor"]) -> "Factor":
+        """Groups of several, one after the other."""
+        if len(factors) == 1:
+            return factors[0]
+        order, upper = ([getattr(f, name) for f in factors] for name in ("order", "upper"))
+        return cls(np.concatenate(order), np.concatenate(upper))
+
+    def __len__(self) -> int:
+        """Number of groups."""
+        return len(self.order)
+
+    def groups(self, chosen: slice) -> "Factor":
+        """Some of the groups."""
+        return Factor(self.order[chosen], self.upper[chosen])
+
+    def solved(self, rows: Float64Array) -> Float64Array:
+        """``rows (C + damping)^-1`` for float64[G * R, K]."""
+        result = np.empty_like(rows)
+        parts = (np.split(values, len(self)) for values in (rows, result))
+        for order, upper, given, found in zip(self.order, self.upper, *parts, strict=True):
+            wide = upper.astype(np.float64)
+            found[:, order] = given[:, order] @ wide.T @ wide
+        return result
+
+
+def compensated(
+    weight: Float32Array, factor: Factor, grid: Grid
+) -> tuple[Float32Array, Float32Array]:
+    """Codes of weights float32[G * R, K], each row on its own grid, the rows of a group together.
+
+    Returns:
+        Codes float32[G * R, K], and float32[G * R]: the change of output, the damping counted,
+        which is the sum over columns of ((w[j] - q[j]) / U[j, j])^2.
+    """
+    groups, size = factor.order.shape
+    left = np.empty((groups, len(weight) // groups, size), np.float32)
+    for place, (rows, order) in enumerate(zip(np.split(weight, groups), factor.order, strict=True)):
+        left[place] = rows[:, order]
+    step, zero, top = (v.reshape(groups, -1) for v in (grid.step, grid.zero, grid.top))
+    inverse_step, total = 1 / step, np.zeros_like(step)
+    codes = np.empty((size, *step.shape), np.float32)  # a column at a time
+    for near in range(0, size, NEAR):
+        far = min(near + NEAR, size)
+        own = np.ascontiguousarray(left[:, :, near:far])
+        gathered = np.empty_like(own)
+        for begin in range(near, far, BLOCK):
+            end = min(begin + BLOCK, far)
+            some = slice(begin - near, end - near)
+            # columns side by side in memory
+            block = np.ascontiguousarray(own[:, :, some].transpose(2, 0, 1))  # [B, G, R]
+            upper = factor.upper[:, begin:end, begin:end].transpose(1, 2, 0)[..., None]
+            errors = np.empty_like(block)
+            for place, wanted in enumerate(block):
+                code = np.clip(np.rint(wanted * inverse_step + zero), 0, top)
+                codes[begin + place] = code
+                errors[place] = (wanted - (code - zero) * step) / upper[place, place]
+                block[place + 1 :] -= upper[place, place + 1 :] * errors[place]
+            total += np.square(errors).sum(axis=0)
+            gathered[:, :, some] = errors.transpose(1, 2, 0)
+            if end < far:
+                own[:, :, end - near :] -= (
+                    gathered[:, :, some] @ factor.upper[:, begin:end, end:far]
+                )
+        if far < size:
+            left[:, :, far:] -= gathered @ factor.upper[:, near:far, far:]
+    result = np.empty_like(codes)
+    result[factor.order.T, np.arange(groups)] = codes
+    return np.ascontiguousarray(result.reshape(size, -1).T), total.ravel()
+
+
+def refined(
+    weight: Float32Array, codes: Float32Array, second: Float32Array, grid: Grid, sweeps: int
+) -> Float32Array:
+    """Codes after coordinate descent on the change of output: none is worse than before.
+
+    Column by column every code goes to where the change of output is least with all others fixed; a
+    sweep without a change ends it.
+
+    Args:
+        weight: float32[G * R, K], what the codes stand for, the rows of a group together.
+        codes: float32[G * R, K], where to begin.
+        second: float32[G, K, K], or [K, K] of one group.
+        grid: Grid of each row.
+        sweeps: Times that all columns are passed.
+    """
+    codes, moments = codes.copy(), second.reshape(-1, *second.shape[-2:])
+    gradient = _by_group(values(codes, grid) - weight, moments)
+    each = len(codes) // len(moments)  # rows of a group
+    curvature = np.repeat(np.einsum("gkk->kg", moments), each, axis=1) * grid.step  # [K, G * R]
+    for _ in range(sweeps):
+        changes = 0
+        for column in np.flatnonzero((curvature > 0).any(axis=1)):
+            slope = np.zeros(len(codes), np.float32)
+            varying = curvature[column] > 0
+            np.divide(gradient[:, column], curvature[column], out=slope, where=varying)
+            code = np.clip(np.rint(codes[:, column] - slope), 0, grid.top)
+            moved = np.flatnonzero(code != codes[:, column])
+            if len(moved):
+                steps = (code[moved] - codes[moved, column]) * grid.step[moved]
+                rows = moments[0, column] if len(moments) == 1 else moments[moved // each, column]
+                gradient[moved] += steps[:, None] * rows
+                codes[moved, column] = code[moved]
+                changes += len(moved)
+        if not changes:
+            break
+    return codes
+
+
+def output_error(
+    weight: Float32Array, codes: Float32Array, second: Float32Array, grid: Grid
+) -> Float32Array:
+    """Mean square of the change of output, of the rows of groups as above: float32[G * R]."""
+    change = values(codes, grid) - weight
+    product = _by_group(change, second.reshape(-1, *second.shape[-2:]))
+    return np.asarray((product * change).sum(axis=1), np.float32)
+
+
+def _by_group(rows: Float32Array, second: Float32Array) -> Float32Array:
+    """Rows float32[G * R, K], each times the float32[K, K] of its group."""
+    split = rows.reshape(len(second), -1, rows.shape[1])
+    return np.asarray((split @ second).reshape(rows.shape), np.float32)

@@ -1,0 +1,140 @@
+"""Moments of every layer's inputs in the float model, on calibration images without labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import onnx
+
+from onnxsemi._arrays import Float32Array
+from onnxsemi._evaluation.workload import Workload
+from onnxsemi._model.classifier import Classifier
+from onnxsemi._model.fact import fact
+from onnxsemi._model.layer_groups import in_groups
+from onnxsemi._model.outputs import with_outputs
+from onnxsemi._model.shapes import Shape, image_shapes
+from onnxsemi._model.targets import Site
+from onnxsemi._progress import Progress
+from onnxsemi._rounding.im2col import Patches, patches_of
+from onnxsemi._rounding.panels import Panels
+from onnxsemi._rounding.second_moments import MomentSums
+from onnxsemi._runtime.batch_sizes import BLOCK_IMAGES, FEWEST_BLOCKS
+from onnxsemi._runtime.runner import Batch, Rows
+from onnxsemi._runtime.sessions import Session
+
+
+@dataclass(frozen=True, eq=False)
+class Tapped:
+    """A layer whose inputs can be looked at.
+
+    Attributes:
+        site: The layer.
+        inputs: Name of the input of each of its nodes.
+        outputs: Name of the output of each.
+        patches: How each takes columns from its input.
+        tensor_bytes: Of its inputs for one block of images.
+    """
+
+    site: Site
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    patches: tuple[Patches, ...]
+    tensor_bytes: int
+
+    @property
+    def name(self) -> str:
+        """The layer's name."""
+        return self.site.layer.name
+
+    @property
+    def panels(self) -> Panels:
+        """How its columns are cut."""
+        return Panels.of(self.patches[0].groups, self.patches[0].size)
+
+    @property
+    def moment_bytes(self) -> int:
+        """Of its second moments, float32[P, k, k]."""
+        return 4 * len(self.panels) * self.panels.width**2
+
+    def sums(self) -> MomentSums:
+        """Nothing summed yet, for its inputs alone."""
+        return MomentSums(self.patches[0].groups, self.patches[0].size)
+
+
+@fact
+def observed_layers(classifier: Classifier, image: Shape) -> tuple[Tapped, ...]:
+    """The layers whose inputs can be looked at, in graph order.
+
+    Args:
+        classifier: The model.
+        image: Shape of one image in the model's layout.
+    """
+    shapes, found = image_shapes(classifier, image), list[Tapped]()
+    for site in classifier.sites:
+        users = classifier.users(site)
+        patches = [patches_of(node, site, shapes) for node in users]
+        known = tuple(p for p in patches if p is not None)
+        if len(known) == len(users):
+            inputs, outputs = (tuple(map(str, names)) for names in _ends(users))
+            values = sum(int(np.prod(shapes[name])) for name in inputs)
+            found.append(Tapped(site, inputs, outputs, known, 4 * BLOCK_IMAGES * values))
+    return tuple(found)
+
+
+def layer_groups(layers: Sequence[Tapped]) -> list[list[Tapped]]:
+    """Layers whose moments are summed together, in order."""
+    return in_groups(layers, lambda layer: layer.moment_bytes + layer.tensor_bytes)
+
+
+def input_moments(
+    workload: Workload, layers: Sequence[Tapped], seed: int, progress: Progress
+) -> dict[str, MomentSums]:
+    """Sums of the input columns of some layers, held all at once.
+
+    Args:
+        workload: The float model and calibration images.
+        layers: Which layers.
+        seed: Of the positions that are drawn.
+        progress: Told of every image.
+    """
+    image = workload.classifier.ends.image
+    names = list(dict.fromkeys(n for layer in layers for n in layer.inputs if n != image.name))
+    session = Session(with_outputs(workload.classifier.proto, names).SerializeToString())
+    sums = {layer.name: layer.sums() for layer in layers}
+    progress.start("inputs of the layers", len(workload.images))
+
+    with workload.running() as runner:
+        for number, block in enumerate(blocks(workload)):
+            pixels = images_of(workload, block)
+            tensors = pixels | runner.spread_rows(session, pixels)
+
+            def add(number: int, values: Rows, layer: Tapped) -> None:
+                for name, patches in zip(layer.inputs, layer.patches, strict=True):
+                    where = patches.positions(seed, number)
+                    for groups in patches.parts(len(values[name]), len(where)):
+                        columns = patches.columns(values[name], where, groups)
+                        sums[layer.name].add(columns, groups=groups)
+
+            list(runner.map(partial(add, number, tensors), layers))
+            progress.step("", len(block))
+    return sums
+
+
+def blocks(workload: Workload) -> list[Batch]:
+    """Blocks of images whose moments are summed together; they depend on no setting.
+
+    Of few images the blocks are smaller: how much they differ says how far to trust their sum.
+    """
+    count = len(workload.images)
+    rows = max(1, min(BLOCK_IMAGES, count // FEWEST_BLOCKS))
+    return Batch(0, count).cut(workload.classifier.ends.image.batch or rows)
+
+
+def images_of(workload: Workload, block: Batch) -> dict[str, Float32Array]:
+    """The image input of a block."""
+    return {workload.classifier.ends.image.name: workload.images.batch(block.start, block.stop)}
+
+
+def _ends(nodes: Sequence[onnx.NodeProto]) -> tuple[list[str], list[str]]:
+    return [node.input[0] for node in nodes], [node.output[0] for node in nodes]

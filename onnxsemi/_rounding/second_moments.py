@@ -1,0 +1,158 @@
+"""What rounding needs to know of a layer's inputs: their mean and their second moments.
+
+For a layer that computes ``y = W x`` on columns x (the patches of a convolution), a change dW of
+one output channel's weights changes that channel's output by ``dW x``. Its mean square is
+
+    mean((dW x)^2) = dW (C + m m^T) dW^T       C: covariance of x, m: its mean
+
+If the bias takes up the mean of the change, ``dW C dW^T`` is what is left. Either is damped: to
+the diagonal is added what few images ask for (:mod:`onnxsemi._rounding.shrinkage`).
+
+Groups of a layer have moments of their own, and so have the panels that the columns of a very wide
+layer are cut into (:mod:`onnxsemi._rounding.panels`): P panels of k columns, else as many as
+groups.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from onnxsemi._arrays import Float32Array, Float64Array
+from onnxsemi._rounding.panels import Panels
+from onnxsemi._rounding.shrinkage import MomentSpread
+
+CONSTANT = 1e-5
+"""Share of its mean square below which a column's variance is but the noise of float32 sums."""
+
+
+@dataclass(frozen=True, eq=False)
+class SecondMoments:
+    """Moments of a layer's input columns, over calibration images and positions.
+
+    Attributes:
+        second: float32[P, k, k], what a change of weights is measured by: covariance of the
+            columns of each panel if the bias takes up the mean, else their raw second moments;
+            damped.
+        mean: float64[P, k], mean of the columns.
+        damping: float64[P], what was added to the diagonal of ``second``.
+        cross: float64[P * O/G, k], what the layer's output is short of the float model's, times
+            the columns: covariance or raw, as ``second``; None if that was not summed.
+        offset: float64[O], mean of what the output is short of.
+    """
+
+    second: Float32Array
+    mean: Float64Array
+    damping: Float64Array
+    cross: Float64Array | None = None
+    offset: Float64Array | None = None
+
+    def panels(self, size: int) -> Panels:
+        """How channels of K weights fall into these panels: as few as hold them."""
+        width = self.mean.shape[1]
+        count = -(-size // width)
+        return Panels(len(self.mean) // count, size, count)
+
+    def mean_output(self, change: Float32Array) -> Float64Array:
+        """Mean of what a change of the weights, float32[O, ...], adds to each channel: [O]."""
+        panels = self.panels(change[0].size)
+        rows = panels.rows(change.reshape(len(change), -1)).astype(np.float64)
+        split = rows.reshape(len(panels), -1, panels.width)  # [P, O/G, k]
+        return panels.summed(np.einsum("gok,gk->go", split, self.mean))
+
+
+class MomentSums:
+    """Sums over samples, block by block: the memory does not grow with their number."""
+
+    def __init__(self, groups: int, size: int, outputs: int = 0) -> None:
+        """Begin with nothing.
+
+        Args:
+            groups: Groups of the layer, G.
+            size: Weights of one output channel, K.
+            outputs: Output channels whose distance from the float model is summed too; 0 for none,
+                where how much the blocks differ is followed instead.
+        """
+        self._panels = panels = Panels.of(groups, size)
+        self._second = np.zeros((len(panels), panels.width, panels.width), np.float32)
+        self._first = np.zeros((len(panels), panels.width))
+        self._cross = np.zeros((outputs * panels.count, panels.width))
+        self._distance = np.zeros(outputs)
+        self._spreads = [] if outputs else [MomentSpread() for _ in range(len(panels))]
+        self._samples = np.zeros(len(panels), np.int64)
+
+    def add(
+        self,
+        columns: Float32Array,
+        distance: Float32Array | None = None,
+        groups: slice = slice(None),
+    ) -> None:
+        """Add a block, of all groups or some.
+
+        Args:
+            columns: float32[G, K, S].
+            distance: float32[O, S], float model's output minus this one's.
+            groups: Which groups these are.
+        """
+        first_group, last_group, _ = groups.indices(self._panels.groups)
+        some = replace(self._panels, groups=last_group - first_group)
+        panels = slice(first_group * some.count, last_group * some.count)
+        columns = some.columns(columns)  # [P, k, S]
+        turned = columns.transpose(0, 2, 1)
+        products, first = columns @ turned, columns.sum(axis=2, dtype=np.float64)
+        self._second[panels] += products
+        self._first[panels] += first
+        self._samples[panels] += columns.shape[2]
+        for spread, own, sums in zip(self._spreads[panels], products, first, strict=False):
+            spread.add(own, sums, columns.shape[2])
+        if distance is not None:
+            rows = some.repeated(distance)
+            split = rows.reshape(len(columns), -1, distance.shape[1])  # [P, O/G, S]
+            each = len(self._cross) // len(self._panels)
+            found = (split @ turned).reshape(-1, some.width)
+            self._cross[panels.start * each : panels.stop * each] += found
+            each = len(self._distance) // self._panels.groups
+            outputs = slice(first_group * each, last_group * each)
+            self._distance[outputs] += distance.sum(axis=1, dtype=np.float64)
+
+    def merge(self, other: "MomentSums") -> None:
+        """Add what another has summed."""
+        self._second += other._second
+        self._first += other._first
+        self._cross += other._cross
+        self._distance += other._distance
+        self._samples += other._samples
+
+    def moments(self, *, centred: bool, damping: Float64Array | None = None) -> SecondMoments:
+        """What was summed, as means.
+
+        Args:
+            centred: If the bias takes up the mean of every change.
+            damping: float64[P], where it is known; else it follows from how much blocks differ.
+        """
+        count = int(self._samples[0])  # that of every panel
+        mean = self._first / count
+        second = self._second / np.float32(count)
+        if damping is None:
+            damping = self._damping(second, mean)
+        if centred:
+            raw = np.einsum("gkk->gk", second).copy()
+            for place, average in enumerate(mean):  # one by one: in float64 they are large
+                second[place] -= (average[:, None] * average).astype(np.float32)
+            constant = np.einsum("gkk->gk", second) < CONSTANT * raw
+            for own, columns in zip(second, constant, strict=True):
+                own[columns], own[:, columns] = 0, 0
+        np.einsum("gkk->gk", second)[:] += damping[:, None].astype(np.float32)
+        if not len(self._distance):
+            return SecondMoments(second, mean, damping)
+        offset = self._distance / count
+        cross = self._cross / count
+        if centred:
+            each = len(cross) // len(mean)
+            cross -= self._panels.repeated(offset)[:, None] * np.repeat(mean, each, axis=0)
+            cross[np.repeat(constant, each, axis=0)] = 0
+        return SecondMoments(second, mean, damping, cross, offset)
+
+    def _damping(self, second: Float32Array, mean: Float64Array) -> Float64Array:
+        """float64[P], from raw second moments."""
+        panels = zip(self._spreads, second, mean, strict=True)
+        return np.array([spread.damping(own, average) for spread, own, average in panels])

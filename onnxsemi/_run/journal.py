@@ -1,0 +1,141 @@
+"""Everything that was measured, one line each: a run that was killed goes on from here.
+
+What is measured follows from model, data, settings and the question alone. The journal answers a
+question by its digest from the line that has it, wherever that stands, and measures and appends
+what no line has. So a run that is taken up again makes the same decisions from the same numbers,
+and one that is taken up with another allowed drop asks other questions in another order, but none
+is measured twice. A line that was cut short when the run was killed is dropped; one that is damaged
+or of another run (:mod:`onnxsemi._run.store`) is not taken for a measurement.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from msgspec import Struct
+
+from onnxsemi._errors import RunError
+from onnxsemi._run.store import NO_RUN, DamagedError, digest_of, opened_file, sealed, typed
+
+Reply = TypeVar("Reply")
+
+
+class Question(Struct, frozen=True, tag=True):
+    """What is measured, and on what: the name of the class and its values tell questions apart."""
+
+
+class _Line(Struct, frozen=True):
+    """A measurement.
+
+    Attributes:
+        ask: Kind of the question.
+        of: Digest of the question.
+        seconds: What it took.
+        reply: What came of it, as JSON has it.
+    """
+
+    ask: str
+    of: str
+    seconds: float
+    reply: Any
+
+
+class Journal:
+    """Answers from the lines of a file, and appends to it.
+
+    Attributes:
+        recalled: Measurements that were answered from the file.
+    """
+
+    def __init__(self, path: Path | None = None, run: str = NO_RUN) -> None:
+        """Open a journal.
+
+        Args:
+            path: The file, read if it is there; None keeps nothing.
+            run: Digest of the run.
+
+        Raises:
+            RunError: If the file cannot be read, or a line of it is damaged.
+        """
+        self._path = path
+        self._run = run
+        self._lines: dict[str, _Line] = {}
+        self._answers: dict[str, object] = {}
+        self._recalled_last = True
+        self._seconds = 0.0
+        self._closed = path is None
+        self.recalled = 0
+        if path is not None and path.exists():
+            self._read(path)
+
+    @property
+    def seconds(self) -> float:
+        """Time that all measurements took, those of earlier sessions included."""
+        return self._seconds
+
+    @property
+    def recalling(self) -> bool:
+        """Whether the run is where it was before: its last answer was recorded, and more are."""
+        return self._recalled_last and bool(self._lines)
+
+    def ask(self, question: Question, kind: type[Reply], measure: Callable[[], Reply]) -> Reply:
+        """The answer to a question: the recorded one, or a new measurement.
+
+        Args:
+            question: What is measured.
+            kind: Type of its answer.
+            measure: Measures it.
+
+        Raises:
+            RunError: If the reply cannot be written.
+        """
+        asked = digest_of(question)
+        line = self._lines.pop(asked, None)
+        self._recalled_last = line is not None or asked in self._answers
+        if line is not None:
+            self.recalled += 1
+            self._seconds += line.seconds
+            self._answers[asked] = typed(line.reply, kind)
+        elif asked not in self._answers:
+            began = time.perf_counter()
+            self._answers[asked] = reply = measure()
+            seconds = time.perf_counter() - began
+            self._seconds += seconds
+            if not self._closed:
+                self._append(_Line(type(question).__name__, asked, round(seconds, 4), reply))
+        return cast(Reply, self._answers[asked])
+
+    def close(self) -> None:
+        """Append nothing more: what follows is not part of the run that may be taken up again."""
+        self._closed = True
+
+    def _read(self, path: Path) -> None:
+        try:
+            data = path.read_bytes()
+            whole = data[: data.rfind(b"\n") + 1]
+            if len(whole) < len(data):
+                os.truncate(path, len(whole))
+        except OSError as error:
+            raise RunError(f"{path}: cannot be read: {error.strerror or error}") from None
+        for number, text in enumerate(whole.splitlines(keepends=True), start=1):
+            try:
+                line = opened_file(text, _Line, self._run)
+            except DamagedError as error:
+                raise RunError(
+                    f"{path}: line {number} {error}; delete it and all lines behind it, and "
+                    "`resume` goes on from there"
+                ) from None
+            self._lines[line.of] = line
+
+    def _append(self, line: _Line) -> None:
+        assert self._path is not None
+        try:
+            with self._path.open("ab") as file:
+                file.write(sealed(line, self._run))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            reason = error.strerror or error
+            raise RunError(f"{self._path}: cannot be written: {reason}") from None

@@ -1,0 +1,212 @@
+"""Files of a run: typed, and sealed by digests that are checked before anything is decoded.
+
+A JSON file is one line, and so is each measurement of the journal:
+
+    {"run": "<SHA-256>", "sha256": "<SHA-256>", "content": {...}}
+
+``run`` says which run it belongs to, ``sha256`` is the digest of that and of the bytes of the
+content. A ``.npz`` file has both in the comment of its archive, of all bytes before the comment.
+So a flipped bit, or a file of another run, is refused, and not taken for what was measured.
+
+Content is what its type says: structs and dataclasses of plain values, and arrays as their bytes.
+Floats come back bit for bit, those that are not finite, too.
+"""
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+from zipfile import ZipFile
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxsemi._atomic_file import whole_file
+from onnxsemi._errors import OnnxSemiError, RunError
+
+Array = NDArray[Any]
+T = TypeVar("T")
+
+NO_RUN = "0" * 64
+"""In place of the digest of a run, where a file belongs to none."""
+
+_SEALED = re.compile(
+    rb'\{"run": "([0-9a-f]{64})", "sha256": "([0-9a-f]{64})", "content": (.*)\}\n', re.DOTALL
+)
+_COMMENT = re.compile(rb"run ([0-9a-f]{64}) sha256 ([0-9a-f]{64})")
+_COMMENT_BYTES = len(f"run {NO_RUN} sha256 {NO_RUN}")
+_PIECE = 2**20
+_DAMAGED, _OF_ANOTHER_RUN = "is damaged, or was changed", "is of another run"
+
+
+class DamagedError(Exception):
+    """Bytes are not those that were written, or belong to another run; the message says which."""
+
+
+def digest_of(content: object) -> str:
+    """SHA-256 of something typed: of its values, whatever types they have.
+
+    >>> digest_of((8, 6)) == digest_of([8, 6])
+    True
+    """
+    return hashlib.sha256(_encoded(content)).hexdigest()
+
+
+def sealed(content: object, run: str) -> bytes:
+    """Content as a line that says which run it is of, and whether it is whole."""
+    text = _encoded(content)
+    head = f'{{"run": "{run}", "sha256": "{_seal(run, [text])}", "content": '
+    return head.encode() + text + b"}\n"
+
+
+def opened_file(line: bytes, kind: type[T], run: str) -> T:
+    """What :func:`sealed` was given.
+
+    Raises:
+        DamagedError: If it was not sealed like this, or for another run.
+    """
+    found = _SEALED.fullmatch(line)
+    if found is None:
+        raise DamagedError(_DAMAGED)
+    _check(found, [found[3]], run)
+    try:
+        return typed(json.loads(found[3]), kind)
+    except (ValueError, msgspec.ValidationError, OnnxSemiError) as error:
+        raise DamagedError(f"is of another version ({error})") from None
+
+
+def typed(value: object, kind: type[T]) -> T:
+    """A value as JSON has it, as what it was before it was sealed."""
+    return msgspec.convert(value, kind, dec_hook=_array, str_keys=True)
+
+
+def write(path: Path, content: object, run: str) -> None:
+    """Write a JSON file, whole or not at all.
+
+    Args:
+        path: The file.
+        content: A struct or a dataclass.
+        run: Digest of the run that it belongs to.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    with whole_file(path) as scratch:
+        scratch.write_bytes(sealed(content, run))
+
+
+def read(path: Path, kind: type[T], run: str, remedy: str) -> T:
+    """Read what :func:`write` wrote.
+
+    Args:
+        path: The file.
+        kind: Type of its content.
+        run: Digest of the run that it has to belong to.
+        remedy: What to do if it cannot be read.
+
+    Raises:
+        RunError: If it cannot be read, is damaged, or of another run.
+    """
+    try:
+        return opened_file(path.read_bytes(), kind, run)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror or error}; {remedy}") from None
+    except DamagedError as error:
+        raise RunError(f"{path}: {error}; {remedy}") from None
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Array], run: str) -> None:
+    """Write arrays by their names as ``.npz``, whole or not at all.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    with whole_file(path) as scratch:
+        with scratch.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]  # no name is an option
+        with ZipFile(scratch, "a") as archive:
+            archive.comment = b" " * _COMMENT_BYTES
+        seal = _seal(run, _without_comment(scratch))
+        with scratch.open("r+b") as file:
+            file.seek(-_COMMENT_BYTES, io.SEEK_END)
+            file.write(f"run {run} sha256 {seal}".encode())
+
+
+def read_arrays(path: Path, run: str, remedy: str) -> dict[str, Array]:
+    """Read what :func:`write_arrays` wrote.
+
+    Raises:
+        RunError: If it cannot be read, is damaged, or of another run.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _COMMENT_BYTES))
+            found = _COMMENT.fullmatch(file.read())
+            if found is None:
+                raise DamagedError(_DAMAGED)
+            _check(found, _without_comment(path), run)
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as arrays:
+                return dict(arrays)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror or error}; {remedy}") from None
+    except DamagedError as error:
+        raise RunError(f"{path}: {error}; {remedy}") from None
+
+
+def _check(found: re.Match[bytes], pieces: Iterable[bytes], run: str) -> None:
+    """Refuse bytes that are not those of a seal, its first two groups; or those of another run."""
+    own, seal = found[1].decode(), found[2].decode()
+    if _seal(own, pieces) != seal:
+        raise DamagedError(_DAMAGED)
+    if own != run:
+        raise DamagedError(_OF_ANOTHER_RUN)
+
+
+def _seal(run: str, pieces: Iterable[bytes]) -> str:
+    """Digest of a run and of what belongs to it."""
+    digest = hashlib.sha256(run.encode())
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _without_comment(path: Path) -> Iterator[bytes]:
+    """Bytes of an archive before its comment, piece by piece."""
+    left = path.stat().st_size - _COMMENT_BYTES
+    with path.open("rb") as file:
+        while left > 0:
+            yield (piece := file.read(min(left, _PIECE)))
+            left -= len(piece)
+
+
+def _encoded(content: object) -> bytes:
+    return json.dumps(msgspec.to_builtins(content, enc_hook=_plain, str_keys=True)).encode()
+
+
+def _plain(value: object) -> object:
+    """What msgspec has no form for."""
+    if isinstance(value, np.ndarray):
+        little = value.astype(value.dtype.newbyteorder("<"))
+        return _Array(little.dtype.str, little.shape, little.tobytes())
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise NotImplementedError(f"a run keeps no {type(value).__name__}")
+
+
+class _Array(msgspec.Struct, frozen=True):
+    """An array as JSON has it."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    base64: bytes
+
+
+def _array(_: type, found: object) -> Array:
+    """An array, of what :func:`_plain` made of it."""
+    packed = msgspec.convert(found, _Array)
+    return np.frombuffer(packed.base64, packed.dtype).reshape(packed.shape).copy()

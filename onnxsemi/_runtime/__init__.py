@@ -1,0 +1,1 @@
+"""ONNX Runtime, its processor and memory, and the only loop over batches."""

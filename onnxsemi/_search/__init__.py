@@ -1,0 +1,1 @@
+"""Semilayers, their ranking, the two phases, the trajectory. Pure numpy and protocols."""

@@ -1,0 +1,255 @@
+"""The frontier: for every size the plan that is predicted to raise the KL least. Not in the paper.
+
+``kl_increase[c, b]`` is the KL that quantizing channel c alone to b bits causes, from the Fisher
+table. A channel's KL increase over its bits is replaced by its lower convex hull, so that the KL
+increase per bit saved grows from step to step:
+
+    price = (KL increase[c, narrower] - KL increase[c, wider]) / (weights of c * (wider - narrower))
+
+All steps of all channels in the order of their price, cheapest first (ties by layer, channel and
+bitwidth), lead from the widest bitwidth to the narrowest: each beginning of that walk is a plan,
+and no plan of its size has less predicted KL increase in sum (Lagrange's multiplier is the price
+of the next step).
+
+At 0 bits a channel saves its scale and zero point, too: to a channel of n weights that is worth
+``SCALE_BITS / n`` bits a weight more.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from onnxsemi._arrays import BoolArray, Float64Array, Int8Array, Int64Array
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._plan.bitwidth import FLOAT_BITS
+from onnxsemi._plan.layers import Semilayer
+from onnxsemi._search.protocols import DeltaLossTable
+
+GROUP_BYTES = 120
+"""What a group of channels takes in a file beyond codes and scales (measured: ``inspect``, qdq)."""
+
+SCALE_BITS = 40
+"""A channel's scale and zero point, which are not stored at 0 bits."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frontier:
+    """A walk through plans: at each step a channel goes to fewer bits.
+
+    Attributes:
+        start: The widest plan.
+        prices: float64[S], predicted KL increase for each bit saved, nats; ascending.
+        channels: int64[S], the channel of each step, among those of all layers.
+        bits: int8[S], where it goes.
+    """
+
+    start: BitPlan
+    prices: Float64Array
+    channels: Int64Array
+    bits: Int8Array
+
+    def __len__(self) -> int:
+        """Number of steps."""
+        return len(self.prices)
+
+    def plan(self, count: int) -> BitPlan:
+        """The plan after so many steps."""
+        channel_bits = self.start.channel_bits.copy()
+        np.minimum.at(channel_bits, self.channels[:count], self.bits[:count])
+        return self.start.with_channel_bits(channel_bits)
+
+    def points_between(self, count: int) -> list[int]:
+        """Numbers of steps at which plans are about equally far apart in bits, ascending.
+
+        Args:
+            count: How many plans there are behind the widest, the last of them the narrowest; of a
+                walk of few steps some are the same.
+        """
+        saved = np.concatenate([[0], np.cumsum(self._saved())])
+        wanted = np.linspace(0, saved[-1], count + 1)
+        found: list[int] = np.searchsorted(saved, wanted - 1e-9).clip(0, len(self)).tolist()
+        return found
+
+    def _saved(self) -> Int64Array:
+        """int64[S]: bits that each step saves."""
+        in_order = np.argsort(self.channels, kind="stable")  # the steps of a channel together
+        channels, bits = self.channels[in_order], self.bits[in_order].astype(np.int64)
+        before = np.concatenate([[0], bits[:-1]])
+        first = np.concatenate([[True], channels[1:] != channels[:-1]])[: len(bits)]
+        before = np.where(first, self.start.channel_bits[channels], before[: len(bits)])
+        saved = np.empty(len(bits), np.int64)
+        saved[in_order] = (before - bits) * self.start.layout.weights[channels]
+        return saved
+
+
+def frontier(start: BitPlan, kl_increase: DeltaLossTable, free: Sequence[str]) -> Frontier:
+    """The walk of the layers that are searched.
+
+    Args:
+        start: Plan whose pinned layers stay as they are.
+        kl_increase: KL of every free channel quantized alone, nats per sample, at every bitwidth.
+        free: Names of the layers whose bitwidths are searched.
+    """
+    places = start.layout.places
+    every = [np.arange(places[layer].start, places[layer].stop) for layer in free]
+    channels = np.concatenate([np.zeros(0, np.int64), *every])  # [F], in the order of the layers
+    nats = np.concatenate(
+        [np.zeros((0, len(kl_increase.bits))), *(kl_increase.nats[layer] for layer in free)]
+    )
+    weights = start.layout.weights[channels][:, None]
+    taken = np.where(
+        kl_increase.bits, kl_increase.bits, -SCALE_BITS / weights
+    )  # [F, B], as `_taken`
+    rows, columns = np.nonzero(hulls(nats, taken))
+    same = rows[1:] == rows[:-1]
+    rows, wider, narrower = rows[1:][same], columns[:-1][same], columns[1:][same]
+    added = np.maximum(0.0, nats[rows, narrower] - nats[rows, wider])
+    saved = weights[rows, 0] * (taken[rows, wider] - taken[rows, narrower])
+    prices = added / saved
+    order = np.argsort(prices, kind="stable")  # ties: by layer, channel and bitwidth
+    bits = np.array(kl_increase.bits, np.int8)[narrower]
+    widest = start.with_layers(free, kl_increase.bits[0])
+    return Frontier(widest, prices[order], channels[rows][order], bits[order])
+
+
+def _taken(bits: int, weights: int) -> float:
+    """Bits that a weight takes in a file, less its share of the scale that 0 bits do not need."""
+    return bits or -SCALE_BITS / weights
+
+
+def hulls(kl_increase: Float64Array, bits: Float64Array) -> BoolArray:
+    """Which bitwidths are on the lower convex hull of a channel's KL increase over bits saved.
+
+    >>> kl_increase = np.array([[0.0, 0.1, 0.2, 1.0, 1.2]])
+    >>> hulls(kl_increase, np.array([[8.0, 6.0, 5.0, 4.0, 2.0]]))
+    array([[ True,  True,  True, False,  True]])
+
+    Args:
+        kl_increase: float64[C, B], nats, widest bitwidth first.
+        bits: float64[C, B], what a weight takes there.
+
+    Returns:
+        bool[C, B].
+    """
+    channels, width = np.arange(len(kl_increase)), kl_increase.shape[1]
+    kept = np.zeros((len(kl_increase), width), np.int64)  # places on the hull so far, as a stack
+    count = np.zeros(len(kl_increase), np.int64)
+    for place in range(width):
+        rows = channels[count > 1]
+        while len(rows):
+            first, middle = kept[rows, count[rows] - 2], kept[rows, count[rows] - 1]
+            (h0, h1, h2), (b0, b1, b2) = (
+                (values[rows, first], values[rows, middle], values[rows, place])
+                for values in (kl_increase, bits)
+            )
+            rows = rows[~((h1 - h0) * (b1 - b2) < (h2 - h1) * (b0 - b1))]  # not below the line
+            count[rows] -= 1
+            rows = rows[count[rows] > 1]
+        kept[channels, count] = place
+        count += 1
+    on_hull = np.zeros(kl_increase.shape, np.bool_)
+    rows, stacked = np.nonzero(np.arange(width) < count[:, None])
+    on_hull[rows, kept[rows, stacked]] = True
+    return on_hull
+
+
+def between(
+    plan: BitPlan, narrower: BitPlan, table: DeltaLossTable, kl_increase: DeltaLossTable
+) -> list[tuple[float, Semilayer]]:
+    """The semilayers in which a plan is wider than another, least KL increase per bit saved first.
+
+    The channels of a layer that go to one bitwidth, split by the sign of Δloss there.
+
+    Args:
+        plan: Where to begin.
+        narrower: A plan that is nowhere wider.
+        table: Δloss.
+        kl_increase: KL of every channel quantized alone.
+    """
+    found: list[tuple[float, Semilayer]] = []
+    for layer, now in plan.bits.items():
+        then = narrower.bits[layer]
+        for bits in np.unique(then[then < now])[::-1].tolist():
+            moved = np.flatnonzero((then < now) & (then == bits))
+            split = table.by_sign(layer, moved.tolist(), bits)
+            found += [(price(semilayer, plan, kl_increase), semilayer) for semilayer in split]
+    return sorted(found, key=lambda item: (item[0], item[1].layer, item[1].sign, -item[1].bits))
+
+
+def price(semilayer: Semilayer, plan: BitPlan, kl_increase: DeltaLossTable) -> float:
+    """Predicted KL increase for each bit that lowering a semilayer saves, nats."""
+    layer, channels = semilayer.layer, np.array(semilayer.channels)
+    now, weights = plan.bits[layer][channels], plan.channel_params[layer]
+    rows = kl_increase.nats[layer][channels]
+    there = rows[:, kl_increase.bits.index(semilayer.bits)]
+    added = (there - rows[np.arange(len(rows)), _columns(kl_increase)[now]]).sum()
+    taken = sum(_taken(bits, weights) for bits in now.tolist())
+    saved = (taken - len(now) * _taken(semilayer.bits, weights)) * weights
+    return max(0.0, float(added)) / saved
+
+
+def merged_groups(plan: BitPlan, free: Sequence[str]) -> BitPlan:
+    """The plan without groups of channels that cost more to keep apart than wider codes would.
+
+    All channels of a layer with one bitwidth are one group in the file, with nodes and names of
+    their own. While there is a group that takes fewer bits at the layer's next wider bitwidth than
+    its ``GROUP_BYTES``, the cheapest goes there: the file shrinks, and no channel gets fewer bits.
+
+    Args:
+        plan: Bits of every target channel.
+        free: Layers that may change.
+    """
+    found = plan.channel_bits.copy()
+    for layer in free:
+        merged = _merged(plan.bits[layer], plan.channel_params[layer])
+        found[plan.layout.places[layer]] = merged
+    return plan.with_channel_bits(found)
+
+
+def _merged(bits: Int8Array, weights: int) -> Int8Array:
+    """The same for one layer: int8[O]."""
+    counts = np.bincount(bits).tolist()
+    found = bits.copy()
+    while len(ladder := [b for b, count in enumerate(counts) if count]) > 1:
+        added = [
+            counts[b] * weights * (_taken(wider, weights) - _taken(b, weights))
+            for b, wider in pairwise(ladder)
+        ]
+        least = min(added)
+        if least > 8 * GROUP_BYTES:
+            break
+        narrow, wider = ladder[added.index(least) :][:2]
+        found[found == narrow] = wider
+        counts[wider], counts[narrow] = counts[wider] + counts[narrow], 0
+    return found
+
+
+def predicted(plan: BitPlan, kl_increase: DeltaLossTable) -> float:
+    """Sum of the KL increase of all channels, as if they were independent: nats per sample."""
+    return sum(layer_kl_increase(plan, kl_increase).values())
+
+
+def layer_kl_increase(plan: BitPlan, kl_increase: DeltaLossTable) -> dict[str, float]:
+    """The same for each layer of the table: nats per sample."""
+    columns = _columns(kl_increase)
+    found = {}
+    for layer, nats in kl_increase.nats.items():
+        bits = plan.bits[layer]
+        known = nats[np.arange(len(nats)), columns[bits]]
+        found[layer] = float(np.where(bits == FLOAT_BITS, 0.0, known).sum())
+    return found
+
+
+def _columns(kl_increase: DeltaLossTable) -> Int64Array:
+    """int64[33]: where a bitwidth stands in the table; one that is not there is out of range."""
+    columns = np.full(FLOAT_BITS + 1, len(kl_increase.bits))
+    columns[list(kl_increase.bits)] = np.arange(len(kl_increase.bits))
+    columns[FLOAT_BITS] = 0  # any: float32 does no KL increase
+    return columns
+
+
+def monotone(nats: Mapping[str, Float64Array]) -> dict[str, Float64Array]:
+    """Harm that never falls with fewer bits: noise of the measurement aside, it does not."""
+    return {layer: np.maximum.accumulate(values, axis=1) for layer, values in nats.items()}

@@ -1,0 +1,349 @@
+"""Δloss and KL of all channels from a few backward passes (paper, equation 2).
+
+    Δloss(c, b) ~ mean_n g[n] . delta[n, c, b]  +  1/2 mean_n sum_s (f_s[n] . delta[n, c, b])^2
+    KL(C, b)    ~ 1/2 mean_n sum_s (sum_{c in C} f_s[n] . delta[n, c, b])^2
+
+g is the gradient of the loss with the true label at the layer's output, f_s the gradients that give
+the Fisher matrix (:mod:`onnxsemi._stats.cotangents`), delta the change of the output. Kept are the
+first term and the squares of each channel, by folds of images: what one part of the images says can
+be checked on another. Where they are asked for, the products between the channels of a layer are
+kept too: with them the KL of a semilayer has its cross terms, without them its channels count as
+independent. The memory does not grow with the number of images.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from onnxsemi._arrays import Float32Array, Float64Array
+from onnxsemi._evaluation.forward import score_gradients
+from onnxsemi._evaluation.workload import Workload
+from onnxsemi._plan.layers import Semilayer
+from onnxsemi._progress import Progress
+from onnxsemi._run.store import Array, read_arrays, write_arrays
+from onnxsemi._runtime.batch_sizes import BACKWARD_IMAGES, BLOCK_IMAGES
+from onnxsemi._runtime.memory import give_back
+from onnxsemi._runtime.runner import Batch, Runner
+from onnxsemi._runtime.sessions import Session
+from onnxsemi._search.protocols import DeltaLossTable
+from onnxsemi._sensitivity.parts import Part, parts_of
+from onnxsemi._sensitivity.probe import SEEDS, ForwardGraph, Probe, ProbeRequest, build_probe
+
+FOLDS = 8
+"""Parts of the images, image n in part n % FOLDS: enough for a standard error of a mean over them,
+few enough for each to hold some images of the smallest samples."""
+
+
+@dataclass(frozen=True, eq=False)
+class LayerMoments:
+    """Sums over images of one layer's effects.
+
+    Attributes:
+        first: float64[O, B], sum of the label's gradient times the change, nats.
+        squares: float64[F, O, B], sum of each channel's squared Fisher effects over the images of
+            a fold, nats.
+        products: float32[B, O, O], sum of the products of two channels' Fisher effects, nats; None
+            if they were not asked for.
+    """
+
+    first: Float64Array
+    squares: Float64Array
+    products: Float32Array | None = None
+
+    @classmethod
+    def zeros(cls, channels: int, bits: int, *, products: bool) -> "LayerMoments":
+        """Nothing summed yet."""
+        return cls(
+            np.zeros((channels, bits)),
+            np.zeros((FOLDS, channels, bits)),
+            np.zeros((bits, channels, channels), np.float32) if products else None,
+        )
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """All sums by name."""
+        named = {"first": self.first, "squares": self.squares, "products": self.products}
+        return {name: array for name, array in named.items() if array is not None}
+
+
+@dataclass(frozen=True, eq=False)
+class FastTables:
+    """Moments of every layer that has a gradient.
+
+    Attributes:
+        bits: The bitwidths, widest first.
+        moments: Layer -> its sums.
+        samples: Images summed over.
+        missing: Layer -> why it has no gradient.
+    """
+
+    bits: tuple[int, ...]
+    moments: Mapping[str, LayerMoments]
+    samples: int
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    def delta_loss(self) -> DeltaLossTable:
+        """Δloss of every channel of the layers that have a gradient."""
+        nats = {
+            layer: (moments.first + moments.squares.sum(axis=0) / 2) / self.samples
+            for layer, moments in self.moments.items()
+        }
+        return DeltaLossTable(self.bits, nats, self.samples)
+
+    def kl_increase(self) -> DeltaLossTable:
+        """KL of every channel quantized alone, of the layers that have a gradient."""
+        nats = {
+            layer: moments.squares.sum(axis=0) / 2 / self.samples
+            for layer, moments in self.moments.items()
+        }
+        return DeltaLossTable(self.bits, nats, self.samples)
+
+    def kl_increase_folds(self) -> Mapping[str, Float64Array]:
+        """The same on each fold of the images alone: layer -> float64[F, O, B], nats per sample.
+
+        With fewer images than folds, F is the number of images.
+        """
+        counts = np.bincount(np.arange(self.samples) % FOLDS)  # images of each fold
+        return {
+            layer: moments.squares[: len(counts)] / 2 / counts[:, None, None]
+            for layer, moments in self.moments.items()
+        }
+
+    def kl(self, semilayer: Semilayer) -> float:
+        """KL of a semilayer quantized alone, nats per sample.
+
+        With the cross terms of its channels if the products between channels were summed; else the
+        sum of the channels' own, as if their effects were independent.
+        """
+        moments = self.moments[semilayer.layer]
+        channels, place = np.array(semilayer.channels), self.bits.index(semilayer.bits)
+        if moments.products is None:
+            total = moments.squares[:, channels, place].sum()
+        else:
+            products = moments.products[place][np.ix_(channels, channels)]
+            total = products.sum(dtype=np.float64)
+        return float(total) / 2 / self.samples
+
+
+@dataclass(frozen=True, eq=False)
+class _Loaded:
+    """A part with the graph that measures it.
+
+    Attributes:
+        probe: The graph, without its serialized model: that is as large as all weight changes.
+        session: Runs it; None if no layer of the part has a gradient.
+        columns: Where the part's bitwidths stand on the ladder.
+        images: Images in one run.
+    """
+
+    probe: Probe
+    session: Session | None
+    columns: slice
+    images: int
+
+
+class FastMeasurement:
+    """Sums the moments part by part and block by block.
+
+    What is summed so far can be stored and taken up again.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        layers: Sequence[str],
+        bits: tuple[int, ...],
+        seed: int,
+        *,
+        products: bool = False,
+    ) -> None:
+        """Cut the work into parts.
+
+        Args:
+            workload: Model and images.
+            layers: Names of the target layers to measure.
+            bits: The ladder, widest first.
+            seed: Seed of the drawn labels.
+            products: Whether to sum the products between channels. They are O / F times as large as
+                all the rest, and only the KL of semilayers with cross terms needs them.
+        """
+        self._workload, self._seed, self._bits = workload, seed, bits
+        self._products = Session(_products_model()) if products else None
+        self._logits = workload.forward(workload.classifier.proto)
+        self._layers = [layer for layer in workload.classifier.layers if layer.name in layers]
+        self._parts = parts_of(self._layers, bits)
+        self.moments: dict[str, LayerMoments] = {}
+        self._missing: dict[str, str] = {}
+        self.done = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether everything is summed."""
+        return self.done == self._runs
+
+    @property
+    def _runs(self) -> int:
+        """Images of all parts."""
+        return len(self._workload.images) * len(self._parts)
+
+    def measure(self, progress: Progress, after_block: Callable[[], None]) -> FastTables:
+        """Sum what is not summed yet.
+
+        Args:
+            progress: Told of every image of every part.
+            after_block: Called when a block is summed.
+        """
+        count = len(self._workload.images)
+        progress.start("Δloss and KL, backward passes", self._runs)
+        progress.step("", self.done)
+        with self._workload.running() as runner:
+            for number in range(self.done // count, len(self._parts)):
+                for images in self._measure_part(runner, number):
+                    progress.step("", images)
+                    after_block()
+        return FastTables(self._bits, self.moments, count, self._missing)
+
+    def _measure_part(self, runner: Runner, number: int) -> Iterator[int]:
+        """Sum what is not summed yet of a part; gives the images of each block when it is.
+
+        The graph goes with this call: the next part's is built when this one is dropped.
+        """
+        part, count = self._load(self._parts[number]), len(self._workload.images)
+        for block in Batch(self.done - number * count, count).cut(BLOCK_IMAGES):
+            self._sum(runner, part, block)
+            self.done += len(block)
+            yield len(block)
+
+    def save(self, path: Path, run: str) -> None:
+        """Write what is summed so far into a run's folder; the file appears whole."""
+        arrays: dict[str, Array] = {"done": np.array(self.done)}
+        for place, layer in enumerate(self._layers):
+            if layer.name in self.moments:
+                found = self.moments[layer.name].arrays
+                arrays |= {f"{name}_{place}": array for name, array in found.items()}
+            elif layer.name in self._missing:
+                arrays[f"missing_{place}"] = np.array(self._missing[layer.name])
+        write_arrays(path, arrays, run)
+
+    def restore(self, path: Path, run: str) -> None:
+        """Go on from what :meth:`save` wrote.
+
+        Raises:
+            RunError: If the file is damaged, or of another run.
+        """
+        remedy = "delete it, and `resume` runs the backward passes again"
+        arrays = read_arrays(path, run, remedy)
+        for place, layer in enumerate(self._layers):
+            if f"missing_{place}" in arrays:
+                self._missing[layer.name] = str(arrays[f"missing_{place}"])
+            elif f"first_{place}" in arrays:
+                for name, array in self._begun(layer.name).arrays.items():
+                    array[:] = arrays[f"{name}_{place}"]
+        self.done = int(arrays["done"])
+
+    def _begun(self, layer: str) -> LayerMoments:
+        """The sums of a layer, nothing summed if it was not begun."""
+        if layer not in self.moments:
+            channels, bits = self._workload.classifier.site(layer).layer.channels, len(self._bits)
+            products = self._products is not None
+            self.moments[layer] = LayerMoments.zeros(channels, bits, products=products)
+        return self.moments[layer]
+
+    @cached_property
+    def _forward(self) -> ForwardGraph:
+        """Found once: raising a large model to another opset takes longer than a part's sums."""
+        return ForwardGraph.of(self._workload.classifier, self._workload.image)
+
+    def _load(self, part: Part) -> _Loaded:
+        """Build a part's graph, and begin the sums of its layers."""
+        request = ProbeRequest(
+            layers=part.layers,
+            bits=part.bits,
+            rounding=self._workload.rounding,
+            cotangents=self._seeds(Batch(0, 1)).shape[1],
+        )
+        give_back()  # what the part before held
+        probe = build_probe(self._workload.classifier, self._forward, request)
+        self._missing.update(probe.missing)
+        session = Session(probe.model) if probe.effects else None
+        sums = [self._begun(layer) for layer in part.layers if layer in probe.effects]
+        probe, start = replace(probe, model=b""), self._bits.index(part.bits[0])
+        images = self._workload.classifier.ends.image.batch or self._fitting_images(probe, sums)
+        return _Loaded(probe, session, slice(start, start + len(part.bits)), images)
+
+    def _fitting_images(self, probe: Probe, sums: Sequence[LayerMoments]) -> int:
+        """Images in one run, as the memory allows. Changes no result."""
+        sizes = [sum(array.nbytes for array in moments.arrays.values()) for moments in sums]
+        free = self._workload.free - sum(sizes) - 2 * self._workload.threads * max(sizes, default=0)
+        return max(1, min(BACKWARD_IMAGES, free // (2 * self._workload.threads * probe.row_bytes)))
+
+    def _sum(self, runner: Runner, part: _Loaded, block: Batch) -> None:
+        """Add a block of images to the sums of a part's layers."""
+        cotangents = self._seeds(block)
+
+        def run(batch: Batch) -> dict[str, Float32Array]:
+            own = cotangents[batch.start - block.start : batch.stop - block.start]
+            return self._run(runner, part, batch, own)
+
+        found = list(runner.map(run, block.cut(part.images)))
+
+        def add(layer: str) -> None:
+            effects = np.concatenate([values[layer] for values in found])
+            self._add(self.moments[layer], part.columns, effects, block.start)
+
+        list(runner.map(add, part.probe.effects))
+
+    def _seeds(self, block: Batch) -> Float32Array:
+        """What the backward passes of a block of images begin with: float32[N, S, *row]."""
+        workload, own = self._workload, slice(block.start, block.stop)
+        generator = np.random.default_rng([self._seed, block.start])
+        cotangents = workload.likelihood.cotangents(
+            self._logits[own], workload.labels[own], generator
+        )
+        return score_gradients(cotangents, workload.head)
+
+    def _run(
+        self, runner: Runner, part: _Loaded, run: Batch, cotangents: Float32Array
+    ) -> dict[str, Float32Array]:
+        """Effects of one run's images: layer -> float32[N, O, B, S]."""
+        if part.session is None:
+            return {}
+        rows = self._workload.images.batch(run.start, run.stop)
+        cotangents = cotangents.reshape(-1, *part.probe.seed_row)  # [N, S, *row] -> [N * S, *row]
+        given = {self._workload.classifier.ends.image.name: rows, SEEDS: cotangents}
+        found = runner.run(part.session, given)
+        return {layer: found[name] for layer, name in part.probe.effects.items()}
+
+    def _add(
+        self, moments: LayerMoments, columns: slice, effects: Float32Array, start: int
+    ) -> None:
+        """Add effects float32[N, O, B, S] of images from ``start`` on to a layer's sums."""
+        factors = effects[..., 1:]
+        moments.first[:, columns] += effects[..., 0].sum(axis=0, dtype=np.float64)
+        for image, own in enumerate(factors.astype(np.float64), start):
+            moments.squares[image % FOLDS, :, columns] += np.square(own).sum(axis=2)
+        if moments.products is not None and self._products is not None:
+            turned = np.ascontiguousarray(factors.transpose(2, 0, 3, 1))  # [B, N, S - 1, O]
+            rows = turned.reshape(len(turned), -1, effects.shape[1])
+            moments.products[columns] += self._products.run({"rows": rows})["products"]
+
+
+def _products_model() -> bytes:
+    """Products [B, O, O] = rows^T rows of rows [B, R, O], on one thread whatever the machine."""
+    rows, products = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("rows", ["B", "R", "O"]), ("products", ["B", "O", "P"]))
+    )
+    nodes = [
+        helper.make_node("Transpose", ["rows"], ["turned"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["turned", "rows"], ["products"]),
+    ]
+    graph = helper.make_graph(nodes, "products", [rows], [products])
+    opset = [helper.make_opsetid("", 17)]
+    model: onnx.ModelProto = helper.make_model(graph, opset_imports=opset, ir_version=8)
+    return bytes(model.SerializeToString())

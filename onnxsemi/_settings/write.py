@@ -1,0 +1,51 @@
+"""How a compressed model is written; and the settings of ``apply``."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from onnxsemi._emit.profile import Profile
+from onnxsemi._enum_choice import choice
+from onnxsemi._option import Decides, Option, Panel
+from onnxsemi._runtime.calibration import Calibration
+from onnxsemi._settings.measure import MeasureSettings, check_counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriteSettings(MeasureSettings):
+    """How a compressed model is written."""
+
+    profile: Annotated[Profile, Option(Panel.FILE, metavar="NAME")] = Profile.QDQ
+    """Form of the file. qdq: bit-packed weights behind DequantizeLinear, full speed with
+    onnxsemi.load_session; fast: behind plain arithmetic, full speed in any session; int8:
+    activations in uint8 too, for integer kernels, the fastest; native: ONNX's own types of 2 and 4
+    bits (opset 25 and 21); nodes: one node a semilayer; fake: float32 weights on the grid, no
+    smaller, for importers that take nothing else."""
+    align: Annotated[int, Option(Panel.FILE, metavar="CHANNELS", advanced=True)] = 1
+    """Round bitwidths up, so that the channels of each in a layer are a multiple of this: 16 makes
+    profile nodes faster (kernels compute channels in blocks)."""
+    allow_loss: Annotated[bool, Option(Panel.FILE, decides=Decides.COURSE)] = False
+    """Write the file although the test images show a loss beyond what was asked for."""
+    calibration: Annotated[Calibration, Option(Panel.INT8, metavar="NAME", advanced=True)] = (
+        Calibration.MINMAX
+    )
+    """Ranges of activations, by ONNX Runtime's calibrators. minmax: all values; entropy: the least
+    loss of information; percentile: all but the outermost 0.001 %."""
+    calibration_samples: Annotated[int, Option(Panel.INT8, advanced=True)] = 256
+    """Images for that, drawn from those that are there."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "profile", choice(Profile, self.profile))
+        object.__setattr__(self, "calibration", choice(Calibration, self.calibration))
+        check_counts(self, "align", "calibration_samples")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApplySettings(WriteSettings):
+    """How to write a plan, or a point of a run."""
+
+    at: Annotated[str | None, Option(metavar="POINT")] = None
+    """Which point of a run: 85% is the least KL increase at that compression of the target weights
+    (the paper's ratio, not the file's size) or more; -0.1 the smallest measured one whose accuracy
+    on the calibration images changes by no less than that many points; plan:DIGEST the one whose
+    plan's digest begins so. The chosen one unless given."""

@@ -1,0 +1,1 @@
+"""What images show: metrics, paired comparisons and their intervals."""

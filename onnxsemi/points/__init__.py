@@ -1,1 +1,0 @@
-"""What a run keeps of the frontier: every point that could be written instead of the chosen one."""

@@ -1,1 +1,0 @@
-"""Semilayers, their ranking, the two phases, the trajectory. Pure numpy and the measuring seam."""
