@@ -163,7 +163,12 @@ class Study:
         classifier = read_model(_of_classes(self.case.model, self.counts.every), ReadOptions())
         image, options = classifier.ends.image, self.case.data
         images = load_images(data_of(self.case.search, options), image.name, image.shape, options)
-        return Workload(classifier, images, Nearest(Scheme.ASYMMETRIC), worker_threads(None))
+        workload = Workload(classifier, images, Nearest(Scheme.ASYMMETRIC), worker_threads(None))
+        if self.counts.every == 1:
+            return workload
+        # the labels are of all classes: its own answers take their place
+        answers = workload.forward(classifier.proto).argmax(axis=1)
+        return replace(workload, images=replace(images, labels=answers))
 
     def _workload(self, start: int, count: int) -> Workload:
         """The model on so many of the images, in an order that was drawn once."""

@@ -17,8 +17,14 @@ from onnxsemi._arrays import Float32Array, Float64Array
 from onnxsemi._evaluation.workload import Workload
 from onnxsemi._runtime.sessions import Session
 from onnxsemi._sensitivity.fast import FOLDS
-from onnxsemi._sensitivity.probe import SEEDS, Probe, ProbeRequest, build_probe
-from onnxsemi._stats.cotangents import FACTORS, seed_gradients
+from onnxsemi._sensitivity.probe import (
+    COTANGENTS,
+    ForwardGraph,
+    Probe,
+    ProbeRequest,
+    build_probe,
+)
+from onnxsemi._stats.cotangents import FACTORS, draw_cotangents
 from onnxsemi._stats.metrics import log_softmax
 
 LABEL, SIGNS, SIGNED = "one drawn label", "random signs", "7 exact, 1 signed"
@@ -76,16 +82,16 @@ class Estimates:
 def estimates(workload: Workload, bits: tuple[int, ...]) -> Mapping[str, Estimates]:
     """Estimates for every layer, on all images of ``bench``."""
     classifier, logits = workload.classifier, workload.forward(workload.classifier.proto)
-    cotangents = _seeds(logits, workload)
+    cotangents = _cotangents(logits, workload)
     names = tuple(layer.name for layer in classifier.layers)
     request = ProbeRequest(
         layers=names,
         bits=bits,
         rounding=workload.rounding,
         cotangents=cotangents.shape[1],
-        image=workload.images.batch(0, 1).shape[1:],
     )
-    probe = build_probe(classifier, request)
+    forward = ForwardGraph.of(classifier, workload.images.batch(0, 1).shape[1:])
+    probe = build_probe(classifier, forward, request)
     session, count = Session(probe.model), len(workload.images)
     folds = np.bincount(np.arange(count) % FOLDS, minlength=FOLDS).astype(np.float64)
     sums = {
@@ -99,9 +105,12 @@ def estimates(workload: Workload, bits: tuple[int, ...]) -> Mapping[str, Estimat
 
     def run(start: int) -> dict[str, Float32Array]:
         rows = slice(start, min(start + RUN_IMAGES, count))
-        given = cotangents[rows].reshape(-1, *probe.seed_row)
+        given = cotangents[rows].reshape(-1, *probe.cotangent_row)
         return session.run(
-            {classifier.ends.image.name: workload.images.batch(rows.start, rows.stop), SEEDS: given}
+            {
+                classifier.ends.image.name: workload.images.batch(rows.start, rows.stop),
+                COTANGENTS: given,
+            }
         )
 
     with ThreadPoolExecutor(workload.threads) as pool:
@@ -125,12 +134,12 @@ def _add(
             sums[layer].squares[:] += turned[-1, 0] ** 2
 
 
-def _seeds(logits: Float32Array, workload: Workload) -> Float32Array:
+def _cotangents(logits: Float32Array, workload: Workload) -> Float32Array:
     """All sets of gradients: float32[N, 2 DRAWS + FACTORS - 1 + DRAWS, K]."""
     p, generator = np.exp(log_softmax(logits)), np.random.default_rng(0)
     labels = [_label_gradient(p, generator) for _ in range(DRAWS)]
     signs = [_signed_gradient(p, generator) for _ in range(DRAWS)]
-    mixed = [seed_gradients(logits, workload.labels, generator)[:, 1:] for _ in range(DRAWS)]
+    mixed = [draw_cotangents(logits, workload.labels, generator)[:, 1:] for _ in range(DRAWS)]
     exact, signed = mixed[0][:, :-1], [factors[:, -1] for factors in mixed]
     one = np.stack([*labels, *signs], axis=1)
     return np.concatenate([one, exact, np.stack(signed, axis=1)], axis=1).astype(np.float32)

@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 Shape = tuple[int, ...]
 
 IMAGES = 2
-SEEDS = "seeds"
+COTANGENTS = "seeds"
 STEP = 2.0**-14  # of the differences; x +- STEP is exact
 OPERATIONS = 2.0**10  # more than the operations that round on the way to any value
 ROUNDINGS = 8  # of the factors of a summand: a forward value (4), its derivative (3), the product
@@ -187,14 +187,20 @@ def joined(
     """
     whole = {**(others or {}), **{name: (-1, *row) for name, row in shapes.items()}}
     reverse = backward(
-        model.graph, whole, Cotangents(tensor=tensor, name=SEEDS, count=cotangents), wanted, dtype
+        model.graph,
+        whole,
+        Cotangents(tensor=tensor, name=COTANGENTS, count=cotangents),
+        wanted,
+        dtype,
     )
     both = onnx.ModelProto()
     both.CopyFrom(model)
     both.graph.node.extend(reverse.nodes)
     both.graph.initializer.extend(reverse.initializers)
     element = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-    both.graph.input.append(helper.make_tensor_value_info(SEEDS, element, ["R", *shapes[tensor]]))
+    both.graph.input.append(
+        helper.make_tensor_value_info(COTANGENTS, element, ["R", *shapes[tensor]])
+    )
     del both.graph.output[:]
     for name, gradient in reverse.gradients.items():
         output, axes = gradient_of(name), len(shapes[name])
@@ -276,7 +282,7 @@ def backward_run(case: Case, cotangents: int, seed: Array, dtype, run) -> dict[s
     both = joined(case.model(dtype), shapes, case.rows, cotangents=cotangents, dtype=dtype)
     assert not both.reverse.missing
     onnx.checker.check_model(both.model, full_check=True)
-    values = run(both.model)(in_type(case.feeds() | {SEEDS: seed}, dtype))
+    values = run(both.model)(in_type(case.feeds() | {COTANGENTS: seed}, dtype))
     named = {name: values[gradient_of(name)] for name in case.rows}
     for name, row in case.rows.items():
         assert named[name].shape == (IMAGES * cotangents, *row)

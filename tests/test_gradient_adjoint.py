@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from gradient_cases import EPS32, SEEDS, gradient_of, joined, runtime, text_model
+from gradient_cases import COTANGENTS, EPS32, gradient_of, joined, runtime, text_model
 from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 
@@ -47,7 +47,7 @@ def geometries(draw, most_padding):
 
 def gradient(model, rows, feeds, seed):
     both = joined(model, rows, ("x",))
-    return runtime(both.model)({**feeds, SEEDS: seed})[gradient_of("x")]
+    return runtime(both.model)({**feeds, COTANGENTS: seed})[gradient_of("x")]
 
 
 def dot(a, b):

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from gradient_cases import (
-    SEEDS,
+    COTANGENTS,
     distinct,
     draw_seeds,
     draw_weights,
@@ -279,7 +279,7 @@ def test_what_has_no_rule_is_missing(refusal, cotangents):
         assert both.reverse.missing[name].startswith(f"{start}: ")
         assert word in both.reverse.missing[name]
     if refusal.shapes is None:
-        feeds = {"x": distinct((2, *refusal.x)), SEEDS: draw_seeds(cotangents, shapes["y"])}
+        feeds = {"x": distinct((2, *refusal.x)), COTANGENTS: draw_seeds(cotangents, shapes["y"])}
         values = runtime(both.model)(in_type(feeds, np.float32))
         assert {name: v.shape for name, v in values.items()} == {
             gradient_of(name): (2 * cotangents, *shapes[name]) for name in kept
@@ -299,7 +299,7 @@ def test_seeds_are_the_gradient_of_their_tensor():
     both = joined(model, {"x": (4,), "a": (4,), "y": (4,), "z": (4,)}, ("a",), tensor="a")
     (node,) = both.reverse.nodes  # one seed: no more than a reshape
     assert node.op_type == "Reshape"
-    assert node.input[0] == SEEDS
+    assert node.input[0] == COTANGENTS
     assert dict(both.reverse.gradients) == {"a": node.output[0]}
     assert not both.reverse.missing
 
@@ -319,7 +319,7 @@ def test_nodes_need_no_names():
     model = text_model(body, {"x": (2, 5, 5)}, {})
     both = joined(model, row_shapes(model, {"x": (2, 5, 5)}), ("x", "a"))
     onnx.checker.check_model(both.model, full_check=True)
-    feeds = {"x": distinct((2, 2, 5, 5)), SEEDS: np.ones((2, 2, 3, 3))}
+    feeds = {"x": distinct((2, 2, 5, 5)), COTANGENTS: np.ones((2, 2, 3, 3))}
     assert runtime(both.model)(in_type(feeds, np.float32))[gradient_of("x")].sum() == 36
 
 
@@ -330,7 +330,7 @@ def test_concat_with_a_constant(cotangents):
     model = named(text_model("y = Concat <axis = 1> (c, x, d)", {"x": (2, 4)}, constants))
     both = joined(model, {"x": (2, 4), "y": (6, 4)}, ("x",), cotangents=cotangents)
     seed = draw_seeds(cotangents, (6, 4))
-    found = runtime(both.model)(in_type({"x": distinct((2, 2, 4)), SEEDS: seed}, np.float32))
+    found = runtime(both.model)(in_type({"x": distinct((2, 2, 4)), COTANGENTS: seed}, np.float32))
     np.testing.assert_array_equal(found[gradient_of("x")], seed[:, 3:5])
 
 
@@ -341,6 +341,6 @@ def test_a_condition_has_no_gradient():
     for text in (body, "y = Relu (x)"):
         model = named(text_model(text, {"x": (4, 4)}, {"zero": np.array(0.0)}))
         both = joined(model, row_shapes(model, {"x": (4, 4)}), ("x",))
-        feeds = in_type({"x": distinct((2, 4, 4)), SEEDS: draw_seeds(1, (4, 4))}, np.float32)
+        feeds = in_type({"x": distinct((2, 4, 4)), COTANGENTS: draw_seeds(1, (4, 4))}, np.float32)
         found.append(runtime(both.model)(feeds)[gradient_of("x")])
     np.testing.assert_array_equal(*found)

@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 import pytest
 from gradient_cases import (
+    COTANGENTS,
     EPS64,
     OPERATIONS,
-    SEEDS,
     distinct,
     draw_seeds,
     draw_weights,
@@ -413,7 +413,7 @@ def test_differences_of_inner_tensors(net, cotangents):
     # D(h) is off by a third of what it differs from D(2h) by, and by rounding.
     shapes, feeds = shapes_of(net), {"x": images(net, IMAGES)}
     seed = draw_seeds(cotangents, shapes["y"])
-    found = reference(whole(net, cotangents, np.float64))({**feeds, SEEDS: seed})
+    found = reference(whole(net, cotangents, np.float64))({**feeds, COTANGENTS: seed})
     total = np.abs(seed).reshape(IMAGES, cotangents, -1).sum(axis=2)[..., None]
     for name in net.inner:
         row = shapes[name]
@@ -436,10 +436,10 @@ def test_differences_of_inner_tensors(net, cotangents):
 @nets
 def test_several_seeds_are_as_many_single_ones(net):
     x, seed = images(net, IMAGES), draw_seeds(3, shapes_of(net)["y"])
-    together = runtime(whole(net, 3))(in_type({"x": x, SEEDS: seed}, np.float32))
+    together = runtime(whole(net, 3))(in_type({"x": x, COTANGENTS: seed}, np.float32))
     single = runtime(whole(net, 1))
     for s in range(3):
-        alone = single(in_type({"x": x, SEEDS: seed[s::3]}, np.float32))
+        alone = single(in_type({"x": x, COTANGENTS: seed[s::3]}, np.float32))
         for name, values in alone.items():
             np.testing.assert_array_equal(together[name][s::3], values, err_msg=name)
 
@@ -450,9 +450,9 @@ def test_rows_of_an_image_do_not_depend_on_the_batch(net, cotangents):
     x, seed = images(net, 5), draw_seeds(cotangents, shapes_of(net)["y"], 5)
     grouped = seed.reshape(5, cotangents, -1)
     run = runtime(whole(net, cotangents))
-    full = run(in_type({"x": x, SEEDS: seed}, np.float32))
+    full = run(in_type({"x": x, COTANGENTS: seed}, np.float32))
     for batch in ([0], [3], [4, 1], [2, 2, 0, 3]):
-        feeds = {"x": x[batch], SEEDS: grouped[batch].reshape(-1, *seed.shape[1:])}
+        feeds = {"x": x[batch], COTANGENTS: grouped[batch].reshape(-1, *seed.shape[1:])}
         for name, values in run(in_type(feeds, np.float32)).items():
             expected = full[name].reshape(5, cotangents, -1)[batch]
             np.testing.assert_array_equal(values.reshape(expected.shape), expected, err_msg=name)

@@ -9,7 +9,7 @@ from onnxsemi._data.labels import MOST_LABELS, answer_numbers
 from onnxsemi._evaluation.forward import logit_rows, score_gradients
 from onnxsemi._head import Head
 from onnxsemi._stats.comparison import comparison_of
-from onnxsemi._stats.cotangents import FACTORS, label_seed_count, label_seeds
+from onnxsemi._stats.cotangents import FACTORS, label_cotangent_count, label_cotangents
 from onnxsemi._stats.guessing import labels_better
 from onnxsemi._stats.likelihood import CATEGORICAL, LIKELIHOODS
 
@@ -36,7 +36,7 @@ def test_large_logits_stay_finite():
     far = np.float32([[1e4, -1e4], [-1e4, 1e4]])
     assert LABELS.loss(far, np.array([[1, 0], [1, 0]])).tolist() == [0, 2e4]
     assert LABELS.divergence(far, far[::-1]).tolist() == [2e4, 2e4]
-    assert np.isfinite(label_seeds(far, np.zeros((2, 2)), np.random.default_rng(0))).all()
+    assert np.isfinite(label_cotangents(far, np.zeros((2, 2)), np.random.default_rng(0))).all()
 
 
 def test_shapes_must_agree():
@@ -75,8 +75,8 @@ class TestFactors:
     @pytest.mark.parametrize("labels", [1, 3, FACTORS])
     def test_of_few_labels_are_exact(self, labels):
         z, y = Z[:, :1] + np.arange(labels, dtype=np.float32), np.zeros((40, labels), int)
-        found = label_seeds(z, y, np.random.default_rng(0)).astype(np.float64)
-        assert found.shape == (40, label_seed_count(labels), labels)
+        found = label_cotangents(z, y, np.random.default_rng(0)).astype(np.float64)
+        assert found.shape == (40, label_cotangent_count(labels), labels)
         p = sigmoid(z)
         assert found[:, 0] == pytest.approx(p - y, abs=1e-7)
         products = np.einsum("nsi,nsj->nij", found[:, 1:], found[:, 1:])
@@ -87,7 +87,7 @@ class TestFactors:
         labels, count = 30, 4000
         one = np.random.default_rng(1).normal(0, 2, labels).astype(np.float32)
         z, y = np.repeat(one[None], count, axis=0), np.zeros((count, labels), int)
-        found = label_seeds(z, y, np.random.default_rng(0))[:, 1:].astype(np.float64)
+        found = label_cotangents(z, y, np.random.default_rng(0))[:, 1:].astype(np.float64)
         assert found.shape == (count, FACTORS, labels)
         variance = sigmoid(one) * (1 - sigmoid(one))
         largest = np.argsort(-variance)[: FACTORS - 1]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from onnxsemi._stats.cotangents import FACTORS, seed_count, seed_gradients
+from onnxsemi._stats.cotangents import FACTORS, cotangent_count, draw_cotangents
 
 LOGITS = {
     "equal": np.zeros,
@@ -30,7 +30,7 @@ def fisher(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def cotangents(logits: NDArray[np.float64], label: int = 0, seed: int = 0) -> NDArray[np.float32]:
     rows = np.asarray(logits, np.float32)[None]
-    return seed_gradients(rows, np.array([label]), np.random.default_rng(seed))[0]
+    return draw_cotangents(rows, np.array([label]), np.random.default_rng(seed))[0]
 
 
 @pytest.mark.parametrize("classes", range(2, FACTORS + 2))
@@ -38,7 +38,7 @@ def cotangents(logits: NDArray[np.float64], label: int = 0, seed: int = 0) -> ND
 def test_of_few_classes_the_fisher_matrix_is_exact(classes: int, kind: str) -> None:
     logits = LOGITS[kind](classes)
     found = cotangents(logits).astype(np.float64)
-    assert found.shape == (seed_count(classes), classes) == (classes, classes)
+    assert found.shape == (cotangent_count(classes), classes) == (classes, classes)
     assert np.isfinite(found).all()
     # each factor is rounded to float32 once: their products are off by two roundings
     assert np.abs(found[1:].T @ found[1:] - fisher(logits)).max() <= 2 * 2**-24
@@ -65,8 +65,8 @@ class TestOfManyClasses:
         """Factors of one image, each time with other signs: float64[count, FACTORS, K]."""
         one = np.random.default_rng(1).normal(0, 2, classes).astype(np.float32)
         rows, labels = np.repeat(one[None], count, axis=0), np.zeros(count, np.int64)
-        found = seed_gradients(rows, labels, np.random.default_rng(seed))
-        assert found.shape == (count, seed_count(classes), classes)
+        found = draw_cotangents(rows, labels, np.random.default_rng(seed))
+        assert found.shape == (count, cotangent_count(classes), classes)
         self.logits = one.astype(np.float64)
         return found[:, 1:].astype(np.float64)
 
@@ -98,7 +98,7 @@ class TestOfManyClasses:
     def test_a_certain_answer_has_no_gradient(self, classes: int) -> None:
         logits = np.full((3, classes), -200, np.float32)
         logits[:, 7] = 200
-        found = seed_gradients(logits, np.full(3, 7), np.random.default_rng(0))
+        found = draw_cotangents(logits, np.full(3, 7), np.random.default_rng(0))
         assert np.isfinite(found).all()
         assert np.abs(found).max() < 1e-30
 
@@ -110,7 +110,7 @@ def test_signs_say_more_than_a_drawn_label_and_no_step_between_class_counts() ->
         logits = np.zeros((4000, classes), np.float32)
         logits[:, 0] = 3 + np.log(classes)
         change = np.random.default_rng(0).normal(size=classes)
-        found = seed_gradients(logits, np.zeros(4000, np.int64), np.random.default_rng(1))
+        found = draw_cotangents(logits, np.zeros(4000, np.int64), np.random.default_rng(1))
         fisher_of = (found[:, 1:].astype(np.float64) @ change) ** 2
         spread = fisher_of.sum(axis=1).std()
         p = softmax(logits[0].astype(np.float64))

@@ -23,7 +23,7 @@ IMAGES = 4000
 FRONTIER_PHASES = (Phase.UNIFORM, Phase.BISECTION, Phase.RETREAT)
 SETTINGS = FrontierSettings(bits=LADDER)
 PARAMS = 10_000  # so many weights that no group of channels is too small
-SEEDS = range(8)
+COTANGENTS = range(8)
 NATS = 10_000  # turned answers for each nat of KL
 
 
@@ -79,7 +79,7 @@ class Asked:
         return self.count > self.most
 
 
-@pytest.fixture(params=SEEDS)
+@pytest.fixture(params=COTANGENTS)
 def fake(request):
     return Fake(request.param)
 
@@ -204,7 +204,7 @@ class TestFrontier:
 
     def test_some_searches_have_to_go_back(self):
         """What changes few answers may still lose more of them than is allowed."""
-        walks = [Fake(seed, share=0.6).walk(replace(SETTINGS, tries=0)) for seed in SEEDS]
+        walks = [Fake(seed, share=0.6).walk(replace(SETTINGS, tries=0)) for seed in COTANGENTS]
         assert any(Phase.RETREAT in {trial.phase for trial in found.trials} for found in walks)
 
     def test_bisection_halves(self, fake):
@@ -241,7 +241,7 @@ class TestFrontier:
     def test_a_descent_may_find_what_the_frontier_has_not(self):
         """Of several seeds some go on, and no search gets worse by trying."""
         gains = []
-        for seed in SEEDS:
+        for seed in COTANGENTS:
             few, many = (Fake(seed).walk(replace(SETTINGS, tries=n)) for n in (0, 8))
             sizes = [found.smallest.plan.compression for found in (few, many)]
             gains.append(sizes[1] - sizes[0])
@@ -250,7 +250,7 @@ class TestFrontier:
 
 
 class TestUniform:
-    @pytest.mark.parametrize("seed", SEEDS)
+    @pytest.mark.parametrize("seed", COTANGENTS)
     def test_never_worse_than_one_bitwidth_for_all(self, seed):
         """Of all uniform plans none is as small as the choice and holds."""
         fake = Fake(seed)
@@ -283,7 +283,7 @@ class TestCorrected:
         fake.kl_increase = DeltaLossTable(LADDER, nats, samples=1)
         return fake
 
-    @pytest.mark.parametrize("seed", SEEDS)
+    @pytest.mark.parametrize("seed", COTANGENTS)
     def test_the_frontier_is_drawn_anew(self, seed):
         fake = self.misjudged(seed)
         found = fake.walk()
@@ -294,7 +294,7 @@ class TestCorrected:
 
     def test_what_is_found_is_nearly_as_small(self):
         sizes = []
-        for seed in SEEDS:
+        for seed in COTANGENTS:
             walks = (Fake(seed).walk(), self.misjudged(seed).walk())
             sizes.append([w.smallest.plan.mean_bits for w in walks])
         right, misjudged = np.mean(sizes, axis=0)
@@ -390,7 +390,7 @@ class TestLimits:
         assert sizes[0] < sizes[2]
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", COTANGENTS)
 def test_a_short_walk_that_is_drawn_anew(seed):
     """Fewer steps than stops: places mean the same sizes on every frontier."""
     fake = Fake(seed)

@@ -32,7 +32,7 @@ from onnxsemi._runtime.runner import Batch, Runner
 from onnxsemi._runtime.sessions import Session
 from onnxsemi._search.protocols import DeltaLossTable
 from onnxsemi._sensitivity.parts import Part, parts_of
-from onnxsemi._sensitivity.probe import SEEDS, ForwardGraph, Probe, ProbeRequest, build_probe
+from onnxsemi._sensitivity.probe import COTANGENTS, ForwardGraph, Probe, ProbeRequest, build_probe
 
 FOLDS = 8
 """Parts of the images, image n in part n % FOLDS: enough for a standard error of a mean over them,
@@ -265,7 +265,7 @@ class FastMeasurement:
             layers=part.layers,
             bits=part.bits,
             rounding=self._workload.rounding,
-            cotangents=self._seeds(Batch(0, 1)).shape[1],
+            cotangents=self._cotangents(Batch(0, 1)).shape[1],
         )
         give_back()  # what the part before held
         probe = build_probe(self._workload.classifier, self._forward, request)
@@ -284,7 +284,7 @@ class FastMeasurement:
 
     def _sum(self, runner: Runner, part: _Loaded, block: Batch) -> None:
         """Add a block of images to the sums of a part's layers."""
-        cotangents = self._seeds(block)
+        cotangents = self._cotangents(block)
 
         def run(batch: Batch) -> dict[str, Float32Array]:
             own = cotangents[batch.start - block.start : batch.stop - block.start]
@@ -298,7 +298,7 @@ class FastMeasurement:
 
         list(runner.map(add, part.probe.effects))
 
-    def _seeds(self, block: Batch) -> Float32Array:
+    def _cotangents(self, block: Batch) -> Float32Array:
         """What the backward passes of a block of images begin with: float32[N, S, *row]."""
         workload, own = self._workload, slice(block.start, block.stop)
         generator = np.random.default_rng([self._seed, block.start])
@@ -314,8 +314,10 @@ class FastMeasurement:
         if part.session is None:
             return {}
         rows = self._workload.images.batch(run.start, run.stop)
-        cotangents = cotangents.reshape(-1, *part.probe.seed_row)  # [N, S, *row] -> [N * S, *row]
-        given = {self._workload.classifier.ends.image.name: rows, SEEDS: cotangents}
+        cotangents = cotangents.reshape(
+            -1, *part.probe.cotangent_row
+        )  # [N, S, *row] -> [N * S, *row]
+        given = {self._workload.classifier.ends.image.name: rows, COTANGENTS: cotangents}
         found = runner.run(part.session, given)
         return {layer: found[name] for layer, name in part.probe.effects.items()}
 

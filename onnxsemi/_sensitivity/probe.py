@@ -29,7 +29,7 @@ from onnxsemi._model.targets import Site
 from onnxsemi._quantizer.rounded_plan import Rounding
 from onnxsemi._sensitivity.output_changes import Changes, around, hoist_constants, put_constant
 
-SEEDS = "probe/seeds"
+COTANGENTS = "probe/cotangents"
 OPSET = 18
 
 
@@ -38,17 +38,17 @@ class Probe:
     """The graph and what it gives.
 
     Attributes:
-        model: Serialized; takes the image and ``SEEDS`` (float32[N * S, *row of the logits]).
+        model: Serialized; takes the image and ``COTANGENTS`` (float32[N * S, *row of the logits]).
         effects: Layer -> name of its output u, float32[N, O, B, S].
         missing: Layer -> why it has no gradient.
-        seed_row: Shape of one row of the logits.
+        cotangent_row: Shape of one row of the logits.
         row_bytes: Bytes that one image takes while the graph runs, estimated from above.
     """
 
     model: bytes
     effects: Mapping[str, str]
     missing: Mapping[str, str]
-    seed_row: Shape
+    cotangent_row: Shape
     row_bytes: int
 
 
@@ -102,7 +102,7 @@ def build_probe(classifier: Classifier, forward: ForwardGraph, request: ProbeReq
     sites = [site for site in classifier.sites if site.layer.name in request.layers]
     users = {site.layer.name: [nodes[name] for name in site.nodes] for site in sites}
     outputs = [str(node.output[0]) for used in users.values() for node in used]
-    cotangents = Cotangents(tensor=logits, name=SEEDS, count=request.cotangents)
+    cotangents = Cotangents(tensor=logits, name=COTANGENTS, count=request.cotangents)
     reverse = backward(
         model.graph, {name: extent.shape for name, extent in shapes.items()}, cotangents, outputs
     )
@@ -159,7 +159,7 @@ class _Writer:
         """Declare inputs and outputs."""
         row = self._shapes[logits].sizes[1:]
         self._graph.input.append(
-            helper.make_tensor_value_info(SEEDS, TensorProto.FLOAT, ["rows", *row])
+            helper.make_tensor_value_info(COTANGENTS, TensorProto.FLOAT, ["rows", *row])
         )
         del self._graph.output[:]
         self._graph.output.extend(

@@ -38,17 +38,17 @@ FACTORS = 8
 _TINY = np.finfo(np.float64).tiny
 
 
-def seed_count(classes: int) -> int:
+def cotangent_count(classes: int) -> int:
     """Gradients for each image: that of the label, and the factors of F."""
     return 1 + min(classes - 1, FACTORS)
 
 
-def label_seed_count(labels: int) -> int:
+def label_cotangent_count(labels: int) -> int:
     """The same for labels that are judged each by itself."""
     return 1 + min(labels, FACTORS)
 
 
-def seed_gradients(
+def draw_cotangents(
     logits: Float32Array, labels: Int64Array, generator: np.random.Generator
 ) -> Float32Array:
     """Gradients at the logits: float32[N, S, K]; the first is the label's, the others give F.
@@ -62,14 +62,14 @@ def seed_gradients(
     first = p.copy()
     first[np.arange(len(labels)), labels] -= 1
     order = np.argsort(-p, axis=1, kind="stable")
-    factors = np.zeros((len(p), seed_count(p.shape[1]) - 1, p.shape[1]))
+    factors = np.zeros((len(p), cotangent_count(p.shape[1]) - 1, p.shape[1]))
     places = np.broadcast_to(order[:, None], factors.shape)
     falling = np.take_along_axis(p, order, axis=1)
     np.put_along_axis(factors, places, _factors(falling, factors.shape[1], generator), axis=2)
     return np.concatenate([first[:, None], factors], axis=1).astype(np.float32)
 
 
-def label_seeds(
+def label_cotangents(
     logits: Float32Array, labels: Int64Array, generator: np.random.Generator
 ) -> Float32Array:
     """The same for labels that are judged each by itself: float32[N, S, L].
@@ -82,7 +82,7 @@ def label_seeds(
     z = logits.astype(np.float64)
     log_p, log_rest = -np.logaddexp(0.0, -z), -np.logaddexp(0.0, z)
     deviation = np.exp((log_p + log_rest) / 2)  # sqrt(v)
-    count, (images, width) = label_seed_count(z.shape[1]) - 1, z.shape
+    count, (images, width) = label_cotangent_count(z.shape[1]) - 1, z.shape
     order = np.argsort(-deviation, axis=1, kind="stable")
     exact = count if count == width else count - 1
     factors = np.zeros((images, count, width))

@@ -17,7 +17,7 @@ import numpy as np
 
 from onnxsemi._arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from onnxsemi._head import Head
-from onnxsemi._stats.cotangents import label_seeds, seed_gradients
+from onnxsemi._stats.cotangents import draw_cotangents, label_cotangents
 from onnxsemi._stats.metrics import cross_entropy, hits, kl_divergence
 from onnxsemi._stats.risk import label_margins
 
@@ -83,7 +83,7 @@ class Categorical:
         self, logits: Float32Array, labels: Int64Array, generator: np.random.Generator
     ) -> Float32Array:
         """Gradient of the cross-entropy, and factors of diag(p) - p p^T."""
-        return seed_gradients(logits, labels, generator)
+        return draw_cotangents(logits, labels, generator)
 
 
 class Bernoulli:
@@ -131,7 +131,7 @@ class Bernoulli:
         self, logits: Float32Array, labels: Int64Array, generator: np.random.Generator
     ) -> Float32Array:
         """Gradient of the loss, and factors of diag(p (1 - p))."""
-        return label_seeds(logits, labels, generator)
+        return label_cotangents(logits, labels, generator)
 
 
 CATEGORICAL = Categorical()
