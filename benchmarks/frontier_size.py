@@ -18,7 +18,8 @@ import numpy as np
 from onnxsemi import pareto
 from onnxsemi._data.load import DataOptions
 from onnxsemi._plan.bits import BitPlan
-from onnxsemi._report.pareto import pareto_document, pareto_table
+from onnxsemi._report.conversion import pareto_document
+from onnxsemi._report.pareto import pareto_table
 from onnxsemi._run.folder import MadeOf, open_run
 from onnxsemi._run.frontier import KeptFrontier, KeptPoint, Source, by_size
 from onnxsemi._run.frontier_file import write_frontier

@@ -213,16 +213,21 @@ class TestApply:
         assert result.exit_code == 0, result.output
 
     @pytest.mark.parametrize(
-        "change",
-        [{"ranges": "widest"}, {"method": 3}, {"seed": "x"}, {"unknown": 1}],
+        ("change", "said"),
+        [
+            ({"ranges": "widest"}, ("'widest'", "rounding.ranges")),
+            ({"method": 3}, ("`int`", "rounding.method")),
+            ({"seed": "x"}, ("`str`", "rounding.seed")),
+            ({"unknown": 1}, ("unknown field `unknown`", "rounding")),
+        ],
         ids=["ranges", "method", "seed", "unknown"],
     )
-    def test_a_plan_that_does_not_say_how(self, folder, change):
+    def test_a_plan_that_does_not_say_how(self, folder, change, said):
         plan = json.loads((folder / "small.plan.json").read_text())
         plan["rounding"] |= change
         (folder / "bad.plan.json").write_text(json.dumps(plan))
         result = apply(folder, "no.onnx", plan="bad.plan.json")
-        assert_one_line(result, "'rounding' does not say how weights were rounded")
+        assert_one_line(result, *said, "docs/plan.md")
 
     def test_weights_are_on_few_levels(self, folder):
         """From the file alone: a channel of b bits has no more than 2^b values."""

@@ -282,7 +282,8 @@ def plan_of(text: str) -> PlanFile:
     try:
         return msgspec.convert(document, PlanFile)
     except (msgspec.ValidationError, PlanError) as error:
-        raise PlanError(f"{_wrong_layer(document.get('layers'))}{error}") from None
+        where = _wrong_layer(document.get("layers"))
+        raise PlanError(f"{where}{error}: what may stand there is said in docs/plan.md") from None
 
 
 def _wrong_layer(layers: object) -> str:
