@@ -169,7 +169,11 @@ def _texts(owner: Any) -> dict[str, str]:
         return {}
     found: dict[str, str] = {}
     for kind in reversed([kind for kind in owner.__mro__ if is_dataclass(kind)]):
-        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+        try:
+            source = inspect.getsource(kind)
+        except OSError:  # shipped without its sources: a help without texts, and all else as it is
+            continue
+        (tree,) = ast.parse(textwrap.dedent(source)).body
         for field, text in pairwise(tree.body if isinstance(tree, ast.ClassDef) else ()):
             match field, text:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(ast.Constant(str(said))):
