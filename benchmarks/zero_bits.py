@@ -48,9 +48,10 @@ from onnxsemi._quantizer.affine import QuantizedChannels, Scheme
 from onnxsemi._quantizer.rounded_plan import RoundedLayer
 from onnxsemi._quantizer.settings import RoundingSettings
 from onnxsemi._rounding import sequential
-from onnxsemi._rounding.observed_layers import Tapped, blocks, images_of, observed_layers
+from onnxsemi._rounding.observed_layers import ObservedLayer, blocks, images_of, observed_layers
 from onnxsemi._rounding.second_moments import SecondMoments
 from onnxsemi._rounding.table import RoundingTable
+from onnxsemi._rounding.target_output import TargetOutput
 from onnxsemi._run.folder import RunFolder, nowhere
 from onnxsemi._run.journal import Journal
 from onnxsemi._runtime.sessions import Session
@@ -90,7 +91,7 @@ class Dropped:
         return self.means[layer.name]
 
 
-def output_means(workload: Workload, layers: list[Tapped]) -> dict[str, Float32Array]:
+def output_means(workload: Workload, layers: list[ObservedLayer]) -> dict[str, Float32Array]:
     """Layer -> float32[O], mean of ``W x`` over images and positions."""
     names = [layer.outputs[0] for layer in layers]
     session = Session(with_outputs(workload.classifier.proto, names).SerializeToString())
@@ -223,7 +224,7 @@ class ZeroWalk(sequential._Walk):
     leaving: ClassVar[Collection[str]] = ()
 
     def _rounded(
-        self, target_output: sequential.Aim, bits: tuple[int, ...], moments: SecondMoments
+        self, target_output: TargetOutput, bits: tuple[int, ...], moments: SecondMoments
     ) -> RoundedLayer:
         found = super()._rounded(target_output, bits, moments)
         rows = self.zero.get(target_output.layer.name)

@@ -20,7 +20,8 @@ from residual_net import residual_net
 from onnxsemi._emit.model import emit
 from onnxsemi._emit.profile import Profile
 from onnxsemi._evaluation.evaluator import simulate
-from onnxsemi._model.bias import correctable_bias, give_bias
+from onnxsemi._model.bias import correctable_bias
+from onnxsemi._model.bias_input import give_bias
 from onnxsemi._model.outputs import with_outputs
 from onnxsemi._plan.bits import BitPlan
 from onnxsemi._quantizer.affine import Scheme

@@ -17,7 +17,8 @@ from onnxsemi._arrays import Float32Array
 from onnxsemi._data.images import ImageSet
 from onnxsemi._data.load import DataOptions, load_images
 from onnxsemi._evaluation.workload import Workload
-from onnxsemi._model.bias import correctable_bias, give_bias
+from onnxsemi._model.bias import correctable_bias
+from onnxsemi._model.bias_input import give_bias
 from onnxsemi._model.classifier import Classifier
 from onnxsemi._model.reader import ReadOptions, read_model
 from onnxsemi._model.targets import TargetPolicy

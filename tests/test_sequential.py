@@ -23,6 +23,7 @@ from onnxsemi._quantizer.settings import RoundingSettings
 from onnxsemi._rounding import im2col as columns_module
 from onnxsemi._rounding import observed_layers as moments_module
 from onnxsemi._rounding import sequential as sequential_module
+from onnxsemi._rounding import target_output as target_output_module
 from onnxsemi._rounding.float_inputs import rounding_table
 from onnxsemi._rounding.observed_layers import observed_layers
 from onnxsemi._rounding.second_moments import MomentSums
@@ -229,7 +230,7 @@ class TestSequential:
             for found in observed_layers(workload.classifier, workload.image)
             if len(found.site.nodes) == 1
         ):
-            target_output = sequential_module._target_output(workload.classifier, layer, shapes)
+            target_output = target_output_module._target_output(workload.classifier, layer, shapes)
             assert target_output.bias is not None
             names = {target_output.source, target_output.tensor, *target_output.seen} - {"image"}
             model = with_outputs(workload.classifier.proto, names).SerializeToString()

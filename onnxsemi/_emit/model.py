@@ -18,7 +18,7 @@ from onnxsemi._emit.least_runtime import lowest_runtime
 from onnxsemi._emit.profile import FORMS, Form, Profile
 from onnxsemi._emit.storage.native import NativeTypes, has_type
 from onnxsemi._emit.stored_weights import StatedSizes, emitted_properties, read_stored
-from onnxsemi._model.bias import put_bias
+from onnxsemi._model.bias_input import put_bias
 from onnxsemi._model.classifier import Classifier
 from onnxsemi._model.opset import raised
 from onnxsemi._model.pixels import take_pixels

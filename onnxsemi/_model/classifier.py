@@ -10,7 +10,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from onnxsemi._arrays import Float32Array
-from onnxsemi._model.bias import give_bias
+from onnxsemi._model.bias_input import give_bias
 from onnxsemi._model.float_parts import FloatWeights, left_float
 from onnxsemi._model.head import Ends
 from onnxsemi._model.index import GraphIndex

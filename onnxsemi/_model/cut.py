@@ -20,7 +20,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from onnxsemi._arrays import Float32Array
-from onnxsemi._model.bias import put_bias
+from onnxsemi._model.bias_input import put_bias
 from onnxsemi._model.classifier import Classifier
 from onnxsemi._model.index import GraphIndex, shape_nodes
 from onnxsemi._model.targets import Site

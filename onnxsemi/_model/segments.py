@@ -17,7 +17,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxsemi._arrays import Float32Array
-from onnxsemi._model.bias import give_bias
+from onnxsemi._model.bias_input import give_bias
 from onnxsemi._model.classifier import Classifier
 from onnxsemi._model.fact import fact
 from onnxsemi._model.head import Ends

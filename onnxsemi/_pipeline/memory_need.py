@@ -18,7 +18,7 @@ from onnxsemi._evaluation.workload import Workload
 from onnxsemi._model.shapes import image_shapes
 from onnxsemi._plan.bitwidth import FLOAT_BITS
 from onnxsemi._plan.layers import TargetLayer
-from onnxsemi._rounding.observed_layers import Tapped, layer_groups, observed_layers
+from onnxsemi._rounding.observed_layers import ObservedLayer, layer_groups, observed_layers
 from onnxsemi._runtime.batch_sizes import CANDIDATE_ROWS
 from onnxsemi._runtime.memory import resident
 from onnxsemi._sensitivity.parts import parts_of
@@ -101,18 +101,18 @@ def _image(workload: Workload) -> int:
     return sum(sizes) + _PASSES * max(sizes)
 
 
-def _rounding(layers: Sequence[Tapped], threads: int) -> int:
+def _rounding(layers: Sequence[ObservedLayer], threads: int) -> int:
     """Bytes of a group's sums, and of its tensors or the rounding of its widest layer."""
     return max((_of_group(group, threads) for group in layer_groups(layers)), default=0)
 
 
-def _of_group(group: Sequence[Tapped], threads: int) -> int:
+def _of_group(group: Sequence[ObservedLayer], threads: int) -> int:
     sums = sum(layer.moment_bytes for layer in group)
     tensors = sum(layer.tensor_bytes for layer in group)
     return sums + max(_GROUP * tensors, *(_of_layer(layer, threads) for layer in group))
 
 
-def _of_layer(layer: Tapped, threads: int) -> int:
+def _of_layer(layer: ObservedLayer, threads: int) -> int:
     count, width = len(layer.panels), layer.panels.width
     factors = min(threads, count) * _FACTOR * width**2
     rows = _WEIGHT * layer.site.layer.weight.size + threads * _ROUNDED * CANDIDATE_ROWS * width

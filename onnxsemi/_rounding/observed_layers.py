@@ -25,7 +25,7 @@ from onnxsemi._runtime.sessions import Session
 
 
 @dataclass(frozen=True, eq=False)
-class Tapped:
+class ObservedLayer:
     """A layer whose inputs can be looked at.
 
     Attributes:
@@ -63,14 +63,14 @@ class Tapped:
 
 
 @fact
-def observed_layers(classifier: Classifier, image: Shape) -> tuple[Tapped, ...]:
+def observed_layers(classifier: Classifier, image: Shape) -> tuple[ObservedLayer, ...]:
     """The layers whose inputs can be looked at, in graph order.
 
     Args:
         classifier: The model.
         image: Shape of one image in the model's layout.
     """
-    shapes, found = image_shapes(classifier, image), list[Tapped]()
+    shapes, found = image_shapes(classifier, image), list[ObservedLayer]()
     for site in classifier.sites:
         users = classifier.users(site)
         patches = [patches_of(node, site, shapes) for node in users]
@@ -78,17 +78,17 @@ def observed_layers(classifier: Classifier, image: Shape) -> tuple[Tapped, ...]:
         if len(known) == len(users):
             inputs, outputs = (tuple(map(str, names)) for names in _ends(users))
             values = sum(int(np.prod(shapes[name])) for name in inputs)
-            found.append(Tapped(site, inputs, outputs, known, 4 * BLOCK_IMAGES * values))
+            found.append(ObservedLayer(site, inputs, outputs, known, 4 * BLOCK_IMAGES * values))
     return tuple(found)
 
 
-def layer_groups(layers: Sequence[Tapped]) -> list[list[Tapped]]:
+def layer_groups(layers: Sequence[ObservedLayer]) -> list[list[ObservedLayer]]:
     """Layers whose moments are summed together, in order."""
     return in_groups(layers, lambda layer: layer.moment_bytes + layer.tensor_bytes)
 
 
 def input_moments(
-    workload: Workload, layers: Sequence[Tapped], seed: int, progress: Progress
+    workload: Workload, layers: Sequence[ObservedLayer], seed: int, progress: Progress
 ) -> dict[str, MomentSums]:
     """Sums of the input columns of some layers, held all at once.
 
@@ -109,7 +109,7 @@ def input_moments(
             pixels = images_of(workload, block)
             tensors = pixels | runner.spread_rows(session, pixels)
 
-            def add(number: int, values: Rows, layer: Tapped) -> None:
+            def add(number: int, values: Rows, layer: ObservedLayer) -> None:
                 for name, patches in zip(layer.inputs, layer.patches, strict=True):
                     where = patches.positions(seed, number)
                     for groups in patches.parts(len(values[name]), len(where)):

@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 
 from onnxsemi._arrays import Float32Array
 from onnxsemi._gradient.tape import Shape
-from onnxsemi._model.bias import TAKES_BIAS
+from onnxsemi._model.bias_input import TAKES_BIAS
 from onnxsemi._model.layout import layout_of
 from onnxsemi._model.shapes import Extent
 from onnxsemi._model.targets import Site
