@@ -99,10 +99,8 @@ def _rows(case: Case, images: int) -> Iterable[dict[str, Any]]:
                 "none": plain,
                 "float inputs": corrected,
                 "in graph order": _in_graph_order(workload, plain),
-                "aimed, none": plan_rounder(workload, table, replace(free, inputs="quantized"), 0)(
-                    plan
-                ),
-                "aimed, corrected": plan_rounder(workload, table, aimed, 0)(plan),
+                "aimed, none": _aimed(workload, table, replace(free, inputs="quantized"), plan),
+                "aimed, corrected": _aimed(workload, table, aimed, plan),
             }
             for way, rounded in found.items():
                 row = {"bits": bits, "ranges": ranges, "rounding": method, "bias": way}
@@ -116,6 +114,13 @@ def _rest(prepared: Prepared, images: int) -> ImageSet:
     used = set(prepared.rounding.digests())
     left = [i for i, digest in enumerate(prepared.search.digests()) if digest not in used]
     return drawn(prepared.search.select(np.array(left)), images)
+
+
+def _aimed(
+    workload: Workload, table: RoundingTable, settings: RoundingSettings, plan: BitPlan
+) -> RoundedPlan:
+    """A plan rounded layer after layer, for the inputs of the quantized model."""
+    return plan_rounder(workload, table, settings, 0, Silent())(plan)
 
 
 def _rounded(

@@ -277,7 +277,7 @@ class Study:
         def at(count: int) -> BitPlan:
             return merged_groups(path.plan(count), names)
 
-        counts = range(len(path.steps))
+        counts = range(len(path))
         places = [bisect_left(counts, -b, key=lambda n: -at(n).mean_bits) for b in PLAN_BITS]
         return [at(place) for place in places]
 

@@ -183,8 +183,8 @@ class Model:
 
     def _prepared(self, **options: Any) -> Prepared:
         case, settings = self.case, self._settings(**options)
-        data = [data_of(path, case.data) for path in (case.search, case.report)]
-        return prepare(case.model, *data, settings)
+        search, report = (data_of(path, case.data) for path in (case.search, case.report))
+        return prepare(case.model, search, report, settings)
 
     def _settings(self, **options: Any) -> Settings:
         samples = self.case.search_samples

@@ -19,7 +19,7 @@ With ``--work``, what ``compress`` measures is kept there for the next time.
 """
 
 import argparse
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -30,7 +30,7 @@ from cases import trained
 from tables import versions
 
 from onnxsemi import ReadOptions, SearchSettings, Settings
-from onnxsemi._arrays import Float32Array, Float64Array, Int64Array
+from onnxsemi._arrays import Float32Array, Float64Array, Int8Array, Int64Array
 from onnxsemi._evaluation.evaluator import simulate
 from onnxsemi._evaluation.workload import Workload
 from onnxsemi._model.bias import correctable_bias
@@ -91,7 +91,7 @@ class Dropped:
         return self.means[layer.name]
 
 
-def output_means(workload: Workload, layers: list[ObservedLayer]) -> dict[str, Float32Array]:
+def output_means(workload: Workload, layers: Sequence[ObservedLayer]) -> dict[str, Float32Array]:
     """Layer -> float32[O], mean of ``W x`` over images and positions."""
     names = [layer.outputs[0] for layer in layers]
     session = Session(with_outputs(workload.classifier.proto, names).SerializeToString())
@@ -224,7 +224,7 @@ class ZeroWalk(sequential._Walk):
     leaving: ClassVar[Collection[str]] = ()
 
     def _rounded(
-        self, target_output: TargetOutput, bits: tuple[int, ...], moments: SecondMoments
+        self, target_output: TargetOutput, bits: Int8Array, moments: SecondMoments
     ) -> RoundedLayer:
         found = super()._rounded(target_output, bits, moments)
         rows = self.zero.get(target_output.layer.name)
