@@ -122,7 +122,8 @@ def _line(name: str, row: Row, images: int) -> str:
     if (own := row.get("search_images", images)) != images:
         name = f"{name} ({own:,} calibration images)"
     if "failed" in row:
-        return f"| {name} | {row['failed']} |" + " |" * (len(HEADINGS) - 2)
+        shown = row["failed"].partition(": nothing was written")[0]  # where, nobody needs to know
+        return f"| {name} | no file | {shown} |" + " |" * (len(HEADINGS) - 3)
     cells = [name, *(_result(row) if "bytes" in row else [""] * 9)]
     cells.append(f"{row['image_forwards']:,.0f}")
     cells.append(_shown(row.get("cpu_seconds"), "{:,.0f}"))
