@@ -1,4 +1,4 @@
-"""What the frontier costs at a ResNet-50's size, without a model: KL increase is drawn at random.
+"""What the frontier costs at a ResNet-50's size, without a model: random KL increases.
 
     python benchmarks/frontier_size.py
 

@@ -59,7 +59,7 @@ class Fold:
 
 @dataclass(frozen=True, eq=False)
 class Folds:
-    """All images of a bench, each in one fold.
+    """All images of a workload, each in one fold.
 
     Attributes:
         workload: Model and images.

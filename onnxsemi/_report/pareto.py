@@ -34,7 +34,7 @@ def pareto_table(kept: KeptFrontier, run: Path, *, every: bool) -> RenderableTyp
         what = f"Change of the mean of {kept.metric} ({kept.correct / kept.images:.4f} float)"
     lines = [
         f"{what} on {kept.images:,} calibration images, which the search has seen. * chosen; ~ "
-        "estimated; KL: KL increase predicted, in nats.",
+        "estimated; KL: as predicted, in nats.",
         *_nothing_line(kept),
         *_integers_line(kept),
         *_hidden_line(len(kept.points) - len(shown)),

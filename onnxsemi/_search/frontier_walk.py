@@ -4,7 +4,7 @@
 frontier gives is never worse than the narrowest that holds; and these plans, which no estimate has
 picked, tell how far the estimates are right (:mod:`onnxsemi._search.frontier_course`).
 *Bisection*: plans of the frontier at equal distances in size are halved until the smallest is found
-that changes few enough answers. Which of them are lost is left open here: how many change grows
+that changes few enough answers. Which of them are broken is left open here: how many change grows
 from plan to plan with little noise, which of them fall well does not. (With a guarantee that was
 asked for, the smallest is found that holds it.)
 *Retreat*: from there back, plan by plan, to the first that the guard has nothing against.
@@ -39,7 +39,7 @@ from onnxsemi._stats.pairing import Pairing, pair
 
 RETREATS = 16
 FIRST_STEP = 4
-"""Stops that the bisection goes on by where nothing has failed yet; then twice as many."""
+"""Places that the bisection goes on by where nothing has failed yet; then twice as many."""
 
 
 @dataclass
@@ -220,9 +220,8 @@ class FrontierWalk:
     ) -> Tested:
         """Measure a plan; it becomes a point if the guard has nothing against it.
 
-        Nor may it change more answers than are allowed if half of them are broken: many changes
-            that
-        fall well are luck.
+        Nor may it change more answers than are allowed if half of them are broken: many
+        changes that fall well are luck.
 
         Args:
             plan: The plan.
