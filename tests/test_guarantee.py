@@ -47,7 +47,7 @@ class TestSettings:
         asked = SearchSettings(method=method, max_drop=1, guarantee="point").strategy
         assert asked.guard(has_labels=True) == PointGuard(max_drop=1)
 
-    def test_unless_asked_for_the_frontier_takes_half_of_what_changes_as_lost(self):
+    def test_unless_asked_for_the_frontier_takes_half_of_what_changes_as_broken(self):
         known, balance = FrontierSearch(FrontierSettings(max_drop=1)).guards(has_labels=True)
         assert known == ToleranceGuard(max_drop=1, tolerance=0.5)
         assert balance == ToleranceGuard(max_drop=1, tolerance=0.5, balanced=True)

@@ -14,7 +14,8 @@ that it is no licence to lose as much: the answers broken are not more than chan
 the same sign test; of all answers, right and wrong ones, no more than ``TELLING`` are other ones
 than the float model's (*agreement*); and the mean KL against the float model is at most ``KL_FEW``,
 by the upper end of its one-sided 95 % interval. The KL is a mean over images of a smooth figure,
-whatever the labels are: few images know it well."""
+whatever the labels are: few images know it well.
+"""
 
 from bisect import bisect_left
 
