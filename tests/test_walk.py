@@ -176,12 +176,12 @@ class TestDecisions:
 
 class TestFrontier:
     def points_between(self, fake):
-        """The plans of all stops."""
+        """The plans of all places."""
         path = frontier(fake.start, fake.kl_increase, fake.free)
         return [merged_groups(path.plan(stop), fake.free) for stop in path.points_between(PLACES)]
 
     def reached(self, fake):
-        """Where the descent begins, by brute force over all stops.
+        """Where the descent begins, by brute force over all places.
 
         The answers that are turned grow along the frontier. From the last that turns few enough
         the way leads back to the first that the guard takes with its labels.
@@ -392,7 +392,7 @@ class TestLimits:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_short_walk_that_is_drawn_anew(seed):
-    """Fewer steps than stops: places mean the same sizes on every frontier."""
+    """Fewer steps than places: these mean the same sizes on every frontier."""
     fake = Fake(seed)
     nats = {
         **fake.kl_increase.nats,

@@ -17,8 +17,8 @@ def pareto_table(kept: KeptFrontier, run: Path, *, every: bool) -> RenderableTyp
     Args:
         kept: What the run has kept.
         run: Its folder.
-        every: Whether to show points that another one beats, and every stop; else one stop a
-            percent of compression.
+        every: Whether to show points that another one beats, and every predicted one; else one of
+            these a percent of compression.
     """
     seen = (
         ("change, 95 % interval", "broken/fixed") if kept.has_labels else ("same, 95 % interval",)
@@ -45,7 +45,7 @@ def pareto_table(kept: KeptFrontier, run: Path, *, every: bool) -> RenderableTyp
 
 
 def worth_showing(kept: KeptFrontier) -> Iterable[KeptPoint]:
-    """Measured points that no other one beats, and the first stop of each percent."""
+    """Measured points that no other one beats, and the first predicted one of each percent."""
     percents = set()
     for point in kept.points:
         percent = int(100 * point.plan.compression)

@@ -38,7 +38,7 @@ def _point_lines(result: ApplyResult) -> list[str]:
     if not point.measured:
         nats = "" if point.predicted is None else f" ({point.predicted:.2g} nats of KL)"
         said = f"not measured by the search, its KL increase only predicted{nats}"
-        return [f"A stop of the frontier, {said}: --data measures it."]
+        return [f"A point of the frontier, {said}: --data measures it."]
     seen = (
         f"{point.correct:,} of {kept.images:,} calibration images answered as the float model does"
     )

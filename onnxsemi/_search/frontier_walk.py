@@ -94,7 +94,7 @@ class FrontierWalk:
         return -1 if few < 0 else self.course.place_of(self.course.uniform(ladder[few])) - 1
 
     def bisect(self, few: int) -> int:
-        """Place of the last stop that changes few enough answers; -1 if none does.
+        """Place of the last plan that changes few enough answers; -1 if none does.
 
         Where nothing has failed yet it goes on in steps that double, from where it is predicted to
         lie; then it halves.
@@ -122,7 +122,7 @@ class FrontierWalk:
         return few
 
     def retreat(self, place: int) -> tuple[int, BitPlan] | None:
-        """The first stop from one on back that the guard has nothing against, and its place."""
+        """The first place from one on back that the guard has nothing against, and its plan."""
         self.watch.progress.start(f"frontier phase, {Phase.RETREAT}", RETREATS)
         for back in range(place, max(-1, place - RETREATS), -1):
             plan = self.course.plan(back)
