@@ -14,9 +14,9 @@ with random signs, as the package does. The relative error is the standard devia
 draws, that of the *sample* the standard error of the mean over images; both over the mean of all
 draws. Shown is the median over the channels, and what nine in ten are below.
 
-*Plans* of equal size from KL increase that was measured on other images than weights were rounded
-on, or on the same ones, and taken as it is (*raw*), as the mean of its layer, or drawn to what
-rounding errors say (:mod:`onnxsemi._sensitivity.reliability`, the default).
+*Plans* of equal size from KL increases that were measured on other images than weights were
+rounded on, or on the same ones, and taken as they are (*raw*), as the mean of the layer, or drawn
+to what rounding errors say (:mod:`onnxsemi._sensitivity.reliability`, the default).
 
 *Rounding* with the damping of GPTQ, 0.01 of the mean diagonal, and with as much as blocks of images
 contradict each other (:mod:`onnxsemi._rounding.shrinkage`, the default).

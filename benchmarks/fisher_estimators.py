@@ -80,7 +80,7 @@ class Estimates:
 
 
 def estimates(workload: Workload, bits: tuple[int, ...]) -> Mapping[str, Estimates]:
-    """Estimates for every layer, on all images of ``bench``."""
+    """Estimates for every layer, on all images of ``workload``."""
     classifier, logits = workload.classifier, workload.forward(workload.classifier.proto)
     cotangents = _cotangents(logits, workload)
     names = tuple(layer.name for layer in classifier.layers)

@@ -1,8 +1,8 @@
-"""What the frontier costs at a ResNet-50's size, without a model: KL increase is drawn at random.
+"""What the frontier costs at a ResNet-50's size, without a model: random KL increases.
 
     python benchmarks/frontier_size.py
 
-54 layers, 27,560 channels, 25.5 million weights, bitwidths 8 to 1. CPU seconds of every stop with
+54 layers, 27,560 channels, 25.5 million weights, bitwidths 8 to 1. CPU seconds of every point with
 its predicted KL increase, of writing the points of a run, of reading them again and of listing
 them. What it prints stands in ``README.md``.
 """
@@ -79,7 +79,7 @@ def main() -> None:
     """Measure, and print."""
     start, kl_increase = synthetic()
     found: dict[str, float] = {}
-    with timed("every stop", found):
+    with timed("every point", found):
         prediction = Prediction(kl_increase)
         points = [
             KeptPoint(plan=plan, predicted=prediction.of(plan), file_bytes=plan.weight_bits // 8)

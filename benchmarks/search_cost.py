@@ -37,7 +37,7 @@ from onnxsemi._sensitivity.fast import FastMeasurement
 from onnxsemi._sensitivity.variants import Variant, measure_plainly, measure_variants
 
 REPEATS = 3
-COTANGENTS = 5  # runs that compare fast with exact
+SEEDS = 5  # runs that compare fast with exact
 
 
 def main() -> None:
@@ -74,7 +74,7 @@ def _jobs(known: dict[str, Case]) -> list[tuple[str, str, int]]:
     jobs += [(name, "plain", n) for name in whole for n in range(REPEATS)]
     jobs += [(name, "signs", 0) for name, case in known.items() if case.compared]
     jobs += [("random50", "memory", 0)]
-    jobs += [("resnet20", method, n) for n in range(COTANGENTS) for method in ("fast", "exact")]
+    jobs += [("resnet20", method, n) for n in range(SEEDS) for method in ("fast", "exact")]
     return jobs
 
 

@@ -41,7 +41,7 @@ from onnxsemi._stats.comparison import Comparison
 from onnxsemi._stats.paired import Paired
 
 ROWS = Path(__file__).with_name("verdicts.jsonl")
-COTANGENTS = range(5)
+SEEDS = range(5)
 DEALS = 500
 
 
@@ -51,12 +51,12 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, help="folder with models/ and data/")
     parser.add_argument("--work", type=Path, default=Path("verdicts"), help="runs so far")
     parser.add_argument("--models", nargs="*", help="all that there are unless told")
-    parser.add_argument("--seeds", nargs="*", type=int, default=list(COTANGENTS))
+    parser.add_argument("--seeds", nargs="*", type=int, default=list(SEEDS))
     parser.add_argument("--images", type=int, help="calibration images, for fewer than all")
     arguments = parser.parse_args()
     known = {"fashion": FASHION} | (real(arguments.shared) if arguments.shared else {})
     wanted = known if arguments.models is None else arguments.models
-    for model, seed in product(wanted, arguments.cotangents):
+    for model, seed in product(wanted, arguments.seeds):
         name, case = model, known[model]
         if arguments.images is not None:
             name, title = f"{model}_{arguments.images}", f"{case.title}, {arguments.images} images"

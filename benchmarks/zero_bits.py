@@ -346,7 +346,7 @@ def predict(ways: Mapping[str, Allocation]) -> None:
 
 def compare(ways: Mapping[str, Allocation], judge: Judge, kilobytes: float) -> None:
     """Measure plans of one size; the KL of each with the paired 95 % interval of its change."""
-    print(f"{kilobytes:g} kB | kB | channels at 0 bits | KL | change of KL | lost | won")
+    print(f"{kilobytes:g} kB | kB | channels at 0 bits | KL | change of KL | broken | fixed")
     first: Float64Array | None = None
     for way, each in ways.items():
         bits = each.of(each.size, 8000 * kilobytes, rising=False)

@@ -16,14 +16,14 @@ from onnxsemi._search.protocols import DeltaLossTable, Score, Tested
 from onnxsemi._search.strategy import Problem
 
 Damage = Mapping[tuple[str, int, int], int]
-"""(layer, channel, bits) -> images that are lost; below 0: won."""
+"""(layer, channel, bits) -> answers that are broken; below 0: fixed."""
 
 
 @dataclass
 class FakeEvaluator:
-    """Every quantized channel loses or wins a number of images, whatever the others do.
+    """Every quantized channel breaks or fixes a number of answers, whatever the others do.
 
-    Trials overlook ``overlooked`` lost images for each channel below 32 bits; checks see them all.
+    Trials overlook ``overlooked`` broken answers a channel below 32 bits; checks see them all.
     """
 
     damage: Damage

@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 Shape = tuple[int, ...]
 
 IMAGES = 2
-COTANGENTS = "seeds"
+COTANGENTS = "cotangents"
 STEP = 2.0**-14  # of the differences; x +- STEP is exact
 OPERATIONS = 2.0**10  # more than the operations that round on the way to any value
 ROUNDINGS = 8  # of the factors of a summand: a forward value (4), its derivative (3), the product
@@ -232,7 +232,7 @@ def numeric_jacobian(run, feeds, wanted, step, places=None) -> Array:
     return ((there - back) / (2 * step)).transpose(0, 2, 1)
 
 
-def draw_seeds(cotangents: int, row: Shape, images: int = IMAGES) -> Array:
+def draw_cotangents(cotangents: int, row: Shape, images: int = IMAGES) -> Array:
     """[N * S, *row], exact in float32."""
     drawn = np.random.default_rng(cotangents).normal(size=(images * cotangents, *row))
     return drawn.astype(np.float32).astype(np.float64)
@@ -298,7 +298,7 @@ def check_differences(case: Case, cotangents: int) -> None:
     large: only operators without a third derivative are checked so.
     """
     shapes, _ = _prepared(case)
-    seed = draw_seeds(cotangents, shapes["y"])
+    seed = draw_cotangents(cotangents, shapes["y"])
     numeric, largest = _numeric(case)
     dtype, run, eps, step = np.float64, reference, EPS64, STEP
     if case.not_reference:
@@ -320,7 +320,7 @@ def check_oracle(case: Case, cotangents: int) -> None:
     Stability, 3.1); the factors of each have rounded at most ROUNDINGS times before.
     """
     shapes, oracle = _prepared(case)
-    seed = draw_seeds(cotangents, shapes["y"])
+    seed = draw_cotangents(cotangents, shapes["y"])
     found = backward_run(case, cotangents, seed, np.float32, runtime)
     for name, gradient in found.items():
         values, sizes, count = oracle[name]

@@ -38,7 +38,7 @@ ALL_NETS = {**NETS, "tied": TIED, "dense": DENSE}
 each_net = pytest.mark.parametrize("name", ALL_NETS)
 
 
-def bench_of(path: Path, net: Net, threads: int = 2) -> Workload:
+def workload_of(path: Path, net: Net, threads: int = 2) -> Workload:
     onnx.save(net.model(), path)
     classifier = read_model(path, ReadOptions(targets=TargetPolicy.ALL))
     data = ImageSet("noise", images(COUNT, seed=5), np.zeros(COUNT, np.int64))
@@ -48,7 +48,7 @@ def bench_of(path: Path, net: Net, threads: int = 2) -> Workload:
 @pytest.fixture(scope="module")
 def benches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Workload]:
     folder = tmp_path_factory.mktemp("chain")
-    return {name: bench_of(folder / f"{name}.onnx", net) for name, net in ALL_NETS.items()}
+    return {name: workload_of(folder / f"{name}.onnx", net) for name, net in ALL_NETS.items()}
 
 
 def random_plan(generator: np.random.Generator, near: BitPlan) -> BitPlan:

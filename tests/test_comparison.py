@@ -17,7 +17,7 @@ quickly = run_settings(deadline=None, derandomize=True)
 
 
 def counts(total):
-    """Lost and won of some images."""
+    """Answers broken and fixed of some images."""
     return st.tuples(st.integers(0, total), st.integers(0, total)).filter(lambda c: sum(c) <= total)
 
 

@@ -49,7 +49,7 @@ def read(net: Net, path: Path) -> Classifier:
     return read_model(path, ReadOptions(targets=TargetPolicy.ALL))
 
 
-def bench_of(classifier: Classifier, count: int, threads: int = 2, classes: int = 5) -> Workload:
+def workload_of(classifier: Classifier, count: int, threads: int = 2, classes: int = 5) -> Workload:
     labels = np.random.default_rng(3).integers(0, classes, count)
     data = ImageSet("noise", images(count, seed=4), labels)
     return Workload(classifier, data, Nearest(Scheme.ASYMMETRIC), threads)
@@ -83,7 +83,7 @@ class TestDefinition:
         ],
     )
     def test_first_and_second_term(self, classifiers, name):
-        workload = bench_of(classifiers[name], 6)
+        workload = workload_of(classifiers[name], 6)
         found = tables(workload)
         assert not found.missing
         table = found.delta_loss()
@@ -101,7 +101,7 @@ class TestDefinition:
         "name", ["identity", "separable", "logits-of-convolution", "matmul", "transposed", "tied"]
     )
     def test_shifts_of_biases_count(self, classifiers, name):
-        workload = bench_of(classifiers[name], 6)
+        workload = workload_of(classifiers[name], 6)
         workload = replace(workload, rounding=Shifted(workload.classifier))
         found = tables(workload)
         table = found.delta_loss()
@@ -128,7 +128,7 @@ class TestDefinition:
         options = ReadOptions(targets=TargetPolicy.ALL)
         gemm = read_model(tmp_path / "gemm.onnx", options)
         found = [
-            tables(replace(bench_of(classifier, 6), rounding=rounding), [node.name])
+            tables(replace(workload_of(classifier, 6), rounding=rounding), [node.name])
             for classifier in (classifiers["matmul"], gemm)
             for rounding in (Ones(Scheme.ASYMMETRIC), Nearest(Scheme.ASYMMETRIC))
         ]
@@ -139,7 +139,7 @@ class TestDefinition:
 
     @pytest.mark.parametrize("name", ["projection", "separable", "matmul", "tied"])
     def test_kl_of_several_channels_has_their_cross_terms(self, classifiers, name):
-        workload = bench_of(classifiers[name], 6)
+        workload = workload_of(classifiers[name], 6)
         found = tables(workload)
         crossing = 0.0
         for site in workload.classifier.sites:
@@ -157,7 +157,7 @@ class TestAgainstExact:
     @pytest.mark.parametrize("name", [*NETS, "tied"])
     def test_small_changes_agree(self, classifiers, name):
         """At 8 bits what the Taylor expansion leaves out is small."""
-        workload = bench_of(classifiers[name], 16)
+        workload = workload_of(classifiers[name], 16)
         found = tables(workload)
         table = found.delta_loss()
         fast, exact = [], []
@@ -173,7 +173,7 @@ class TestAgainstExact:
 
     @pytest.mark.parametrize("name", ["projection", "bottleneck", "tied", "matmul"])
     def test_kl_of_semilayers(self, classifiers, name):
-        workload = bench_of(classifiers[name], 24)
+        workload = workload_of(classifiers[name], 24)
         found = tables(workload)
         semilayers = [
             Semilayer(layer.name, Sign.POSITIVE, tuple(range(half, layer.channels, 2)), bits)
@@ -216,7 +216,7 @@ class TestAgainstExact:
 @pytest.fixture(scope="module")
 def workload(classifiers: dict[str, Classifier]) -> Workload:
     """75 images: two blocks and a part."""
-    return bench_of(classifiers["projection"], 75)
+    return workload_of(classifiers["projection"], 75)
 
 
 @pytest.fixture(scope="module")
@@ -341,13 +341,13 @@ class TestFolds:
 
 class TestForms:
     def test_layers_above_an_operator_without_a_rule(self, classifiers):
-        found = tables(bench_of(classifiers["atan"], 8))
+        found = tables(workload_of(classifiers["atan"], 8))
         assert set(found.missing) == {"stem", "c1"}
         assert set(found.moments) == {"c2", "scores"}
         assert all("Atan 'e'" in reason for reason in found.missing.values())
 
     def test_layers_without_a_gradient_are_remembered(self, classifiers, tmp_path):
-        workload = bench_of(classifiers["atan"], 8)
+        workload = workload_of(classifiers["atan"], 8)
         names = [layer.name for layer in workload.classifier.layers]
         whole = FastMeasurement(workload, names, BITS, 0)
         found = whole.measure(Silent(), lambda: None)
@@ -360,13 +360,13 @@ class TestForms:
         assert content(recalled) == content(found)
 
     def test_nothing_can_be_measured(self, classifiers):
-        found = tables(bench_of(classifiers["atan"], 8), ["stem", "c1"])
+        found = tables(workload_of(classifiers["atan"], 8), ["stem", "c1"])
         assert set(found.missing) == {"stem", "c1"}
         assert not found.moments
         assert not found.delta_loss().nats
 
     def test_labels_are_drawn_for_many_classes(self, classifiers):
-        workload = bench_of(classifiers["many"], 40, classes=20)
+        workload = workload_of(classifiers["many"], 40, classes=20)
         one, again, other = (tables(workload, seed=seed) for seed in (0, 0, 1))
         assert content(one) == content(again)
         for layer in one.moments:
@@ -375,7 +375,7 @@ class TestForms:
 
     def test_drawn_labels_estimate_the_fisher_matrix(self, classifiers):
         """Over many images the drawn second moments come close to the exact KL."""
-        workload = bench_of(classifiers["many"], 1500, classes=20)
+        workload = workload_of(classifiers["many"], 1500, classes=20)
         semilayers = [
             Semilayer(layer.name, Sign.POSITIVE, tuple(range(layer.channels)), 8)
             for layer in workload.classifier.layers
@@ -385,7 +385,7 @@ class TestForms:
         assert [found.kl(item) for item in semilayers] == pytest.approx(exact, rel=0.25)
 
     def test_a_fixed_batch_gives_what_a_free_one_does(self, classifiers):
-        fixed, free = (tables(bench_of(classifiers[n], 10)) for n in ("fixed-batch", "identity"))
+        fixed, free = (tables(workload_of(classifiers[n], 10)) for n in ("fixed-batch", "identity"))
         for layer, moments in free.moments.items():
             assert fixed.moments[layer].first == pytest.approx(moments.first, rel=1e-3, abs=1e-6)
             assert fixed.moments[layer].squares == pytest.approx(

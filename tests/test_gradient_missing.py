@@ -9,7 +9,7 @@ import pytest
 from gradient_cases import (
     COTANGENTS,
     distinct,
-    draw_seeds,
+    draw_cotangents,
     draw_weights,
     gradient_of,
     in_type,
@@ -279,7 +279,10 @@ def test_what_has_no_rule_is_missing(refusal, cotangents):
         assert both.reverse.missing[name].startswith(f"{start}: ")
         assert word in both.reverse.missing[name]
     if refusal.shapes is None:
-        feeds = {"x": distinct((2, *refusal.x)), COTANGENTS: draw_seeds(cotangents, shapes["y"])}
+        feeds = {
+            "x": distinct((2, *refusal.x)),
+            COTANGENTS: draw_cotangents(cotangents, shapes["y"]),
+        }
         values = runtime(both.model)(in_type(feeds, np.float32))
         assert {name: v.shape for name, v in values.items()} == {
             gradient_of(name): (2 * cotangents, *shapes[name]) for name in kept
@@ -293,7 +296,7 @@ def test_tensor_beside_the_output_has_no_gradient():
     assert set(both.reverse.gradients) == {"a"}
 
 
-def test_seeds_are_the_gradient_of_their_tensor():
+def test_cotangents_are_the_gradient_of_their_tensor():
     # What is behind the tensor of the seeds adds nothing.
     model = named(text_model("a = Relu (x)\n y = Sigmoid (a)\n z = Tanh (a)", {"x": (4,)}, {}))
     both = joined(model, {"x": (4,), "a": (4,), "y": (4,), "z": (4,)}, ("a",), tensor="a")
@@ -329,7 +332,7 @@ def test_concat_with_a_constant(cotangents):
     constants = {"c": distinct((2, 3, 4)), "d": distinct((2, 1, 4))}
     model = named(text_model("y = Concat <axis = 1> (c, x, d)", {"x": (2, 4)}, constants))
     both = joined(model, {"x": (2, 4), "y": (6, 4)}, ("x",), cotangents=cotangents)
-    seed = draw_seeds(cotangents, (6, 4))
+    seed = draw_cotangents(cotangents, (6, 4))
     found = runtime(both.model)(in_type({"x": distinct((2, 2, 4)), COTANGENTS: seed}, np.float32))
     np.testing.assert_array_equal(found[gradient_of("x")], seed[:, 3:5])
 
@@ -341,6 +344,8 @@ def test_a_condition_has_no_gradient():
     for text in (body, "y = Relu (x)"):
         model = named(text_model(text, {"x": (4, 4)}, {"zero": np.array(0.0)}))
         both = joined(model, row_shapes(model, {"x": (4, 4)}), ("x",))
-        feeds = in_type({"x": distinct((2, 4, 4)), COTANGENTS: draw_seeds(1, (4, 4))}, np.float32)
+        feeds = in_type(
+            {"x": distinct((2, 4, 4)), COTANGENTS: draw_cotangents(1, (4, 4))}, np.float32
+        )
         found.append(runtime(both.model)(feeds)[gradient_of("x")])
     np.testing.assert_array_equal(*found)

@@ -12,7 +12,7 @@ from gradient_cases import (
     EPS64,
     OPERATIONS,
     distinct,
-    draw_seeds,
+    draw_cotangents,
     draw_weights,
     gradient_of,
     in_type,
@@ -412,7 +412,7 @@ def images(net: Net, count: int):
 def test_differences_of_inner_tensors(net, cotangents):
     # D(h) is off by a third of what it differs from D(2h) by, and by rounding.
     shapes, feeds = shapes_of(net), {"x": images(net, IMAGES)}
-    seed = draw_seeds(cotangents, shapes["y"])
+    seed = draw_cotangents(cotangents, shapes["y"])
     found = reference(whole(net, cotangents, np.float64))({**feeds, COTANGENTS: seed})
     total = np.abs(seed).reshape(IMAGES, cotangents, -1).sum(axis=2)[..., None]
     for name in net.inner:
@@ -435,7 +435,7 @@ def test_differences_of_inner_tensors(net, cotangents):
 
 @nets
 def test_several_seeds_are_as_many_single_ones(net):
-    x, seed = images(net, IMAGES), draw_seeds(3, shapes_of(net)["y"])
+    x, seed = images(net, IMAGES), draw_cotangents(3, shapes_of(net)["y"])
     together = runtime(whole(net, 3))(in_type({"x": x, COTANGENTS: seed}, np.float32))
     single = runtime(whole(net, 1))
     for s in range(3):
@@ -447,7 +447,7 @@ def test_several_seeds_are_as_many_single_ones(net):
 @nets
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_rows_of_an_image_do_not_depend_on_the_batch(net, cotangents):
-    x, seed = images(net, 5), draw_seeds(cotangents, shapes_of(net)["y"], 5)
+    x, seed = images(net, 5), draw_cotangents(cotangents, shapes_of(net)["y"], 5)
     grouped = seed.reshape(5, cotangents, -1)
     run = runtime(whole(net, cotangents))
     full = run(in_type({"x": x, COTANGENTS: seed}, np.float32))

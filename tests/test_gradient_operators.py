@@ -9,7 +9,7 @@ from gradient_cases import (
     check_differences,
     check_oracle,
     distinct,
-    draw_seeds,
+    draw_cotangents,
     gradient_of,
     ids,
     in_type,
@@ -204,6 +204,6 @@ def test_scale_of_a_group_is_that_of_its_channels():
         call = "y = GroupNormalization <num_groups = 2> (x, w, b)"
         model = text_model(call, {"x": IMAGE}, constants, opset=opset)
         both = joined(model, {"x": IMAGE, "y": IMAGE}, ("x",))
-        feeds = {"x": distinct((IMAGES, *IMAGE)), COTANGENTS: draw_seeds(1, IMAGE)}
+        feeds = {"x": distinct((IMAGES, *IMAGE)), COTANGENTS: draw_cotangents(1, IMAGE)}
         found.append(runtime(both.model)(in_type(feeds, np.float32))[gradient_of("x")])
     np.testing.assert_array_equal(*found)

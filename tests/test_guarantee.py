@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import settings as run_settings
 from hypothesis import strategies as st
 from residual_net import save_noise
-from test_walk import COTANGENTS, LADDER, Fake
+from test_walk import LADDER, SEEDS, Fake
 
 from onnxsemi._errors import SettingsError
 from onnxsemi._search.few_images import images_to_show
@@ -47,7 +47,7 @@ class TestSettings:
         asked = SearchSettings(method=method, max_drop=1, guarantee="point").strategy
         assert asked.guard(has_labels=True) == PointGuard(max_drop=1)
 
-    def test_unless_asked_for_the_frontier_takes_half_of_what_changes_as_lost(self):
+    def test_unless_asked_for_the_frontier_takes_half_of_what_changes_as_broken(self):
         known, balance = FrontierSearch(FrontierSettings(max_drop=1)).guards(has_labels=True)
         assert known == ToleranceGuard(max_drop=1, tolerance=0.5)
         assert balance == ToleranceGuard(max_drop=1, tolerance=0.5, balanced=True)
@@ -163,7 +163,7 @@ class TestSearch:
     @pytest.mark.parametrize("guarantee", Guarantee)
     @pytest.mark.parametrize("max_drop", [0.3, 1, 5])
     def test_every_point_of_the_frontier_holds(self, max_drop, guarantee, has_labels):
-        for seed in COTANGENTS:
+        for seed in SEEDS:
             fake = Fake(seed, share=0.8)
             if not has_labels:
                 fake = Fake(seed, share=1.0, has_labels=False)

@@ -70,22 +70,22 @@ CASES = [
         80,
         "-0.62 points; allowed is -0.50 (80 broken, 80 fixed of 4,000)",
     ),
-    Case("many are won", LABELS, 80, 120),
+    Case("many are fixed", LABELS, 80, 120),
     Case("more may be lost", ToleranceGuard(max_drop=0.5, tolerance=0.5), 80, 80),
     Case(
-        "no label: all won",
+        "no label: all fixed",
         NO_LABELS,
         0,
         160,
         "-0.62 points; allowed is -0.50 (160 of 4,000 answers changed)",
     ),
-    Case("no label: all lost", NO_LABELS, 40, 0),
+    Case("no label: all broken", NO_LABELS, 40, 0),
     Case(
         "no label: odd",
         NO_LABELS,
         161,
         0,
-        "if half of what changed is lost, the change may be as low as -0.65 points; "
+        "if half of what changed is broken, the change may be as low as -0.65 points; "
         "allowed is -0.50 (161 of 4,000 answers changed)",
     ),
 ]
@@ -108,7 +108,7 @@ def test_interval_against_its_formula(counts, max_drop, tolerance):
     broken, fixed, n = counts[0] + 1, counts[1] + 1, found.total + 2
     change = (fixed - broken) / n
     half = 1.959963984540054 * np.sqrt(((fixed + broken) / n - change**2) / n)
-    shown = 1.959963984540054 * np.sqrt(25) / n  # 23 answers, as many lost as won
+    shown = 1.959963984540054 * np.sqrt(25) / n  # 23 answers, as many broken as fixed
     low, least = 100 * (change - half), -max(max_drop + tolerance, 100 * min(1, shown))
     said = ToleranceGuard(max_drop=max_drop, tolerance=tolerance).against(found, close(0.0))
     if said and "more than chance" in said:  # the interval may hold or not
@@ -234,7 +234,7 @@ class TestFewImages:
         assert LABELS.against(paired(4, 0, 6), close(0.0)) is None
 
     def test_what_is_telling_is_the_least_such_number(self):
-        """The sign test against three lost for each won: size at most 5 %, power at least 80 %."""
+        """The sign test against three broken for each fixed: size <= 5 %, power >= 80 %."""
 
         def power(count):
             bar = next(k for k in range(count + 2) if binom.sf(k - 1, count, 0.5) <= SIGNIFICANT)

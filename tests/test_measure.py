@@ -183,15 +183,15 @@ def test_fixed_batch_gives_the_same_answers(workload, tmp_path):
     onnx.save(proto, fixed_path)
     fixed = read_model(fixed_path, ReadOptions(targets=TargetPolicy.ALL))
     assert fixed.ends.image.batch == 4
-    fixed_bench = replace(workload, classifier=fixed)
-    one, other = (own.forward(own.classifier.proto) for own in (workload, fixed_bench))
+    fixed_workload = replace(workload, classifier=fixed)
+    one, other = (own.forward(own.classifier.proto) for own in (workload, fixed_workload))
     assert np.abs(one - other).max() <= 1e-5 * np.abs(one).max()
     for site in workload.classifier.sites[:3]:
         fixed_site = fixed.site(site.layer.name)
         variants = [Variant((0,), 2), Variant((1, 2), 4)]
         agree(
             measure_variants(workload, site, variants, ignore),
-            measure_variants(fixed_bench, fixed_site, variants, ignore),
+            measure_variants(fixed_workload, fixed_site, variants, ignore),
         )
 
 

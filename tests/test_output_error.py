@@ -37,7 +37,7 @@ BITS = (8, 4, 2)
 IMAGES = 6
 
 
-def bench_of(net, folder: Path, *, threads: int = 1) -> Workload:
+def workload_of(net, folder: Path, *, threads: int = 1) -> Workload:
     onnx.save(net.model(), folder / "model.onnx")
     classifier = read_model(folder / "model.onnx", ReadOptions(targets="all"))
     data = ImageSet("noise", images(IMAGES, seed=4), np.zeros(IMAGES, np.int64))
@@ -61,7 +61,7 @@ def outputs(workload: Workload, site, model: onnx.ModelProto) -> list[np.ndarray
 def test_errors_are_those_of_the_changed_model(net, rounding, tmp_path):
     # The layer's weights are changed in the model itself: another way than the sum of changes. A
     # small change is a difference of float32 values, off by some units of their last place.
-    workload = bench_of(net, tmp_path)
+    workload = workload_of(net, tmp_path)
     if rounding == "shifted" and net is not TOKENS_FIRST:
         workload = replace(workload, rounding=Shifted(workload.classifier))
     names = [layer.name for layer in workload.classifier.layers]
@@ -82,7 +82,7 @@ def test_errors_are_those_of_the_changed_model(net, rounding, tmp_path):
 
 
 def test_nodes_that_share_a_weight_count_together(tmp_path):
-    workload = bench_of(TIED, tmp_path)
+    workload = workload_of(TIED, tmp_path)
     (site,) = (site for site in workload.classifier.sites if len(site.nodes) == 2)
     found = output_errors(workload, [site.layer.name], (4,), Silent(), Journal())[site.layer.name]
     values = outputs(workload, site, workload.classifier.proto)
@@ -100,7 +100,7 @@ def test_nodes_that_share_a_weight_count_together(tmp_path):
 
 
 def test_threads_change_nothing(tmp_path):
-    workload = bench_of(NETS["identity"], tmp_path)
+    workload = workload_of(NETS["identity"], tmp_path)
     names = [layer.name for layer in workload.classifier.layers]
     one, two = (
         output_errors(replace(workload, threads=threads), names, BITS, Silent(), Journal())

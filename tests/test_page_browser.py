@@ -173,8 +173,8 @@ class TestTips:
 
     def test_keyboard_goes_from_mark_to_mark(self, show):
         driver = show()
-        points_between = [mark.get_attribute("tabindex") for mark in marks(driver)]
-        assert points_between == ["0", "-1", "-1"]
+        tab_stops = [mark.get_attribute("tabindex") for mark in marks(driver)]
+        assert tab_stops == ["0", "-1", "-1"]
         driver.execute_script("arguments[0].focus()", marks(driver)[0])
         assert "Trial 1" in tip(driver)
         ActionChains(driver).send_keys(Keys.ARROW_RIGHT).perform()

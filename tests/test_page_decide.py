@@ -44,7 +44,7 @@ def verdict(outcome, **more):
 
 
 def answered(*counts, names=None, labels=True):
-    """A run by its classes: (images, right before, lost, won) of each, in their order."""
+    """A run by its classes: (images, right before, broken, fixed) of each, in their order."""
     rows = []
     for label, (images, before, broken, fixed) in enumerate(counts):
         other = len(counts) + 1
@@ -147,7 +147,7 @@ class TestClasses:
     def test_the_bar_says_what_it_shows(self):
         run = answered((500, 400, 40, 2), (500, 400, 3, 3))
         bars = Page(str(classes(run))).of("svg", "interval")
-        assert [bar["class"] for bar in bars] == ["interval lost", "interval even"]
+        assert [bar["class"] for bar in bars] == ["interval broken", "interval even"]
         assert bars[0]["aria-label"].startswith("change −7.60, from −10")
 
 

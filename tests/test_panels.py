@@ -208,10 +208,10 @@ def test_memory_that_is_asked_for(tmp_path, monkeypatch):
     np.savez(tmp_path / "noise.npz", x=images)
     files = (tmp_path / "wide.onnx", tmp_path / "noise.npz", None)
     prepared = prepare(*files, Settings(model=ReadOptions(targets="all"), force=True))
-    bench = prepared.bench(prepared.rounding)
-    needs = [least_memory(replace(bench, threads=n), prepared.settings) for n in (1, 2, 8)]
+    workload = prepared.workload(prepared.rounding)
+    needs = [least_memory(replace(workload, threads=n), prepared.settings) for n in (1, 2, 8)]
     monkeypatch.setattr(panels_module, "WIDEST", 10**6)
-    whole = least_memory(bench, prepared.settings)
+    whole = least_memory(workload, prepared.settings)
     assert whole > 40 * 25088**2
     factor, noise = 28 * 5018**2, 2**24  # what the process holds changes from call to call
     assert needs[1] - needs[0] > factor - noise  # of two at once, and no more than there are

@@ -304,8 +304,8 @@ class TestRefusals:
     def test_a_new_run_clears_what_was_kept(self, tmp_path):
         folder = inputs(tmp_path)
         assert run(*frontier_command(folder, "small.onnx", *SMALL, "-q")).exit_code == 0
-        broken = frontier_command(folder, "small.onnx", *SMALL, "--time-budget", "0.000001s")
-        assert run(*broken).exit_code == 1
+        cut_short = frontier_command(folder, "small.onnx", *SMALL, "--time-budget", "0.000001s")
+        assert run(*cut_short).exit_code == 1
         assert not (folder / "small.run" / "frontier.json").exists()
 
 
@@ -418,7 +418,7 @@ class TestPick:
             At.parse(f"plan:{digest}").pick(self.KEPT)
 
     def test_least_kl_increase_not_least_size(self):
-        # more compressed, yet predicted to do less KL increase than the chosen one
+        # more compressed, yet with less predicted KL than the chosen one
         assert At.parse("82%").pick(self.KEPT).predicted == 0.45
 
     @pytest.mark.parametrize("at", ["97%", "+1", "0.5"])

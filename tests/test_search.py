@@ -256,7 +256,7 @@ class TestSearch:
             assert all(len(set(bits)) == 1 for bits in point.plan.bits.values())
 
     def test_brute_force_one_channel_a_layer(self):
-        """With one channel a layer and independent damages, greedy keeps exactly the harmless.
+        """With one channel a layer and independent damages, greedy keeps what does no damage.
 
         Descending or ascending, a semilayer is kept iff its own damage is <= 0, so after one
         bitwidth the accuracy phase ends at the maximum of accuracy over all subsets, and among

@@ -109,7 +109,7 @@ class TestReading:
             onnxsemi.evaluate(model, images(10))
 
 
-def bench_of(model, count=12, seed=4):
+def workload_of(model, count=12, seed=4):
     pixels = images(count, seed=seed)
     classifier, labels = read_model(model), told_labels(model, pixels, seed)
     head = classifier.ends.head
@@ -121,7 +121,7 @@ def bench_of(model, count=12, seed=4):
 class TestDeltaLoss:
     def test_fast_against_finite_differences_of_the_stated_loss(self, labels):
         """Binary cross-entropy and KL of Bernoulli distributions, of float64 probabilities."""
-        workload = bench_of(sigmoid_net(labels))
+        workload = workload_of(sigmoid_net(labels))
         names = [layer.name for layer in workload.classifier.layers]
         found = FastMeasurement(workload, names, BITS, 0).measure(Silent(), lambda: None)
         assert not found.missing
@@ -134,7 +134,7 @@ class TestDeltaLoss:
                 assert value == pytest.approx(first + second, rel=2e-4, abs=1e-7)
 
     def test_exact_is_the_change_of_the_stated_loss(self, labels):
-        workload = bench_of(sigmoid_net(labels))
+        workload = workload_of(sigmoid_net(labels))
         layers = workload.classifier.layers
         names = [layer.name for layer in layers]
         loss, kl = exact_delta_loss(workload, names, BITS, Silent(), Journal(None))

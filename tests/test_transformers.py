@@ -32,7 +32,7 @@ PRODUCTS = {"convnext": (), **dict.fromkeys(("vit", "tokens-first", "swin"), ("p
 
 
 @pytest.fixture(scope="module", params=TRANSFORMERS)
-def named_bench(request, tmp_path_factory) -> tuple[str, Workload]:
+def named_workload(request, tmp_path_factory) -> tuple[str, Workload]:
     path = tmp_path_factory.mktemp("transformers") / "model.onnx"
     onnx.save(TRANSFORMERS[request.param].model(), path)
     classifier = read_model(path, ReadOptions(targets=TargetPolicy.ALL))
@@ -46,16 +46,16 @@ def fast(workload):
     return FastMeasurement(workload, names, BITS, 0).measure(Silent(), lambda: None)
 
 
-def test_products_of_activations_are_no_layers(named_bench):
-    name, workload = named_bench
+def test_products_of_activations_are_no_layers(named_workload):
+    name, workload = named_workload
     assert tuple(layer.name for layer in workload.classifier.layers) == LAYERS[name]
     skipped = {skip.name: skip.reason for skip in workload.classifier.skipped}
     assert skipped == dict.fromkeys(PRODUCTS[name], TWO_FACTORS)
 
 
-def test_every_layer_has_a_gradient_and_agrees_with_exact(named_bench):
+def test_every_layer_has_a_gradient_and_agrees_with_exact(named_workload):
     # 8 bits change little, so that the second order is nearly all there is.
-    _, workload = named_bench
+    _, workload = named_workload
     found = fast(workload)
     assert not found.missing
     nats, kl_increase = found.delta_loss(), found.kl_increase()
@@ -68,9 +68,9 @@ def test_every_layer_has_a_gradient_and_agrees_with_exact(named_bench):
         assert kl == pytest.approx(exact.kl, rel=0.05, abs=1e-7)
 
 
-def test_images_do_not_mix(named_bench):
+def test_images_do_not_mix(named_workload):
     # Each image alone, summed, is all of them together: nothing of one is counted as another's.
-    _, workload = named_bench
+    _, workload = named_workload
     together = fast(workload).kl_increase()
     alone = [
         fast(
@@ -86,8 +86,8 @@ def test_images_do_not_mix(named_bench):
         np.testing.assert_allclose(few.nats[layer], mean, rtol=1e-4, atol=1e-12)
 
 
-def test_splicing_is_running_the_whole_model(named_bench):
-    _, workload = named_bench
+def test_splicing_is_running_the_whole_model(named_workload):
+    _, workload = named_workload
     for site in workload.classifier.sites:
         variants = [Variant((0,), 6), Variant((1, 2), 6)]
         spliced = measure_variants(workload, site, variants, lambda _: None)

@@ -10,7 +10,7 @@ from fake_evaluator import FakeChecker, FakeMeasures, plan_of, problem
 from onnxsemi._plan.bitwidth import FLOAT_BITS
 from onnxsemi._progress import Silent
 from onnxsemi._search.frontier import between, frontier, merged_groups, predicted
-from onnxsemi._search.frontier_course import STOPS, Course
+from onnxsemi._search.frontier_course import PLACES, Course
 from onnxsemi._search.frontier_search import REACH, FrontierSearch, FrontierSettings
 from onnxsemi._search.frontier_walk import RETREATS
 from onnxsemi._search.observer import Watch
@@ -23,14 +23,14 @@ IMAGES = 4000
 FRONTIER_PHASES = (Phase.UNIFORM, Phase.BISECTION, Phase.RETREAT)
 SETTINGS = FrontierSettings(bits=LADDER)
 PARAMS = 10_000  # so many weights that no group of channels is too small
-COTANGENTS = range(8)
+SEEDS = range(8)
 NATS = 10_000  # turned answers for each nat of KL
 
 
 def tables(seed):
-    """Harm, turned answers in proportion to it, and Δloss of either sign.
+    """KL increases, turned answers in proportion to them, and Δloss of either sign.
 
-    Turned are even numbers: an odd one out counts as lost where labels are not known.
+    Turned are even numbers: an odd one out counts as broken where labels are not known.
     """
     rng = np.random.default_rng(seed)
     kl_increase, turned, loss = {}, {}, {}
@@ -79,7 +79,7 @@ class Asked:
         return self.count > self.most
 
 
-@pytest.fixture(params=COTANGENTS)
+@pytest.fixture(params=SEEDS)
 def fake(request):
     return Fake(request.param)
 
@@ -148,7 +148,7 @@ class TestDecisions:
         found = fake.walk()
         course = Course(fake.start, fake.free, found.prediction.kl_increase)
         assert found.points_between == course.plans
-        assert len(found.points_between) == STOPS + 1
+        assert len(found.points_between) == PLACES + 1
 
     def test_again_is_the_same(self, fake):
         one, other = fake.walk(), fake.walk()
@@ -176,12 +176,12 @@ class TestDecisions:
 
 class TestFrontier:
     def points_between(self, fake):
-        """The plans of all stops."""
+        """The plans of all places."""
         path = frontier(fake.start, fake.kl_increase, fake.free)
-        return [merged_groups(path.plan(stop), fake.free) for stop in path.points_between(STOPS)]
+        return [merged_groups(path.plan(stop), fake.free) for stop in path.points_between(PLACES)]
 
     def reached(self, fake):
-        """Where the descent begins, by brute force over all stops.
+        """Where the descent begins, by brute force over all places.
 
         The answers that are turned grow along the frontier. From the last that turns few enough
         the way leads back to the first that the guard takes with its labels.
@@ -197,14 +197,14 @@ class TestFrontier:
         found = fake.walk(replace(SETTINGS, tries=0))
         points = [point.plan for point in found.points[1:]]
         assert plans[place] in points
-        # what is smaller was met in the bisection, changes more, and wins enough of it
+        # what is smaller was met in the bisection, changes more, and fixes enough of it
         assert all(fake.objection(plan) is None for plan in points)
         chosen = found.smallest
         assert chosen.phase is Phase.UNIFORM or chosen.plan in plans[place:]
 
     def test_some_searches_have_to_go_back(self):
         """What changes few answers may still lose more of them than is allowed."""
-        walks = [Fake(seed, share=0.6).walk(replace(SETTINGS, tries=0)) for seed in COTANGENTS]
+        walks = [Fake(seed, share=0.6).walk(replace(SETTINGS, tries=0)) for seed in SEEDS]
         assert any(Phase.RETREAT in {trial.phase for trial in found.trials} for found in walks)
 
     def test_bisection_halves(self, fake):
@@ -214,7 +214,7 @@ class TestFrontier:
             for phase in (Phase.UNIFORM, Phase.BISECTION)
         )
         assert len(uniform) <= len(LADDER).bit_length()
-        assert len(bisected) <= STOPS.bit_length() + 2  # to find a bracket, then to halve it
+        assert len(bisected) <= PLACES.bit_length() + 2  # to find a bracket, then to halve it
 
     def test_descent_adds_semilayers_of_the_plan_ahead(self, fake):
         found, without = (fake.walk(replace(SETTINGS, tries=tries)) for tries in (5, 0))
@@ -241,7 +241,7 @@ class TestFrontier:
     def test_a_descent_may_find_what_the_frontier_has_not(self):
         """Of several seeds some go on, and no search gets worse by trying."""
         gains = []
-        for seed in COTANGENTS:
+        for seed in SEEDS:
             few, many = (Fake(seed).walk(replace(SETTINGS, tries=n)) for n in (0, 8))
             sizes = [found.smallest.plan.compression for found in (few, many)]
             gains.append(sizes[1] - sizes[0])
@@ -250,7 +250,7 @@ class TestFrontier:
 
 
 class TestUniform:
-    @pytest.mark.parametrize("seed", COTANGENTS)
+    @pytest.mark.parametrize("seed", SEEDS)
     def test_never_worse_than_one_bitwidth_for_all(self, seed):
         """Of all uniform plans none is as small as the choice and holds."""
         fake = Fake(seed)
@@ -261,7 +261,7 @@ class TestUniform:
                 assert fake.objection(plan) is not None
 
     def test_where_predictions_are_worthless_one_bitwidth_is_left(self):
-        """Harm that says the opposite of what is true: the frontier's plans fail."""
+        """KL increases that say the opposite of what is true: the frontier's plans fail."""
         fake = Fake(2)
         nats = {layer: 1 / values[:, ::-1] for layer, values in fake.kl_increase.nats.items()}
         wrong = DeltaLossTable(LADDER, {n: np.cumsum(v, axis=1) for n, v in nats.items()}, 1)
@@ -283,7 +283,7 @@ class TestCorrected:
         fake.kl_increase = DeltaLossTable(LADDER, nats, samples=1)
         return fake
 
-    @pytest.mark.parametrize("seed", COTANGENTS)
+    @pytest.mark.parametrize("seed", SEEDS)
     def test_the_frontier_is_drawn_anew(self, seed):
         fake = self.misjudged(seed)
         found = fake.walk()
@@ -294,7 +294,7 @@ class TestCorrected:
 
     def test_what_is_found_is_nearly_as_small(self):
         sizes = []
-        for seed in COTANGENTS:
+        for seed in SEEDS:
             walks = (Fake(seed).walk(), self.misjudged(seed).walk())
             sizes.append([w.smallest.plan.mean_bits for w in walks])
         right, misjudged = np.mean(sizes, axis=0)
@@ -309,7 +309,7 @@ class TestCorrected:
 
 class TestLimits:
     def test_what_is_lost_is_asked_of_labels(self):
-        """Turned answers are won where most were wrong, lost where most were right."""
+        """Turned answers are fixed where most were wrong, broken where most were right."""
         sizes = []
         for share in (0.2, 0.98):
             found = Fake(1, share).walk()
@@ -317,7 +317,7 @@ class TestLimits:
         assert sizes[0] > sizes[1]
 
     def test_without_labels_it_is_not_asked_which(self):
-        """Half of what changes counts as lost: the right answers play no part."""
+        """Half of what changes counts as broken: the right answers play no part."""
         one, other = (Fake(1, share, has_labels=False).walk() for share in (0.2, 0.98))
         assert [p.plan for p in one.points] == [p.plan for p in other.points]
         assert [t.decision for t in one.trials] == [t.decision for t in other.trials]
@@ -337,7 +337,7 @@ class TestLimits:
         assert {trial.phase for trial in found.trials} <= {Phase.UNIFORM, Phase.BISECTION}
 
     def test_no_retreat_beyond_its_length(self):
-        """Few answers change, and every one of them is lost."""
+        """Few answers change, and every one of them is broken."""
         fake = Fake(0, share=1.0)
         turned = {layer: np.full((n, len(LADDER)), 1.0) for layer, n in CHANNELS.items()}
         turned["a"][0] = 20.0
@@ -390,9 +390,9 @@ class TestLimits:
         assert sizes[0] < sizes[2]
 
 
-@pytest.mark.parametrize("seed", COTANGENTS)
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_short_walk_that_is_drawn_anew(seed):
-    """Fewer steps than stops: places mean the same sizes on every frontier."""
+    """Fewer steps than places: these mean the same sizes on every frontier."""
     fake = Fake(seed)
     nats = {
         **fake.kl_increase.nats,

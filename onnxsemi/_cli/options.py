@@ -103,7 +103,7 @@ Reference = Annotated[Path | None, Option(help="Compare with this model: the flo
 EveryPoint = Annotated[
     bool,
     Option(
-        help="Every stop, and measured points that another one beats too.",
+        help="Every predicted point, and measured ones that another one beats too.",
         flags=("--all",),
         decides=Decides.NOTHING,
     ),

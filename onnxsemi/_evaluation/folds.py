@@ -59,7 +59,7 @@ class Fold:
 
 @dataclass(frozen=True, eq=False)
 class Folds:
-    """All images of a bench, each in one fold.
+    """All images of a workload, each in one fold.
 
     Attributes:
         workload: Model and images.
@@ -84,7 +84,7 @@ class Folds:
             integers: Whether it is to run on integer kernels.
         """
         parts = [
-            self._bench_of(fold).forward(model_of(fold.rounder(plan)), integers=integers)
+            self._workload_of(fold).forward(model_of(fold.rounder(plan)), integers=integers)
             for fold in self.folds
         ]
         if len(parts) == 1:
@@ -93,7 +93,7 @@ class Folds:
         joined: Float32Array = np.concatenate(parts)[order]
         return joined
 
-    def _bench_of(self, fold: Fold) -> Workload:
+    def _workload_of(self, fold: Fold) -> Workload:
         if len(self.folds) == 1:
             return self.workload
         return replace(self.workload, images=self.workload.images.select(fold.images))

@@ -136,7 +136,7 @@ class _Walk:
 
 
 def _first_axis(tape: Tape, cotangents: Cotangents) -> str:
-    """The seeds, [N * S, *row] -> [S, N, *row]."""
+    """The cotangents, [N * S, *row] -> [S, N, *row]."""
     shape = tape.shape(cotangents.tensor)
     if cotangents.count == 1:
         return tape.restored(cotangents.name, shape)

@@ -8,8 +8,8 @@ import onnx
 from onnxsemi._model.index import GraphIndex
 from onnxsemi._model.targets import Site, Skipped
 
-TOLD = 0.01
-"""Share of the model's bytes from which on what stays float32 is told by name."""
+LEAST_NAMED = 0.01
+"""Share of the model's bytes from which on what stays float32 is named."""
 _RECURRENT = ("LSTM", "GRU", "RNN")
 _SCALED = ("BatchNormalization", "LayerNormalization", "InstanceNormalization", "PRelu")
 _REMEDIES: Mapping[str, str] = {
@@ -56,7 +56,7 @@ def left_float(
     targets = {site.initializer for site in sites}
     reasons = {skip.name: skip.reason for skip in skipped}
     sizes = {t.name: _bytes(t) for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT}
-    least = TOLD * sum(sizes.values())
+    least = LEAST_NAMED * sum(sizes.values())
     layers: dict[str, FloatWeights] = {}
     for name, size in sizes.items():
         users = [graph.node[place] for place in index.consumers.get(name, ())]
@@ -66,12 +66,12 @@ def left_float(
             layers[users[0].name] = FloatWeights(
                 users[0].name, size + (own.bytes if own else 0), reason
             )
-    progress = sorted(
+    named = sorted(
         (own for own in layers.values() if own.bytes >= least or own.name in reasons),
         key=lambda own: -own.bytes,
     )
-    rest = sum(own.bytes for own in layers.values()) - sum(own.bytes for own in progress)
-    return (*progress, FloatWeights("biases and other values", rest, "no weights of a layer"))
+    rest = sum(own.bytes for own in layers.values()) - sum(own.bytes for own in named)
+    return (*named, FloatWeights("biases and other values", rest, "no weights of a layer"))
 
 
 def _reason(node: onnx.NodeProto) -> str:

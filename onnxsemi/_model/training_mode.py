@@ -29,7 +29,7 @@ def leave_training_mode(model: onnx.ModelProto) -> tuple[str, ...]:
         _use_running_statistics(node, index, outputs)
     for node in drops:
         del node.input[2:]
-    progress = (
+    changed = (
         (
             norms,
             "in training mode, where an answer depends on the other images of the batch: the "
@@ -37,7 +37,7 @@ def leave_training_mode(model: onnx.ModelProto) -> tuple[str, ...]:
         ),
         (drops, "in training mode, which is random: removed, as in evaluation mode"),
     )
-    return tuple(f"{_listed(nodes)} {what}" for nodes, what in progress if nodes)
+    return tuple(f"{_listed(nodes)} {what}" for nodes, what in changed if nodes)
 
 
 def _normalizes_by_batch(node: onnx.NodeProto) -> bool:

@@ -104,8 +104,8 @@ def _searched_drop(prepared: Prepared, searched: SearchRecord, point: Point) -> 
     guards = prepared.strategy.guards(has_labels=prepared.has_labels)
     tested = searched.checker.known(point.plan)
     if tested is None or not guards:
-        broken = searched.trajectory.baseline.correct - point.score.correct
-        return max(0, -(-10_000 * broken // point.score.total)) / 100
+        fewer = searched.trajectory.baseline.correct - point.score.correct
+        return max(0, -(-10_000 * fewer // point.score.total)) / 100
     paired = pair(searched.before, tested.judged)
     return max(guard.least_drop(paired, tested.close) for guard in guards)
 

@@ -141,11 +141,11 @@ class Search:
         prepared, run = self.prepared, self.run
         best = best_measured(chooser, searched, refused)
         judged, plan = best.judged, best.judged.point.plan
-        progress = objections((*refused, judged))
+        others = objections((*refused, judged))
         document = plan_file(prepared, plan, searched.ranges)
         document = structs.replace(document, processor=one_processor(run))
         size = estimated_bytes(prepared, plan, searched.ranges)
-        anchor = Anchor(document, plan, size, others=progress)
+        anchor = Anchor(document, plan, size, others=others)
         frontier = kept_frontier(prepared, searched, anchor)
         if run.path is not None:
             write_frontier(frontier, run.path)

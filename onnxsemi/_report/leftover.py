@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from onnxsemi._model.float_parts import TOLD, FloatWeights
+from onnxsemi._model.float_parts import LEAST_NAMED, FloatWeights
 
 _SHOWN = 5
 """Layers that are named; the others in one line."""
@@ -30,4 +30,4 @@ def float_lines(left: Sequence[FloatWeights], file_bytes: int) -> list[str]:
 
 def large(left: Sequence[FloatWeights], file_bytes: int) -> list[FloatWeights]:
     """The layers that hold more than a hundredth of the file; not the rest at the end."""
-    return [weights for weights in left[:-1] if weights.bytes > TOLD * file_bytes]
+    return [weights for weights in left[:-1] if weights.bytes > LEAST_NAMED * file_bytes]

@@ -17,8 +17,8 @@ def pareto_table(kept: KeptFrontier, run: Path, *, every: bool) -> RenderableTyp
     Args:
         kept: What the run has kept.
         run: Its folder.
-        every: Whether to show points that another one beats, and every stop; else one stop a
-            percent of compression.
+        every: Whether to show points that another one beats, and every predicted one; else one of
+            these a percent of compression.
     """
     seen = (
         ("change, 95 % interval", "broken/fixed") if kept.has_labels else ("same, 95 % interval",)
@@ -34,7 +34,7 @@ def pareto_table(kept: KeptFrontier, run: Path, *, every: bool) -> RenderableTyp
         what = f"Change of the mean of {kept.metric} ({kept.correct / kept.images:.4f} float)"
     lines = [
         f"{what} on {kept.images:,} calibration images, which the search has seen. * chosen; ~ "
-        "estimated; KL: KL increase predicted, in nats.",
+        "estimated; KL: as predicted, in nats.",
         *_nothing_line(kept),
         *_integers_line(kept),
         *_hidden_line(len(kept.points) - len(shown)),
@@ -45,7 +45,7 @@ def pareto_table(kept: KeptFrontier, run: Path, *, every: bool) -> RenderableTyp
 
 
 def worth_showing(kept: KeptFrontier) -> Iterable[KeptPoint]:
-    """Measured points that no other one beats, and the first stop of each percent."""
+    """Measured points that no other one beats, and the first predicted one of each percent."""
     percents = set()
     for point in kept.points:
         percent = int(100 * point.plan.compression)

@@ -36,9 +36,9 @@ def _point_lines(result: ApplyResult) -> list[str]:
         return []
     where = "the chosen point" if point.chosen else f"{point.phase} phase"
     if not point.measured:
-        kl_increase = "" if point.predicted is None else f" ({point.predicted:.2g} nats of KL)"
-        said = f"not measured by the search, its KL increase only predicted{kl_increase}"
-        return [f"A stop of the frontier, {said}: --data measures it."]
+        nats = "" if point.predicted is None else f" ({point.predicted:.2g} nats of KL)"
+        said = f"not measured by the search, its KL increase only predicted{nats}"
+        return [f"A point of the frontier, {said}: --data measures it."]
     seen = (
         f"{point.correct:,} of {kept.images:,} calibration images answered as the float model does"
     )

@@ -9,8 +9,7 @@ If the bias takes up the mean of the change, ``dW C dW^T`` is what is left. Eith
 the diagonal is added what few images ask for (:mod:`onnxsemi._rounding.shrinkage`).
 
 Groups of a layer have moments of their own, and so have the panels that the columns of a very wide
-layer are cut into (:mod:`onnxsemi._rounding.panels`): P panels of k columns, else as many as
-groups.
+layer are cut into (:mod:`onnxsemi._rounding.panels`): P panels of k columns, else one a group.
 """
 
 from dataclasses import dataclass, replace

@@ -99,7 +99,7 @@ class SequentialRounder:
         return RoundedPlan(plan, self._table.scheme, layers)
 
     def _float_values(self, runner: Runner) -> dict[str, list[SpilledArray]]:
-        """Layer -> the float model's values of its aim at the drawn positions, block by block."""
+        """Layer -> the float model's target output at the drawn positions, block by block."""
         workload, spill = self._workload, ArraySpill(self._workload.free // 4)
         found: dict[str, list[SpilledArray]] = {
             target_output.layer.name: [] for target_output in self._target_outputs
@@ -137,9 +137,8 @@ class _Walk:
     def __post_init__(self) -> None:
         self._blocks = list(enumerate(blocks(self.workload)))
         self._roomy = self.workload.free > ROOMY
-        self._there: dict[
-            str, list[SpilledArray]
-        ] = {}  # name -> block by block; the image is elsewhere
+        # name -> block by block; the image is elsewhere
+        self._there: dict[str, list[SpilledArray]] = {}
 
     def add_from_table(self, plan: BitPlan, rest: set[str]) -> None:
         """Take the layers that cannot be looked at from the table."""

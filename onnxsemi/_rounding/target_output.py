@@ -95,8 +95,7 @@ class LayerStep:
     """The layers that are rounded before the model is gone on with.
 
     Attributes:
-        target_outputs: The layers, each with the part of the model that gives what of it is not
-            there.
+        target_outputs: The layers, each with the part of the model that gives what it lacks.
         onward: The part that gives what is not there of what the next step takes.
         keeps: Names of what the next step takes.
     """

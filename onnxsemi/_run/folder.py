@@ -12,8 +12,7 @@ frontier.json   every point that could be written instead of the one that was ch
 finished.json   written last: what the run gave
 
 The kinds of processors that parts were measured on stand in the run's head, too: kernels depend on
-them (:mod:`onnxsemi._runtime.processor`), and a run is taken up on another one only if that is
-forced.
+them (:mod:`onnxsemi._runtime.processor`), and a run is taken up on another one only if forced.
 
 What only judges (the allowed drop, images that only the report looks at) may be another when a run
 is taken up again: what was measured stays, and what was found by it gives way. Each file says which

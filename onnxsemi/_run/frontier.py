@@ -1,7 +1,7 @@
 """The points that a search measured, and those of the frontier that it passed by.
 
 *Measured* points have answers on all calibration images: whatever the search kept or rejected.
-*Stops* are the other plans of the frontier: of them only the predicted KL increase is known, the
+*Predicted* points are the other plans of the frontier: of them only the predicted KL is known, the
 sum of the KL of their channels quantized one by one.
 """
 

@@ -10,7 +10,7 @@ class NothingHoldsError(AccuracyError):
     """Plans were measured, but none holds what was asked.
 
     Attributes:
-        frontier: Every measured plan, and every stop of the frontier.
+        frontier: Every measured plan, and every other point of the frontier.
         best: The measured plan that needs the least to be allowed more.
         max_drop: The least ``max_drop``, in percentage points, at which nothing speaks against it.
         run: The run's folder, which ``apply`` and ``pareto`` take; None if nothing was kept.

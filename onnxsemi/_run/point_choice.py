@@ -4,11 +4,11 @@
 compression.
 
 *compression* (``85%``): of the points whose target weights take at least so much less, the one with
-the least predicted KL increase; where KL increase was not predicted, with the most right answers.
+the least predicted KL increase; where none was predicted, with the most right answers.
 A point that is shown with just this compression is the one that is meant, the chosen one first.
 
-*accuracy* (``-0.1``): the most compressed measured point whose change of accuracy on the search
-images is at least so many points.
+*accuracy* (``-0.1``): the most compressed measured point whose change of accuracy on the
+calibration images is at least so many points.
 """
 
 import re

@@ -1,6 +1,6 @@
 """Predictions corrected by what was measured: how far each layer's KL increase was off.
 
-The KL increase of a plan is predicted as the sum over layers of the KL increase of their channels,
+The KL of a plan is predicted as the sum over layers of the KL increases of their channels,
 h[l, p]. The KL m[p] of a plan that was measured says how far that is right as a whole, the KL of
 several plans in which layers it is not:
 
@@ -34,7 +34,7 @@ OVERALL = 1.0
 POWER = 0.2
 LAYER = math.log(2)
 MOST_NATS = 1.0
-"""Plans of a larger KL say nothing: the softmax is far off, and KL increases no sum."""
+"""Plans of a larger KL say nothing: the softmax is far off, and KL increases do not add up."""
 
 _STEPS = 50
 _STARTS = 8
@@ -61,7 +61,7 @@ class Prediction:
     Attributes:
         kl_increase: KL of every channel quantized alone, each layer corrected, nats per sample.
         scale: Factor that all plans share.
-        power: Power of the sum of a plan's KL increase that its KL follows.
+        power: Power of the sum of a plan's KL increases that its KL follows.
     """
 
     kl_increase: DeltaLossTable
@@ -106,13 +106,13 @@ def correction(kl_increase: DeltaLossTable, measured: Sequence[Measured]) -> Cor
         measured: Plans that were measured; those of more than ``MOST_NATS`` are left out.
     """
     names = list(kl_increase.nats)
-    progress = [
+    used = [
         item for item in measured if 0 < item.kl <= MOST_NATS and predicted(item.plan, kl_increase)
     ]
-    if not progress:
+    if not used:
         return Correction(1.0, 1.0, dict.fromkeys(names, 1.0))
-    sums = np.array([list(layer_kl_increase(item.plan, kl_increase).values()) for item in progress])
-    logs = _fitted(sums, np.log([item.kl for item in progress]))
+    sums = np.array([list(layer_kl_increase(item.plan, kl_increase).values()) for item in used])
+    logs = _fitted(sums, np.log([item.kl for item in used]))
     scale, power, *factors = np.exp(logs).tolist()
     return Correction(scale, power, dict(zip(names, factors, strict=True)))
 

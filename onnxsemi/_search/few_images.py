@@ -2,18 +2,18 @@
 
 A tolerance is *shown* by images on which a plan may change enough answers for these to speak. How
 many that are: ``TELLING`` is the least number of changed answers at which the sign test (one-sided,
-5 %) tells four times of five that a plan loses three for each that it wins. A plan that changes so
-many, half of them for the better, has an interval of
+5 %) tells four times of five that a plan breaks three for each that it fixes. A plan that changes
+so many, half of them for the better, has an interval of
 
     +- z * sqrt(TELLING + 2) / (n + 2)          (onnxsemi._stats.paired, broken = fixed)
 
 and that is the least tolerance that n images can show: 1.8 points on 539, 0.5 on 1,958.
 
 Below it counts are held against the least tolerance instead, and three more questions are asked, so
-that it is no licence to lose as much: the answers lost are not more than chance would have, by the
-same sign test; of all answers, right and wrong ones, no more than ``TELLING`` are other ones than
-the float model's (*agreement*); and the mean KL against the float model is at most ``KL_FEW``, by
-the upper end of its one-sided 95 % interval. The KL is a mean over images of a smooth figure,
+that it is no licence to lose as much: the answers broken are not more than chance would have, by
+the same sign test; of all answers, right and wrong ones, no more than ``TELLING`` are other ones
+than the float model's (*agreement*); and the mean KL against the float model is at most ``KL_FEW``,
+by the upper end of its one-sided 95 % interval. The KL is a mean over images of a smooth figure,
 whatever the labels are: few images know it well.
 """
 

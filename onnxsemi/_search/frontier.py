@@ -1,15 +1,15 @@
 """The frontier: for every size the plan that is predicted to raise the KL least. Not in the paper.
 
 ``kl_increase[c, b]`` is the KL that quantizing channel c alone to b bits causes, from the Fisher
-table. A channel's KL increase over its bits is replaced by its lower convex hull, so that the KL
-increase per bit saved grows from step to step:
+table. A channel's KL increase over its bits is replaced by its lower convex hull, so that what a
+bit saved costs grows from step to step:
 
-    price = (KL increase[c, narrower] - KL increase[c, wider]) / (weights of c * (wider - narrower))
+    price = (kl_increase[c, narrower] - kl_increase[c, wider]) / (weights of c * (wider - narrower))
 
 All steps of all channels in the order of their price, cheapest first (ties by layer, channel and
 bitwidth), lead from the widest bitwidth to the narrowest: each beginning of that walk is a plan,
-and no plan of its size has less predicted KL increase in sum (Lagrange's multiplier is the price
-of the next step).
+and no plan of its size is predicted to raise the KL less (Lagrange's multiplier is the price of the
+next step).
 
 At 0 bits a channel saves its scale and zero point, too: to a channel of n weights that is worth
 ``SCALE_BITS / n`` bits a weight more.
@@ -99,9 +99,8 @@ def frontier(start: BitPlan, kl_increase: DeltaLossTable, free: Sequence[str]) -
         [np.zeros((0, len(kl_increase.bits))), *(kl_increase.nats[layer] for layer in free)]
     )
     weights = start.layout.weights[channels][:, None]
-    taken = np.where(
-        kl_increase.bits, kl_increase.bits, -SCALE_BITS / weights
-    )  # [F, B], as `_taken`
+    # [F, B], as `_taken`
+    taken = np.where(kl_increase.bits, kl_increase.bits, -SCALE_BITS / weights)
     rows, columns = np.nonzero(hulls(nats, taken))
     same = rows[1:] == rows[:-1]
     rows, wider, narrower = rows[1:][same], columns[:-1][same], columns[1:][same]
@@ -246,10 +245,10 @@ def _columns(kl_increase: DeltaLossTable) -> Int64Array:
     """int64[33]: where a bitwidth stands in the table; one that is not there is out of range."""
     columns = np.full(FLOAT_BITS + 1, len(kl_increase.bits))
     columns[list(kl_increase.bits)] = np.arange(len(kl_increase.bits))
-    columns[FLOAT_BITS] = 0  # any: float32 does no KL increase
+    columns[FLOAT_BITS] = 0  # any: float32 adds no KL
     return columns
 
 
 def monotone(nats: Mapping[str, Float64Array]) -> dict[str, Float64Array]:
-    """Harm that never falls with fewer bits: noise of the measurement aside, it does not."""
+    """KL that never falls with fewer bits: noise of the measurement aside, it does not."""
     return {layer: np.maximum.accumulate(values, axis=1) for layer, values in nats.items()}

@@ -1,11 +1,11 @@
 """The frontier under way: its plans by size, drawn anew where measurements contradict it.
 
-A *place* is a size: 0 is the widest plan, ``STOPS`` the narrowest, equally far apart in bits of the
-target weights, whatever KL increase the frontier is drawn from.
+A *place* is a size: 0 is the widest plan, ``PLACES`` the narrowest, equally far apart in bits of
+the target weights, whatever KL increases the frontier is drawn from.
 
 Every plan that was measured is held against its prediction. Where the two part by more than
 ``PARTED``, the KL increase of the layers is corrected (:mod:`onnxsemi._search.correction`), the
-frontier is drawn anew, and what was found is told.
+frontier is drawn anew, and what was found is reported.
 """
 
 import math
@@ -20,9 +20,9 @@ from onnxsemi._search.correction import Correction, Measured, Prediction, correc
 from onnxsemi._search.frontier import Frontier, frontier, merged_groups
 from onnxsemi._search.protocols import DeltaLossTable
 
-STOPS = 128
+PLACES = 128
 PARTED = 1.5
-_TOLD_LAYERS = 3
+_NAMED_LAYERS = 3
 
 
 @dataclass
@@ -103,7 +103,7 @@ class Course:
             self._redraw(f"{expected:.2g} nats were predicted of a plan, {kl:.2g} were measured")
 
     def correct(self) -> None:
-        """Correct the KL increase by what was measured so far."""
+        """Correct the KL increases by what was measured so far."""
         found = correction(self.estimated, self._measured)
         self._corrected = True
         if any(_parted(factor, 1.0) for factor in found.layers.values()):
@@ -119,7 +119,7 @@ class Course:
     def _draw(self, prediction: Prediction) -> None:
         self.prediction = prediction
         self._path: Frontier = frontier(self.start, prediction.kl_increase, self.free)
-        self._stops = self._path.points_between(STOPS)
+        self._stops = self._path.points_between(PLACES)
         self._plans: dict[int, BitPlan] = {}
 
 
@@ -139,9 +139,9 @@ def _parted(one: float, other: float) -> bool:
 def _named(found: Correction) -> str:
     """The layers whose KL increase was corrected most."""
     layers = sorted(found.layers.items(), key=lambda item: -abs(math.log(item[1])))
-    progress = [
+    named = [
         f"{name} counts {factor:.2g} times as much"
-        for name, factor in layers[:_TOLD_LAYERS]
+        for name, factor in layers[:_NAMED_LAYERS]
         if _parted(factor, 1.0)
     ]
-    return ", ".join(progress) or f"all plans cost {found.scale:.2g} times as much"
+    return ", ".join(named) or f"all plans cost {found.scale:.2g} times as much"

@@ -75,7 +75,7 @@ class FrontierSearch:
         return kind(max_drop=most, has_labels=has_labels)
 
     def guards(self, *, has_labels: bool) -> tuple[Guard, Guard]:
-        """The guard, and what is asked of how many answers change: half of them count as lost.
+        """The guard, and what is asked of how many answers change: half of them count as broken.
 
         A guarantee that was asked for is taken at its word.
         """

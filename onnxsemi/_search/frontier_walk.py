@@ -4,7 +4,7 @@
 frontier gives is never worse than the narrowest that holds; and these plans, which no estimate has
 picked, tell how far the estimates are right (:mod:`onnxsemi._search.frontier_course`).
 *Bisection*: plans of the frontier at equal distances in size are halved until the smallest is found
-that changes few enough answers. Which of them are lost is left open here: how many change grows
+that changes few enough answers. Which of them are broken is left open here: how many change grows
 from plan to plan with little noise, which of them fall well does not. (With a guarantee that was
 asked for, the smallest is found that holds it.)
 *Retreat*: from there back, plan by plan, to the first that the guard has nothing against.
@@ -39,7 +39,7 @@ from onnxsemi._stats.pairing import Pairing, pair
 
 RETREATS = 16
 FIRST_STEP = 4
-"""Stops that the bisection goes on by where nothing has failed yet; then twice as many."""
+"""Places that the bisection goes on by where nothing has failed yet; then twice as many."""
 
 
 @dataclass
@@ -94,7 +94,7 @@ class FrontierWalk:
         return -1 if few < 0 else self.course.place_of(self.course.uniform(ladder[few])) - 1
 
     def bisect(self, few: int) -> int:
-        """Place of the last stop that changes few enough answers; -1 if none does.
+        """Place of the last plan that changes few enough answers; -1 if none does.
 
         Where nothing has failed yet it goes on in steps that double, from where it is predicted to
         lie; then it halves.
@@ -122,7 +122,7 @@ class FrontierWalk:
         return few
 
     def retreat(self, place: int) -> tuple[int, BitPlan] | None:
-        """The first stop from one on back that the guard has nothing against, and its place."""
+        """The first place from one on back that the guard has nothing against, and its plan."""
         self.watch.progress.start(f"frontier phase, {Phase.RETREAT}", RETREATS)
         for back in range(place, max(-1, place - RETREATS), -1):
             plan = self.course.plan(back)
@@ -220,9 +220,8 @@ class FrontierWalk:
     ) -> Tested:
         """Measure a plan; it becomes a point if the guard has nothing against it.
 
-        Nor may it change more answers than are allowed if half of them are broken: many changes
-            that
-        fall well are luck.
+        Nor may it change more answers than are allowed if half of them are broken: many
+        changes that fall well are luck.
 
         Args:
             plan: The plan.

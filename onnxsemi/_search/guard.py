@@ -1,6 +1,6 @@
 """When the calibration images speak against a plan.
 
-*point* (the paper's): the plan loses more answers than it wins, and more than is allowed.
+*point* (the paper's): the plan breaks more answers than it fixes, by more than is allowed.
 
     broken - fixed  >  max_drop * n
 
@@ -11,15 +11,15 @@ that loses half a point if that many images fell well.
 
     lower end of the interval of (fixed - broken) / n  <  -max_drop
 
-A plan that changes few answers may lose some of them by chance; the more it changes, the more of
-them it must win. That bounds how far the accuracy on other images may lie. On few images even a
+A plan that changes few answers may break some of them by chance; the more it changes, the more of
+them it must fix. That bounds how far the accuracy on other images may lie. On few images even a
 plan that changes nothing has an interval wider than what is allowed: then nothing can hold.
 
 *interval within a tolerance* (the frontier's, unless told otherwise): it may reach below that by a
 tolerance (:mod:`onnxsemi._search.tolerance`).
 
-Without labels the float model's answers count as right, so that every answer that changes is lost:
-what is asked is asked of the agreement.
+Without labels the float model's answers count as right, so that every answer that changes is
+broken: what is asked is asked of the agreement.
 
 By a metric a *point* is a hundredth of it, and the interval is that of its mean
 (:mod:`onnxsemi._stats.means`). It is taken to run from 0 to 1: then no image changes it by more

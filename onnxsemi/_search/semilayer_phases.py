@@ -223,7 +223,7 @@ def _test(score: Score, bar: float) -> TrialDecision:
     if score.correct >= bar:
         gained = score.correct - bar
         return TrialDecision(Decision.KEPT, f"{gained} more than the bar of {bar}", bar)
-    broken = bar - score.correct
+    short = bar - score.correct
     at_least = "" if score.in_full else "at least "
-    reason = f"{at_least}{broken} fewer than the bar of {bar}"
+    reason = f"{at_least}{short} fewer than the bar of {bar}"
     return TrialDecision(Decision.POSTPONED, reason, bar)

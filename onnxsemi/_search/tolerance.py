@@ -6,8 +6,8 @@ Where the images are too few to show that (:mod:`onnxsemi._search.few_images`), 
 reach down by what they can show, and the split into broken and fixed, the agreement and the KL are
 asked too.
 
-*balanced*: half of what changes is counted as lost, whichever way it fell: without labels it is not
-known which changes are losses, and of those that fell well many may be luck.
+*balanced*: half of what changes is counted as broken, whichever way it fell: without labels it is
+not known which changes are losses, and of those that fell well many may be luck.
 """
 
 from bisect import bisect_left
@@ -35,7 +35,7 @@ class ToleranceGuard(Guard):
 
     Attributes:
         tolerance: Percentage points.
-        balanced: Whether half of what changes is counted as lost, whichever way it fell.
+        balanced: Whether half of what changes is counted as broken, whichever way it fell.
     """
 
     tolerance: float
@@ -49,15 +49,15 @@ class ToleranceGuard(Guard):
     @property
     def how(self) -> str:
         """How answers are counted, behind a reason."""
-        return ", half of what changed counted as lost" if self.balanced else ""
+        return ", half of what changed counted as broken" if self.balanced else ""
 
     @property
     def balance(self) -> Guard:
-        """What is asked of how many answers change: half of them count as lost."""
+        """What is asked of how many answers change: half of them count as broken."""
         return replace(self, balanced=True)
 
     def with_labels(self, *, has_labels: bool) -> Guard:
-        """The same for images with labels; without them, half of what changes counts as lost."""
+        """The same for images with labels; without them, half of what changes counts as broken."""
         return replace(self, has_labels=has_labels, balanced=not has_labels)
 
     def few(self, total: int) -> bool:
@@ -119,7 +119,7 @@ allowed is -1.81 (7 broken, 4 fixed of 539), which is what so few images can sho
         if not self.balanced:
             return holds, interval_text(self, paired, least)
         down = f"the change may be as low as {low:.2f} points; allowed is {least:.2f}"
-        return holds, f"if half of what changed is lost, {down} ({paired.changed})"
+        return holds, f"if half of what changed is broken, {down} ({paired.changed})"
 
     def loss(self, comparison: Comparison, coverage: float) -> str | None:
         """The loss that other images show; if that is balanced, that more changed than may."""

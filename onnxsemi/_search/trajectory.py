@@ -117,8 +117,7 @@ class Trajectory:
         stop: Why the search, or its accuracy-increasing phase, ended.
         prediction: For the frontier: what plans are predicted to cost, as it was corrected.
         redrawn: Each time that the frontier was drawn anew: why, and what was corrected.
-        points_between: Every plan of the frontier as it was drawn last, widest first, measured or
-            not.
+        points_between: Every plan of the frontier as drawn last, widest first, measured or not.
     """
 
     baseline: Score

@@ -3,15 +3,14 @@
 *holds*: the 95 % interval of the change does not reach below what was asked for.
 *fails*: it lies below that as a whole, or the loss is significant:
 
-    no loss is allowed     broken > fixed, and McNemar's exact p < 0.05; of a metric's mean: its 95
-    %
-                           interval lies below 0
+    no loss is allowed     broken > fixed, and McNemar's exact p < 0.05; of a metric's mean: its
+                           95 % interval lies below 0
     some loss is allowed   upper end of the interval  <  -max_drop
 
 *unproven*: neither; as many images as it would take are named.
 
 Without labels what is asked is asked of the agreement. Within a tolerance half of what changes is
-taken to be lost, so that no number of changes is a loss in itself: it fails there if the share of
+taken to be broken, so that no number of changes is a loss in itself: it fails there if the share of
 changed answers is significantly (exact, 95 %) above what the guard allows on so many images.
 
 Images that were asked once can be asked again, but the best of several looks is flattered. Of *k*

@@ -314,9 +314,8 @@ class FastMeasurement:
         if part.session is None:
             return {}
         rows = self._workload.images.batch(run.start, run.stop)
-        cotangents = cotangents.reshape(
-            -1, *part.probe.cotangent_row
-        )  # [N, S, *row] -> [N * S, *row]
+        # [N, S, *row] -> [N * S, *row]
+        cotangents = cotangents.reshape(-1, *part.probe.cotangent_row)
         given = {self._workload.classifier.ends.image.name: rows, COTANGENTS: cotangents}
         found = runner.run(part.session, given)
         return {layer: found[name] for layer, name in part.probe.effects.items()}

@@ -199,8 +199,7 @@ class Settings(WriteSettings):
         """Whether so many calibration images are few: those that weights are rounded on count, too.
 
         They are answered by plans that are rounded on others (:mod:`onnxsemi._evaluation.folds`).
-        It
-        does not hang on the tolerance asked for: what is measured is good for any.
+        It does not hang on the tolerance asked for: what is measured is good for any.
         """
         few = FEWEST_DEALT <= images < images_to_show(SearchSettings.tolerance)
         return few and self.rounds is not None

@@ -45,7 +45,7 @@ class ApplySettings(WriteSettings):
     """How to write a plan, or a point of a run."""
 
     at: Annotated[str | None, Option(metavar="POINT")] = None
-    """Which point of a run: 85% is the least KL increase at that compression of the target weights
-    (the paper's ratio, not the file's size) or more; -0.1 the smallest measured one whose accuracy
-    on the calibration images changes by no less than that many points; plan:DIGEST the one whose
-    plan's digest begins so. The chosen one unless given."""
+    """Which point of a run: 85% is that of least KL increase at that compression of the target
+    weights (the paper's ratio, not the file's size) or more; -0.1 the smallest measured one whose
+    accuracy on the calibration images changes by no less than that many points; plan:DIGEST the
+    one whose plan's digest begins so. The chosen one unless given."""

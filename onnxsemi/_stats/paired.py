@@ -125,7 +125,7 @@ class Paired:
         return bisect_left(range(MOST_IMAGES), True, lo=1, key=narrow)  # noqa: FBT003
 
     def even(self) -> "Paired":
-        """The same if half of what changed had been lost; of an odd number one more than half.
+        """The same if half of what changed were broken; of an odd number one more than half.
 
         >>> Paired(total=100, before=90, broken=4, fixed=1).even()
         Paired(total=100, before=90, broken=3, fixed=2)
