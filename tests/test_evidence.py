@@ -81,7 +81,8 @@ class TestKept:
 
     def test_edited_by_hand(self, run):
         text = (run / "result.json").read_text()
-        (run / "result.json").write_text(text.replace('"broken": ', '"broken": 1', 1))
+        assert '"broken":' in text
+        (run / "result.json").write_text(text.replace('"broken":', '"broken":1', 1))
         with pytest.raises(RunError, match="was changed"):
             read_result(run)
 

@@ -265,7 +265,7 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.name)
-@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("cotangents", [1, 3])
 def test_what_has_no_rule_is_missing(refusal, cotangents):
     model = refusal.model()
     shapes = refusal.shapes or row_shapes(model, {"x": refusal.x})
@@ -326,7 +326,7 @@ def test_nodes_need_no_names():
     assert runtime(both.model)(in_type(feeds, np.float32))[gradient_of("x")].sum() == 36
 
 
-@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("cotangents", [1, 3])
 def test_concat_with_a_constant(cotangents):
     # A constant next to images has a batch axis itself: the batch is fixed.
     constants = {"c": distinct((2, 3, 4)), "d": distinct((2, 1, 4))}

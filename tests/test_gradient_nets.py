@@ -408,7 +408,7 @@ def images(net: Net, count: int):
 
 
 @nets
-@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("cotangents", [1, 3])
 def test_differences_of_inner_tensors(net, cotangents):
     # D(h) is off by a third of what it differs from D(2h) by, and by rounding.
     shapes, feeds = shapes_of(net), {"x": images(net, IMAGES)}
@@ -445,7 +445,7 @@ def test_several_seeds_are_as_many_single_ones(net):
 
 
 @nets
-@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("cotangents", [1, 3])
 def test_rows_of_an_image_do_not_depend_on_the_batch(net, cotangents):
     x, seed = images(net, 5), draw_cotangents(cotangents, shapes_of(net)["y"], 5)
     grouped = seed.reshape(5, cotangents, -1)
@@ -459,6 +459,6 @@ def test_rows_of_an_image_do_not_depend_on_the_batch(net, cotangents):
 
 
 @nets
-@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("cotangents", [1, 3])
 def test_model_passes_the_checker(net, cotangents):
     onnx.checker.check_model(whole(net, cotangents), full_check=True)

@@ -184,13 +184,13 @@ CASES = parametrized(
 )
 
 
-@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("cotangents", [1, 3])
 @pytest.mark.parametrize("case", [c for c in CASES if not c.not_reference], ids=ids)
 def test_differences(case, cotangents):
     check_differences(case, cotangents)
 
 
-@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("cotangents", [1, 3])
 @pytest.mark.parametrize("case", CASES, ids=ids)
 def test_oracle(case, cotangents):
     check_oracle(case, cotangents)

@@ -186,13 +186,13 @@ PER_CHANNEL = [
 CASES = parametrized([*CONVOLUTIONS, *TRANSPOSED, *MAX_POOLS, *AVERAGE_POOLS, *PER_CHANNEL])
 
 
-@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("cotangents", [1, 3])
 @pytest.mark.parametrize("case", [case for case in CASES if not case.ties], ids=ids)
 def test_differences(case, cotangents):
     check_differences(case, cotangents)
 
 
-@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("cotangents", [1, 3])
 @pytest.mark.parametrize("case", CASES, ids=ids)
 def test_oracle(case, cotangents):
     check_oracle(case, cotangents)

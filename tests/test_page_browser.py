@@ -294,9 +294,9 @@ class TestFolds:
 
     def test_closed_until_they_are_asked_for(self, show):
         driver = show(opened=False)
-        assert self.opened(driver) == [False] * 8
+        assert self.opened(driver) == [False] * 6
         self.folds(driver)[0].find_element(By.TAG_NAME, "summary").click()
-        assert self.opened(driver) == [True] + [False] * 7
+        assert self.opened(driver) == [True] + [False] * 5
         assert len(marks(driver)) == 3
         assert all(mark.rect["width"] > 5 for mark in marks(driver))
 

@@ -31,8 +31,8 @@ from onnxsemi import (
 )
 from onnxsemi._option import settings_of
 from onnxsemi._pipeline import run_identity as runs
-from onnxsemi._pipeline.compress import ForwardPass
 from onnxsemi._pipeline.preparation import prepare
+from onnxsemi._pipeline.remaining_time import ForwardPass
 from onnxsemi._run.folder import Identity, MadeOf, nothing_held, nowhere, open_run
 from onnxsemi._run.store import NO_RUN, opened_file, sealed, typed, write
 

@@ -26,7 +26,7 @@ class TimeSpread:
     def text(self) -> str:
         """Median and ratio.
 
-        >>> Spread(0.00123, (0.001, 0.002), 0.98, (0.97, 0.99)).text
+        >>> TimeSpread(0.00123, (0.001, 0.002), 0.98, (0.97, 0.99)).text
         '1.23 ms (0.98 of the first)'
         """
         return f"{1000 * self.seconds:.3g} ms ({self.ratio:.2f} of the first)"
