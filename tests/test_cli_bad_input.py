@@ -226,3 +226,28 @@ def test_no_command_shows_the_help():
     result = run()
     assert result.exit_code == 2
     assert "compress" in result.output
+
+
+@pytest.mark.parametrize("output", [".", "/"])
+def test_an_output_that_is_a_folder(folder, output):
+    command = [
+        output if str(word).endswith("x.onnx") else word
+        for word in compress_command(folder, "x.onnx")
+    ]
+    assert_one_line(run(*command), "is a folder")
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [(6, b"\x01"), (8, b"\x06")],  # of a member: general purpose flags, method of compression
+    ids=["encrypted", "of another compression"],
+)
+def test_an_archive_that_is_no_plain_one(folder, place, value):
+    np.savez(folder / "odd.npz", x=np.zeros((9, 8, 8, 3), np.uint8))
+    archive = bytearray((folder / "odd.npz").read_bytes())
+    central = archive.index(b"PK\x01\x02")  # has the same two bytes further on
+    for start in (place, central + place + 2):
+        archive[start : start + 1] = value
+    (folder / "odd.npz").write_bytes(bytes(archive))
+    result = run("evaluate", folder / "model.onnx", "--data", folder / "odd.npz")
+    assert_one_line(result, "odd.npz: not a readable .npz archive")

@@ -31,7 +31,7 @@ def apply(
 
     **Example:** onnxsemi apply small.run --at 85% -o larger.onnx
     """
-    if model is None and not plan.is_dir():
+    if model is None and plan.is_file():
         raise typer.BadParameter("Missing argument 'MODEL': only a run knows its model.")
     with printed.progress() as progress:
         result = pipeline.apply(

@@ -6,6 +6,7 @@ from pathlib import Path
 import typer
 
 from onnxsemi import _pipeline as pipeline
+from onnxsemi._atomic_file import check_writable
 from onnxsemi._cli import options as opt
 from onnxsemi._cli.command_line import command_line
 from onnxsemi._cli.exit import interruptible
@@ -39,6 +40,7 @@ def compress(
     **For integer kernels:** onnxsemi compress model.onnx --data images.npz -o small.onnx --profile
     int8
     """
+    check_writable(out)
     folder = Path(settings.run.folder or out.with_suffix(".run"))
     run = replace(settings.run, folder=folder, command=command_line(context, compress))
     with interruptible(folder), printed.progress() as progress:

@@ -159,7 +159,7 @@ def _read(file: Path, framing: Framing) -> UInt8Array:
     try:
         with Image.open(file) as image:
             whole = image.convert("L" if framing.colours == 1 else "RGB")
-    except (UnidentifiedImageError, OSError) as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError) as error:
         remedy = pointer_remedy(file)
         raise DataError(remedy or f"{file}: not a readable image ({error})") from None
     scale = framing.resize / min(whole.size)

@@ -32,6 +32,11 @@ _KNOWN = ("x", "y", "mean", "std")
 _LOCAL_HEADER = struct.Struct("<26xHH")  # of a zip member: lengths of its name and extra field
 _PIECE = 2**20
 
+_UNREADABLE = (
+    *(OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error),
+    *(RuntimeError, OverflowError, MemoryError),  # a password, another zip, sizes beyond all bounds
+)
+
 
 def read_npz(path: Path, mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> ImageSet:
     """Read images; ``mean`` and ``std`` given here replace those in the file.
@@ -73,7 +78,7 @@ def _read_arrays(path: Path) -> tuple[Pixels | None, dict[str, NDArray[Any]]]:
             if pixels is None:
                 pixels = archive["x"]
             return pixels, {key: archive[key] for key in _KNOWN[1:] if key in archive}
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error):
+    except _UNREADABLE:
         raise DataError(
             pointer_remedy(path)
             or f"{path}: not a readable .npz archive of plain arrays; "

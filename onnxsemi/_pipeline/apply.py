@@ -30,6 +30,7 @@ from onnxsemi._pipeline.claim import claimed, report_images
 from onnxsemi._pipeline.output import Writer, check_output, plan_path, refuse_loss
 from onnxsemi._pipeline.preparation import drawn, labelled
 from onnxsemi._pipeline.rounding import calibrated_rounder, plan_rounder, restored
+from onnxsemi._pipeline.run_identity import check_outside
 from onnxsemi._pipeline.sizes import sizes_of
 from onnxsemi._pipeline.user_images import given_images
 from onnxsemi._plan.bits import BitPlan
@@ -94,6 +95,7 @@ def apply(
     asked = apply_request(plan, model, calibration_data, settings)
     check_output(target, asked.model, plan, data, asked.images)
     if asked.kept is not None:
+        check_outside(Path(plan), target, plan_path(target))
         check_writable(plan_path(target))
     _check_metric(metric, asked, data)
     _check_images(asked, profile, given=calibration_data is not None)

@@ -9,7 +9,7 @@ from msgspec import structs
 from onnxsemi._data.load import Data, DataOptions
 from onnxsemi._emit.profile import Profile
 from onnxsemi._emit.storage.native import OPSETS
-from onnxsemi._errors import ModelError, SettingsError
+from onnxsemi._errors import ModelError, PlanError, SettingsError
 from onnxsemi._model.loader import Model
 from onnxsemi._run.frontier import KeptFrontier, KeptPoint
 from onnxsemi._run.frontier_file import read_frontier
@@ -80,6 +80,8 @@ def apply_request(
         OnnxSemiError: If plan, run or model cannot be read, or no point is meant.
     """
     path, options = Path(plan), settings.data
+    if not path.exists():
+        raise PlanError(f"{path}: there is no such plan, and no such folder of a run")
     if not path.is_dir():
         if settings.at is not None:
             raise SettingsError(f"`at`: is for the folder of a run, NAME.run; {path} is none")
@@ -114,7 +116,7 @@ def _own_model(model: Path | None, run: Path) -> Path:
     if model is None:
         raise ModelError(f"{run}: the run's model was in memory: give it, too")
     if not model.exists():
-        raise ModelError(f"{model}: the run's model is not there any more: name it")
+        raise ModelError(f"{model}: the run's model is not there any more: give it as `model`")
     return model
 
 

@@ -58,11 +58,20 @@ def check_folder(options: RunOptions, *outputs: Path) -> None:
         if options.resume:
             raise SettingsError("`resume` needs the folder of the run: `run`")
         return
-    folder = Path(options.folder).absolute()
+    check_outside(Path(options.folder), *outputs)
+
+
+def check_outside(run: Path, *outputs: Path) -> None:
+    """Refuse an output that would be written in a run's folder, or in its place.
+
+    Raises:
+        RunError: With the output.
+    """
+    folder = run.absolute()
     for output in outputs:
         if folder in (output.absolute(), *output.absolute().parents):
             raise RunError(
-                f"{options.folder}: is the run's folder, so {output} cannot be written there; "
+                f"{run}: is the run's folder, so {output} cannot be written there; "
                 "choose another `run` or another output"
             )
 

@@ -37,8 +37,9 @@ def _point_lines(result: ApplyResult) -> list[str]:
     where = "the chosen point" if point.chosen else f"{point.phase} phase"
     if not point.measured:
         nats = "" if point.predicted is None else f" ({point.predicted:.2g} nats of KL)"
-        said = f"not measured by the search, its KL increase only predicted{nats}"
-        return [f"A point of the frontier, {said}: --data measures it."]
+        more = ": --test-data measures it" if result.report is None else ""
+        said = f"not measured by the search, its KL increase only predicted{nats}{more}"
+        return [f"A point of the frontier, {said}."]
     seen = (
         f"{point.correct:,} of {kept.images:,} calibration images answered as the float model does"
     )
