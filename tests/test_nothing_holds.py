@@ -151,7 +151,7 @@ class TestEveryWay:
         result = run("pareto", folder / "out.run", "--all")
         assert result.exit_code == 0, result.output
         assert "Nothing held what was asked" in result.stdout
-        assert not any(line.startswith("* 9") for line in result.stdout.splitlines())
+        assert not any(line.startswith("*9") for line in result.stdout.splitlines())
         points = json.loads(run("pareto", folder / "out.run", "--json").stdout)["points"]
         assert not any(point["chosen"] for point in points)
         assert {point["file_bytes_are"] for point in points} == {"estimated"}

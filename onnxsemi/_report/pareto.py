@@ -59,7 +59,7 @@ def worth_showing(kept: KeptFrontier) -> Iterable[KeptPoint]:
 
 def _row(kept: KeptFrontier, point: KeptPoint) -> tuple[str, ...]:
     return (
-        f"{'* ' if point.chosen else ''}{point.plan.compression:.2%}",
+        f"{'*' if point.chosen else ''}{point.plan.compression:.2%}",
         f"{point.plan.mean_bits:.2f}",
         f"{'' if point.chosen else '~'}{point.file_bytes:,}",
         *_measured(kept, point),
