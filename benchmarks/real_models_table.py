@@ -122,8 +122,7 @@ def _line(name: str, row: Row, images: int) -> str:
     if (own := row.get("search_images", images)) != images:
         name = f"{name} ({own:,} calibration images)"
     if "failed" in row:
-        shown = row["failed"].removeprefix("LossError: ").partition(": nothing was written")[0]
-        return f"| {name} | no file | {shown} |" + " |" * (len(HEADINGS) - 3)
+        return f"| {name} | no file | {row['failed']} |" + " |" * (len(HEADINGS) - 3)
     cells = [name, *(_result(row) if "bytes" in row else [""] * 9)]
     cells.append(f"{row['image_forwards']:,.0f}")
     cells.append(_shown(row.get("cpu_seconds"), "{:,.0f}"))
