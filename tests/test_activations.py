@@ -137,6 +137,7 @@ def check_outputs(model, classifier, codes, ranges, images, operator=""):
         assert rms(found - exact) <= 2 * noise + 1e-5 * rms(exact)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mix", [(6, 3, 4), (6, 3, 32, 4)], ids=["quantized", "with-float"])
 @pytest.mark.parametrize("biased", [True, False], ids=["biased", "unbiased"])
 @pytest.mark.parametrize("operator", OPERATORS)

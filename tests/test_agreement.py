@@ -25,6 +25,8 @@ from onnxsemi._sensitivity.fast import FastMeasurement
 from onnxsemi._sensitivity.semilayer_kl import exact_kl
 from onnxsemi._sensitivity.variants import Variant, measure_variants
 
+pytestmark = pytest.mark.slow
+
 BITS = (8, 4, 2)
 
 

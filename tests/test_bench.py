@@ -13,10 +13,11 @@ from onnxsemi import BenchSettings, ModelError, SettingsError
 from onnxsemi._pipeline.bench import _spread, _turn
 from onnxsemi._runtime.memory import peak, resident
 
+pytestmark = pytest.mark.slow
+
 FEW = ("--rounds", 2, "--batch", 1, "--batch", 3)
 
 
-@pytest.mark.slow
 def test_rows_are_the_models_in_both_kinds_of_session(folder):
     models = [folder / "model.onnx", folder / "small.onnx"]
     result = onnxsemi.bench(models, settings=BenchSettings(batches=(2,), rounds=3))
@@ -56,7 +57,6 @@ def test_peak_is_the_high_water_mark():
     assert peak() - resident() > 2**27
 
 
-@pytest.mark.slow
 def test_table_and_json(folder):
     table = run("bench", folder / "model.onnx", folder / "small.onnx", *FEW)
     assert table.exit_code == 0, table.output

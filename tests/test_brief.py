@@ -15,6 +15,8 @@ from onnxsemi import (
     Settings,
 )
 
+pytestmark = pytest.mark.slow
+
 LINES = 5
 
 

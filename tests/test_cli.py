@@ -85,6 +85,7 @@ class TestCompress:
         holds = json.loads(result.stdout)["verdict"]["outcome"] == "holds"
         assert result.exit_code == (0 if holds else 3)
 
+    @pytest.mark.slow
     def test_same_bytes_again_whatever_the_threads(self, folder):
         for threads in (1, 3):
             run(*compress_command(folder, "again.onnx", "--threads", threads))
@@ -158,6 +159,7 @@ class TestCompress:
         document = json.loads(result.stdout)
         assert (document["search"]["images"], document["report"]["images"]) == (45, 15)
 
+    @pytest.mark.slow
     def test_without_labels_agreement_is_reported_not_accuracy(self, folder):
         for name, seed in (("s", 1), ("r", 2)):
             save_noise(folder / f"{name}_unlabelled.npz", count=40, seed=seed, labels=False)

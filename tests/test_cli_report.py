@@ -1,8 +1,11 @@
 """``onnxsemi report`` and ``compress --report`` as a user types them."""
 
 import json
+import os
 import shutil
 import sys
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from onnxsemi._report.record import read_result
 
 pytestmark = pytest.mark.slow
 
+PLACES = ("output", "plan_file", "run")
 SMALL = ("--rounding-samples", "40", "--max-drop", "2", "--quiet")
 
 
@@ -52,7 +56,12 @@ class TestReport:
         result = run(*frontier_command(folder, tmp_path / "a.onnx", *more))
         document = json.loads(result.stdout)
         kept = content(tmp_path / "a.run/result.json")
-        assert {key: kept[key] for key in document} == document
+        said = {**document, **{key: os.path.relpath(document[key]) for key in PLACES}}
+        with_places = ("warnings", "verdict")
+        assert {key: kept[key] for key in document} | {
+            key: document[key] for key in with_places
+        } == said
+        assert document["made_from"]["--max-drop"] == 2
         assert run("report", tmp_path / "a.run").exit_code == 0
         page = (tmp_path / "a.run/report.html").read_text()
         assert f"{document['sizes']['file']:.2%}" in page
@@ -65,7 +74,8 @@ class TestReport:
 
     def test_command_line_that_makes_it_again(self, done, folder):
         command = read_result(done / "small.run").document.command
-        assert command.startswith(f"onnxsemi compress {folder}/model.onnx --calibration-data ")
+        model = os.path.relpath(folder / "model.onnx")
+        assert command.startswith(f"onnxsemi compress {model} --calibration-data ")
         assert "--rounding-samples 40" in command
         assert "--max-drop 2" in command
         assert "--report " not in command
@@ -78,6 +88,27 @@ class TestReport:
         result = run(*words[1:], "--quiet")
         assert result.exit_code == 0, result.output
         assert (tmp_path / "again.onnx").read_bytes() == before
+
+    def test_no_file_of_a_run_has_the_whole_path_of_a_file(self, folder, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        names = tmp_path / "names.txt"
+        names.write_text("/a\nbee\ncat\ndog\neel\n")
+        command = frontier_command(folder, tmp_path / "a b.onnx", *SMALL, "--classes", names)
+        assert run(*command).exit_code == 0
+        kept = [path for path in (tmp_path / "a b.run").rglob("*") if path.is_file()]
+        assert len(kept) > 8
+        for path in kept:
+            read = path.read_bytes()
+            if path.suffix == ".npz":
+                with zipfile.ZipFile(path) as archive:
+                    read += archive.comment + b"".join(map(archive.read, archive.namelist()))
+            assert str(tmp_path).encode() not in read, path
+            assert str(folder).encode() not in read, path
+        document = read_result(tmp_path / "a b.run").document
+        assert (document.output, document.plan_file) == ("a b.onnx", "a b.plan.json")
+        assert document.classes == ("/a", "bee", "cat", "dog", "eel")
+        assert all((Path.cwd() / name).is_file() for name in (document.output, document.model))
+        assert "--out 'a b.onnx'" in document.command
 
     def test_the_papers_method(self, folder, tmp_path):
         assert run(*compress_command(folder, tmp_path / "a.onnx", "--quiet")).exit_code == 0

@@ -77,6 +77,7 @@ def compared(folder, first, second):
 
 
 class TestInspectTwo:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("first", "second"),
         [

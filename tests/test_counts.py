@@ -14,6 +14,8 @@ from onnxsemi._model import shapes as rows
 from onnxsemi._pipeline import output as write
 from onnxsemi._rounding.sequential import SequentialRounder
 
+pytestmark = pytest.mark.slow
+
 LAYERS = 5
 MOST_SESSIONS = 150
 ELSEWHERE = 40  # two for each of the layers that are measured exactly, seven to verify a file

@@ -156,6 +156,7 @@ class TestPreprocessing:
 
 
 class TestLabels:
+    @pytest.mark.slow
     def test_shifted_by_one(self, pixels, labels):
         for shift, words in ((1, "class k is labelled k+1"), (9, "class k is labelled k-1")):
             assert words in refusal(pixels, (labels + shift) % 10, RIGHT)
@@ -184,6 +185,7 @@ class TestLabels:
         (said,) = evaluate(pixels, np.argsort(order)[labels], RIGHT, force=True).warnings
         assert "sorted as text (1, 10, 2, ...)" in said
 
+    @pytest.mark.slow
     def test_drawn_by_lot(self, pixels):
         said = refusal(pixels, np.random.default_rng(0).integers(0, 10, COUNT), RIGHT)
         assert "guessing gives" in said

@@ -48,6 +48,7 @@ from onnxsemi._runtime.sessions import Session
 PACKED_PROFILES = [Profile.QDQ, Profile.FAST, Profile.NATIVE, Profile.NODES]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", FLOAT_PROFILES)
 @pytest.mark.parametrize("biased", [True, False], ids=["biased", "unbiased"])
 @pytest.mark.parametrize(
@@ -372,6 +373,7 @@ def test_load_session_folds_the_weights_and_gives_the_same_answers(tmp_path):
     assert np.abs(found["full"][1] - found["default"][1]).max() <= 1e-5 * largest
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_resnet18_file_is_its_payload_within_one_percent(shared):
     classifier = read_model(shared / "models/resnet18_cifar10.onnx", ReadOptions(targets="hidden"))

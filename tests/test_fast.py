@@ -34,6 +34,8 @@ from onnxsemi._sensitivity.parts import parts_of
 from onnxsemi._sensitivity.semilayer_kl import exact_kl
 from onnxsemi._sensitivity.variants import Variant, measure_variants
 
+pytestmark = pytest.mark.slow
+
 BITS = (8, 4, 2)
 STEP = 1e-6  # of the weight change, in float64
 MANY = Net(

@@ -99,6 +99,7 @@ class TestHull:
 
 
 class TestFrontier:
+    @pytest.mark.slow
     @quickly
     @given(kl_increases())
     def test_no_plan_of_no_more_bits_has_less_kl_increase(self, kl_increase):

@@ -186,6 +186,7 @@ PER_CHANNEL = [
 CASES = parametrized([*CONVOLUTIONS, *TRANSPOSED, *MAX_POOLS, *AVERAGE_POOLS, *PER_CHANNEL])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cotangents", [1, 3])
 @pytest.mark.parametrize("case", [case for case in CASES if not case.ties], ids=ids)
 def test_differences(case, cotangents):

@@ -14,6 +14,8 @@ from onnxsemi import Calibration, Profile, Scheme, Settings
 from onnxsemi._pipeline import selection as choice
 from onnxsemi._search.protocols import Closeness
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def compressed(folder):

@@ -11,6 +11,8 @@ from residual_net import save_noise, save_residual_net
 
 import onnxsemi
 
+pytestmark = pytest.mark.slow
+
 NARROW = {TensorProto.UINT4, TensorProto.INT4, TensorProto.UINT2, TensorProto.INT2}
 OPTIONS = ("--rounding-samples", "40", "--max-drop", "3", "--bits", "8,4,2")
 
@@ -42,7 +44,6 @@ def narrow(path):
     return {TensorProto.DataType.Name(kind): types.count(kind) for kind in NARROW & set(types)}
 
 
-@pytest.mark.slow
 def test_a_default_plan_is_on_half_steps(folder):
     record = json.loads((folder / "small.plan.json").read_text())["rounding"]
     assert record["half_steps"] is True

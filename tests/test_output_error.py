@@ -33,6 +33,8 @@ from onnxsemi._sensitivity.fast import FastMeasurement
 from onnxsemi._sensitivity.output_error import output_errors
 from onnxsemi._sensitivity.semilayer_kl import exact_kl
 
+pytestmark = pytest.mark.slow
+
 BITS = (8, 4, 2)
 IMAGES = 6
 

@@ -21,6 +21,8 @@ from onnxsemi._run.point_choice import At, text_of
 from onnxsemi._search.tolerance import ToleranceGuard
 from onnxsemi._stats.paired import Paired
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("--rounding-samples", "40", "--max-drop", "1")
 
 
@@ -107,7 +109,6 @@ class TestList:
         result = run("pareto", done / "small.run", "-q")
         assert (result.exit_code, result.output) == (0, "")
 
-    @pytest.mark.slow
     def test_without_labels_it_speaks_of_agreement_only(self, tmp_path):
         folder = inputs(tmp_path)
         for name, seed in (("search.npz", 1), ("report.npz", 2)):
@@ -193,7 +194,6 @@ class TestApplyAt:
             found = json.loads(result.stdout)["plan"]["compression"]
             assert found == max(p["compression"] for p in holding)
 
-    @pytest.mark.slow
     def test_integer_kernels(self, tmp_path):
         folder = inputs(tmp_path)
         command = frontier_command(folder, "int8.onnx", *SMALL, "--profile", "int8", "-q")
@@ -206,7 +206,6 @@ class TestApplyAt:
         assert same.exit_code == 0, same.output
         assert (folder / "same.onnx").read_bytes() == (folder / "int8.onnx").read_bytes()
 
-    @pytest.mark.slow
     def test_a_run_that_has_moved_with_its_model_and_images(self, tmp_path):
         """Also those of a command with whole paths: nothing in the run is one."""
         before = tmp_path / "before"
@@ -312,7 +311,6 @@ class TestRefusals:
         (folder / "small.run" / "rounding.npz").write_bytes(b"PK no")
         assert_one_line(apply_at(folder, "85%"), "rounding.npz: is damaged", "delete it")
 
-    @pytest.mark.slow
     def test_a_new_run_clears_what_was_kept(self, tmp_path):
         folder = inputs(tmp_path)
         assert run(*frontier_command(folder, "small.onnx", *SMALL, "-q")).exit_code == 0
@@ -349,7 +347,6 @@ class TestEdited:
         assert out.read_bytes() == (folder / "small.onnx").read_bytes()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method", ["frontier", "semilayer"])
 def test_pins_and_exclusions_are_kept_to_and_said(tmp_path, method):
     folder = inputs(tmp_path)

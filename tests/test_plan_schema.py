@@ -88,6 +88,7 @@ WRONG = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", WRONG.values(), ids=WRONG)
 def test_what_is_refused_is_no_plan_by_the_schema_either(plan, change):
     change(plan)

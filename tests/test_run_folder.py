@@ -469,6 +469,7 @@ class TestIdentity:
             *("--mean", "--std", "--resize", "--crop", "--preset", "--classes", "--labels"),
         }
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("name", "settings"),
         [

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from onnxsemi._stats.cotangents import FACTORS, cotangent_count, draw_cotangents
 
+pytestmark = pytest.mark.slow
+
 LOGITS = {
     "equal": np.zeros,
     "one dominates": lambda classes: np.where(np.arange(classes) == classes // 2, 100.0, 0.0),
@@ -84,7 +86,6 @@ class TestOfManyClasses:
             assert np.abs((products - fisher(self.logits))[likely]).max() <= 4 * 2**-24
         assert (factors[0, :-1] == factors[1, :-1]).all()
 
-    @pytest.mark.slow
     def test_on_average_they_are_the_fisher_matrix(self, classes: int) -> None:
         """Of a change of the logits: to within five standard errors."""
         count = 4000

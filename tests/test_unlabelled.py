@@ -10,6 +10,8 @@ from residual_net import save_noise, save_residual_net
 
 from onnxsemi._cli import terminal
 
+pytestmark = pytest.mark.slow
+
 NOT_SAID = re.compile(r"accura|top-?[15]|\bcorrect\b|correct_|\bright\b|mcnemar", re.IGNORECASE)
 SMALL = ("--bits", "8,4,2", "--rounding-samples", "40", "--max-drop", "4")
 
@@ -40,7 +42,6 @@ def compress(folder, out, *more):
 
 @pytest.mark.parametrize("how", [(), ("--json",)], ids=["table", "json"])
 class TestCompress:
-    @pytest.mark.slow
     @pytest.mark.parametrize(
         "options",
         [

@@ -205,6 +205,7 @@ class Search:
                 notes=(*prepared.classifier.notes, *mixed(run)),
                 kernels=_kernels(file.path, prepared, found),
                 types=narrow_types(codes, settings.profile),
+                made_from={**identity(prepared), "processor": "; ".join(map(str, run.processors))},
                 pinned=prepared.pinned(),
                 run=run.path,
                 warnings=warnings(prepared),
@@ -235,14 +236,12 @@ class Search:
         prepared = self.prepared
         if self.run.path is None:
             return
-        processors = "; ".join(map(str, self.run.processors))
         kept = RunResult(
             **structs.asdict(compress_document(result)),
             command=prepared.settings.run.command,
             model=str(prepared.files[0] or "in memory"),
             search_data=prepared.search.name,
             test_data=prepared.report.name,
-            made_from={**identity(prepared), "processor": processors},
             channel_parameters=dict(result.plan.channel_params),
             classes=class_names(prepared, answers.classes),
         )

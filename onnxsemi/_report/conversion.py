@@ -57,6 +57,7 @@ def compress_document(result: results.CompressResult) -> doc.CompressDocument:
         frontier_redrawn=tuple(trajectory.redrawn),
         trajectory=tuple(_point(point, counts) for point in trajectory.points),
         trials=tuple(_trial(trial, counts) for trial in trajectory.trials),
+        made_from=dict(result.made_from),
         pinned=dict(result.pinned),
         run=_text(result.run),
         skipped=_part(result.skipped, tuple[parts.SkippedPart, ...]),

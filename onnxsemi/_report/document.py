@@ -83,6 +83,7 @@ class CompressDocument(Document, frozen=True):
     frontier_redrawn: tuple[str, ...]
     trajectory: tuple[PointPart, ...]
     trials: tuple[TrialPart, ...]
+    made_from: dict[str, Setting]
     pinned: dict[str, int]
     run: str | None
     skipped: tuple[SkippedPart, ...]
@@ -100,13 +101,12 @@ class CompressDocument(Document, frozen=True):
 
 
 class RunResult(CompressDocument, frozen=True):
-    """The same, and what it was made from: what a run keeps."""
+    """The same, and what was given: what a run keeps."""
 
     command: str
     model: str
     search_data: str
     test_data: str
-    made_from: dict[str, Setting]
     channel_parameters: dict[str, int]
     classes: tuple[str, ...] | None
 

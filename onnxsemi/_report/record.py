@@ -1,14 +1,21 @@
 """What a run came to, kept in its folder: everything that a report of it shows.
 
-result.json     the whole result
+result.json     the whole result; files are named from the folder that the command was given in,
+                also where their whole paths were typed
 evidence.npz    the arrays behind it; in place of the run it says which result it belongs to
 
 Channels are in the order of the plan: of one layer after the other. What was not measured is NaN.
 """
 
 import hashlib
+import os
+import re
+import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from onnxsemi._arrays import Float64Array, Int64Array, UInt8Array
 from onnxsemi._errors import RunError
@@ -61,7 +68,8 @@ class RunRecord:
     """A run's result, read back.
 
     Attributes:
-        document: The result, as ``compress --json`` gives it, and what it was made from.
+        document: The result, as ``compress --json`` gives it, with files named from the folder that
+            the command was given in, and what was given.
         evidence: The arrays behind it.
     """
 
@@ -74,13 +82,13 @@ def keep_result(run: RunFolder, document: RunResult, evidence: ResultArrays) -> 
     arrays, result = run.file(EVIDENCE), run.file(RESULT)
     if arrays is None or result is None:
         return
-    write(result, document, run.made_of.judged_digest)
+    write(result, _from_here(document), run.made_of.judged_digest)
     named = {item.name: getattr(evidence, item.name) for item in fields(ResultArrays)}
     write_arrays(arrays, named, _digest(result))
 
 
 def read_result(folder: Path) -> RunRecord:
-    """Read what :func:`keep_result` wrote.
+    """Read what :func:`keep_result` wrote; the run is named as the folder is here.
 
     Raises:
         RunError: If the folder holds no result, or not what was written.
@@ -99,7 +107,50 @@ def read_result(folder: Path) -> RunRecord:
         )
     document = read(folder / RESULT, RunResult, run, _REMEDY)
     arrays = read_arrays(folder / EVIDENCE, _digest(folder / RESULT), _REMEDY)
-    return RunRecord(document, ResultArrays(**arrays))
+    return RunRecord(replace(document, run=str(folder)), ResultArrays(**arrays))
+
+
+def _from_here(document: RunResult) -> RunResult:
+    """The document with the files of this machine named from the current folder."""
+    places = sorted(set(_whole_paths(document)), key=len, reverse=True)
+
+    def named(text: str) -> str:
+        for place in places:
+            text = re.sub(rf"(?<![^\s'\"=]){re.escape(place)}(?!\w)", _way, text)
+        return text
+
+    verdict, run = document.verdict, document.run
+    if verdict.next_command is not None:
+        verdict = replace(verdict, next_command=named(verdict.next_command))
+    return replace(
+        document,
+        output=named(document.output),
+        plan_file=named(document.plan_file),
+        run=None if run is None else named(run),
+        command=named(document.command),
+        model=named(document.model),
+        search_data=named(document.search_data),
+        test_data=named(document.test_data),
+        warnings=tuple(map(named, document.warnings)),
+        verdict=verdict,
+    )
+
+
+def _whole_paths(document: RunResult) -> Iterator[str]:
+    """Absolute paths of the files that it names."""
+    ours = (document.output, document.plan_file, document.run or "", document.model)
+    words = shlex.split(f"{document.command} {document.verdict.next_command or ''}")
+    for name in (*ours, document.search_data, document.test_data, *words):
+        if Path(name).is_absolute() and Path(name).name:
+            yield name
+
+
+def _way(found: re.Match[str]) -> str:
+    """How to come to a file from the current folder."""
+    try:
+        return os.path.relpath(found[0])
+    except ValueError:  # on another drive
+        return Path(found[0]).name
 
 
 def _digest(result: Path) -> str:

@@ -16,6 +16,7 @@ from onnxsemi._model.targets import Skipped
 from onnxsemi._plan.bits import BitPlan
 from onnxsemi._results import wording
 from onnxsemi._results.timings import BenchResult
+from onnxsemi._run.folder import Setting
 from onnxsemi._run.frontier import KeptFrontier, KeptPoint
 from onnxsemi._runtime.processor import Origin
 from onnxsemi._search.guard import Finding
@@ -139,6 +140,8 @@ class CompressResult(Brief):
         notes: What reading the model changed; what so few images cannot show.
         kernels: How the targets run, if activations are quantized: all accuracy was measured so.
         types: Which layers ONNX's own types of 2 and 4 bits hold; None but for profile native.
+        made_from: What decides it: digests of the model and of the images, every setting by its
+            flag, versions, and the kind of processor.
         pinned: Layer -> bitwidth that was given, not searched.
         run: Folder that keeps the other points; None if nothing was kept.
         warnings: What is likely to be wrong with the images or their labels.
@@ -162,6 +165,7 @@ class CompressResult(Brief):
     skipped: tuple[Skipped, ...]
     left_float: tuple[FloatWeights, ...]
     notes: tuple[str, ...]
+    made_from: Mapping[str, Setting]
     kernels: Kernels | None = None
     types: NarrowTypes | None = None
     pinned: Mapping[str, int] = field(default_factory=dict)
