@@ -1,4 +1,5 @@
-"""What a small run does once: shapes, verifications, roundings of a plan; how many sessions."""
+"""What a small run does once: shapes, verifications, roundings of a plan, image files; how many
+sessions."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -8,8 +9,10 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import numpy_helper, parser
+from PIL import Image
 
 from onnxsemi import RunOptions, Settings, compress
+from onnxsemi._data import source
 from onnxsemi._model import shapes as rows
 from onnxsemi._pipeline import output as write
 from onnxsemi._rounding.sequential import SequentialRounder
@@ -133,3 +136,29 @@ def test_sessions(run):
     counted, _, _ = run
     assert counted.sessions <= MOST_SESSIONS
     assert counted.sessions - LAYERS * len(counted.rounded) <= ELSEWHERE
+
+
+def test_image_files_are_decoded_once(tmp_path, monkeypatch):
+    """Of folders that are too large for the memory, too."""
+    rng, opened, decode = np.random.default_rng(2), Counter[str](), Image.open
+    for place, count in (("search", 40), ("test", 30)):
+        (tmp_path / place).mkdir()
+        for number, pixels in enumerate(rng.integers(0, 256, (count, 8, 8, 3), np.uint8)):
+            Image.fromarray(pixels).save(tmp_path / place / f"{number}.png")
+
+    def counted(path):
+        opened[f"{path.parent.name}/{path.name}"] += 1
+        return decode(path)
+
+    monkeypatch.setattr(source, "MEMORY_LIMIT", 0)
+    monkeypatch.setattr(Image, "open", counted)
+    settings = Settings(rounding_samples=16, threads=1, force=True, allow_loss=True)
+    compress(
+        net(),
+        tmp_path / "search",
+        output=tmp_path / "small.onnx",
+        test_data=tmp_path / "test",
+        settings=settings,
+    )
+    assert len(opened) == 70
+    assert set(opened.values()) == {1}

@@ -1,6 +1,7 @@
 """Images that are not held in memory: the same values as those that are, in bounded memory."""
 
 import io
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -246,6 +247,16 @@ class TestRefusals:
             with pytest.raises(DataError, match="No space left on device; set TMPDIR"):
                 load(data)
 
+    def test_room_is_looked_for_first(self, tmp_path, monkeypatch, lazily):
+        usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+        np.savez_compressed(tmp_path / "x.npz", x=pixels("uint8"))
+        Image.fromarray(pixels("uint8")[0]).save(tmp_path / "0.png")
+        square = (None, 3, 32, 32)
+        for data, shape in ((tmp_path / "x.npz", SHAPE), (tmp_path, square)):
+            with pytest.raises(DataError, match=r"it takes 1 MB, and .* has 0 MB free; set TMPDIR"):
+                lazily(data, shape)
+
     @pytest.mark.parametrize(
         ("reader", "words"),
         [
@@ -301,8 +312,15 @@ class TestTemporaryFile:
 
         monkeypatch.setattr(tempfile, "TemporaryFile", watched)
         np.savez_compressed(tmp_path / "x.npz", x=pixels("uint8"))
-        for data in (tmp_path / "x.npz", Reader(pixels("float32"))):
-            images = lazily(data)
+        (tmp_path / "folder").mkdir()
+        for number, image in enumerate(pixels("uint8", 4)):
+            Image.fromarray(image).save(tmp_path / "folder" / f"{number}.png")
+        for data, shape in (
+            (tmp_path / "x.npz", SHAPE),
+            (Reader(pixels("float32")), SHAPE),
+            (tmp_path / "folder", (None, 3, 4, 4)),
+        ):
+            images = lazily(data, shape)
             part = images.select(np.array([3, 1]))
             expected = images.batch(0, 4)[[3, 1]]
             assert not any((tmp_path / "scratch").iterdir())
@@ -311,7 +329,7 @@ class TestTemporaryFile:
             assert not opened[-1].closed
             del part
             assert opened[-1].closed
-        assert len(opened) == 2
+        assert len(opened) == 3
 
     def test_unfinished_file_is_closed(self):
         spill = PixelSpill("images")

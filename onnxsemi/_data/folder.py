@@ -3,22 +3,24 @@
 The classes are the sub-folders in the order of their names, as text, or of the class names that are
 given; hidden ones are passed over. A folder of images without sub-folders gives images without
 labels, unless a table has them. Each image is resized so that its shorter
-side is ``resize``, and its centre ``crop`` x ``crop`` is taken. Every file is decoded once at the
-start, so that a broken one is refused before anything is measured; the images of a folder that is
-too large for the memory are decoded again whenever they are asked for.
+side is ``resize``, and its centre ``crop`` x ``crop`` is taken. Every file is decoded once, at the
+start, so that a broken one is refused before anything is measured; the pixels of a folder that is
+too large for the memory are put in a temporary file.
 """
 
+import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from onnxsemi._arrays import Int64Array, UInt8Array
+from onnxsemi._arrays import UInt8Array
 from onnxsemi._data.images import ImageSet, Normalization
 from onnxsemi._data.naming import read_labels
-from onnxsemi._data.source import PixelSource, fits_memory
+from onnxsemi._data.rowfile import PixelSpill, RowFile
+from onnxsemi._data.source import fits_memory
 from onnxsemi._errors import DataError
 from onnxsemi._lfs import pointer_remedy
 
@@ -63,32 +65,6 @@ class Naming:
     table: str | os.PathLike[str] | None = None
 
 
-class ImageFiles(PixelSource):
-    """Images decoded from their files when asked for."""
-
-    def __init__(self, files: Sequence[Path], framing: Framing) -> None:
-        self._files, self._framing = tuple(files), framing
-        self.dtype = np.dtype(np.uint8)
-        self.shape = (len(files), framing.crop, framing.crop, framing.colours)
-
-    def take(self, indices: Int64Array) -> UInt8Array:
-        """uint8[M, crop, crop, colours]; see :meth:`PixelSource.take`."""
-        places = np.arange(len(self._files))[indices]
-        images = np.empty((len(places), *self.shape[1:]), np.uint8)
-        for image, place in zip(images, places, strict=True):
-            image[...] = _read(self._files[place], self._framing)
-        return images
-
-    def check(self) -> None:
-        """Decode every file once and keep nothing.
-
-        Raises:
-            DataError: If one cannot be read.
-        """
-        for file in self._files:
-            _read(file, self._framing)
-
-
 def read_folder(
     path: Path, framing: Framing, normalization: Normalization, naming: Naming | None = None
 ) -> ImageSet:
@@ -96,21 +72,31 @@ def read_folder(
 
     Raises:
         DataError: If Pillow is missing, there is no image, one cannot be read, or has no label
-            where others have one.
+            where others have one; or if there is no room for the pixels.
     """
     naming = naming or Naming()
     if naming.table is None:
         labelled, classes = _in_folders(path, naming.classes)
     else:
         labelled, classes = _in_table(path, naming), naming.classes
-    images = ImageFiles(list(labelled), framing)
     numbers = [label for label in labelled.values() if label is not None]
     labels = np.array(numbers, np.int64) if numbers else None
-    if fits_memory(images.shape, images.dtype):
-        pixels = images.take(np.arange(len(labelled)))
-        return ImageSet(str(path), pixels, labels, normalization, classes=classes)
-    images.check()
-    return ImageSet(str(path), images, labels, normalization, classes=classes)
+    pixels = _decoded(labelled, framing, str(path))
+    return ImageSet(str(path), pixels, labels, normalization, classes=classes)
+
+
+def _decoded(files: Collection[Path], framing: Framing, name: str) -> UInt8Array | RowFile:
+    """uint8[N, crop, crop, colours]: an array if they are few, else rows of a temporary file."""
+    shape, dtype = (len(files), framing.crop, framing.crop, framing.colours), np.dtype(np.uint8)
+    if not fits_memory(shape, dtype):
+        spill = PixelSpill(name, math.prod(shape))
+        for file in files:
+            spill.write(_read(file, framing))
+        return spill.rows(shape, dtype)
+    pixels = np.empty(shape, dtype)
+    for image, file in zip(pixels, files, strict=True):
+        image[...] = _read(file, framing)
+    return pixels
 
 
 def _in_folders(

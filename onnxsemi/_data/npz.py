@@ -109,7 +109,7 @@ def _large(file: BinaryIO, archive: zipfile.ZipFile, name: str) -> RowFile | Non
         if info.file_size < start + size:
             raise ValueError("fewer bytes than the shape says")
         if info.compress_type != zipfile.ZIP_STORED:
-            return _unpacked(member, name).rows(*header)
+            return _unpacked(member, name, size).rows(*header)
         for _ in _pieces(member):
             pass  # zipfile compares the checksum at the end
     file.seek(info.header_offset)
@@ -131,9 +131,9 @@ def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
     return None if by_columns or dtype.hasobject or not shape else (shape, dtype)
 
 
-def _unpacked(member: IO[bytes], name: str) -> PixelSpill:
-    """The rest of a compressed member, in a temporary file."""
-    spill = PixelSpill(name)
+def _unpacked(member: IO[bytes], name: str, size: int) -> PixelSpill:
+    """The rest of a compressed member, ``size`` bytes, in a temporary file."""
+    spill = PixelSpill(name, size)
     for piece in _pieces(member):
         spill.write(piece)
     return spill

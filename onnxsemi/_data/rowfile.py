@@ -7,6 +7,7 @@ open, so that a file that is replaced meanwhile is read as it was.
 import itertools
 import math
 import os
+import shutil
 import sys
 import tempfile
 import threading
@@ -88,22 +89,28 @@ class PixelSpill:
     It has no name in its folder, so that it vanishes with the process, however that ends.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, size: int = 0) -> None:
         """Open the file.
 
         Args:
             name: Where the images come from, for messages.
+            size: How many bytes are to come, as far as that is known.
 
         Raises:
-            DataError: If there is no place for temporary files.
+            DataError: If there is no place for temporary files, or too little room.
         """
         self._name = name
         try:
+            folder = tempfile.gettempdir()
+            room = shutil.disk_usage(folder).free
             # Unbuffered: a full disk shows in a write, not when the file is closed
             self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  RowFile closes it
         except OSError as error:
-            raise self._failure(error) from None
+            raise self._failure(error.strerror or error) from None
         self._close = weakref.finalize(self, self._file.close)
+        if room < size:
+            need, free = -(-size // 2**20), room // 2**20
+            raise self._failure(f"it takes {need:,} MB, and {folder} has {free:,} MB free")
 
     def write(self, data: bytes | NDArray[Any]) -> None:
         """Append raw bytes, or the bytes of a C-ordered array.
@@ -117,15 +124,15 @@ class PixelSpill:
             while rest:
                 rest = rest[self._file.write(rest) :]
         except OSError as error:
-            raise self._failure(error) from None
+            raise self._failure(error.strerror or error) from None
 
     def rows(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> RowFile:
         """Everything written, as an array of this shape and type; nothing more can be written."""
         self._close.detach()
         return RowFile(self._file, 0, shape, dtype, self._name)
 
-    def _failure(self, error: OSError) -> DataError:
+    def _failure(self, cause: object) -> DataError:
         return DataError(
             f"{self._name}: too large for the memory, and it cannot be put in a temporary file: "
-            f"{error.strerror or error}; set TMPDIR to a folder with room"
+            f"{cause}; set TMPDIR to a folder with room"
         )
