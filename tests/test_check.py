@@ -91,6 +91,8 @@ def test_the_forecast(found):
     low, high = SearchSettings().strategy.passes
     assert forecast.passes == (2 * low, 2 * high)  # few images: every plan is rounded twice
     assert forecast.seconds == tuple(n * forecast.pass_seconds for n in forecast.passes)
+    assert forecast.image_forwards == (2 * low * 60, 2 * high * 60)
+    assert "thousand image-forwards" in forecast.text
     assert forecast.least_memory > 0
     assert forecast.memory > 0
 

@@ -16,7 +16,8 @@ USAGE_ERROR = 2
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != ".lock"]
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    files = [path for path in files if path.name not in (".lock", "spent.json")]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 

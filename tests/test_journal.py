@@ -14,6 +14,7 @@ from run_files import lines
 
 from onnxsemi._errors import RunError
 from onnxsemi._run.journal import Journal, Question
+from onnxsemi._run.spent import Spent
 from onnxsemi._run.store import NO_RUN, opened_file, sealed
 
 quickly = settings(deadline=None, derandomize=True)
@@ -176,7 +177,15 @@ class TestDamage:
             b"nonsense",
             b'{"run": "0", "sha256": "0", "content": {}}',
             sealed({"ask": "Count", "of": "0"}, NO_RUN)[:-1],
-            sealed({"ask": "Count", "of": "0", "seconds": 0.1, "reply": 1}, "1" * 64)[:-1],
+            sealed(
+                {
+                    "ask": "Count",
+                    "of": "0",
+                    "spent": {"seconds": 0.1, "cpu_seconds": 0.1},
+                    "reply": 1,
+                },
+                "1" * 64,
+            )[:-1],
         ],
     )
     @pytest.mark.parametrize("number", [1, 3, 5])
@@ -193,7 +202,7 @@ class TestDamage:
     def test_any_changed_byte_is_found(self, path: Path, number: int) -> None:
         """The line can still be read; only what it says is another."""
         texts = path.read_bytes().splitlines()
-        texts[number - 1] = texts[number - 1].replace(b'"seconds": 0.0', b'"seconds": 9.0')
+        texts[number - 1] = texts[number - 1].replace(b'"seconds": ', b'"seconds": 9')
         path.write_bytes(b"\n".join(texts) + b"\n")
         with pytest.raises(RunError, match=rf"line {number} is damaged"):
             Journal(path)
@@ -227,25 +236,31 @@ class TestClose:
         assert ask(journal, 0) == 0
 
 
-class TestSeconds:
-    def test_add_up_over_sessions(self, path: Path) -> None:
+class TestSpent:
+    def test_adds_up_over_sessions(self, path: Path) -> None:
+        """Lines that are never asked for again were measured all the same."""
         for number, line in enumerate(found := lines(path.parent)):
-            line["seconds"] = 10.0**number
+            line["spent"] = {"seconds": 10.0**number, "cpu_seconds": 2 * 10.0**number}
         path.write_bytes(b"".join(sealed(line, NO_RUN) for line in found))
         journal = Journal(path)
-        for number in range(5):
-            ask(journal, number)
-        assert journal.seconds == pytest.approx(11111, abs=1e-9)
+        ask(journal, 3)
         ask(journal, 5, answer(0))
-        assert 11111 < journal.seconds < 11112
+        assert 11111 < journal.spent.seconds < 11112
+        assert 22222 < journal.spent.cpu_seconds < 22223
 
-    def test_of_what_was_not_asked_for_yet_do_not_count(self, path: Path) -> None:
-        assert Journal(path).seconds == 0
-
-    def test_are_counted_without_a_file_too(self) -> None:
-        journal = Journal()
+    def test_lines_have_what_lies_between_them(self, tmp_path: Path) -> None:
+        began = Spent.so_far() - Spent(100.0, 50.0)
+        journal = Journal(tmp_path / "journal.jsonl", began=began)
         ask(journal, 0, answer(0))
-        assert journal.seconds > 0
+        assert 100 < journal.spent.seconds < 101
+        assert journal.unrecorded.seconds < 1
+        (line,) = lines(tmp_path)
+        assert 50 < line["spent"]["cpu_seconds"] < 51
+
+    def test_without_a_file_too(self) -> None:
+        journal = Journal(began=Spent.so_far() - Spent(3.0, 2.0))
+        ask(journal, 0, answer(0))
+        assert 3 < journal.spent.seconds < 4
 
 
 def arrays() -> st.SearchStrategy[NDArray[Any]]:

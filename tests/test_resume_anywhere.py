@@ -87,7 +87,7 @@ def compress(inputs: Path, folder: Path, way: str, progress: Counting, **more: A
 
 def outcome(folder: Path) -> Outcome:
     """Model, plan, and everything measured but how long it took."""
-    measured = [line | {"seconds": None} for line in lines(folder / "out.run")]
+    measured = [line | {"spent": None} for line in lines(folder / "out.run")]
     replies = [
         line | {"reply": None} if line["ask"] == "ForwardPass" else line for line in measured
     ]

@@ -48,8 +48,9 @@ def made(measured: Identity, judged: Identity | None = None) -> MadeOf:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """Every file but the lock, which is nobody's result."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != ".lock"]
+    """Every file but the lock and the time that was taken, which are nobody's result."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    files = [path for path in files if path.name not in (".lock", "spent.json")]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
@@ -273,7 +274,7 @@ class TestSame:
         assert left.keys().isdisjoint((*FOUND, "finished.json"))
         assert left["journal.jsonl"] == journal
 
-    @pytest.mark.parametrize("place", range(14))
+    @pytest.mark.parametrize("place", range(16))
     def test_killed_while_it_is_cleared(
         self, finished: Path, monkeypatch: pytest.MonkeyPatch, place: int
     ) -> None:
@@ -288,10 +289,10 @@ class TestSame:
             run.journal.ask(ForwardPass(3), float, lambda: 1.0)
         monkeypatch.undo()
         begun = run_files.content(finished / "run.json")["measured"]["--bits"] == [4]
-        assert begun == (place > 10)  # ten files, and what takes the place of run.json
+        assert begun == (place > 11)  # eleven files, and what takes the place of run.json
         with open_run(finished, made(other), resume=begun) as run:
             assert run.journal.ask(ForwardPass(3), float, lambda: 2.0) == (
-                1.0 if place > 12 else 2.0
+                1.0 if place > 14 else 2.0
             )
 
     @pytest.mark.parametrize("text", ["[]", "3", "null", '"run"'])

@@ -2,7 +2,6 @@
 
 from onnxsemi._data.checks import sample
 from onnxsemi._data.load import Data
-from onnxsemi._evaluation.workload import Workload
 from onnxsemi._field_types import check_argument
 from onnxsemi._model.loader import Model, name_of
 from onnxsemi._pipeline.memory_need import least_memory
@@ -14,13 +13,13 @@ from onnxsemi._progress import warn
 from onnxsemi._progress_callback import Listener, listening
 from onnxsemi._results.check import CheckResult, Forecast
 from onnxsemi._search.few_images import images_to_show, least_tolerance
-from onnxsemi._sensitivity.forecast import forward_seconds
+from onnxsemi._sensitivity.forecast import forward_pass
 from onnxsemi._settings import Settings
 from onnxsemi._stats.metric import Metric
 
 SHOWN_BITS = (8, 4, 2)
 """One bitwidth for all: sizes between which the search ends."""
-_TIMED = 32  # images
+_TIMED = 4  # batches
 
 
 def check(
@@ -80,7 +79,7 @@ def check(
         shown=least_tolerance(len(prepared.search)),
         images_needed=images_to_show(guard.asked) if guard.asked else None,
         sizes={bits: _size(prepared, bits) for bits in SHOWN_BITS},
-        forecast=_forecast(prepared, workload),
+        forecast=_forecast(prepared),
         warnings=said,
         metric=None if values is None else values.name,
         mean=None if values is None else float(values.each.mean()),
@@ -95,15 +94,14 @@ def _size(prepared: Prepared, bits: int) -> int:
     return file_bytes(prepared, plan, None)
 
 
-def _forecast(prepared: Prepared, workload: Workload) -> Forecast:
-    """From the time of a pass over a few images."""
+def _forecast(prepared: Prepared) -> Forecast:
+    """From what a few images take."""
     settings, images = prepared.settings, prepared.search
-    timed = workload.first(_TIMED)
-    forward_seconds(timed)  # the first pass takes longer
-    one = forward_seconds(timed) / len(timed.images) * len(images)
+    workload = prepared.workload(images)
     return Forecast(
-        pass_seconds=one,
+        pass_seconds=forward_pass(workload, _TIMED).seconds,
+        images=len(images),
         passes=passes_of(settings, len(images)),
-        least_memory=least_memory(prepared.workload(images), settings),
+        least_memory=least_memory(workload, settings),
         memory=prepared.memory,
     )

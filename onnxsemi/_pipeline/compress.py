@@ -13,6 +13,7 @@ from onnxsemi._pipeline.search import Search
 from onnxsemi._pipeline.sensitivity import measure_sensitivity
 from onnxsemi._progress_callback import Listener
 from onnxsemi._results.results import CompressResult
+from onnxsemi._run.spent import Spent
 from onnxsemi._settings import Settings
 from onnxsemi._stats.metric import Metric
 
@@ -59,17 +60,18 @@ def compress(
         TypeError: If the metric does not give one number an image.
         ValueError: If it raises, gives NaN or infinity, or changes what it is given.
     """
-    settings = settings or Settings()
+    began, settings = Spent.so_far(), settings or Settings()
     target = check_places(settings, output, model, data, test_data)
     clock = Clock(settings.run.time_budget)
     progress = Remaining(progress, settings.run.time_budget)
     progress.start("reading the model and the images", 1)
     prepared = prepare(model, data, test_data, settings, metric)
     before = preflight(prepared, progress)
-    with open_run_of(settings.run, made_of(prepared), force=settings.force) as folder:
-        seconds = forecast(prepared, folder, progress)
+    parts = made_of(prepared)
+    with open_run_of(settings.run, parts, force=settings.force, began=began) as folder:
+        one_pass = forecast(prepared, folder, progress)
         limited = Limited(progress, clock)
         codes = codes_of(prepared, folder, limited)
         sensitivity = measure_sensitivity(prepared, codes.rounding, folder, limited)
         search = Search(prepared, codes, sensitivity, folder, clock, progress)
-        return search.deliver(search.find(), target, before, seconds)
+        return search.deliver(search.find(), target, before, one_pass)

@@ -15,8 +15,9 @@ from onnxsemi._progress import Expecting, warn
 from onnxsemi._progress_callback import Listener, listening
 from onnxsemi._run.folder import RunFolder
 from onnxsemi._run.journal import Question
+from onnxsemi._run.spent import Spent
 from onnxsemi._search.trajectory import Phase
-from onnxsemi._sensitivity.forecast import forward_seconds
+from onnxsemi._sensitivity.forecast import forward_pass
 from onnxsemi._settings import Settings
 
 CROSSED = 2
@@ -34,7 +35,7 @@ _RECALLED = 0.2  # seconds: a plan that takes less was measured before, and the 
 
 
 class ForwardPass(Question, frozen=True):
-    """Seconds of one float32 forward pass over so many images."""
+    """What one float32 forward pass over so many images takes."""
 
     images: int
 
@@ -46,17 +47,17 @@ def passes_of(settings: Settings, images: int) -> tuple[int, int]:
     return few * least, few * most
 
 
-def forecast(prepared: Prepared, run: RunFolder, progress: "Remaining") -> float:
+def forecast(prepared: Prepared, run: RunFolder, progress: "Remaining") -> Spent:
     """Tell how long the run is likely to take.
 
     Returns:
-        Seconds of one float32 forward pass over the calibration images: the unit of cost.
+        What one float32 forward pass over the calibration images takes: the unit of cost.
     """
     workload = replace(prepared.workload(prepared.search), progress=progress)
     asked = ForwardPass(len(workload.images))
-    seconds = run.journal.ask(asked, float, lambda: forward_seconds(workload))
-    progress.forecast(passes_of(prepared.settings, len(prepared.search)), seconds)
-    return seconds
+    one = run.journal.ask(asked, Spent, lambda: forward_pass(workload))
+    progress.forecast(passes_of(prepared.settings, len(prepared.search)), one.seconds)
+    return one
 
 
 class Remaining:

@@ -18,6 +18,7 @@ from onnxsemi._pipeline.output import check_output, plan_path
 from onnxsemi._pipeline.preparation import Prepared
 from onnxsemi._progress import Progress
 from onnxsemi._run.folder import Identity, MadeOf, RunFolder, nowhere, open_run
+from onnxsemi._run.spent import Spent
 from onnxsemi._runtime.processor import Processor
 from onnxsemi._settings import Pin, RunOptions, Settings
 
@@ -77,12 +78,13 @@ def check_outside(run: Path, *outputs: Path) -> None:
 
 
 def open_run_of(
-    options: RunOptions, made_of: MadeOf, *, force: bool = False
+    options: RunOptions, made_of: MadeOf, *, force: bool = False, began: Spent | None = None
 ) -> AbstractContextManager[RunFolder]:
     """The run's folder, for as long as the run takes."""
     if options.folder is None:
-        return nullcontext(nowhere(made_of))
-    return open_run(Path(options.folder), made_of, resume=options.resume, force=force)
+        return nullcontext(nowhere(made_of, began))
+    folder, resume = Path(options.folder), options.resume
+    return open_run(folder, made_of, resume=resume, force=force, began=began)
 
 
 def one_processor(run: RunFolder) -> Processor | None:

@@ -44,6 +44,7 @@ from onnxsemi._run.folder import RunFolder
 from onnxsemi._run.frontier_file import write_frontier
 from onnxsemi._run.looks import count_look
 from onnxsemi._run.nothing_holds import NothingHoldsError
+from onnxsemi._run.spent import Spent
 from onnxsemi._search.observer import Watch
 from onnxsemi._search.strategy import Problem
 from onnxsemi._search.trajectory import Point
@@ -154,7 +155,7 @@ class Search:
         return nothing_holds(best, frontier, chooser, run.path)
 
     def deliver(
-        self, found: SearchOutcome, target: Path, before: Float32Array, pass_seconds: float
+        self, found: SearchOutcome, target: Path, before: Float32Array, one_pass: Spent
     ) -> CompressResult:
         """Write what was found, and keep everything that is said of it.
 
@@ -162,7 +163,7 @@ class Search:
             found: What the search came to.
             target: Where the file is to be.
             before: float32[N, K], logits of the float model on the test images.
-            pass_seconds: Of one float32 forward pass over the calibration images.
+            one_pass: One float32 forward pass over the calibration images.
 
         Raises:
             LossError: If the test images show a loss; no file is written then.
@@ -199,7 +200,7 @@ class Search:
                 report=report,
                 sensitivity=self.sensitivity.summary,
                 has_labels=prepared.has_labels,
-                cost=Cost(run.journal.seconds, pass_seconds, len(found.trajectory.trials)),
+                cost=self._cost(found, one_pass),
                 skipped=prepared.classifier.skipped,
                 left_float=prepared.classifier.left_float,
                 notes=(*prepared.classifier.notes, *mixed(run)),
@@ -219,6 +220,12 @@ class Search:
                 write_frontier(kept, run.path)
             refuse_loss(result, allowed=settings.allow_loss)
         return self._finish(result, answers)
+
+    def _cost(self, found: SearchOutcome, one_pass: Spent) -> Cost:
+        """What the run took so far, all but the last of it."""
+        spent, images = self.run.journal.spent, len(self.prepared.search)
+        trials = len(found.trajectory.trials)
+        return Cost(spent.seconds, spent.cpu_seconds, one_pass.cpu_seconds, images, trials)
 
     def _finish(self, result: CompressResult, answers: Answers) -> CompressResult:
         """Close the run; the file is there, and is timed if that was asked for."""

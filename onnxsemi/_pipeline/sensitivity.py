@@ -31,7 +31,7 @@ from onnxsemi._search.protocols import DeltaLossTable
 from onnxsemi._sensitivity.agreement import Agreement, SampleRequest, measure_agreement
 from onnxsemi._sensitivity.delta_loss import exact_delta_loss
 from onnxsemi._sensitivity.fast import FastMeasurement, FastTables
-from onnxsemi._sensitivity.forecast import duration, exact_passes, forward_seconds
+from onnxsemi._sensitivity.forecast import duration, exact_passes, forward_pass
 from onnxsemi._sensitivity.output_error import output_errors
 from onnxsemi._sensitivity.reliability import Dependable, dependable
 from onnxsemi._sensitivity.semilayer_kl import exact_kl
@@ -281,7 +281,7 @@ class _Stage:
 
     def _forecast(self, layers: Sequence[str], passes: float, reason: str) -> str:
         """What is said before layers are measured exactly."""
-        seconds = passes * forward_seconds(self.workload)
+        seconds = passes * forward_pass(self.workload).seconds
         variants = len(self.bits) * sum(
             self.workload.classifier.site(layer).layer.channels for layer in layers
         )

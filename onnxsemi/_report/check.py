@@ -29,9 +29,6 @@ def _rows(result: CheckResult) -> list[tuple[str, str]]:
         f"{size:,} at {bits} bits (-{1 - size / before:.1%})" for bits, size in result.sizes.items()
     )
     low, high = (duration(seconds) for seconds in result.forecast.seconds)
-    passes = "{} to {} passes of {:.1f} s".format(
-        *result.forecast.passes, result.forecast.pass_seconds
-    )
     need, may = (f"{n / 2**20:,.0f} MB" for n in _memory(result))
     return [
         ("input", f"{result.input_name} [{shape}], {result.classes:,} {result.head.scored}"),
@@ -43,7 +40,7 @@ def _rows(result: CheckResult) -> list[tuple[str, str]]:
         ),
         ("file, bytes", f"{before:,} now; with one bitwidth for all {sizes}"),
         ("asked", _asked(result)),
-        ("time", f"{low} to {high} ({passes})"),
+        ("time", f"{low} to {high}: {result.forecast.text}"),
         ("memory", f"at least about {need}, at most {may}"),
     ]
 

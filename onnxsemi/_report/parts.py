@@ -111,11 +111,13 @@ class SensitivityPart(
 
 
 class CostPart(Part, frozen=True):
-    """What the measuring took."""
+    """What the run took; image-forwards are float32 forward passes of one image."""
 
     seconds: float
-    pass_seconds: float
+    cpu_seconds: float
+    pass_cpu_seconds: float
     passes: float
+    image_forwards: float
     trials: int
 
 
@@ -233,6 +235,7 @@ class ForecastPart(Part, frozen=True):
 
     pass_seconds: float
     passes: tuple[int, int]
+    image_forwards: tuple[int, int]
     least_memory: int
     memory: int
     seconds: Interval

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from onnxsemi._head import Head
 from onnxsemi._model.float_parts import FloatWeights
-from onnxsemi._results.wording import share_interval
+from onnxsemi._results import wording
 from onnxsemi._short_form import Brief
 
 
@@ -15,12 +15,14 @@ class Forecast:
 
     Attributes:
         pass_seconds: Wall time of one float32 forward pass over the calibration images.
-        passes: How many of them, from about to about.
+        images: Calibration images.
+        passes: How many passes, from about to about.
         least_memory: Bytes that the process needs, from above.
         memory: Bytes that it may take.
     """
 
     pass_seconds: float
+    images: int
     passes: tuple[int, int]
     least_memory: int
     memory: int
@@ -29,6 +31,16 @@ class Forecast:
     def seconds(self) -> tuple[float, float]:
         """Wall time of the run, from about to about."""
         return self.passes[0] * self.pass_seconds, self.passes[1] * self.pass_seconds
+
+    @property
+    def image_forwards(self) -> tuple[int, int]:
+        """Cost of the run in float32 forward passes of one image, from about to about."""
+        return self.passes[0] * self.images, self.passes[1] * self.images
+
+    @property
+    def text(self) -> str:
+        """Cost in words."""
+        return wording.forwards(self.passes, self.images)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -88,7 +100,7 @@ class CheckResult(Brief):
         """Model, accuracy, images, what is quantized, and how long a run takes."""
         answers = "no labels"
         if self.correct is not None:
-            answers = f"{self.head.measured} {share_interval(self.correct, self.looked_at)}"
+            answers = f"{self.head.measured} {wording.share_interval(self.correct, self.looked_at)}"
         if self.metric is not None:
             answers = f"mean of {self.metric} {self.mean:.4f}"
         low, high = self.forecast.seconds

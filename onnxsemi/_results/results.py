@@ -68,22 +68,36 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Cost:
-    """What the measuring and searching took.
+    """What the whole run took, from reading the model to the verified file.
 
     Attributes:
-        seconds: Wall time of all measuring, of earlier sessions of the run too.
-        pass_seconds: Wall time of one float32 forward pass over the calibration images.
+        seconds: Wall time, of earlier sessions of the run too.
+        cpu_seconds: CPU time of all threads, likewise.
+        pass_cpu_seconds: CPU time of one float32 forward pass over the calibration images.
+        images: Calibration images.
         trials: Trials of the search.
     """
 
     seconds: float
-    pass_seconds: float
+    cpu_seconds: float
+    pass_cpu_seconds: float
+    images: int
     trials: int
 
     @property
     def passes(self) -> float:
-        """Cost in forward passes over the calibration images, the unit that machines compare in."""
-        return self.seconds / self.pass_seconds
+        """Cost in forward passes over the calibration images, CPU time against CPU time."""
+        return self.cpu_seconds / self.pass_cpu_seconds
+
+    @property
+    def image_forwards(self) -> float:
+        """Cost in float32 forward passes of one image: the unit that runs compare in."""
+        return self.passes * self.images
+
+    @property
+    def text(self) -> str:
+        """Cost in words."""
+        return wording.forwards(self.passes, self.images)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,22 @@ def sentence(words: str) -> str:
     return f"{words[0].upper()}{words[1:]}."
 
 
+def forwards(passes: float | tuple[int, int], images: int) -> str:
+    """What is done in forward passes of images; or from about to about.
+
+    >>> forwards(77.2, 4000)
+    '77 passes over 4,000 calibration images, 309 thousand image-forwards'
+    >>> forwards((50, 115), 60)
+    '50 to 115 passes over 60 calibration images, 3.0 to 6.9 thousand image-forwards'
+    """
+    counts = passes if isinstance(passes, tuple) else (passes,)
+    thousands = [count * images / 1000 for count in counts]
+    digits = 0 if thousands[0] >= 10 else 1
+    whole = " to ".join(f"{count:,.0f}" for count in counts)
+    singly = " to ".join(f"{count:,.{digits}f}" for count in thousands)
+    return f"{whole} passes over {images:,} calibration images, {singly} thousand image-forwards"
+
+
 def share(count: float, total: int) -> str:
     """A share of the images.
 

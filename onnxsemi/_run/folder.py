@@ -5,6 +5,7 @@ journal.jsonl   every measurement
 rounding.npz    codes and scales of every channel at every bitwidth
 crossed.npz     the same, rounded on other images; where images are few
 moments.npz     sums of the backward passes so far
+spent.json      time that went into the run after the last line of the journal
 best.onnx, best.plan.json   the best found so far, verified
 result.json, evidence.npz   what the run came to, for its report (:mod:`onnxsemi._report.record`)
 report.html     the report, where it is asked for
@@ -20,7 +21,7 @@ of the two it goes by: the digest of what is measured, or of that and of what ju
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,13 +30,14 @@ from filelock import FileLock, Timeout
 from onnxsemi._atomic_file import sweep
 from onnxsemi._errors import RunError
 from onnxsemi._run.journal import Journal
+from onnxsemi._run.spent import Spent
 from onnxsemi._run.store import NO_RUN, digest_of, read, write
 from onnxsemi._runtime.processor import Processor
 
 _HEAD, _END = "run.json", "finished.json"
-FRONTIER = "frontier.json"
+FRONTIER, _SPENT = "frontier.json", "spent.json"
 RESULT, EVIDENCE, REPORT = "result.json", "evidence.npz", "report.html"
-_MEASURED = ("journal.jsonl", "rounding.npz", "crossed.npz", "moments.npz")
+_MEASURED = ("journal.jsonl", _SPENT, "rounding.npz", "crossed.npz", "moments.npz")
 _FOUND = ("best.onnx", "best.plan.json", RESULT, EVIDENCE, REPORT, FRONTIER)
 _ANEW = "delete the folder or choose another `run` to start anew"
 _Plain = str | int | float | bool | None
@@ -139,14 +141,19 @@ def made_of(path: Path) -> MadeOf:
     return read(path / _HEAD, MadeOf, NO_RUN, _ANEW)
 
 
-def nowhere(made_of: MadeOf | None = None) -> RunFolder:
+def nowhere(made_of: MadeOf | None = None, began: Spent | None = None) -> RunFolder:
     """A run that keeps nothing."""
-    return RunFolder(None, made_of or MadeOf({}, {}), Journal())
+    return RunFolder(None, made_of or MadeOf({}, {}), Journal(began=began))
 
 
 @contextmanager
 def open_run(
-    path: Path, made_of: MadeOf, *, resume: bool, force: bool = False
+    path: Path,
+    made_of: MadeOf,
+    *,
+    resume: bool,
+    force: bool = False,
+    began: Spent | None = None,
 ) -> Iterator[RunFolder]:
     """Begin a run in a folder, or take one up again.
 
@@ -155,6 +162,7 @@ def open_run(
         made_of: What the run is made of.
         resume: Go on with the run that is there, if there is one.
         force: Go on with it on another kind of processor, too.
+        began: When this session of it began; now unless given.
 
     Raises:
         RunError: If an unfinished run would be lost, the one to go on with was made of something
@@ -175,11 +183,24 @@ def open_run(
             made_of = _go_on(path, made_of, force=force)
         else:
             _begin(path, made_of)
-        run = RunFolder(path, made_of, Journal(path / "journal.jsonl", made_of.measured_digest))
-        _remove(path, _END)
-        yield run
+        began = (began or Spent.so_far()) - _spent_before(path, made_of)
+        journal = Journal(path / "journal.jsonl", made_of.measured_digest, began)
+        _remove(path, _END, _SPENT)
+        try:
+            yield RunFolder(path, made_of, journal)
+        finally:
+            with suppress(RunError):  # a full disk is told of by what failed to be measured
+                write(path / _SPENT, journal.unrecorded, made_of.measured_digest)
     finally:
         lock.release()
+
+
+def _spent_before(path: Path, made_of: MadeOf) -> Spent:
+    """What earlier sessions took after the last line of the journal."""
+    if not (path / _SPENT).exists():
+        return Spent()
+    remedy = "delete it, and the run's cost is counted without it"
+    return read(path / _SPENT, Spent, made_of.measured_digest, remedy)
 
 
 def _check_place(path: Path) -> None:

@@ -9,7 +9,6 @@ or of another run (:mod:`onnxsemi._run.store`) is not taken for a measurement.
 """
 
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -17,6 +16,7 @@ from typing import Any, TypeVar, cast
 from msgspec import Struct
 
 from onnxsemi._errors import RunError
+from onnxsemi._run.spent import Spent
 from onnxsemi._run.store import NO_RUN, DamagedError, digest_of, opened_file, sealed, typed
 
 Reply = TypeVar("Reply")
@@ -32,13 +32,13 @@ class _Line(Struct, frozen=True):
     Attributes:
         ask: Kind of the question.
         of: Digest of the question.
-        seconds: What it took.
+        spent: What the run took since the line before, or since its session began.
         reply: What came of it, as JSON has it.
     """
 
     ask: str
     of: str
-    seconds: float
+    spent: Spent
     reply: Any
 
 
@@ -49,12 +49,15 @@ class Journal:
         recalled: Measurements that were answered from the file.
     """
 
-    def __init__(self, path: Path | None = None, run: str = NO_RUN) -> None:
+    def __init__(
+        self, path: Path | None = None, run: str = NO_RUN, began: Spent | None = None
+    ) -> None:
         """Open a journal.
 
         Args:
             path: The file, read if it is there; None keeps nothing.
             run: Digest of the run.
+            began: When this session of the run began; now unless given.
 
         Raises:
             RunError: If the file cannot be read, or a line of it is damaged.
@@ -64,16 +67,21 @@ class Journal:
         self._lines: dict[str, _Line] = {}
         self._answers: dict[str, object] = {}
         self._recalled_last = True
-        self._seconds = 0.0
+        self._recorded, self._last = Spent(), began or Spent.so_far()
         self._closed = path is None
         self.recalled = 0
         if path is not None and path.exists():
             self._read(path)
 
     @property
-    def seconds(self) -> float:
-        """Time that all measurements took, those of earlier sessions included."""
-        return self._seconds
+    def spent(self) -> Spent:
+        """What the run took so far: earlier sessions as far as they were recorded, and this one."""
+        return self._recorded + self.unrecorded
+
+    @property
+    def unrecorded(self) -> Spent:
+        """That part of it that no line has."""
+        return Spent.so_far() - self._last
 
     @property
     def recalling(self) -> bool:
@@ -96,15 +104,13 @@ class Journal:
         self._recalled_last = line is not None or asked in self._answers
         if line is not None:
             self.recalled += 1
-            self._seconds += line.seconds
             self._answers[asked] = typed(line.reply, kind)
         elif asked not in self._answers:
-            began = time.perf_counter()
             self._answers[asked] = reply = measure()
-            seconds = time.perf_counter() - began
-            self._seconds += seconds
             if not self._closed:
-                self._append(_Line(type(question).__name__, asked, round(seconds, 4), reply))
+                spent = self.unrecorded
+                self._append(_Line(type(question).__name__, asked, spent, reply))
+                self._recorded, self._last = self._recorded + spent, self._last + spent
         return cast(Reply, self._answers[asked])
 
     def close(self) -> None:
@@ -128,6 +134,7 @@ class Journal:
                     "`resume` goes on from there"
                 ) from None
             self._lines[line.of] = line
+            self._recorded += line.spent
 
     def _append(self, line: _Line) -> None:
         assert self._path is not None

@@ -1,13 +1,23 @@
-"""What the exact measurement of layers will take, in forward passes over its images.
+"""What a forward pass takes, the unit of cost, and how many the exact measurement of layers does.
 
 passes = sum over layers of channels * bitwidths * share of the model's nodes behind the layer
 """
 
+import statistics
 import time
 from collections.abc import Collection
+from itertools import cycle, islice
 
 from onnxsemi._evaluation.workload import Workload
 from onnxsemi._model.classifier import Classifier
+from onnxsemi._model.outputs import with_outputs
+from onnxsemi._run.spent import Spent
+from onnxsemi._runtime.batch_sizes import FORWARD_IMAGES
+from onnxsemi._runtime.runner import Batch
+from onnxsemi._runtime.sessions import Session
+
+_RUNS = 32
+"""Batches that a pass is timed by."""
 
 
 def exact_passes(classifier: Classifier, layers: Collection[str], bits: tuple[int, ...]) -> float:
@@ -27,11 +37,40 @@ def exact_passes(classifier: Classifier, layers: Collection[str], bits: tuple[in
     return total
 
 
-def forward_seconds(workload: Workload) -> float:
-    """Wall time of one forward pass over the images."""
-    began = time.perf_counter()
-    workload.forward(workload.classifier.proto)
-    return time.perf_counter() - began
+def forward_pass(workload: Workload, runs: int = _RUNS) -> Spent:
+    """What one float32 forward pass over the images takes: the unit of cost.
+
+    Each batch runs on one thread, whose own time is taken, with as many beside it as there are
+    threads; the images are read before. The median of some, of a session that has run before, is
+    not moved by what else the machine does for a while.
+
+    Args:
+        workload: Model, images and threads.
+        runs: Batches to time.
+    """
+    ends, images = workload.classifier.ends, workload.images
+    model = with_outputs(workload.classifier.proto, [ends.logits]).SerializeToString()
+    with workload.running() as runner:
+        session, batches = Session(model), runner.batches(len(images), FORWARD_IMAGES)[:runs]
+
+        def run(batch: Batch) -> Spent:
+            """What an image takes."""
+            pixels = {ends.image.name: images.batch(batch.start, batch.stop)}
+            began, on_thread = time.perf_counter(), time.thread_time()
+            runner.run(session, pixels)
+            seconds, cpu_seconds = time.perf_counter() - began, time.thread_time() - on_thread
+            return Spent(seconds / len(batch), cpu_seconds / len(batch))
+
+        workload.progress.start("forward pass", runs)
+        run(batches[0])
+        each = []
+        for spent in runner.map(run, islice(cycle(batches), runs)):
+            each.append(spent)
+            workload.progress.step("")
+    beside = min(workload.threads, len(batches))
+    seconds = statistics.median(spent.seconds for spent in each) / beside
+    cpu_seconds = statistics.median(spent.cpu_seconds for spent in each)
+    return Spent(len(images) * seconds, len(images) * cpu_seconds)
 
 
 def duration(seconds: float) -> str:

@@ -1,6 +1,5 @@
 """How the result was made, and how to make it again."""
 
-import math
 from collections.abc import Iterator
 
 from onnxsemi._report.document import RunResult
@@ -74,10 +73,9 @@ def _cost(document: RunResult) -> Iterator[tuple[str, str]]:
     cost = document.cost
     minutes, seconds = divmod(round(cost.seconds), 60)
     yield "trials", f"{cost.trials:,}"
-    passes = cost.passes
-    if math.isfinite(passes):
-        yield "forward passes over the calibration images", f"{passes:,.0f}"
-    yield "wall time of all measuring", f"{minutes} min {seconds} s"
+    yield "forward passes over the calibration images", f"{cost.passes:,.0f}"
+    yield "thousands of image-forwards", f"{cost.image_forwards / 1000:,.1f}"
+    yield "wall time", f"{minutes} min {seconds} s"
     yield "profile of the file", document.profile
 
 
