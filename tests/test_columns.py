@@ -85,6 +85,35 @@ def test_images_side_by_side_are_those_one_by_one(case):
     assert np.array_equal(patches.columns(x, positions), np.concatenate(alone, axis=2))
 
 
+@pytest.mark.parametrize("side", [4, 40])
+def test_of_large_images_only_the_pixels_that_are_used(side):
+    """A strided 3x3 kernel, padded: as if every cell were looked up by itself."""
+    layout = {"kernel": (3, 3), "strides": (2, 2), "dilations": (1, 1), "begins": (1, 1)}
+    patches = Patches(1, 18, 1, **layout, spread=(1, 1), outputs=(side // 2, side // 2))
+    x = np.random.default_rng(0).normal(size=(3, 2, side, side)).astype(np.float32)
+    positions = patches.positions(seed=0, block=0)
+    padded = np.pad(x, [(0, 0), (0, 0), (1, 1), (1, 1)])
+    rows, columns = (2 * place for place in np.divmod(positions, side // 2))
+    expected = np.stack(
+        [padded[:, :, rows + i, columns + j] for i in range(3) for j in range(3)]
+    )  # [k, N, C, P] -> [C, k, N, P]
+    expected = expected.transpose(2, 0, 1, 3).reshape(1, 18, -1)
+    assert np.array_equal(patches.columns(x, positions), expected)
+    used = patches.index(positions, (side, side)).used
+    assert (used is None) == (side == 4)
+    assert used is None or len(used) <= 9 * len(positions)
+
+
+def test_where_the_cells_lie_is_found_once_for_all_plans(case, monkeypatch):
+    patches, _, x, _ = case
+    asked, index = [], Patches.index
+    monkeypatch.setattr(Patches, "index", lambda *given: asked.append(1) or index(*given))
+    for block in (5, 6, 5, 6):
+        patches.columns(x, patches.positions(seed=1, block=block))
+    draws = {patches.positions(seed=1, block=block).tobytes() for block in (5, 6)}
+    assert len(asked) == (len(draws) if patches.kernel else 0)
+
+
 def test_groups_in_parts_are_the_whole(case, monkeypatch):
     patches, _, x, _ = case
     positions = patches.positions(seed=0, block=0)

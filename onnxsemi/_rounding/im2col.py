@@ -8,13 +8,15 @@ with zeros between the pixels, kernel flipped. Of every image only some position
 by seed: neighbouring patches say much the same.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
-from onnxsemi._arrays import BoolArray, Float32Array, Int64Array
+from onnxsemi._arrays import BoolArray, Float32Array, Int64Array, read_only
 from onnxsemi._gradient.tape import NoRule, Shape, attribute
 from onnxsemi._gradient.window import Window, spatial
 from onnxsemi._model.targets import Site
@@ -24,6 +26,7 @@ POSITIONS = 64  # of each image, at most
 FEWEST = 16  # at least: beyond, as many as a channel has weights, whose moments few columns tell
 _OF_MANY = 32  # of layers with many weights a channel, where a position costs most
 _BUDGET = 2**16  # weights of a channel times positions, where that is more
+_REMEMBERED = 4096  # indices of a few kB that are kept for the next plan, a layer and block each
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,12 +61,8 @@ class Patches:
 
     def positions(self, seed: int, block: int) -> Int64Array:
         """Output positions to take of a block of images, ascending: int64[P]."""
-        count = int(np.prod(self.outputs))
         most = min(POSITIONS, max(_OF_MANY, _BUDGET // self.size), max(FEWEST, self.size))
-        if count <= most:
-            return np.arange(count)
-        drawn = np.random.default_rng([seed, block]).permutation(count)[:most]
-        return np.sort(drawn).astype(np.int64)
+        return _drawn(int(np.prod(self.outputs)), most, seed, block)
 
     def columns(
         self, inputs: Float32Array, positions: Int64Array, groups: slice = slice(None)
@@ -73,18 +72,11 @@ class Patches:
             rows = inputs.reshape(len(inputs), -1, inputs.shape[self.channel_axis])[:, positions]
             flat = rows.reshape(-1, rows.shape[2])
             return np.ascontiguousarray(flat.T[None] * np.float32(self.factor))
-        cells, inside = self._cells(positions, inputs.shape[2:])
-        split = inputs.reshape(len(inputs), self.groups, -1, *inputs.shape[2:])
-        first, last, _ = groups.indices(self.groups)
-        channels = (last - first) * split.shape[2]
-        found = np.empty((channels, len(cells), len(inputs), len(positions)), np.float32)
-        for place, image in enumerate(split):
-            pixels = image[groups].reshape(channels, -1)
-            taken = np.take(pixels, cells.ravel(), axis=1).reshape(channels, *cells.shape)
-            if not inside.all():
-                taken[:, ~inside] = 0
-            found[:, :, place] = taken
-        return found.reshape(last - first, self.size, -1)
+        split = inputs.reshape(len(inputs), self.groups, -1, *inputs.shape[2:])[:, groups]
+        channels = split.shape[1] * split.shape[2]
+        pixels = split.reshape(len(inputs), channels, -1)
+        index = _index(self, positions.tobytes(), inputs.shape[2:])
+        return index.taken(pixels).reshape(split.shape[1], self.size, -1)
 
     def parts(self, images: int, positions: int) -> list[slice]:
         """Groups whose columns are taken at once: what is larger is slow to be given memory."""
@@ -103,8 +95,8 @@ class Patches:
         flat = moved.reshape(len(moved), len(outputs), -1)[:, :, positions]
         return np.ascontiguousarray(flat).reshape(len(moved), -1)
 
-    def _cells(self, positions: Int64Array, sizes: Sequence[int]) -> tuple[Int64Array, BoolArray]:
-        """Flat index of every cell of the patches, and whether it lies on a pixel: [k, P] each."""
+    def index(self, positions: Int64Array, sizes: Shape) -> "PatchIndex":
+        """Where the cells of the patches at some positions lie in an input of some size."""
         places = np.unravel_index(positions, self.outputs)
         cells = np.indices(self.kernel).reshape(len(self.kernel), -1, 1)
         flat: Int64Array = np.zeros(1, np.int64)
@@ -115,7 +107,56 @@ class Patches:
             pixel, between = np.divmod(at, self.spread[axis])
             inside = inside & (between == 0) & (pixel >= 0) & (pixel < size)
             flat = flat * size + np.clip(pixel, 0, size - 1)
-        return flat, inside
+        return PatchIndex.of(flat, inside, int(np.prod(sizes)))
+
+
+@dataclass(frozen=True, eq=False)
+class PatchIndex:
+    """Where the cells of the patches at some positions lie in a channel of an image.
+
+    Attributes:
+        used: int64[U], flat index of the pixels that are used, ascending; None if it is not worth
+            the while to pick them first.
+        cells: int32[k, P], which of these pixels each cell is; one behind the last for zero.
+    """
+
+    used: Int64Array | None
+    cells: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, flat: Int64Array, inside: BoolArray, pixels: int) -> "PatchIndex":
+        """From the flat index of every cell, int64[k, P], and whether it lies on a pixel."""
+        used = np.unique(flat[inside])
+        if 2 * len(used) > pixels:
+            return cls(None, np.where(inside, flat, pixels).astype(np.int32))
+        cells = np.where(inside, np.searchsorted(used, flat), len(used))
+        return cls(used, cells.astype(np.int32))
+
+    def taken(self, pixels: Float32Array) -> Float32Array:
+        """The cells, float32[C, k * N * P], of images float32[N, C, all pixels]."""
+        if self.used is not None:
+            pixels = np.take(pixels, self.used, axis=2)
+        images, channels, count = pixels.shape
+        padded = np.empty((channels, images, count + 1), np.float32)
+        padded[..., :count] = pixels.swapaxes(0, 1)
+        padded[..., count] = 0
+        starts = np.arange(images)[:, None] * (count + 1)
+        places = (self.cells[:, None] + starts).ravel()  # [k, N, P]
+        cells: Float32Array = np.take(padded.reshape(channels, -1), places, axis=1, mode="clip")
+        return cells
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _drawn(count: int, most: int, seed: int, block: int) -> Int64Array:
+    if count <= most:
+        return read_only(np.arange(count))
+    drawn = np.random.default_rng([seed, block]).permutation(count)[:most]
+    return read_only(np.sort(drawn).astype(np.int64))
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _index(patches: Patches, positions: bytes, sizes: Shape) -> PatchIndex:
+    return patches.index(np.frombuffer(positions, np.int64), sizes)
 
 
 def patches_of(node: onnx.NodeProto, site: Site, shapes: Mapping[str, Shape]) -> Patches | None:
