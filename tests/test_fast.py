@@ -16,6 +16,7 @@ from onnx_models import ATAN, HEAD, NETS, SAME, STEM, STEM_SHAPES, TIED, Net, co
 from onnxsemi._arrays import Float32Array
 from onnxsemi._data.images import ImageSet
 from onnxsemi._data.load import DataOptions, load_images
+from onnxsemi._evaluation import workload as workload_module
 from onnxsemi._evaluation.workload import Workload
 from onnxsemi._model.bias import correctable_bias
 from onnxsemi._model.bias_input import give_bias
@@ -28,6 +29,7 @@ from onnxsemi._quantizer.affine import Scheme
 from onnxsemi._quantizer.rounded_plan import Nearest
 from onnxsemi._run.journal import Journal
 from onnxsemi._run.store import NO_RUN
+from onnxsemi._runtime.runner import Runner
 from onnxsemi._sensitivity import fast as fast_module
 from onnxsemi._sensitivity.fast import FOLDS, FastMeasurement, FastTables
 from onnxsemi._sensitivity.parts import parts_of
@@ -235,6 +237,19 @@ class TestSameBytes:
     def test_whatever_the_images_in_a_run(self, workload, expected, monkeypatch, size):
         monkeypatch.setattr(fast_module, "BACKWARD_IMAGES", size)
         assert content(tables(workload)) == expected
+
+    def test_large_images_are_run_one_by_one(self, workload, expected, monkeypatch):
+        run, sizes = Runner.run, set()
+
+        def seen(self, session, given):
+            sizes.add(len(next(iter(given.values()))))
+            return run(self, session, given)
+
+        monkeypatch.setattr(Runner, "run", seen)
+        monkeypatch.setattr(fast_module, "RUN_BYTES", 1)
+        monkeypatch.setattr(workload_module, "RUN_BYTES", 1)
+        assert content(tables(workload)) == expected
+        assert sizes == {1}
 
     def test_whatever_the_memory(self, workload, expected):
         assert content(tables(replace(workload, memory=1))) == expected

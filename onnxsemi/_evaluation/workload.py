@@ -17,7 +17,7 @@ from onnxsemi._model.shapes import Extent, Shape, extents
 from onnxsemi._progress import Progress, Silent
 from onnxsemi._quantizer.affine import Scheme
 from onnxsemi._quantizer.rounded_plan import Rounding
-from onnxsemi._runtime.batch_sizes import LIVE_TENSORS
+from onnxsemi._runtime.batch_sizes import LIVE_TENSORS, RUN_BYTES
 from onnxsemi._runtime.memory import UNBOUNDED, held, resident
 from onnxsemi._runtime.runner import Runner
 from onnxsemi._stats.likelihood import LIKELIHOODS, Likelihood
@@ -85,12 +85,13 @@ class Workload:
         return UNBOUNDED if self.memory == UNBOUNDED else max(0, self.memory - resident())
 
     def rows(self, most: int, free: int | None = None) -> int:
-        """Images in one run: at most ``most``, fewer where memory is short. Changes no result.
+        """Images in one run: at most ``most``, fewer of large ones. Changes no result.
 
         Args:
             most: As many as there is a use for.
             free: Bytes of which half may be taken; what is free unless given.
         """
+        most = max(1, min(most, RUN_BYTES // self._row_bytes))
         if self.memory == UNBOUNDED:
             return most
         each = 2 * self.threads * self._row_bytes

@@ -100,7 +100,7 @@ class SequentialRounder:
 
     def _float_values(self, runner: Runner) -> dict[str, list[SpilledArray]]:
         """Layer -> the float model's target output at the drawn positions, block by block."""
-        workload, spill = self._workload, ArraySpill(self._workload.free // 4)
+        workload, spill = self._workload, ArraySpill(self._workload.free)
         found: dict[str, list[SpilledArray]] = {
             target_output.layer.name: [] for target_output in self._target_outputs
         }
@@ -171,7 +171,7 @@ class _Walk:
         """Compute what the next step takes, and drop the rest."""
         there = {name: self._there[name] for name in step.keeps if name in self._there}
         if step.onward.gives:
-            session, spill = self._session(step.onward), ArraySpill(self.workload.free // 4)
+            session, spill = self._session(step.onward), ArraySpill(self.workload.free)
 
             def run(item: tuple[int, Batch]) -> dict[str, Float32Array]:
                 return self.runner.run_rows(session, self._load(step.onward.takes, item))

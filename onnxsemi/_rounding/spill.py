@@ -3,16 +3,16 @@
 What is in the file is read anew each time: mapped pages would count as memory of the process.
 """
 
-import math
 import tempfile
 import threading
 import weakref
 from dataclasses import dataclass
-from typing import IO
+from io import FileIO
 
 import numpy as np
 
 from onnxsemi._arrays import Float32Array
+from onnxsemi._runtime.batch_sizes import SPILLED_BYTES
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,10 +39,10 @@ class SpilledArray:
 class ArraySpill:
     """Keeps arrays; what goes beyond the memory goes to one unnamed temporary file."""
 
-    def __init__(self, memory: int) -> None:
-        """Keep up to ``memory`` bytes in memory."""
-        self._left = memory
-        self._file: IO[bytes] | None = None
+    def __init__(self, free: int) -> None:
+        """Keep in memory up to a quarter of ``free`` bytes, and no more than there is a use for."""
+        self._left = min(free // 4, SPILLED_BYTES)
+        self._file: FileIO | None = None
         self._lock = threading.Lock()
 
     def keep(self, array: Float32Array) -> SpilledArray:
@@ -50,18 +50,29 @@ class ArraySpill:
         if array.nbytes <= self._left:
             self._left -= array.nbytes
             return SpilledArray(array.shape, array, self)
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="onnxsemi-")  # noqa: SIM115  see finalize
-            weakref.finalize(self, self._file.close)
+        try:
+            return SpilledArray(array.shape, None, self, self._written(array))
+        except OSError:  # no room for it there: without it the run would end here
+            return SpilledArray(array.shape, array, self)
+
+    def _written(self, array: Float32Array) -> int:
+        """Where in the file the array is put."""
         with self._lock:
-            offset = self._file.seek(0, 2)
-            self._file.write(array.tobytes())
-        return SpilledArray(array.shape, None, self, offset)
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(prefix="onnxsemi-", buffering=0)  # noqa: SIM115
+                weakref.finalize(self, self._file.close)
+            offset, rest = self._file.seek(0, 2), memoryview(array.tobytes())
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        return offset
 
     def read(self, offset: int, shape: tuple[int, ...]) -> Float32Array:
         """Read back what was written at an offset."""
         assert self._file is not None
+        values = np.empty(shape, np.float32)
+        rest = memoryview(values.reshape(-1).view(np.uint8).data)
         with self._lock:
             self._file.seek(offset)
-            data = self._file.read(4 * math.prod(shape))
-        return np.frombuffer(data, np.float32).reshape(shape)
+            while rest:
+                rest = rest[self._file.readinto(rest) :]
+        return values

@@ -26,7 +26,7 @@ from onnxsemi._evaluation.workload import Workload
 from onnxsemi._plan.layers import Semilayer
 from onnxsemi._progress import Progress
 from onnxsemi._run.store import Array, read_arrays, write_arrays
-from onnxsemi._runtime.batch_sizes import BACKWARD_IMAGES, BLOCK_IMAGES
+from onnxsemi._runtime.batch_sizes import BACKWARD_IMAGES, BLOCK_IMAGES, RUN_BYTES
 from onnxsemi._runtime.memory import give_back
 from onnxsemi._runtime.runner import Batch, Runner
 from onnxsemi._runtime.sessions import Session
@@ -280,7 +280,8 @@ class FastMeasurement:
         """Images in one run, as the memory allows. Changes no result."""
         sizes = [sum(array.nbytes for array in moments.arrays.values()) for moments in sums]
         free = self._workload.free - sum(sizes) - 2 * self._workload.threads * max(sizes, default=0)
-        return max(1, min(BACKWARD_IMAGES, free // (2 * self._workload.threads * probe.row_bytes)))
+        fitting = min(RUN_BYTES, free // (2 * self._workload.threads))
+        return max(1, min(BACKWARD_IMAGES, fitting // probe.row_bytes))
 
     def _sum(self, runner: Runner, part: _Loaded, block: Batch) -> None:
         """Add a block of images to the sums of a part's layers."""
