@@ -67,15 +67,12 @@ def gather(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) -> str:
     taken = (tape.value(node.input[1]) % shape[axis]).reshape(-1).tolist()
     flat = (*shape[:axis], len(taken), *shape[axis + 1 :])
     gradient = tape.restored(gradient, flat)
-    if len(set(taken)) == len(taken):
+    if len(set(taken)) == len(taken) or axis == len(shape) - 1:
         return _put_back(tape, gradient, len(shape), axis, (taken, shape[axis]))
-    chosen = np.zeros((len(taken), shape[axis]))
-    chosen[np.arange(len(taken)), taken] = 1
     order = list(range(len(shape) + 1))
     order[axis + 1], order[-1] = order[-1], order[axis + 1]  # the inverse of itself
     last = tape.add("Transpose", gradient, perm=order)
-    added = tape.add("MatMul", last, tape.floats(chosen))
-    return tape.add("Transpose", added, perm=order)
+    return tape.add("Transpose", _spread(tape, last, taken, shape[axis]), perm=order)
 
 
 def pad(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) -> str:
@@ -149,24 +146,40 @@ def space_to_depth(tape: Tape, node: onnx.NodeProto, gradient: str, place: int) 
 def _put_back(
     tape: Tape, gradient: str, axes: int, axis: int, taken: tuple[Sequence[int], int]
 ) -> str:
-    """A gradient of values that were taken from different places along an axis.
+    """A gradient of values that were taken along an axis.
 
-    A zero is put behind the gradient, and every place takes either its value or that zero.
+    Neighbours get zeros on both sides. Behind others a zero is put, and every place takes either
+    its value or that zero; along the last axis, where ONNX Runtime would move each value by itself,
+    a product does it 8 to 18 times faster.
 
     Args:
         tape: The tape.
         gradient: [S, *shape].
         axes: Number of axes of the shape.
         axis: Axis along which they were taken.
-        taken: From which places, and how many places there are.
+        taken: From which places, and how many places there are; different ones, but along the last
+            axis.
     """
-    places, size = taken
+    places, size = list(taken[0]), taken[1]
+    first = places[0] if places else 0
+    pads = [0] * (2 * axes + 2)
+    if places == list(range(first, first + len(places))):
+        pads[axis + 1], pads[axis + axes + 2] = first, size - first - len(places)
+        return tape.add("Pad", gradient, tape.integers(*pads))
+    if axis == axes - 1:
+        return _spread(tape, gradient, places, size)
     source = np.full(size, len(places), np.int64)
-    source[list(places)] = np.arange(len(places))
-    behind = [0] * (axes + 1)
-    behind[axis + 1] = 1
-    padded = tape.add("Pad", gradient, tape.integers(*[0] * (axes + 1), *behind))
+    source[places] = np.arange(len(places))
+    pads[axis + axes + 2] = 1
+    padded = tape.add("Pad", gradient, tape.integers(*pads))
     return tape.add("Gather", padded, tape.constant(source), axis=axis + 1)
+
+
+def _spread(tape: Tape, gradient: str, places: Sequence[int], size: int) -> str:
+    """[..., values] -> [..., size], each value added where it was taken from."""
+    chosen = np.zeros((len(places), size))
+    chosen[np.arange(len(places)), places] = 1
+    return tape.add("MatMul", gradient, tape.floats(chosen))
 
 
 def _blocks_summed(

@@ -11,9 +11,9 @@ kept too: with them the KL of a semilayer has its cross terms, without them its 
 independent. The memory does not grow with the number of images.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -214,8 +214,13 @@ class FastMeasurement:
         The graph goes with this call: the next part's is built when this one is dropped.
         """
         part, count = self._load(self._parts[number]), len(self._workload.images)
-        for block in Batch(self.done - number * count, count).cut(BLOCK_IMAGES):
-            self._sum(runner, part, block)
+        blocks = Batch(self.done - number * count, count).cut(BLOCK_IMAGES)
+        # runs of the next block are under way while this one is summed
+        runs = runner.map(
+            partial(self._run, runner, part), self._given(part, blocks), 2 * runner.threads
+        )
+        for block in blocks:
+            self._sum(runner, part, block, [next(runs) for _ in block.cut(part.images)])
             self.done += len(block)
             yield len(block)
 
@@ -283,21 +288,31 @@ class FastMeasurement:
         fitting = min(RUN_BYTES, free // (2 * self._workload.threads))
         return max(1, min(BACKWARD_IMAGES, fitting // probe.row_bytes))
 
-    def _sum(self, runner: Runner, part: _Loaded, block: Batch) -> None:
-        """Add a block of images to the sums of a part's layers."""
-        cotangents = self._cotangents(block)
+    def _given(
+        self, part: _Loaded, blocks: Iterable[Batch]
+    ) -> Iterator[tuple[Batch, Float32Array]]:
+        """Images of every run of some blocks, and their cotangents."""
+        for block in blocks:
+            cotangents = self._cotangents(block)
+            for batch in block.cut(part.images):
+                yield batch, cotangents[batch.start - block.start : batch.stop - block.start]
 
-        def run(batch: Batch) -> dict[str, Float32Array]:
-            own = cotangents[batch.start - block.start : batch.stop - block.start]
-            return self._run(runner, part, batch, own)
-
-        found = list(runner.map(run, block.cut(part.images)))
+    def _sum(
+        self,
+        runner: Runner,
+        part: _Loaded,
+        block: Batch,
+        found: Sequence[Mapping[str, Float32Array]],
+    ) -> None:
+        """Add a block of images, run by run, to the sums of a part's layers."""
 
         def add(layer: str) -> None:
             effects = np.concatenate([values[layer] for values in found])
             self._add(self.moments[layer], part.columns, effects, block.start)
 
-        list(runner.map(add, part.probe.effects))
+        # without products there is so little to add that the runs behind it are not to wait
+        each = map if self._products is None else runner.map
+        list(each(add, part.probe.effects))
 
     def _cotangents(self, block: Batch) -> Float32Array:
         """What the backward passes of a block of images begin with: float32[N, S, *row]."""
@@ -309,16 +324,17 @@ class FastMeasurement:
         return score_gradients(cotangents, workload.head)
 
     def _run(
-        self, runner: Runner, part: _Loaded, run: Batch, cotangents: Float32Array
+        self, runner: Runner, part: _Loaded, given: tuple[Batch, Float32Array]
     ) -> dict[str, Float32Array]:
         """Effects of one run's images: layer -> float32[N, O, B, S]."""
         if part.session is None:
             return {}
+        run, cotangents = given
         rows = self._workload.images.batch(run.start, run.stop)
         # [N, S, *row] -> [N * S, *row]
         cotangents = cotangents.reshape(-1, *part.probe.cotangent_row)
-        given = {self._workload.classifier.ends.image.name: rows, COTANGENTS: cotangents}
-        found = runner.run(part.session, given)
+        feeds = {self._workload.classifier.ends.image.name: rows, COTANGENTS: cotangents}
+        found = runner.run(part.session, feeds)
         return {layer: found[name] for layer, name in part.probe.effects.items()}
 
     def _add(
@@ -327,8 +343,10 @@ class FastMeasurement:
         """Add effects float32[N, O, B, S] of images from ``start`` on to a layer's sums."""
         factors = effects[..., 1:]
         moments.first[:, columns] += effects[..., 0].sum(axis=0, dtype=np.float64)
-        for image, own in enumerate(factors.astype(np.float64), start):
-            moments.squares[image % FOLDS, :, columns] += np.square(own).sum(axis=2)
+        squares = np.square(factors, dtype=np.float64).sum(axis=3)
+        for images in Batch(0, len(squares)).cut(FOLDS):  # one of each fold
+            folds = np.arange(start + images.start, start + images.stop) % FOLDS
+            moments.squares[folds, :, columns] += squares[images.start : images.stop]
         if moments.products is not None and self._products is not None:
             turned = np.ascontiguousarray(factors.transpose(2, 0, 3, 1))  # [B, N, S - 1, O]
             rows = turned.reshape(len(turned), -1, effects.shape[1])

@@ -182,24 +182,30 @@ class _Writer:
         gradient_row = (cotangents, before, *images, after, channels, places)
         gradient_order = (n + 1, 5, 1, r + 1, 4, 6, 0)
         summed = before * -math.prod(images) * after * places
-        change = self._arranged(f"{name}/change", change, change_row, change_order)
+        change_shape = (-1, channels, bitwidths, summed)
+        change = self._arranged(f"{name}/change", change, change_row, change_order, change_shape)
         # a sum hands the same gradient to all it adds: named after this node, not after the tensor
-        gradient = self._arranged(f"{name}/gradient", gradient, gradient_row, gradient_order)
-        shapes = (-1, channels, bitwidths, summed), (-1, channels, summed, cotangents)
-        pair = [
-            self._reshaped(f"{tensor}/joined", tensor, shape)
-            for tensor, shape in zip((change, gradient), shapes, strict=True)
-        ]
-        return self._add("MatMul", f"{name}/effects", pair)
+        shape = (-1, channels, summed, cotangents)
+        gradient = self._arranged(f"{name}/gradient", gradient, gradient_row, gradient_order, shape)
+        return self._add("MatMul", f"{name}/effects", [change, gradient])
 
-    def _arranged(self, name: str, tensor: str, shape: Shape, order: tuple[int, ...]) -> str:
-        """A tensor in a shape, then with its axes in another order; without the axes of size 1."""
-        kept = [axis for axis, size in enumerate(shape) if size != 1]
-        order = tuple(kept.index(axis) for axis in order if axis in kept)
-        split = self._reshaped(f"{name}/split", tensor, tuple(shape[axis] for axis in kept))
-        if order == tuple(sorted(order)):
-            return split
-        return self._add("Transpose", f"{name}/turned", [split], perm=order)
+    def _arranged(
+        self, name: str, tensor: str, shape: Shape, order: tuple[int, ...], joined: Shape
+    ) -> str:
+        """A tensor in a shape, its axes then in another order and joined to those of a last shape.
+
+        Axes of size 1 are left out. Nothing stands between the transposition and the product where
+        there is nothing to join: ONNX Runtime makes one node of both, and moves no value.
+        """
+        kept = [axis for axis in order if shape[axis] != 1]
+        split = tuple(shape[axis] for axis in sorted(kept))
+        tensor = self._reshaped(f"{name}/split", tensor, split)
+        if kept != sorted(kept):
+            perm = [sorted(kept).index(axis) for axis in kept]
+            tensor = self._add("Transpose", f"{name}/turned", [tensor], perm=perm)
+        if tuple(shape[axis] for axis in kept) == joined:
+            return tensor
+        return self._reshaped(f"{name}/joined", tensor, joined)
 
     def _reshaped(self, name: str, tensor: str, shape: Shape) -> str:
         target = self._constant(f"probe/{shape}", np.array(shape, np.int64))
