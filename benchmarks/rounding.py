@@ -111,7 +111,7 @@ def _large_layer(pool: ThreadPoolExecutor) -> list[str]:
     for _ in range(8):
         hidden = random.normal(size=(256, 1024)).astype(np.float32)
         noise = random.normal(size=(4608, 1024)).astype(np.float32)
-        sums.add(np.maximum(mixing @ hidden / 16 + noise, 0)[None])
+        sums.add([sums.block(np.maximum(mixing @ hidden / 16 + noise, 0)[None])])
     moments = sums.moments(centred=True)
     weight = random.normal(size=(512, 512, 3, 3)).astype(np.float32)
     lines = ["| 512 x 4,608 weights | CPU seconds, one thread |", "|---|---|"]

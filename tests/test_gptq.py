@@ -270,12 +270,14 @@ class TestMoments:
         rng = np.random.default_rng(0)
         columns = (rng.normal(size=(groups, 6, 500)) + 1).astype(np.float32)
         distance = rng.normal(size=(4, 500)).astype(np.float32) + np.float32(0.3)
-        sums, apart = MomentSums(groups, 6, 4), [MomentSums(groups, 6, 4) for _ in range(2)]
-        for part, start in zip(apart, (0, 200), strict=True):
-            rows = slice(start, start + (200 if start == 0 else 300))
-            sums.add(columns[..., rows], distance[:, rows])
-            part.add(columns[..., rows], distance[:, rows])
-        apart[0].merge(apart[1])
+        sums, apart = MomentSums(groups, 6, 4), MomentSums(groups, 6, 4)
+        for rows in (slice(200), slice(200, 500)):
+            sums.add([sums.block(columns[..., rows], distance[:, rows])])
+            parts = [
+                apart.block(columns[[g]][..., rows], own[:, rows], slice(g, g + 1))
+                for g, own in enumerate(np.split(distance, groups))
+            ]
+            apart.add(parts)
         found = sums.moments(centred=centred, damping=np.zeros(groups))
         for group in range(groups):
             x, d = columns[group].astype(float), np.split(distance.astype(float), groups)[group]
@@ -287,7 +289,7 @@ class TestMoments:
         np.testing.assert_allclose(found.mean, columns.mean(axis=2), atol=1e-5)
         np.testing.assert_allclose(found.offset, distance.mean(axis=1), atol=1e-5)
         assert (
-            apart[0].moments(centred=centred, damping=np.zeros(groups)).second.tobytes()
+            apart.moments(centred=centred, damping=np.zeros(groups)).second.tobytes()
             == found.second.tobytes()
         )
 
@@ -295,7 +297,7 @@ class TestMoments:
         rng = np.random.default_rng(0)
         columns, change = rng.normal(size=(2, 3, 50)), rng.normal(size=(4, 3)).astype(np.float32)
         sums = MomentSums(2, 3)
-        sums.add(columns.astype(np.float32))
+        sums.add([sums.block(columns.astype(np.float32))])
         expected = np.concatenate(
             [change[:2] @ columns[0].mean(axis=1), change[2:] @ columns[1].mean(axis=1)]
         )

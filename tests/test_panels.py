@@ -78,7 +78,7 @@ class TestSums:
         distance = rng.normal(size=(4, 90)).astype(np.float32) + np.float32(0.3)
         sums = MomentSums(groups, size, 4)
         for some in (slice(0, 40), slice(40, 90)):
-            sums.add(columns[..., some], distance[:, some])
+            sums.add([sums.block(columns[..., some], distance[:, some])])
         found = sums.moments(centred=centred, damping=np.zeros(len(panels)))
         x, d = columns.astype(np.float64), distance.astype(np.float64).reshape(groups, -1, 90)
         change = rng.normal(size=(4, size)).astype(np.float32)
@@ -104,9 +104,9 @@ class TestSums:
         columns[:, 5:] *= 3
         whole, halves = MomentSums(1, 10), [MomentSums(1, 5), MomentSums(1, 5)]
         for block in columns.transpose(2, 0, 1, 3):
-            whole.add(block)
+            whole.add([whole.block(block)])
             for half, part in zip(halves, np.split(block, 2, axis=1), strict=True):
-                half.add(part)
+                half.add([half.block(part)])
         expected = [half.moments(centred=True).damping[0] for half in halves]
         assert whole.moments(centred=True).damping.tolist() == expected
 

@@ -1,12 +1,13 @@
 """The one loop over batches: their sizes, what fills them up, their order, what waits."""
 
 import threading
+from threading import Event, Thread
 
 import numpy as np
 import pytest
 from onnx import parser
 
-from onnxsemi._runtime.runner import Batch, Runner, padded
+from onnxsemi._runtime.runner import Batch, InOrder, Runner, padded
 from onnxsemi._runtime.sessions import Session
 
 COUNT = 7
@@ -68,6 +69,42 @@ class TestMap:
         with pytest.raises(ValueError, match="of 0"), Runner(None, 1) as runner:
             list(runner.map(work, range(9)))
         assert begun == [0]
+
+
+class TestInOrder:
+    @pytest.mark.parametrize("numbers", [(0, 1, 2, 3), (3, 2, 1, 0), (1, 3, 0, 2)])
+    def test_whatever_order_they_come_in(self, numbers):
+        taken = []
+        turns = InOrder(taken.append)
+        for number in numbers:
+            turns.give(number, number)
+        assert taken == [0, 1, 2, 3]
+
+    def test_nobody_waits_for_whoever_takes(self):
+        """What comes while another is taken is left there, and taken by the same thread."""
+        taken, takes, go_on = [], Event(), Event()
+
+        def take(number):
+            takes.set()
+            assert go_on.wait(10)
+            taken.append((number, threading.current_thread()))
+
+        turns = InOrder(take)
+        thread = Thread(target=turns.give, args=(0, 0))
+        thread.start()
+        assert takes.wait(10)
+        turns.give(1, 1)
+        assert not taken
+        go_on.set()
+        thread.join(10)
+        assert taken == [(0, thread), (1, thread)]
+
+    def test_from_many_threads(self):
+        taken, numbers = [], range(200)
+        turns = InOrder(taken.append)
+        with Runner(None, 4) as runner:
+            list(runner.map(lambda number: turns.give(number, number), numbers, 50))
+        assert taken == list(numbers)
 
 
 def doubling(batch):

@@ -24,10 +24,12 @@ from onnxsemi._rounding import im2col as columns_module
 from onnxsemi._rounding import observed_layers as moments_module
 from onnxsemi._rounding import sequential as sequential_module
 from onnxsemi._rounding import target_output as target_output_module
+from onnxsemi._rounding import walk as walk_module
 from onnxsemi._rounding.float_inputs import rounding_table
 from onnxsemi._rounding.observed_layers import observed_layers
 from onnxsemi._rounding.second_moments import MomentSums
 from onnxsemi._rounding.sequential import SequentialRounder, from_table
+from onnxsemi._runtime.runner import Runner
 from onnxsemi._runtime.sessions import Session
 from onnxsemi._stats.metrics import kl_divergence
 
@@ -206,13 +208,13 @@ class TestSequential:
     def test_every_node_runs_once_a_plan(self, workload, table, monkeypatch):
         """But for the shortcut, which is looked at before its weights are rounded."""
         give, run = rounder(workload, table), []
-        segment_model = sequential_module.segment_model
+        segment_model = walk_module.segment_model
 
         def spy(classifier, part, *weights):
             run.extend(classifier.proto.graph.node[i].name for i in part.nodes)
             return segment_model(classifier, part, *weights)
 
-        monkeypatch.setattr(sequential_module, "segment_model", spy)
+        monkeypatch.setattr(walk_module, "segment_model", spy)
         give(uniform(workload, 3), Silent())
         (short,) = workload.classifier.site("short").nodes
         assert run.count(short) == 2
@@ -220,6 +222,15 @@ class TestSequential:
         assert len(run) == len(set(run))
         (last,) = workload.classifier.site("scores").nodes
         assert last not in run
+
+    def test_no_layer_waits_for_a_block_that_is_gone_on_with(self, workload, table, monkeypatch):
+        """The blocks of images are passed once a node: gone on with and looked at together."""
+        passed, way = [], Runner.map
+        give = rounder(workload, table)
+        give(uniform(workload, 3), Silent())
+        monkeypatch.setattr(Runner, "map", lambda *given: passed.append(1) or way(*given))
+        give(uniform(workload, 8), Silent())
+        assert len(passed) <= sum(len(site.nodes) for site in workload.classifier.sites)
 
     def test_the_distance_follows_from_the_columns(self, workload):
         """As if the model had been run up to the output."""
@@ -241,7 +252,7 @@ class TestSequential:
             for way in (target_output, replace(target_output, bias=None)):
                 patches = layer.patches[0]
                 sums.append(MomentSums(patches.groups, patches.size, layer.site.layer.channels))
-                way.add(sums[-1], values, positions, wanted)
+                sums[-1].add(way.block(sums[-1], values, positions, wanted))
             one, other = (found.moments(centred=False, damping=np.zeros(1)) for found in sums)
             assert one.second.tobytes() == other.second.tobytes()
             for mine, direct in ((one.cross, other.cross), (one.offset, other.offset)):

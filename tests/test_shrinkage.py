@@ -33,7 +33,7 @@ def blocks(count, seed, each=1):
 def sums(count, seed, each=1):
     found = MomentSums(1, SIZE)
     for block in blocks(count, seed, each):
-        found.add(block)
+        found.add([found.block(block)])
     return found
 
 
@@ -101,7 +101,7 @@ def test_a_single_block_is_shrunk_most():
 def test_inputs_that_are_all_dead():
     found = MomentSums(1, 4)
     for _ in range(5):
-        found.add(np.zeros((1, 4, 9), np.float32))
+        found.add([found.block(np.zeros((1, 4, 9), np.float32))])
     assert found.moments(centred=True).damping.tolist() == [0.0]
 
 

@@ -101,7 +101,7 @@ def test_inputs_that_never_change_can_be_rounded_for():
     for _ in range(50):
         block = np.full((1, 6, 999), np.float32(0.3)) * np.arange(1, 7, dtype=np.float32)[:, None]
         block[0, 5] = rng.normal(size=999)
-        sums.add(block, rng.normal(size=(2, 999)).astype(np.float32))
+        sums.add([sums.block(block, rng.normal(size=(2, 999)).astype(np.float32))])
     moments = sums.moments(centred=True, damping=np.zeros(1))
     assert not moments.second[0, :5].any()
     assert not moments.second[0, :, :5].any()

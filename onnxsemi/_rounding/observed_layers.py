@@ -1,8 +1,7 @@
 """Moments of every layer's inputs in the float model, on calibration images without labels."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import onnx
@@ -18,9 +17,9 @@ from onnxsemi._model.targets import Site
 from onnxsemi._progress import Progress
 from onnxsemi._rounding.im2col import Patches, patches_of
 from onnxsemi._rounding.panels import Panels
-from onnxsemi._rounding.second_moments import MomentSums
+from onnxsemi._rounding.second_moments import BlockSums, MomentSums
 from onnxsemi._runtime.batch_sizes import BLOCK_IMAGES, FEWEST_BLOCKS
-from onnxsemi._runtime.runner import Batch, Rows
+from onnxsemi._runtime.runner import Batch, InOrder
 from onnxsemi._runtime.sessions import Session
 
 
@@ -60,6 +59,18 @@ class ObservedLayer:
     def sums(self) -> MomentSums:
         """Nothing summed yet, for its inputs alone."""
         return MomentSums(self.patches[0].groups, self.patches[0].size)
+
+    def block(
+        self, sums: MomentSums, values: Mapping[str, Float32Array], seed: int, number: int
+    ) -> list[BlockSums]:
+        """What its inputs in a block of images add to such sums, part by part."""
+        found = []
+        for name, patches in zip(self.inputs, self.patches, strict=True):
+            where = patches.positions(seed, number)
+            for groups in patches.parts(len(values[name]), len(where)):
+                columns = patches.columns(values[name], where, groups)
+                found.append(sums.block(columns, groups=groups))
+        return found
 
 
 @fact
@@ -102,22 +113,23 @@ def input_moments(
     names = list(dict.fromkeys(n for layer in layers for n in layer.inputs if n != image.name))
     session = Session(with_outputs(workload.classifier.proto, names).SerializeToString())
     sums = {layer.name: layer.sums() for layer in layers}
+    turns = {name: InOrder(own.add) for name, own in sums.items()}
     progress.start("inputs of the layers", len(workload.images))
 
     with workload.running() as runner:
-        for number, block in enumerate(blocks(workload)):
+
+        def look(item: tuple[int, Batch]) -> int:
+            number, block = item
             pixels = images_of(workload, block)
-            tensors = pixels | runner.spread_rows(session, pixels)
+            values = pixels | runner.run_rows(session, pixels)
+            for layer in layers:
+                turns[layer.name].give(number, layer.block(sums[layer.name], values, seed, number))
+            return len(block)
 
-            def add(number: int, values: Rows, layer: ObservedLayer) -> None:
-                for name, patches in zip(layer.inputs, layer.patches, strict=True):
-                    where = patches.positions(seed, number)
-                    for groups in patches.parts(len(values[name]), len(where)):
-                        columns = patches.columns(values[name], where, groups)
-                        sums[layer.name].add(columns, groups=groups)
-
-            list(runner.map(partial(add, number, tensors), layers))
-            progress.step("", len(block))
+        held = sum(layer.moment_bytes + layer.tensor_bytes for layer in layers)
+        together = runner.together(workload.free // held)
+        for count in runner.map(look, enumerate(blocks(workload)), together):
+            progress.step("", count)
     return sums
 
 

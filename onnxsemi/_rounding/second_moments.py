@@ -12,6 +12,7 @@ Groups of a layer have moments of their own, and so have the panels that the col
 layer are cut into (:mod:`onnxsemi._rounding.panels`): P panels of k columns, else one a group.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -59,6 +60,28 @@ class SecondMoments:
         return panels.summed(np.einsum("gok,gk->go", split, self.mean))
 
 
+@dataclass(frozen=True, eq=False)
+class BlockSums:
+    """Sums over a block of columns, of all groups of a layer or of some.
+
+    Attributes:
+        groups: Which groups these are, of the layer's.
+        samples: Number of columns, S.
+        second: float32[P, k, k], sums of their products.
+        first: float64[P, k], their sums.
+        cross: float32[P * O/G, k], what the outputs are short of, times the columns; None if
+            that is not summed.
+        distance: float64[O], sums of what the outputs are short of.
+    """
+
+    groups: range
+    samples: int
+    second: Float32Array
+    first: Float64Array
+    cross: Float32Array | None = None
+    distance: Float64Array | None = None
+
+
 class MomentSums:
     """Sums over samples, block by block: the memory does not grow with their number."""
 
@@ -79,47 +102,46 @@ class MomentSums:
         self._spreads = [] if outputs else [MomentSpread() for _ in range(len(panels))]
         self._samples = np.zeros(len(panels), np.int64)
 
-    def add(
+    def block(
         self,
         columns: Float32Array,
         distance: Float32Array | None = None,
         groups: slice = slice(None),
-    ) -> None:
-        """Add a block, of all groups or some.
+    ) -> BlockSums:
+        """Sums of a block, which are not added yet: several may be worked on at once.
 
         Args:
-            columns: float32[G, K, S].
+            columns: float32[G, K, S], of all groups or some.
             distance: float32[O, S], float model's output minus this one's.
             groups: Which groups these are.
         """
-        first_group, last_group, _ = groups.indices(self._panels.groups)
-        some = replace(self._panels, groups=last_group - first_group)
-        panels = slice(first_group * some.count, last_group * some.count)
+        chosen = range(*groups.indices(self._panels.groups))
+        some = replace(self._panels, groups=len(chosen))
         columns = some.columns(columns)  # [P, k, S]
         turned = columns.transpose(0, 2, 1)
-        products, first = columns @ turned, columns.sum(axis=2, dtype=np.float64)
-        self._second[panels] += products
-        self._first[panels] += first
-        self._samples[panels] += columns.shape[2]
-        for spread, own, sums in zip(self._spreads[panels], products, first, strict=False):
-            spread.add(own, sums, columns.shape[2])
-        if distance is not None:
-            rows = some.repeated(distance)
-            split = rows.reshape(len(columns), -1, distance.shape[1])  # [P, O/G, S]
-            each = len(self._cross) // len(self._panels)
-            found = (split @ turned).reshape(-1, some.width)
-            self._cross[panels.start * each : panels.stop * each] += found
-            each = len(self._distance) // self._panels.groups
-            outputs = slice(first_group * each, last_group * each)
-            self._distance[outputs] += distance.sum(axis=1, dtype=np.float64)
+        second, first = columns @ turned, columns.sum(axis=2, dtype=np.float64)
+        if distance is None:
+            return BlockSums(chosen, columns.shape[2], second, first)
+        split = some.repeated(distance).reshape(len(columns), -1, columns.shape[2])  # [P, O/G, S]
+        cross = (split @ turned).reshape(-1, some.width)
+        short = distance.sum(axis=1, dtype=np.float64)
+        return BlockSums(chosen, columns.shape[2], second, first, cross, short)
 
-    def merge(self, other: "MomentSums") -> None:
-        """Add what another has summed."""
-        self._second += other._second
-        self._first += other._first
-        self._cross += other._cross
-        self._distance += other._distance
-        self._samples += other._samples
+    def add(self, parts: Iterable[BlockSums]) -> None:
+        """Add the sums of a block, part by part; the order of blocks decides about the last bit."""
+        for part in parts:
+            begin, end = part.groups.start, part.groups.stop
+            count, each = self._panels.count, len(self._distance) // self._panels.groups
+            panels = slice(begin * count, end * count)
+            self._second[panels] += part.second
+            self._first[panels] += part.first
+            self._samples[panels] += part.samples
+            spreads = self._spreads[panels]
+            for spread, own, sums in zip(spreads, part.second, part.first, strict=False):
+                spread.add(own, sums, part.samples)
+            if part.cross is not None and part.distance is not None:
+                self._cross[begin * count * each : end * count * each] += part.cross
+                self._distance[begin * each : end * each] += part.distance
 
     def moments(self, *, centred: bool, damping: Float64Array | None = None) -> SecondMoments:
         """What was summed, as means.

@@ -47,8 +47,10 @@ class ArraySpill:
 
     def keep(self, array: Float32Array) -> SpilledArray:
         """Keep a float32 array."""
-        if array.nbytes <= self._left:
-            self._left -= array.nbytes
+        with self._lock:
+            fits = array.nbytes <= self._left
+            self._left -= array.nbytes if fits else 0
+        if fits:
             return SpilledArray(array.shape, array, self)
         try:
             return SpilledArray(array.shape, None, self, self._written(array))

@@ -15,7 +15,7 @@ from onnxsemi._model.fact import fact
 from onnxsemi._model.segments import Segment, find_steps, part_between
 from onnxsemi._model.shapes import Shape, image_shapes
 from onnxsemi._rounding.observed_layers import ObservedLayer, observed_layers
-from onnxsemi._rounding.second_moments import MomentSums
+from onnxsemi._rounding.second_moments import BlockSums, MomentSums
 from onnxsemi._runtime.batch_sizes import BLOCK_IMAGES
 
 
@@ -39,8 +39,8 @@ class TargetOutput:
 
     @property
     def sum_bytes(self) -> int:
-        """Of the sums of one block of images, and the products that are added to them."""
-        return 2 * self.layer.moment_bytes + 12 * self.layer.site.layer.weight.size
+        """Of the sums of one block of images."""
+        return self.layer.moment_bytes + 4 * self.layer.site.layer.weight.size
 
     @property
     def source(self) -> str:
@@ -49,7 +49,7 @@ class TargetOutput:
 
     @property
     def seen(self) -> tuple[str, ...]:
-        """Names of what :meth:`add` needs."""
+        """Names of what :meth:`block` needs."""
         if self.bias is None:
             return (self.source, self.tensor)
         return (self.source,) if self.beside is None else (self.source, self.beside)
@@ -59,14 +59,14 @@ class TargetOutput:
         patches = self.layer.patches[0]
         return patches.outputs_at(values, patches.positions(seed, number))
 
-    def add(
+    def block(
         self,
         sums: MomentSums,
         values: Mapping[str, Float32Array],
         positions: Int64Array,
         wanted: Float32Array,
-    ) -> None:
-        """Add what is seen at some positions as long as the layer is float32.
+    ) -> list[BlockSums]:
+        """What is seen at some positions as long as the layer is float32, part by part.
 
         Args:
             sums: Of the layer's inputs, and of what its tensor is short of.
@@ -74,6 +74,7 @@ class TargetOutput:
             positions: int64[P].
             wanted: float32[O, S], the tensor in the float model.
         """
+        found = []
         patches, weight = self.layer.patches[0], self.layer.site.layer.weight
         inputs, each = values[self.source], len(weight) // patches.groups
         if self.bias is None:
@@ -87,7 +88,8 @@ class TargetOutput:
             if self.bias is not None:
                 given = patches.products(weight[outputs], columns)
                 short = short - (given + self.bias[outputs, None])
-            sums.add(columns, short, groups)
+            found.append(sums.block(columns, short, groups))
+        return found
 
 
 @dataclass(frozen=True, eq=False)

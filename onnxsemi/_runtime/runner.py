@@ -8,12 +8,13 @@ the last one is filled up, and what only fills is cut off again.
 """
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,42 @@ class Batch:
         """
         starts = range(self.start, self.stop, size)
         return [Batch(start, min(start + size, self.stop)) for start in starts]
+
+
+class InOrder(Generic[_Result]):
+    """Takes results one at a time in the order of their numbers, whatever order they come in.
+
+    Whoever brings the one whose turn it is takes it, and those behind it that are there. Nobody
+    waits: the others leave what they bring and go on.
+    """
+
+    def __init__(self, take: Callable[[_Result], None]) -> None:
+        """Begin with number 0.
+
+        Args:
+            take: Called with one result after the other, never twice at once.
+        """
+        self._take, self._lock = take, threading.Lock()
+        self._there: dict[int, _Result] = {}
+        self._turn, self._taking = 0, False
+
+    def give(self, number: int, result: _Result) -> None:
+        """Bring a result; every number comes once."""
+        with self._lock:
+            self._there[number] = result
+            if self._taking:
+                return
+            self._taking = True
+        while (found := self._next()) is not None:
+            self._take(found[0])
+
+    def _next(self) -> tuple[_Result] | None:
+        with self._lock:
+            self._taking = self._turn in self._there
+            if not self._taking:
+                return None
+            self._turn += 1
+            return (self._there.pop(self._turn - 1),)
 
 
 def _all_of(most: int) -> int:
@@ -83,6 +120,10 @@ class Runner:
     def batches(self, count: int, most: int) -> list[Batch]:
         """Images 0 to ``count`` in batches of the model's size, or of at most ``most``."""
         return Batch(0, count).cut(self._batch or self._fitting(most))
+
+    def together(self, most: int) -> int:
+        """How many of ``most`` results to have there or under way: enough for every thread."""
+        return max(1, min(2 * self.threads, most))
 
     def map(
         self,
