@@ -1,7 +1,7 @@
 """An evaluator without a model: accuracy and KL follow from a damage given to each channel."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,9 @@ from onnxsemi._plan.layers import Semilayer
 from onnxsemi._progress import Silent
 from onnxsemi._search.frontier import predicted
 from onnxsemi._search.observer import Watch
-from onnxsemi._search.protocols import DeltaLossTable, Score, Tested
+from onnxsemi._search.protocols import Closeness, DeltaLossTable, Score, Scouted, Tested
 from onnxsemi._search.strategy import Problem
+from onnxsemi._stats.paired import Paired
 
 Damage = Mapping[tuple[str, int, int], int]
 """(layer, channel, bits) -> answers that are broken; below 0: fixed."""
@@ -94,6 +95,7 @@ class FakeMeasures:
     """The one of the two ways to measure that is there."""
 
     checker: object = None
+    scout: object = None
     evaluator: object = None
 
 
@@ -155,3 +157,21 @@ class FakeChecker:
         score = Score(int(right.sum()), total, total, 1.0)
         kl = 0.0 if self.truth is None else predicted(plan, self.truth)
         return Tested(score, np.arange(total), np.zeros(total), right, 0.0, kl)
+
+
+@dataclass
+class FakeScout:
+    """Looks at plans that a checker measures: by so many times their KL, a look at half of them."""
+
+    checker: FakeChecker
+    worse: float = 1.25
+    looked: list[BitPlan] = field(default_factory=list)
+
+    def look(self, plan: BitPlan) -> Scouted:
+        """What the checker would say, with a larger KL."""
+        self.looked.append(plan)
+        tested = replace(self.checker, checked=[]).check(plan)
+        paired = Paired.of(self.checker.before, tested.right)
+        score = replace(tested.score, measured=tested.score.total // 2)
+        changed = paired.broken + paired.fixed
+        return Scouted(score, paired, Closeness(0.0, changed), self.worse * tested.kl)

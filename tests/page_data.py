@@ -58,7 +58,7 @@ def frontier(layers=None, *, labels=True, points_between=(8, 7, 6, 5, 3, 2), pla
         plain: Whether neither KL nor predictions are known.
     """
     layers = layers or {"conv1": 4, "conv2": 8}
-    seen = {"phase": "bisection", "trial": 1, "paired": Paired(200, 190, 3, 4), "correct": 191}
+    seen = {"phase": "frontier", "trial": 1, "paired": Paired(200, 190, 3, 4), "correct": 191}
     if not labels:
         seen |= {"paired": Paired(200, 200, 9, 0), "correct": 191}
     some = {"phase": "uniform", "rejected": "reason <1>", "correct": 150, "kl": 0.2}
@@ -150,8 +150,8 @@ def document(layers, bits, evidence, *, labels, rng):
     images, count = len(evidence.labels), sum(layers.values())
     plan = {name: rng.choice([*bits, 32], size).tolist() for name, size in layers.items()}
     trials = [
-        trial(1, "bisection", "kept", 192),
-        trial(2, "bisection", "rejected", 150),
+        trial(1, "frontier", "kept", 192),
+        trial(2, "frontier", "rejected", 150),
         trial(3, "descent", "kept", 191, layer=next(iter(layers)), sign="negative", bits=2),
     ]
     return {

@@ -46,7 +46,7 @@ def apply(folder, out, *more, plan="small.plan.json", images="search.npz"):
 class TestCompress:
     def test_says_what_it_did(self, done):
         document = json.loads((done / "small.json").read_text())
-        assert {trial["phase"] for trial in document["trials"]} >= {"bisection"}
+        assert {trial["phase"] for trial in document["trials"]} >= {"frontier"}
         assert all(trial["reason"] for trial in document["trials"])
         kept = [t["compression"] for t in document["trials"] if t["decision"] == "kept"]
         assert document["chosen"]["compression"] == max(kept)

@@ -83,9 +83,9 @@ def run(request, tmp_path_factory):
         counted.files[path.read_bytes()] += 1
         verify(path, *args)
 
-    def rounded(self, plan, progress):
+    def rounded(self, plan, progress, known):
         counted.rounded[id(self), plan.sha256] += 1
-        return rounding(self, plan, progress)
+        return rounding(self, plan, progress, known)
 
     images = np.random.default_rng(1).normal(size=(request.param + 100, 3, 8, 8))
     data = np.float32(images)

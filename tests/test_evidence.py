@@ -182,7 +182,7 @@ class TestTried:
         return Trial(number, phase, ranked, SCORE, 9, decision, "")
 
     def test_of_the_frontier_as_they_say(self):
-        trial = Trial(1, Phase.BISECTION, None, SCORE, None, Decision.REJECTED, "", 0.75)
+        trial = Trial(1, Phase.FRONTIER, None, SCORE, None, Decision.REJECTED, "", 0.75)
         start = Point(BitPlan.uniform(self.LAYERS), SCORE, Phase.START)
         assert list(tried(Trajectory(SCORE, (start,), (trial,), ""))) == [0.75]
 

@@ -87,7 +87,7 @@ class TestTrajectory:
     def test_a_dot_a_trial_where_it_belongs(self):
         circles = Page(str(trajectory(kept()))).of("circle", "mark")
         assert [c["class"] for c in circles] == [
-            "mark p-bisection", "mark p-bisection hollow", "mark p-descent",
+            "mark p-frontier", "mark p-frontier hollow", "mark p-descent",
         ]  # fmt: skip
         x, y = ([float(c[k]) for c in circles] for k in ("cx", "cy"))
         assert x == sorted(x)
@@ -109,7 +109,7 @@ class TestTrajectory:
     def test_what_a_dot_says(self):
         tips = [c["data-tip"] for c in Page(str(trajectory(kept()))).of("circle", "mark")]
         assert tips[1].split("\n") == [
-            "Trial 2, bisection phase",
+            "Trial 2, frontier phase",
             "a plan of the frontier",
             "75.00 % smaller",
             "accuracy 75.00% (−20.00 points)",

@@ -138,7 +138,7 @@ class TestTips:
         driver = show()
         assert tip(driver) is None
         ActionChains(driver).move_to_element(marks(driver)[1]).perform()
-        assert "Trial 2, bisection phase" in tip(driver)
+        assert "Trial 2, frontier phase" in tip(driver)
         assert "rejected: reason 2" in tip(driver)
         ActionChains(driver).move_to_element(driver.find_element(By.TAG_NAME, "h1")).perform()
         assert tip(driver) is None

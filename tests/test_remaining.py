@@ -3,7 +3,7 @@
 from onnxsemi._pipeline.remaining_time import PLANS, Remaining
 from onnxsemi._progress_callback import Event
 
-UNIFORM, BISECTION, *_ = PLANS
+UNIFORM, SCOUTING, *_ = PLANS
 ALL = sum(PLANS.values())
 
 
@@ -58,11 +58,11 @@ def test_then_as_many_plans_as_runs_measure():
     run.plan(10)
     assert run.left == (ALL - 1) * 10
     run.plan(10)
-    run.told.start(BISECTION, 12)  # without the third: what is left is counted from here
+    run.told.start(SCOUTING, 12)  # without the third: what is left is counted from here
     assert run.left == (ALL - 3) * 10
     for _ in range(12):  # more than is usual
         run.plan(10)
-    assert run.left == (ALL - 3 - PLANS[BISECTION]) * 10
+    assert run.left == (ALL - 3 - PLANS[SCOUTING]) * 10
 
 
 def test_plans_that_a_resumed_run_recalls_say_nothing_of_time():

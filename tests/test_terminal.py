@@ -80,7 +80,7 @@ class TestLive:
 
     def test_steps_that_a_resumed_run_recalls_say_nothing_of_time(self):
         console, clock, progress = live(80)
-        progress.start("frontier phase, bisection", 8)
+        progress.start("frontier phase, frontier", 8)
         for _ in range(5):
             clock.seconds += 0.01
             progress.step("recalled")
@@ -99,14 +99,14 @@ class TestLive:
 
     def test_a_phase_inside_a_trial_is_its_detail(self):
         console, _, progress = live(80)
-        progress.start("frontier phase, bisection", 8)
+        progress.start("frontier phase, frontier", 8)
         progress.step("91% smaller: nothing speaks against it")
         progress.best(0.91, 0.95, "top-1")
         inside = Within(progress)
         inside.start("rounding", 22)
         inside.step("layer", 3)
         bar, below = lines(console, progress)
-        assert "frontier phase, bisection" in bar
+        assert "frontier phase, frontier" in bar
         assert " 12% " in bar
         assert below.strip() == "best 91.00% smaller, top-1 95.00%; trial 2: rounding 3 of 22"
 
@@ -122,14 +122,14 @@ class TestLines:
         progress.best(0.9, 0.95, "top-1")
         progress.start("a moment", 8)
         progress.step("")
-        progress.start("frontier phase, bisection", 8)
+        progress.start("frontier phase, frontier", 8)
         clock.seconds += 1
         progress.step("", 0)
         said = file.getvalue().splitlines()
         assert len(said) == 1 + (900 - 1) // 60 + 1
         assert said[0] == "rounding [of] all layers"
         assert said[1] == "rounding [of] all layers: 61 of 1,000, 1:01, 15:39 left"
-        assert said[-1] == "frontier phase, bisection; best so far 90.00% smaller, top-1 95.00%"
+        assert said[-1] == "frontier phase, frontier; best so far 90.00% smaller, top-1 95.00%"
         assert "\x1b" not in file.getvalue()
 
     def test_what_is_left_of_the_whole_run(self):

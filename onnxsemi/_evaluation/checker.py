@@ -23,7 +23,7 @@ class RoundingChecker:
 
     def check(self, plan: BitPlan) -> Tested:
         """Measure a plan on all images."""
-        workload, reference = self._folds.workload, self._reference
+        workload, reference = self._folds.workload, self.reference
         if plan == plan.all_float():
             logits = reference
         else:
@@ -32,7 +32,7 @@ class RoundingChecker:
         return in_full(logits, workload.labels, reference, self._unseen, judge, rule)
 
     @cached_property
-    def _reference(self) -> Float32Array:
+    def reference(self) -> Float32Array:
         """float32[N, K], logits of the float model."""
         workload = self._folds.workload
         return workload.forward(workload.classifier.proto)

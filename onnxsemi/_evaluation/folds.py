@@ -23,8 +23,12 @@ Rounder = Callable[[BitPlan], RoundedPlan]
 class Remembering:
     """A rounder that rounds no plan again that it gave last, or that it was told to keep."""
 
-    def __init__(self, rounder: Rounder) -> None:
-        """Remember what ``rounder`` gives."""
+    def __init__(self, rounder: Callable[[BitPlan, RoundedPlan | None], RoundedPlan]) -> None:
+        """Remember what ``rounder`` gives.
+
+        Args:
+            rounder: Gives a plan its codes; it is told what is kept, which may have some of them.
+        """
         self._rounder = rounder
         self._last: RoundedPlan | None = None
         self._kept: RoundedPlan | None = None
@@ -35,7 +39,7 @@ class Remembering:
             if known is not None and known.plan == plan:
                 return known
         self._last = None  # before the next is made: a plan is as large as the model
-        self._last = self._rounder(plan)
+        self._last = self._rounder(plan, self._kept)
         return self._last
 
     def keep(self, plan: BitPlan) -> None:

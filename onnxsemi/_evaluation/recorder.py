@@ -7,7 +7,7 @@ from onnxsemi._plan.bits import BitPlan
 from onnxsemi._plan.layers import Semilayer
 from onnxsemi._run.journal import Journal, Question
 from onnxsemi._run.store import digest_of
-from onnxsemi._search.protocols import Checker, Evaluator, Tested
+from onnxsemi._search.protocols import Checker, Evaluator, Scout, Scouted, Tested
 
 
 class Check(Question, frozen=True):
@@ -15,6 +15,12 @@ class Check(Question, frozen=True):
 
     plan: str
     metric: str | None
+
+
+class Look(Question, frozen=True):
+    """A quick look at a plan, by its digest."""
+
+    plan: str
 
 
 class TrialOf(Question, frozen=True):
@@ -54,6 +60,18 @@ class RecordedChecker:
         asked = Check(plan.sha256, self._metric)
         tested = self._journal.ask(asked, Tested, lambda: self._checker.check(plan))
         return self._checks.setdefault(plan.sha256, tested)
+
+
+class RecordedScout:
+    """The same for quick looks."""
+
+    def __init__(self, scout: Scout, journal: Journal) -> None:
+        """Record what ``scout`` sees."""
+        self._scout, self._journal = scout, journal
+
+    def look(self, plan: BitPlan) -> Scouted:
+        """What a plan is likely to do to all images."""
+        return self._journal.ask(Look(plan.sha256), Scouted, lambda: self._scout.look(plan))
 
 
 class RecordedEvaluator(RecordedChecker):

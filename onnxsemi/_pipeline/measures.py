@@ -5,7 +5,8 @@ from functools import cached_property, partial
 
 from onnxsemi._evaluation.checker import RoundingChecker
 from onnxsemi._evaluation.evaluator import ModelEvaluator
-from onnxsemi._evaluation.recorder import RecordedChecker, RecordedEvaluator
+from onnxsemi._evaluation.recorder import RecordedChecker, RecordedEvaluator, RecordedScout
+from onnxsemi._evaluation.scout import RoundedScout
 from onnxsemi._pipeline.preparation import Prepared
 from onnxsemi._pipeline.rounding import Codes
 from onnxsemi._pipeline.sensitivity import Sensitivity
@@ -34,9 +35,23 @@ class RecordedMeasures:
     @cached_property
     def checker(self) -> RecordedChecker:
         """Plans that are rounded as a whole, each on all images."""
-        prepared = self.prepared
-        plain = RoundingChecker(self.codes.folds, prepared.unseen)
-        return RecordedChecker(plain, self.journal, prepared.metric_id)
+        return RecordedChecker(self._rounded, self.journal, self.prepared.metric_id)
+
+    @cached_property
+    def scout(self) -> RecordedScout | None:
+        """A quick look at such plans; None where that would save nothing, or by a metric."""
+        prepared, rounder = self.prepared, self.codes.scout
+        if rounder is None or prepared.metric is not None:
+            return None
+        workload = prepared.workload(prepared.search)
+        plain = RoundedScout(
+            workload, rounder, lambda: self._rounded.reference, prepared.guard.balance
+        )
+        return RecordedScout(plain, self.journal)
+
+    @cached_property
+    def _rounded(self) -> RoundingChecker:
+        return RoundingChecker(self.codes.folds, self.prepared.unseen)
 
     @cached_property
     def evaluator(self) -> RecordedEvaluator:

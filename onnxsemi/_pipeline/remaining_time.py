@@ -24,8 +24,8 @@ CROSSED = 2
 """How many times as many, where images are few and every plan is rounded twice."""
 PLANS = {
     f"frontier phase, {Phase.UNIFORM}": 3,
-    f"frontier phase, {Phase.BISECTION}": 6,
-    f"frontier phase, {Phase.RETREAT}": 4,
+    f"frontier phase, {Phase.SCOUTING}": 3,
+    f"frontier phase, {Phase.FRONTIER}": 3,
     f"frontier phase, {Phase.LAYERS}": 1,
     f"frontier phase, {Phase.DESCENT}": 2,
     "writing and verifying": 1,

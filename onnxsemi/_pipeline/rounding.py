@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from onnxsemi._data.images import ImageSet
 from onnxsemi._errors import RunError
 from onnxsemi._evaluation.folds import Fold, Folds, Remembering
 from onnxsemi._evaluation.workload import Workload
@@ -22,6 +23,11 @@ from onnxsemi._rounding.table import RoundingTable
 from onnxsemi._run.folder import RunFolder
 from onnxsemi._run.journal import Question
 from onnxsemi._run.store import Array, read_arrays, write_arrays
+
+SCOUTED = 256
+"""Images to round on for a quick look, at most half of the others: a quarter of the work of 1,024,
+at 1.1 to 1.3 times the KL (``benchmarks/scouting.py``)."""
+FEWEST_SCOUTED = 64
 
 
 class Table(Question, frozen=True):
@@ -40,11 +46,14 @@ class Codes:
         rounding: What a channel becomes by itself: Δloss and KL are measured with it.
         rounder: Gives a whole plan its codes and biases.
         folds: Plans are measured with these: few images are answered by a second rounding, too.
+        scout: Gives plans other codes, from few images, to see where measuring is worth it; None
+            where that would take hardly less.
     """
 
     rounding: Rounding
     rounder: Remembering
     folds: Folds
+    scout: Remembering | None = None
 
 
 def codes_of(prepared: Prepared, run: RunFolder, progress: Progress) -> Codes:
@@ -62,7 +71,7 @@ def codes_of(prepared: Prepared, run: RunFolder, progress: Progress) -> Codes:
         rounding = Nearest(prepared.settings.grids)
         layers = prepared.classifier.layers
 
-        nearest = Remembering(lambda plan: rounded(layers, plan, rounding))
+        nearest = Remembering(lambda plan, _: rounded(layers, plan, rounding))
         return Codes(rounding, nearest, Folds(every, (Fold(nearest, images),)))
     pinned = {pin.bits for pin in prepared.settings.pins} - {FLOAT_BITS}
     bits = sorted({*prepared.settings.search.bits, *pinned}, reverse=True)
@@ -72,13 +81,23 @@ def codes_of(prepared: Prepared, run: RunFolder, progress: Progress) -> Codes:
         return table, plan_rounder(workload, table, settings, seed, Within(progress))
 
     table, own = rounder(prepared.workload(prepared.rounding), "rounding")
+    few = scouted_images(prepared.rounding, seed)
+    scout = None
+    if few is not None:
+        scout = plan_rounder(prepared.workload(few), table, settings, seed, Within(progress))
     if not len(prepared.crossed):
-        return Codes(table, own, Folds(every, (Fold(own, images),)))
+        return Codes(table, own, Folds(every, (Fold(own, images),)), scout)
     others = np.setdiff1d(images, prepared.crossed)
     second = drawn(prepared.search.select(others), len(prepared.crossed), seed)
     _, crossed = rounder(prepared.workload(second), "crossed")
     folds = Fold(own, others), Fold(crossed, prepared.crossed)
-    return Codes(table, own, Folds(every, folds))
+    return Codes(table, own, Folds(every, folds), scout)
+
+
+def scouted_images(images: ImageSet, seed: int) -> ImageSet | None:
+    """Those of the images that weights are rounded on for a quick look; None of too few."""
+    count = min(SCOUTED, len(images) // 2)
+    return drawn(images, count, seed) if count >= FEWEST_SCOUTED else None
 
 
 def calibrated_rounder(
@@ -111,10 +130,10 @@ def plan_rounder(
     """Rounds plans on the grids of a table. Tells of every layer."""
     one_by_one = SequentialRounder(workload, table, settings, seed)
 
-    def give(plan: BitPlan) -> RoundedPlan:
+    def give(plan: BitPlan, known: RoundedPlan | None) -> RoundedPlan:
         if plan == plan.all_float() or settings.inputs is Inputs.FLOAT:
             return from_table(workload.classifier, table, plan)
-        return one_by_one(plan, progress)
+        return one_by_one(plan, progress, known)
 
     return Remembering(give)
 

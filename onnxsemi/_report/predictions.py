@@ -3,7 +3,7 @@
 import numpy as np
 
 from onnxsemi._results.results import CompressResult
-from onnxsemi._search.trajectory import Decision, Phase, Trajectory, Trial
+from onnxsemi._search.trajectory import FEW_CHANGES, Decision, Phase, Trajectory, Trial
 
 
 def prediction_lines(result: CompressResult) -> list[str]:
@@ -30,12 +30,13 @@ def _uniform_line(trajectory: Trajectory) -> list[str]:
     tried = [trial for trial in trajectory.trials if trial.phase is Phase.UNIFORM]
     if not tried:
         return []
-    held = [trial for trial in tried if trial.decision is Decision.KEPT]
+    held = [t for t in tried if t.decision is Decision.KEPT or t.reason == FEW_CHANGES]
     if not held:
         return ["One bitwidth for all channels holds at none of those that were tried."]
     smallest = max(held, key=lambda trial: trial.compression or 0.0)
+    holds = "holds" if smallest.decision is Decision.KEPT else "seems to hold, by a quick look,"
     return [
-        f"One bitwidth for all channels holds down to {_bits(smallest)} bits: "
+        f"One bitwidth for all channels {holds} down to {_bits(smallest)} bits: "
         f"{smallest.compression or 0.0:.2%} of the target weights."
     ]
 

@@ -63,12 +63,16 @@ class SequentialRounder:
         self._float: dict[str, list[SpilledArray]] = {}
         self._sessions: dict[Segment, Session] = {}
 
-    def __call__(self, plan: BitPlan, progress: Progress) -> RoundedPlan:
+    def __call__(
+        self, plan: BitPlan, progress: Progress, known: RoundedPlan | None = None
+    ) -> RoundedPlan:
         """Round a plan.
 
         Args:
             plan: Bits of every target channel.
             progress: Told of every layer.
+            known: Another plan that was rounded: the layers before the first that differs are the
+                same.
         """
         progress.start("rounding", len(plan.bits))
         with one_thread(), self._workload.running() as runner:
@@ -82,10 +86,16 @@ class SequentialRounder:
             )
             for step in self._steps:
                 for target_output, part in step.target_outputs:
-                    walk.pass_layer(
-                        target_output, part, plan, self._float[target_output.layer.name]
-                    )
-                    progress.step(target_output.layer.name)
+                    name = target_output.layer.name
+                    if (
+                        known is not None
+                        and known.plan.bits[name].tolist() == plan.bits[name].tolist()
+                    ):
+                        walk.found[name] = known.layers[name]
+                    else:
+                        known = None
+                        walk.pass_layer(target_output, part, plan, self._float[name])
+                    progress.step(name)
                 walk.go_on(step)
         layers = {name: walk.found[name] for name in plan.bits}
         return RoundedPlan(plan, self._table.scheme, layers)

@@ -9,9 +9,9 @@ frontier is drawn anew, and what was found is reported.
 """
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -35,6 +35,7 @@ class Course:
         estimated: KL of every free channel quantized alone, nats per sample.
         pinned_kl: Measured KL of the start, which is in that of every plan.
         prediction: What plans are predicted to cost, corrected by those that were measured.
+        factor: KL of plans as they are measured over that of a quick look.
         redrawn: What was told when the frontier was drawn anew.
     """
 
@@ -43,6 +44,7 @@ class Course:
     estimated: DeltaLossTable
     pinned_kl: float = 0.0
     prediction: Prediction = field(init=False)
+    factor: float = field(default=1.0, init=False)
     redrawn: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -86,11 +88,6 @@ class Course:
         """The plan of that place."""
         return self.plan(self.place_of(plan))
 
-    def first_above(self, kl: float) -> int:
-        """The first place that is predicted to cost more, nats per sample; as many if none is."""
-        places = range(len(self))
-        return bisect_left(places, kl, key=lambda place: self.prediction.of(self.plan(place)))
-
     def observe(self, plan: BitPlan, kl: float) -> None:
         """Take note of what a plan was found to cost; draw the frontier anew if that contradicts.
 
@@ -98,9 +95,25 @@ class Course:
         """
         kl = max(kl - self.pinned_kl, 0.0)
         expected = self.prediction.of(plan)
-        self._measured.append(Measured(plan, kl))
+        self._measured.append(Measured(plan, kl / self.factor))
         if self._corrected and kl and expected and _parted(kl, expected):
             self._redraw(f"{expected:.2g} nats were predicted of a plan, {kl:.2g} were measured")
+
+    def calibrate(self, plan: BitPlan, kl: float) -> None:
+        """From here on plans are measured that were only looked at so far, the first of them this.
+
+        It is rounded on more images than for a look: that is a factor on every prediction, and says
+        nothing of the layers.
+        """
+        kl, expected = max(kl - self.pinned_kl, 0.0), self.prediction.of(plan)
+        if kl and expected:
+            self.factor = kl / expected
+            self.prediction = replace(self.prediction, scale=self.prediction.scale * self.factor)
+
+    def last_within(self, kl: float) -> int:
+        """The last place that is predicted to cost no more, nats per sample; -1 if none is."""
+        places = range(len(self))
+        return bisect_right(places, kl, key=lambda place: self.prediction.of(self.plan(place))) - 1
 
     def correct(self) -> None:
         """Correct the KL increases by what was measured so far."""
@@ -117,7 +130,7 @@ class Course:
         self.redrawn.append(f"{why}: {_named(found)}; the frontier was drawn anew")
 
     def _draw(self, prediction: Prediction) -> None:
-        self.prediction = prediction
+        self.prediction = replace(prediction, scale=prediction.scale * self.factor)
         self._path: Frontier = frontier(self.start, prediction.kl_increase, self.free)
         self._stops = self._path.points_between(PLACES)
         self._plans: dict[int, BitPlan] = {}

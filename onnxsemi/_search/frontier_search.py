@@ -90,9 +90,13 @@ class FrontierSearch:
             raise ValueError("the frontier follows from the KL and Δloss of channels")
         course = Course(start, tuple(problem.free), problem.kl_increase, kl_of(first))
         guards = self.guards(has_labels=problem.has_labels)
-        walk = FrontierWalk(course, checker, problem.watch, baseline, *guards)
+        scout, ladder = problem.measures.scout, [bits for bits in self.bits if bits]
+        walk = FrontierWalk(course, checker, scout, problem.watch, baseline, *guards)
         walk.points.append(Point(start, first.score, Phase.START))
-        found = walk.retreat(walk.bisect(walk.uniform([bits for bits in self.bits if bits])))
+        uniform = walk.uniform(ladder)
+        walk.scouted(-1 if uniform is None else course.place_of(uniform) - 1)
+        found = walk.measured()
+        walk.fall_back(uniform, ladder)
         walk.settle()
         if found is not None:
             place, plan = found

@@ -3,32 +3,36 @@
 *Uniform*: one bitwidth for all channels, halved for between the widest and the narrowest. What the
 frontier gives is never worse than the narrowest that holds; and these plans, which no estimate has
 picked, tell how far the estimates are right (:mod:`onnxsemi._search.frontier_course`).
-*Bisection*: plans of the frontier at equal distances in size are halved until the smallest is found
-that changes few enough answers. Which of them are broken is left open here: how many change grows
-from plan to plan with little noise, which of them fall well does not. (With a guarantee that was
-asked for, the smallest is found that holds it.)
-*Retreat*: from there back, plan by plan, to the first that the guard has nothing against.
+*Scouting*: of the plans of the frontier the smallest is looked for that changes few enough answers.
+What is seen of one says how many times as much might change, and so how large the KL might be,
+which grows about with the square of how much changes; the next is the smallest that is predicted to
+cost no more. So far plans were only looked at, which takes a part of what measuring takes.
+*Frontier*: the same by measuring, from there on, ahead or back. Which of the changed answers are
+broken is left open while it is looked for: how many change grows from plan to plan with little
+noise, which of them fall well does not; but only what the guard has nothing against is taken.
 *Layers*: the plan of that size in which all channels of a layer have one KL increase; it takes the
 place if its KL is less.
 *Descent*: from there on semilayers, the channels of a layer that the frontier lowers next to one
 bitwidth and that share the sign of Δloss there, are lowered one after the other, least predicted
 KL increase per bit saved first; what fails is undone.
 
-Every plan is measured on all calibration images, as it will be rounded.
+Every plan that is taken was measured on all calibration images, as it will be rounded. Where a look
+would save nothing (few images, a metric), all are measured.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from onnxsemi._plan.bits import BitPlan
+from onnxsemi._search.boundary import Boundary, Seen
 from onnxsemi._search.frontier import between, merged_groups, predicted
 from onnxsemi._search.frontier_course import Course, even
 from onnxsemi._search.guard import Guard
 from onnxsemi._search.observer import Watch
-from onnxsemi._search.protocols import Checker, DeltaLossTable, Tested
+from onnxsemi._search.protocols import Checker, Closeness, DeltaLossTable, Scout, Scouted, Tested
 from onnxsemi._search.ranking import Ranked
 from onnxsemi._search.trajectory import (
+    FEW_CHANGES,
     Decision,
     Phase,
     Point,
@@ -37,9 +41,13 @@ from onnxsemi._search.trajectory import (
 )
 from onnxsemi._stats.pairing import Pairing, pair
 
-RETREATS = 16
-FIRST_STEP = 4
-"""Places that the bisection goes on by where nothing has failed yet; then twice as many."""
+MOST_LOOKS = 4
+MOST_MEASURED = 8
+"""Plans of the frontier that are looked at, and that are measured, at most."""
+CLOSE = 3
+"""Places between a plan and what is expected after it that end the scouting: what is left is for
+measuring to find out."""
+_UNKNOWN = Closeness(0.0, 0)
 
 
 @dataclass
@@ -49,6 +57,7 @@ class FrontierWalk:
     Attributes:
         course: The frontier as far as it is known.
         checker: Measures plans.
+        scout: Looks at plans; None if all are measured.
         watch: Told of every trial and of the best point; says when to stop.
         baseline: The float model.
         guard: What is asked of a point.
@@ -56,12 +65,14 @@ class FrontierWalk:
         points: Every plan that holds, in the order in which they were found.
         trials: Every decision so far.
         tested: What was measured so far.
+        boundary: Where the last plan lies that changes few enough answers, as far as is known.
         settled: The best point when the last phase ended.
         ended: Whether the time has ended.
     """
 
     course: Course
     checker: Checker
+    scout: Scout | None
     watch: Watch
     baseline: Tested
     guard: Guard
@@ -69,14 +80,15 @@ class FrontierWalk:
     points: list[Point] = field(default_factory=list)
     trials: list[Trial] = field(default_factory=list)
     tested: dict[BitPlan, Tested] = field(default_factory=dict)
+    boundary: Boundary = field(init=False)
     settled: Point | None = None
     ended: bool = False
 
-    def uniform(self, ladder: Sequence[int]) -> int:
-        """The last place of the frontier that is larger than the smallest uniform plan that holds.
+    def __post_init__(self) -> None:
+        self.boundary = Boundary(self.course)
 
-        A plan of the frontier is taken to change no more answers than a uniform one of its size. -1
-        if no uniform plan holds.
+    def uniform(self, ladder: Sequence[int]) -> BitPlan | None:
+        """The smallest uniform plan that changes few enough answers, as far as is seen.
 
         Args:
             ladder: Bitwidths to try, widest first.
@@ -85,63 +97,108 @@ class FrontierWalk:
         few, many = -1, len(ladder)
         while many - few > 1 and not self._out_of_time():
             middle = (few + many) // 2
-            plan = self.course.uniform(ladder[middle])
-            if self._changes_few(self._look(plan, Phase.UNIFORM)):
+            if self._changes_few(self.course.uniform(ladder[middle]), Phase.UNIFORM):
                 few = middle
             else:
                 many = middle
         self.course.correct()
-        return -1 if few < 0 else self.course.place_of(self.course.uniform(ladder[few])) - 1
+        return self.course.uniform(ladder[few]) if few >= 0 else None
 
-    def bisect(self, few: int) -> int:
-        """Place of the last plan that changes few enough answers; -1 if none does.
-
-        Where nothing has failed yet it goes on in steps that double, from where it is predicted to
-        lie; then it halves.
+    def scouted(self, few: int) -> None:
+        """Look at plans of the frontier until it is clear about where the last that holds lies.
 
         Args:
-            few: A place that does, as far as is known; -1 for none.
+            few: A place that holds, as far as is known; -1 for none.
         """
-        many, step = len(self.course), FIRST_STEP
-        self.watch.progress.start(
-            f"frontier phase, {Phase.BISECTION}", max(1, many - few).bit_length()
-        )
-        place = self._guess(few)
-        while many - few > 1 and not self._out_of_time():
-            redrawn = len(self.course.redrawn)
-            if self._changes_few(self._look(self.course.plan(place), Phase.BISECTION)):
-                few = place
+        if self.scout is None:
+            return
+        self.watch.progress.start(f"frontier phase, {Phase.SCOUTING}", MOST_LOOKS)
+        place = -1
+        for _ in range(MOST_LOOKS):
+            expected = max(self.boundary.place, few + 1)
+            if abs(expected - place) <= CLOSE or self._out_of_time():
+                return
+            place = expected
+            self._changes_few(self.course.plan(place), Phase.SCOUTING)
+
+    def measured(self) -> tuple[int, BitPlan] | None:
+        """The last place that the guard has nothing against, as far as it was found; its plan."""
+        self.watch.progress.start(f"frontier phase, {Phase.FRONTIER}", MOST_MEASURED)
+        few, many, place, failed = -1, len(self.course), self.boundary.place, 0
+        found: tuple[int, BitPlan] | None = None
+        for count in range(MOST_MEASURED):
+            if many - few <= 1 or self._out_of_time():
+                break
+            redrawn, place = len(self.course.redrawn), min(max(place, few + 1), many - 1)
+            plan = self.course.plan(place)
+            holds = self._holds(plan, first=not count)
+            if holds:
+                few, failed, found = place, 0, (place, plan)
             else:
-                many = place
+                many, failed = place, failed + 1
             if len(self.course.redrawn) > redrawn:
                 many = len(self.course)  # the new frontier may hold where the old one failed
-            if many < len(self.course):
-                place = (few + many) // 2
-            else:
-                place, step = min(few + step, many - 1), 2 * step
-        return few
-
-    def retreat(self, place: int) -> tuple[int, BitPlan] | None:
-        """The first place from one on back that the guard has nothing against, and its plan."""
-        self.watch.progress.start(f"frontier phase, {Phase.RETREAT}", RETREATS)
-        for back in range(place, max(-1, place - RETREATS), -1):
-            plan = self.course.plan(back)
-            if plan.weight_bits > self._smallest and not self._is_known(plan):
-                break  # a uniform plan is smaller
-            if not self._is_known(plan) and self._out_of_time():
+            expected = self.boundary.place
+            if holds and expected <= place:
                 break
-            self._look(plan, Phase.RETREAT)
-            if self._is_point(plan):
-                return back, plan
-        return None
+            # one by one at first: which of the answers are broken is luck
+            place = expected if holds else min(expected, place - max(1, 2**failed // 4))
+        return found
+
+    def _holds(self, plan: BitPlan, *, first: bool) -> bool:
+        """Measure a plan of the frontier."""
+        tested = self._look(plan, Phase.FRONTIER)
+        if first and self.scout is not None:
+            self.course.calibrate(plan, kl_of(tested))
+        self._note(plan, self._paired(tested), tested.close)
+        return self._is_point(plan)
+
+    def _changes_few(self, plan: BitPlan, phase: Phase) -> bool:
+        """Look at a plan, or measure it: whichever way the answers fell that change."""
+        if self.scout is None:
+            tested = self._look(plan, phase)
+            return self._note(plan, self._paired(tested), tested.close)
+        found = self.scout.look(plan)
+        self._record_look(plan, phase, found)
+        return self._note(plan, found.paired, found.close)
+
+    def _note(self, plan: BitPlan, paired: Pairing, close: Closeness | None) -> bool:
+        """Take note of what was seen of a plan: whether few enough answers change."""
+        room = self.balance.room(paired, close or _UNKNOWN)
+        self.boundary.seen.append(Seen(plan, room))
+        return self.balance.against(paired, close) is None
+
+    def fall_back(self, uniform: BitPlan | None, ladder: Sequence[int]) -> None:
+        """Measure uniform plans that were only looked at, if they are smaller than the best.
+
+        Args:
+            uniform: The smallest that seemed to change few enough answers.
+            ladder: Bitwidths to try, widest first.
+        """
+        if uniform is None:
+            return
+        for bits in reversed(ladder):
+            plan = self.course.uniform(bits)
+            if plan.weight_bits >= self._smallest or self._out_of_time():
+                return
+            if plan.weight_bits >= uniform.weight_bits and not self._is_known(plan):
+                self._look(plan, Phase.UNIFORM)
+                if self._is_point(plan):
+                    return
 
     def layers(self, plan: BitPlan) -> None:
         """Try the plan of a plan's size that tells the channels of a layer apart by nothing."""
         kl_increase = even(self.course.prediction.kl_increase)
         other = Course(self.course.start, self.course.free, kl_increase).at_most(plan)
         self.watch.progress.start(f"frontier phase, {Phase.LAYERS}", 1)
-        if not self._is_known(other) and not self._out_of_time():
-            self._try(other, Phase.LAYERS, than=self.tested[plan])
+        if self._is_known(other) or self._out_of_time():
+            return
+        if self.scout is not None:
+            found = self.scout.look(other)
+            if self.course.factor * found.kl >= kl_of(self.tested[plan]):
+                self._record_look(other, Phase.LAYERS, found)
+                return
+        self._try(other, Phase.LAYERS, than=self.tested[plan])
 
     def descend(
         self, plan: BitPlan, ahead: BitPlan, delta_loss: DeltaLossTable, tries: int
@@ -178,18 +235,25 @@ class FrontierWalk:
     def _best(self) -> Point:
         return smallest(self.points)
 
-    def _guess(self, few: int) -> int:
-        """Where to begin: where the KL is predicted to lie between what held and what did not."""
-        known = [(kl_of(tested), self._changes_few(tested)) for tested in self.tested.values()]
-        held = [kl for kl, holds in known if holds]
-        failed = [kl for kl, holds in known if not holds]
-        if not held or not failed:
-            return (few + len(self.course)) // 2
-        wanted = math.sqrt(max(held) * min(failed))
-        return min(max(self.course.first_above(wanted) - 1, few + 1), self.course.last)
-
-    def _changes_few(self, tested: Tested) -> bool:
-        return self.balance.against(self._paired(tested), tested.close) is None
+    def _record_look(self, plan: BitPlan, phase: Phase, found: Scouted) -> None:
+        said = self.balance.against(found.paired, found.close) or FEW_CHANGES
+        trial = Trial(
+            number=len(self.trials) + 1,
+            phase=phase,
+            ranked=None,
+            score=found.score,
+            bar=None,
+            decision=Decision.SCOUTED,
+            reason=said,
+            compression=plan.compression,
+            plan=plan,
+            predicted=self.course.prediction.of(plan),
+            kl=found.kl if found.whole else None,
+        )
+        self.trials.append(trial)
+        self.watch.progress.step(f"{plan.compression:.2%} smaller: {said}")
+        if found.whole:
+            self.course.observe(plan, found.kl)
 
     def _paired(self, tested: Tested) -> Pairing:
         """Float against a plan."""

@@ -39,6 +39,8 @@ from onnxsemi._stats.paired import Paired
 from onnxsemi._stats.pairing import Pairing, PerImage, pair
 
 SIGNIFICANT = 0.05
+ROOM = (0.1, 3.0)
+"""Beyond, what little or much changed says no more of how it would grow."""
 _ROUNDING = 1e-9
 
 
@@ -183,6 +185,21 @@ class Guard(ABC):
         """
         finding = self.judge(paired, close)
         return None if finding.holds else finding.text
+
+    def room(self, paired: Pairing, close: Closeness) -> float:
+        """How many times as much might change until something speaks against it, within ``ROOM``.
+
+        >>> PointGuard(max_drop=1).room(Paired(4000, 3500, broken=25, fixed=5), Closeness(0, 30))
+        1.99
+        """
+
+        def refused(percent: int) -> bool:
+            factor = percent / 100
+            return not self.judge(paired.scaled(factor), close.scaled(factor)).holds
+
+        least, most = (round(100 * factor) for factor in ROOM)
+        found = bisect_left(range(least, most), True, key=refused)  # noqa: FBT003
+        return (least + max(0, found - 1)) / 100
 
     def least_drop(self, paired: Pairing, close: Closeness | None) -> float:
         """The least ``max_drop``, in hundredths of a point, at which nothing speaks against a plan.

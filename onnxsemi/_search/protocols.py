@@ -11,6 +11,7 @@ from onnxsemi._arrays import BoolArray, Float64Array, Int64Array, read_only
 from onnxsemi._plan.bits import BitPlan
 from onnxsemi._plan.layers import Semilayer, Sign
 from onnxsemi._stats.metric import Values
+from onnxsemi._stats.paired import Paired
 from onnxsemi._stats.pairing import PerImage
 
 
@@ -55,6 +56,10 @@ class Closeness:
     kl: float
     changed: int
 
+    def scaled(self, factor: float) -> "Closeness":
+        """The same if so many times as many answers had changed: the KL grows with the square."""
+        return Closeness(self.kl * factor**2, round(self.changed * factor))
+
 
 @dataclass(frozen=True, eq=False)
 class Tested:
@@ -85,6 +90,32 @@ class Tested:
     def judged(self) -> PerImage:
         """What the plan is judged by, image by image."""
         return self.right if self.values is None else self.values
+
+
+@dataclass(frozen=True)
+class Scouted:
+    """What a quick look at a plan says of all images.
+
+    Attributes:
+        score: Right answers, as far as they can be told.
+        paired: Float against the plan.
+        close: How close its outputs are to the float model's.
+        kl: Mean KL(float model || plan), nats per sample; at least that where it was broken off.
+        whole: Whether it was not broken off.
+    """
+
+    score: Score
+    paired: Paired
+    close: Closeness
+    kl: float
+    whole: bool = True
+
+
+class Scout(Protocol):
+    """Looks at plans for a part of what measuring them takes."""
+
+    def look(self, plan: BitPlan) -> Scouted:
+        """What a plan is likely to do to all images."""
 
 
 class Checker(Protocol):

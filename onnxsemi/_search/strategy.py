@@ -16,7 +16,7 @@ from onnxsemi._plan.bits import BitPlan
 from onnxsemi._plan.bitwidth import ladder, parse_ladder
 from onnxsemi._search.guard import Guarantee, Guard
 from onnxsemi._search.observer import Watch
-from onnxsemi._search.protocols import DeltaLossTable, Recalling, RecallingEvaluator
+from onnxsemi._search.protocols import DeltaLossTable, Recalling, RecallingEvaluator, Scout
 from onnxsemi._search.trajectory import Point, Trajectory
 
 
@@ -57,6 +57,10 @@ class Measures(Protocol):
     @property
     def checker(self) -> Recalling:
         """Plans that are rounded as a whole, each on all images."""
+
+    @property
+    def scout(self) -> Scout | None:
+        """A quick look at plans; None where that would save nothing."""
 
     @property
     def evaluator(self) -> RecallingEvaluator:

@@ -11,6 +11,8 @@ from onnxsemi._search.ranking import Ranked
 from onnxsemi._stats.pairing import Pairing
 
 OUT_OF_TIME = "the time budget ended"
+FEW_CHANGES = "few enough answers change"
+"""What a quick look says of a plan that is not refused."""
 
 
 class Phase(StrEnum):
@@ -24,10 +26,11 @@ class Phase(StrEnum):
     """What is still float32 is quantized step by step, without a test."""
     UNIFORM = "uniform"
     """One bitwidth for all channels."""
-    BISECTION = "bisection"
-    """Plans of the frontier, halved between one that holds and one that does not."""
-    RETREAT = "retreat"
-    """Plans of the frontier, one after the other back to the first that holds."""
+    SCOUTING = "scouting"
+    """Plans of the frontier, looked at quickly: where to measure."""
+    FRONTIER = "frontier"
+    """Plans of the frontier, measured: from where they are expected to be the smallest that hold,
+    ahead or back."""
     LAYERS = "layers"
     """A plan of the same size, with one KL increase for all channels of a layer."""
     DESCENT = "descent"
@@ -45,6 +48,8 @@ class Decision(StrEnum):
     """Kept at first; taken back when the check on all images found too few right."""
     QUANTIZED = "quantized"
     """Postponing phase: quantized without a test."""
+    SCOUTED = "scouted"
+    """Frontier: looked at quickly; what is taken is measured."""
     REJECTED = "rejected"
     """Frontier: the answers on the calibration images speak against the plan."""
 

@@ -128,6 +128,17 @@ class Means:
             self, after=self.before, broken=fell + odd, fixed=fell, interval=(-half, half)
         )
 
+    def scaled(self, factor: float) -> "Means":
+        """The same if every value had changed by so many times as much."""
+        low, high = self.interval
+        return replace(
+            self,
+            after=self.before + factor * self.change,
+            spread=factor * self.spread,
+            largest=factor * self.largest,
+            interval=(factor * low, factor * high),
+        )
+
     def point(self, max_drop: float) -> tuple[bool, str, str]:
         """Whether the change as it was seen is no larger loss; what it is, and what is allowed.
 

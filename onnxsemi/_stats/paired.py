@@ -133,6 +133,15 @@ class Paired:
         half, odd = divmod(self.broken + self.fixed, 2)
         return Paired(self.total, self.before, half + odd, half)
 
+    def scaled(self, factor: float) -> "Paired":
+        """The same if so many times as many answers had changed.
+
+        >>> Paired(total=100, before=90, broken=4, fixed=1).scaled(1.5)
+        Paired(total=100, before=90, broken=6, fixed=2)
+        """
+        broken, fixed = round(self.broken * factor), round(self.fixed * factor)
+        return Paired(self.total, self.before, broken, fixed)
+
     def point(self, max_drop: float) -> tuple[bool, str, str]:
         """Whether no more is lost than is allowed; what was found, and what is allowed.
 

@@ -64,7 +64,10 @@ def trajectory(kept: RunRecord) -> Markup:
         label=f"Compression against {words.short}: {len(trials)} trials of the search",
     )
     phases = list(dict.fromkeys(trial.phase for trial in trials))
-    keys = [*((_phase(phase), f"{phase} phase") for phase in phases), ("hollow", "not taken")]
+    keys = [
+        *((_phase(phase), f"{phase} phase") for phase in phases),
+        ("hollow", "not taken"),
+    ]
     return join(
         legend([*keys, ("ring", "written to the file")]),
         figure(
@@ -129,7 +132,7 @@ def _counts(trial: TrialPart) -> str:
 
 def _share(trial: TrialPart) -> str:
     broken_off = trial.decision == "postponed" and trial.measured < trial.total
-    most = "at most " if broken_off else ""
+    most = "at most " if broken_off else "about " if trial.decision == "scouted" else ""
     return f"{most}{trial.right / trial.total:.2%}"
 
 

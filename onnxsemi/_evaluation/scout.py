@@ -1,0 +1,101 @@
+"""A quick look at a plan: rounded on few images, run on those that are most likely to change.
+
+Whether answers change is seen where that is likely at all: of images with a small margin in the
+float model. So the quarter of the images with the smallest margins is run, and of the others one in
+``EVERY``, which stands for as many. What is rounded on few images is a little farther from the
+float model than what is rounded on all of them: a look says where to measure, and no plan is taken
+by it.
+
+The images at most risk come first. Where so many of their answers change that the plan is refused
+whatever the others do, and where their KL alone is so large that predictions learn nothing from it
+(:mod:`onnxsemi._search.correction`), the others are not run.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+import onnx
+
+from onnxsemi._arrays import Float32Array, Int64Array
+from onnxsemi._evaluation.evaluator import simulate
+from onnxsemi._evaluation.folds import Rounder
+from onnxsemi._evaluation.workload import Workload
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._search.correction import MOST_NATS
+from onnxsemi._search.guard import Guard
+from onnxsemi._search.protocols import Closeness, Score, Scouted
+from onnxsemi._stats.metrics import upper_mean
+from onnxsemi._stats.paired import Paired
+
+AT_RISK = 4
+"""One image in so many, those with the smallest margins, is run in any case."""
+EVERY = 8
+"""Of the others, in the order of their margins, one in so many."""
+
+
+class RoundedScout:
+    """Looks at plans that are rounded as a whole."""
+
+    def __init__(
+        self,
+        workload: Workload,
+        rounder: Rounder,
+        reference: Callable[[], Float32Array],
+        guard: Guard,
+    ) -> None:
+        """Look at some images of a workload.
+
+        Args:
+            workload: Model and all calibration images.
+            rounder: Gives plans their codes, from few images.
+            reference: Gives float32[N, K], logits of the float model.
+            guard: What is asked of how many answers change.
+        """
+        self._workload, self._rounder = workload, rounder
+        self._reference, self._guard = reference, guard
+
+    def look(self, plan: BitPlan) -> Scouted:
+        """What a plan is likely to do to all images."""
+        model = simulate(self._workload.classifier, self._rounder(plan))
+        (risky, _), (others, _) = self._images
+        logits = self._reference()[np.concatenate([risky, others])]
+        logits[: len(risky)] = self._run(model, risky)
+        found = self._scouted(logits)
+        if found.kl > MOST_NATS and self._guard.against(found.paired, found.close) is not None:
+            return replace(found, whole=False)
+        logits[len(risky) :] = self._run(model, others)
+        return self._scouted(logits)
+
+    @cached_property
+    def _images(self) -> tuple[tuple[Int64Array, Int64Array], tuple[Int64Array, Int64Array]]:
+        """Images at risk and some of the others: int64[M], and how many each stands for."""
+        workload = self._workload
+        margins = np.abs(workload.likelihood.margins(self._reference(), workload.labels))
+        order = np.argsort(margins, kind="stable")
+        risky, rest = np.split(order, [-(-len(order) // AT_RISK)])
+        parts = np.array_split(rest, -(-len(rest) // EVERY)) if len(rest) else []
+        others = np.array([part[len(part) // 2] for part in parts], np.int64)
+        counts = np.array([len(part) for part in parts], np.int64)
+        return (risky, np.ones(len(risky), np.int64)), (others, counts)
+
+    def _run(self, model: onnx.ModelProto, images: Int64Array) -> Float32Array:
+        if not len(images):
+            return np.empty((0, self._reference().shape[1]), np.float32)
+        return replace(self._workload, images=self._workload.images.select(images)).forward(model)
+
+    def _scouted(self, logits: Float32Array) -> Scouted:
+        """What the logits of the chosen images, float32[M, K], say of all."""
+        images, counts = (np.concatenate(both) for both in zip(*self._images, strict=True))
+        workload, reference = self._workload, self._reference()[images]
+        rule, labels = workload.likelihood, workload.labels[images]
+        before, after = (
+            np.repeat(rule.right(each, labels), counts) for each in (reference, logits)
+        )
+        correct = int(rule.right(self._reference(), workload.labels).sum())
+        paired = replace(Paired.of(before, after), before=correct)
+        kl = np.repeat(rule.divergence(reference, logits), counts)
+        changed = int(np.repeat(~rule.same(reference, logits), counts).sum())
+        score = Score(paired.after, len(workload.images), len(images), None)
+        return Scouted(score, paired, Closeness(upper_mean(kl), changed), float(kl.mean()))
