@@ -175,13 +175,9 @@ class TestTimeBudget:
         ending(int(share * len(counted)))
         folder = shutil.copytree(inputs, tmp_path / "budget")
         result = run(*compress_command(folder, "out.onnx", "--time-budget", "1h", "--json"))
-        if share > 0.5:
-            assert result.exit_code == 0
-            assert json.loads(result.stdout)["stop"] == "the time budget ended"
-            assert written(folder) != written(whole["fast"]) or share > 0.9
-        else:
-            assert_one_line(result, "the time budget", "--resume")
-            assert not (folder / "out.onnx").exists()
+        assert result.exit_code == 0
+        assert json.loads(result.stdout)["stop"] == "the time budget ended"
+        assert written(folder) != written(whole["fast"]) or share > 0.9
         assert not (folder / "out.run/finished.json").exists()
         monkeypatch.undo()
         compress(folder, "--resume")
@@ -190,7 +186,7 @@ class TestTimeBudget:
 
     @pytest.mark.parametrize("share", [0.1, 0.6, 0.9])
     def test_ends_within_exact_kl_too(self, inputs, tmp_path, ending, monkeypatch, share):
-        """Before the search there is nothing yet; between its phases the best so far is given."""
+        """Before the search there is a first plan; between its phases the best so far is given."""
         options = ("--kl", "exact", "--split", "none")
         counted = ending(sys.maxsize)
         whole = shutil.copytree(inputs, tmp_path / "whole")
@@ -198,7 +194,7 @@ class TestTimeBudget:
         ending(int(share * len(counted)))
         folder = shutil.copytree(inputs, tmp_path / "budget")
         result = run(*compress_command(folder, "out.onnx", "--time-budget", "1h", "-q", *options))
-        assert result.exit_code == (1 if share < 0.5 else 0)
+        assert result.exit_code == 0
         assert asked(folder) == asked(whole)[: len(asked(folder))]
         assert len(asked(folder)) < len(asked(whole))
         monkeypatch.undo()

@@ -47,6 +47,10 @@ class Remembering:
         if self._last is not None and self._last.plan == plan:
             self._kept = self._last
 
+    def keeps(self, plan: BitPlan) -> bool:
+        """Whether that is the plan that is to be kept."""
+        return self._kept is not None and self._kept.plan == plan
+
 
 @dataclass(frozen=True, eq=False)
 class Fold:

@@ -3,9 +3,11 @@
 import os
 
 from onnxsemi._data.load import Data
+from onnxsemi._errors import BudgetError
 from onnxsemi._model.loader import Model
+from onnxsemi._pipeline.first_plan import first_plan
 from onnxsemi._pipeline.preflight import preflight
-from onnxsemi._pipeline.preparation import prepare
+from onnxsemi._pipeline.preparation import Prepared, prepare
 from onnxsemi._pipeline.remaining_time import Remaining, forecast
 from onnxsemi._pipeline.rounding import codes_of
 from onnxsemi._pipeline.run_identity import Clock, Limited, check_places, made_of, open_run_of
@@ -13,6 +15,7 @@ from onnxsemi._pipeline.search import Search
 from onnxsemi._pipeline.sensitivity import measure_sensitivity
 from onnxsemi._progress_callback import Listener
 from onnxsemi._results.results import CompressResult
+from onnxsemi._run.folder import RunFolder
 from onnxsemi._run.spent import Spent
 from onnxsemi._settings import Settings
 from onnxsemi._stats.metric import Metric
@@ -70,8 +73,22 @@ def compress(
     parts = made_of(prepared)
     with open_run_of(settings.run, parts, force=settings.force, began=began) as folder:
         one_pass = forecast(prepared, folder, progress)
-        limited = Limited(progress, clock)
-        codes = codes_of(prepared, folder, limited)
-        sensitivity = measure_sensitivity(prepared, codes.rounding, folder, limited)
-        search = Search(prepared, codes, sensitivity, folder, clock, progress)
-        return search.deliver(search.find(), target, before, one_pass)
+        first = None
+        if clock.budget is not None:
+            first = first_plan(prepared, folder, clock, progress, one_pass)
+        try:
+            search = _search(prepared, folder, clock, progress)
+            found = search.find()
+        except BudgetError:
+            if first is None:
+                raise
+            search, found = first.search, first.found
+        return search.deliver(found, target, before, one_pass)
+
+
+def _search(prepared: Prepared, run: RunFolder, clock: Clock, progress: Remaining) -> Search:
+    """A search that may begin: how weights are rounded and what it goes by are measured."""
+    limited = Limited(progress, clock)
+    codes = codes_of(prepared, run, limited)
+    sensitivity = measure_sensitivity(prepared, codes.rounding, run, limited)
+    return Search(prepared, codes, sensitivity, run, clock, progress)

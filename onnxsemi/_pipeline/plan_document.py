@@ -14,8 +14,17 @@ from onnxsemi._run.folder import RunFolder
 from onnxsemi._run.plan_file import DIGEST, PlanFile, RoundingRecord, layers_of
 
 
-def plan_file(prepared: Prepared, plan: BitPlan, ranges: ActivationRanges | None) -> PlanFile:
-    """The plan with what is needed to apply it."""
+def plan_file(
+    prepared: Prepared, plan: BitPlan, ranges: ActivationRanges | None, *, nearest: bool
+) -> PlanFile:
+    """The plan with what is needed to apply it.
+
+    Args:
+        prepared: Model, images, settings.
+        plan: Bits of every target channel.
+        ranges: Ranges of the activations, if those are quantized.
+        nearest: Whether weights have their nearest levels; else they are rounded on images.
+    """
     settings = prepared.settings
     return PlanFile(
         model=prepared.classifier.fingerprint,
@@ -25,17 +34,22 @@ def plan_file(prepared: Prepared, plan: BitPlan, ranges: ActivationRanges | None
         scheme=settings.grids.value,
         layers=layers_of(plan.bits),
         activations=ranges,
-        rounding=_rounding_record(prepared),
+        rounding=None if nearest else _rounding_record(prepared),
         tool=f"onnxsemi {__about__.VERSION}",
         plan_sha256=plan.sha256,
     )
 
 
 def rounded_file(
-    prepared: Prepared, codes: RoundedPlan, ranges: ActivationRanges | None, run: RunFolder
+    prepared: Prepared,
+    codes: RoundedPlan,
+    ranges: ActivationRanges | None,
+    run: RunFolder,
+    *,
+    nearest: bool,
 ) -> PlanFile:
     """The plan with what came of it: a digest of its weights, and what rounded them."""
-    document = plan_file(prepared, codes.plan, ranges)
+    document = plan_file(prepared, codes.plan, ranges, nearest=nearest)
     return replace(document, processor=one_processor(run), weights_sha256=codes.sha256)
 
 

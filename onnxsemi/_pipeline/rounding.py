@@ -55,6 +55,11 @@ class Codes:
     folds: Folds
     scout: Remembering | None = None
 
+    @property
+    def nearest(self) -> bool:
+        """Whether weights have their nearest levels, which takes no images."""
+        return isinstance(self.rounding, Nearest)
+
 
 def codes_of(prepared: Prepared, run: RunFolder, progress: Progress) -> Codes:
     """What the settings ask for.
@@ -68,11 +73,7 @@ def codes_of(prepared: Prepared, run: RunFolder, progress: Progress) -> Codes:
     every = replace(prepared.workload(prepared.search), progress=Within(progress))
     images = np.arange(len(prepared.search))
     if settings is None:
-        rounding = Nearest(prepared.settings.grids)
-        layers = prepared.classifier.layers
-
-        nearest = Remembering(lambda plan, _: rounded(layers, plan, rounding))
-        return Codes(rounding, nearest, Folds(every, (Fold(nearest, images),)))
+        return nearest_codes(prepared, every)
     pinned = {pin.bits for pin in prepared.settings.pins} - {FLOAT_BITS}
     bits = sorted({*prepared.settings.search.bits, *pinned}, reverse=True)
 
@@ -98,6 +99,18 @@ def scouted_images(images: ImageSet, seed: int) -> ImageSet | None:
     """Those of the images that weights are rounded on for a quick look; None of too few."""
     count = min(SCOUTED, len(images) // 2)
     return drawn(images, count, seed) if count >= FEWEST_SCOUTED else None
+
+
+def nearest_codes(prepared: Prepared, every: Workload) -> Codes:
+    """Every weight at its nearest level, which takes no images.
+
+    Args:
+        prepared: Model, images, settings.
+        every: The model on all calibration images.
+    """
+    rounding, layers = Nearest(prepared.settings.grids), prepared.classifier.layers
+    nearest = Remembering(lambda plan, _: rounded(layers, plan, rounding))
+    return Codes(rounding, nearest, Folds(every, (Fold(nearest, np.arange(len(every.images))),)))
 
 
 def calibrated_rounder(

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from enum import StrEnum
@@ -105,21 +106,42 @@ def mixed(run: RunFolder) -> tuple[str, ...]:
 
 
 class Clock:
-    """Says when the time budget has ended."""
+    """Says when what is under way has to end, so that the result is there when the time is over.
 
-    def __init__(self, seconds: float | None) -> None:
-        """Begin to count; None never ends."""
-        self.budget = seconds
-        self._end = None if seconds is None else time.monotonic() + seconds
+    Attributes:
+        budget: Seconds for everything; None for no limit.
+        after: Seconds that what follows the search is likely to take.
+        rounding: Seconds that rounding a plan is.
+        rounds_again: Whether the best plan so far has to be rounded again to be written.
+    """
+
+    def __init__(self, budget: float | None, now: Callable[[], float] = time.monotonic) -> None:
+        """Begin to count."""
+        self.budget, self.after, self.rounding, self.rounds_again = budget, 0.0, 0.0, False
+        self._now, self._began, self._stopped = now, now(), False
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds so far."""
+        return self._now() - self._began
 
     @property
     def ended(self) -> bool:
-        """Whether the time is over."""
-        return self._end is not None and time.monotonic() >= self._end
+        """Whether it has to end."""
+        if self.budget is None or self._stopped:
+            return False
+        return self.elapsed + self.after + self.rounds_again * self.rounding >= self.budget
+
+    def stop(self) -> None:
+        """Let what follows take its time: it was counted in."""
+        self._stopped = True
 
 
 class Limited:
-    """Progress that breaks off when the time has ended: before a search there is no best so far."""
+    """Progress that breaks off what is under way when the time has ended: between any two steps.
+
+    What is broken off is no answer, and is not recorded: a run that is taken up again measures it.
+    """
 
     def __init__(self, progress: Progress, clock: Clock) -> None:
         """Tell ``progress``, ask ``clock``."""
@@ -130,16 +152,16 @@ class Limited:
         self._progress.start(phase, total)
 
     def step(self, detail: str, amount: int = 1) -> None:
-        """Pass on a step.
+        """Pass on a step, or what was done within one.
 
         Raises:
-            BudgetError: If the time has ended; not within a step.
+            BudgetError: If the time has ended.
         """
         self._progress.step(detail, amount)
-        if amount and self._clock.ended:
+        if self._clock.ended:
             raise BudgetError(
-                f"the time budget of {self._clock.budget:g} seconds ended before the search began: "
-                "go on with `resume`, or give more time"
+                f"the time budget of {self._clock.budget:g} seconds ended before anything could be "
+                "compressed: go on with `resume`, or give more time"
             )
 
     def best(self, compression: float, share: float, measured: str) -> None:

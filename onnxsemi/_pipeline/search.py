@@ -31,7 +31,7 @@ from onnxsemi._pipeline.run_identity import (
     one_processor,
 )
 from onnxsemi._pipeline.search_outcome import SearchOutcome, SearchRecord
-from onnxsemi._pipeline.selection import Chooser, JudgedPoint, objections
+from onnxsemi._pipeline.selection import Chooser, Judged, objections
 from onnxsemi._pipeline.sensitivity import Sensitivity
 from onnxsemi._pipeline.sizes import sizes_of
 from onnxsemi._pipeline.speed import timed
@@ -46,8 +46,9 @@ from onnxsemi._run.looks import count_look
 from onnxsemi._run.nothing_holds import NothingHoldsError
 from onnxsemi._run.spent import Spent
 from onnxsemi._search.observer import Watch
+from onnxsemi._search.protocols import Recalling
 from onnxsemi._search.strategy import Problem
-from onnxsemi._search.trajectory import Point
+from onnxsemi._search.trajectory import Point, Trajectory
 from onnxsemi._search.verdict import verdict
 from onnxsemi._stats.comparison import comparison_of
 from onnxsemi._stats.metric import metric_name
@@ -104,10 +105,10 @@ class Search:
 
         Raises:
             AccuracyError: If no compression holds the accuracy asked for; everything is kept then.
+            BudgetError: If the time ended before anything could be compressed.
         """
         prepared, strategy = self.prepared, self.prepared.strategy
         self.progress.start("first plans", 1)
-        writer = self.writer
         head = prepared.classifier.ends.head
         measured = head.measured if prepared.has_labels else "agreement"
         if prepared.metric is not None:
@@ -115,35 +116,41 @@ class Search:
         watch = Watch(self.progress, self._out_of_time, self._remember, self._keep, measured)
         problem = self.problem(watch)
         trajectory, checker = strategy.search(problem), strategy.measured_by(problem.measures)
-        if trajectory.out_of_time and not strategy.holding(trajectory):
-            raise BudgetError(
-                f"the time budget ended after {len(trajectory.trials)} trials, before anything "
-                "could be compressed: go on with `resume`, or give more time"
-            )
-        before = checker.check(problem.start.all_float()).judged
+        if trajectory.out_of_time:
+            self.run.journal.close()  # it may have ended within a plan
+            if not strategy.holding(trajectory):
+                raise BudgetError(
+                    f"the time budget ended after {len(trajectory.trials)} trials, before anything "
+                    "could be compressed: go on with `resume`, or give more time"
+                )
+        self.clock.stop()
+        judged = self.judge(trajectory, checker)
+        if judged.outcome is None:
+            raise self._nothing(judged)
+        return judged.outcome
+
+    def judge(self, trajectory: Trajectory, checker: Recalling) -> Judged:
+        """Measure the points of a search as they are to run.
+
+        Args:
+            trajectory: What the search did.
+            checker: Knows the answers of the plans that were measured.
+        """
+        prepared, writer = self.prepared, self.writer
+        start = prepared.start()
+        before = checker.check(start.all_float()).judged
         searched = SearchRecord(trajectory, writer.ranges, checker, before, self.sensitivity)
         chooser = Chooser(prepared, self.codes, writer, checker, before, self.run.journal)
-        judged = chooser.choose(trajectory, self.progress)
-        if not judged or judged[-1].objection is not None:
-            raise self._nothing(searched, chooser, judged)
-        *refused, taken = judged
-        return SearchOutcome(
-            **vars(searched),
-            chosen=taken.point,
-            search=taken.paired,
-            close=taken.close,
-            refused=objections(refused),
-        )
+        return Judged(searched, chooser, chooser.choose(trajectory, self.progress))
 
-    def _nothing(
-        self, searched: SearchRecord, chooser: Chooser, refused: list[JudgedPoint]
-    ) -> NothingHoldsError:
+    def _nothing(self, found: Judged) -> NothingHoldsError:
         """Keep what was measured, and say what holds best."""
         prepared, run = self.prepared, self.run
+        searched, chooser, refused = found.searched, found.chooser, found.points
         best = best_measured(chooser, searched, refused)
         judged, plan = best.judged, best.judged.point.plan
         others = objections((*refused, judged))
-        document = plan_file(prepared, plan, searched.ranges)
+        document = plan_file(prepared, plan, searched.ranges, nearest=self.codes.nearest)
         document = structs.replace(document, processor=one_processor(run))
         size = estimated_bytes(prepared, plan, searched.ranges)
         anchor = Anchor(document, plan, size, others=others)
@@ -173,7 +180,7 @@ class Search:
         workload = replace(prepared.workload(prepared.report), progress=progress)
         progress.start("writing and verifying", 1)
         codes = self.rounder(plan)
-        document = rounded_file(prepared, codes, ranges, run)
+        document = rounded_file(prepared, codes, ranges, run, nearest=self.codes.nearest)
         document = structs.replace(document, evidence=found.evidence())
         with (
             whole_file(plan_path(target)) as scratch,
@@ -203,7 +210,7 @@ class Search:
                 cost=self._cost(found, one_pass),
                 skipped=prepared.classifier.skipped,
                 left_float=prepared.classifier.left_float,
-                notes=(*prepared.classifier.notes, *mixed(run)),
+                notes=(*prepared.classifier.notes, *mixed(run), *self._short()),
                 kernels=_kernels(file.path, prepared, found),
                 types=narrow_types(codes, settings.profile),
                 made_from={**identity(prepared), "processor": "; ".join(map(str, run.processors))},
@@ -220,6 +227,15 @@ class Search:
                 write_frontier(kept, run.path)
             refuse_loss(result, allowed=settings.allow_loss)
         return self._finish(result, answers)
+
+    def _short(self) -> tuple[str, ...]:
+        """What is to be said where the time ended before the weights could be rounded on images."""
+        if self.prepared.settings.rounds is None or not self.codes.nearest:
+            return ()
+        return (
+            "the time budget ended before the search had found anything: all weights have one "
+            "bitwidth, and their nearest levels",
+        )
 
     def _cost(self, found: SearchOutcome, one_pass: Spent) -> Cost:
         """What the run took so far, all but the last of it."""
@@ -263,6 +279,7 @@ class Search:
 
     def _remember(self, best: Point) -> None:
         self.rounder.keep(best.plan)
+        self.clock.rounds_again = not self.rounder.keeps(best.plan)  # a plan that was recalled
 
     def _keep(self, best: Point) -> None:
         """Write the best so far into the run's folder."""
@@ -275,7 +292,8 @@ class Search:
         codes = self.rounder(best.plan)
         try:
             with whole_file(plan) as scratch:
-                document = rounded_file(prepared, codes, self.writer.ranges, run)
+                ranges, nearest = self.writer.ranges, self.codes.nearest
+                document = rounded_file(prepared, codes, ranges, run, nearest=nearest)
                 scratch.write_text(document.to_json(), encoding="utf-8")
                 self.writer.write(codes, model)
         except UNWRITABLE as error:

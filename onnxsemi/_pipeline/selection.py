@@ -21,6 +21,7 @@ from onnxsemi._evaluation.workload import Workload
 from onnxsemi._pipeline.output import UNWRITABLE, Writer, not_given
 from onnxsemi._pipeline.preparation import Prepared
 from onnxsemi._pipeline.rounding import Codes
+from onnxsemi._pipeline.search_outcome import SearchOutcome, SearchRecord
 from onnxsemi._plan.bits import BitPlan
 from onnxsemi._progress import Progress, warn
 from onnxsemi._quantizer.rounded_plan import RoundedPlan
@@ -210,3 +211,32 @@ class Chooser:
     def _reference(self) -> Float32Array:
         """float32[N, K], logits of the float model."""
         return self._workload.forward(self._workload.classifier.proto)
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Points of a search as they are to run.
+
+    Attributes:
+        searched: What the search did.
+        chooser: What they were measured by.
+        points: The most compressed first, down to the first that holds.
+    """
+
+    searched: SearchRecord
+    chooser: Chooser
+    points: list[JudgedPoint]
+
+    @property
+    def outcome(self) -> SearchOutcome | None:
+        """The first that holds; None if none does."""
+        if not self.points or self.points[-1].objection is not None:
+            return None
+        *refused, taken = self.points
+        return SearchOutcome(
+            **vars(self.searched),
+            chosen=taken.point,
+            search=taken.paired,
+            close=taken.close,
+            refused=objections(refused),
+        )

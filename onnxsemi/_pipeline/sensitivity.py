@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from onnxsemi._arrays import Float64Array
+from onnxsemi._errors import BudgetError
 from onnxsemi._evaluation.workload import Workload
 from onnxsemi._pipeline.preparation import Prepared
 from onnxsemi._plan.layers import Semilayer
@@ -94,6 +95,12 @@ class Sensitivity:
             column = self.kl_increase.column(semilayer.layer, semilayer.bits)
             return float(column[list(semilayer.channels)].sum())
         return None
+
+
+def not_measured(prepared: Prepared) -> Sensitivity:
+    """Nothing to split and rank by."""
+    summary = SensitivitySummary(0, (), (), (), {})
+    return Sensitivity(None, None, summary, None, prepared.workload(prepared.search))
 
 
 def measure_sensitivity(
@@ -196,7 +203,12 @@ class _Stage:
                 saved = time.monotonic()
 
         def measure() -> int:
-            return measurement.measure(self._progress, save).samples
+            try:
+                return measurement.measure(self._progress, save).samples
+            except BudgetError:  # what is summed so far is good for a run that goes on
+                if path is not None:
+                    measurement.save(path, run)
+                raise
 
         self._run.journal.ask(BackwardPasses(tuple(self._free), self.bits), int, measure)
         return measurement.measure(Silent(), save)  # only what is missing, if the file was lost

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from onnxsemi._errors import SettingsError
+from onnxsemi._errors import BudgetError, SettingsError
 from onnxsemi._option import Decides, Option, Panel
 from onnxsemi._plan.bitwidth import MAX_BITS
 from onnxsemi._search.frontier_course import Course
 from onnxsemi._search.frontier_walk import FrontierWalk, kl_of
 from onnxsemi._search.guard import Guarantee, Guard, IntervalGuard, PointGuard
-from onnxsemi._search.protocols import Recalling
+from onnxsemi._search.protocols import DeltaLossTable, Recalling
 from onnxsemi._search.strategy import Measures, MethodSettings, Problem
 from onnxsemi._search.tolerance import ToleranceGuard
 from onnxsemi._search.trajectory import OUT_OF_TIME, Phase, Point, Trajectory, saving
@@ -90,20 +90,13 @@ class FrontierSearch:
             raise ValueError("the frontier follows from the KL and Δloss of channels")
         course = Course(start, tuple(problem.free), problem.kl_increase, kl_of(first))
         guards = self.guards(has_labels=problem.has_labels)
-        scout, ladder = problem.measures.scout, [bits for bits in self.bits if bits]
+        scout = problem.measures.scout
         walk = FrontierWalk(course, checker, scout, problem.watch, baseline, *guards)
         walk.points.append(Point(start, first.score, Phase.START))
-        uniform = walk.uniform(ladder)
-        walk.scouted(-1 if uniform is None else course.place_of(uniform) - 1)
-        found = walk.measured()
-        walk.fall_back(uniform, ladder)
-        walk.settle()
-        if found is not None:
-            place, plan = found
-            walk.layers(plan)
-            ahead = course.plan(min(place + REACH, course.last))
-            walk.descend(plan, ahead, problem.delta_loss, self.settings.tries)
-            walk.settle()
+        try:
+            self._go_along(walk, problem.delta_loss)
+        except BudgetError:  # within a plan: it is not known then
+            walk.ended = True
         stop = OUT_OF_TIME if walk.ended else "the tries were used up"
         return Trajectory(
             baseline=baseline.score,
@@ -114,6 +107,21 @@ class FrontierSearch:
             redrawn=tuple(course.redrawn),
             points_between=course.plans,
         )
+
+    def _go_along(self, walk: FrontierWalk, delta_loss: DeltaLossTable) -> None:
+        """All phases, one after the other."""
+        ladder = [bits for bits in self.bits if bits]
+        uniform = walk.uniform(ladder)
+        walk.scouted(-1 if uniform is None else walk.course.place_of(uniform) - 1)
+        found = walk.measured()
+        walk.fall_back(uniform, ladder)
+        walk.settle()
+        if found is not None:
+            place, plan = found
+            walk.layers(plan)
+            ahead = walk.course.plan(min(place + REACH, walk.course.last))
+            walk.descend(plan, ahead, delta_loss, self.settings.tries)
+            walk.settle()
 
     def measured_by(self, measures: Measures) -> Recalling:
         """What its plans were measured by."""

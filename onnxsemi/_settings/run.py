@@ -34,7 +34,7 @@ class RunOptions:
 
     Attributes:
         folder: Folder of the run; None keeps nothing.
-        time_budget: Seconds after which the best so far is taken; None for no limit.
+        time_budget: Seconds within which the best so far is given; None for no limit.
         command: The command line, for the report; empty if there was none.
     """
 
@@ -52,7 +52,8 @@ class RunOptions:
     time_budget: Annotated[
         float | None, Option(Panel.RUN, metavar="TIME", read=parse_duration, decides=Decides.COURSE)
     ] = None
-    """Take the best so far after this time, such as 10m or 1h30m; `resume` goes on."""
+    """Give the best so far within this time, such as 10m or 1h30m, written and judged: at the least
+    one bitwidth for all layers; `resume` goes on."""
     command: Annotated[str, Decides.NOTHING] = ""
 
     def __post_init__(self) -> None:
