@@ -70,7 +70,7 @@ def _write_table(work: Path) -> None:
     lines = [
         f"{versions(work)}. {FASHION.title}, {FASHION.search_samples:,} calibration images.",
         "",
-        "| budget, s | wall time, s | over budget | ended by | trials | file smaller by | verdict |",
+        "| budget, s | wall, s | over budget | ended by | trials | file smaller by | verdict |",
         "|" + "---|" * 7,
     ]
     for budget in BUDGETS:
