@@ -25,8 +25,7 @@ from onnxsemi._run.journal import Question
 from onnxsemi._run.store import Array, read_arrays, write_arrays
 
 SCOUTED = 256
-"""Images to round on for a quick look, at most half of the others: a quarter of the work of 1,024,
-at 1.1 to 1.3 times the KL (``benchmarks/scouting.py``)."""
+"""Images to round on for a quick look, at most half of the others (``benchmarks/scouting.py``)."""
 FEWEST_SCOUTED = 64
 
 
