@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument(
         "--max-drop", type=float, default=None, help="points; the default if absent"
     )
-    parser.add_argument("--tries", type=int, default=SearchSettings.tries)
+    parser.add_argument("--tries", type=int, default=SearchSettings().most_tries)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--budget", type=float, help="seconds, then the best so far is written")
     parser.add_argument("--resume", action="store_true", help="go on with a run that was killed")

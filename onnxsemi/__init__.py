@@ -44,6 +44,7 @@ from onnxsemi._run.frontier import KeptFrontier, KeptPoint
 from onnxsemi._run.nothing_holds import NothingHoldsError
 from onnxsemi._runtime.calibration import Calibration
 from onnxsemi._runtime.sessions import load_session
+from onnxsemi._search.effort import Effort
 from onnxsemi._search.guard import Guarantee
 from onnxsemi._search.ranking import Order
 from onnxsemi._search.semilayers import Split
@@ -79,6 +80,7 @@ __all__ = [
     "CompressResult",
     "DataError",
     "DataOptions",
+    "Effort",
     "EvaluateResult",
     "EvaluateSettings",
     "Event",

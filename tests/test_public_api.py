@@ -8,7 +8,7 @@ import onnxsemi
 
 PUBLIC = """
     AccuracyError ApplyResult ApplySettings BenchResult BenchSettings BitPlan BudgetError
-    Calibration CheckResult Comparison CompareResult CompressResult DataError DataOptions
+    Calibration CheckResult Comparison CompareResult CompressResult DataError DataOptions Effort
     EvaluateResult EvaluateSettings Event Guarantee ImageSet Inputs InspectResult KeptFrontier
     KeptPoint LossError Means Method ModelError Normalization NothingHoldsError OnnxSemiError Order
     Outcome OutputError Paired Pin PlanError Preset Profile Progress Ranges ReadOptions

@@ -159,8 +159,8 @@ def prepare(
         refuse_overlap(searched, report)
         warnings += said
     warnings += _enough(searched, report, settings)
-    if settings.search_samples is not None:
-        searched = drawn(searched, settings.search_samples, settings.seed)
+    if settings.search_images is not None:
+        searched = drawn(searched, settings.search_images, settings.seed)
     subsets = subsets_of(searched, settings)
     return Prepared(
         classifier=classifier,
@@ -299,7 +299,7 @@ def subsets_of(images: ImageSet, settings: Settings) -> Subsets:
     if settings.rounds is None or len(images) < FEWEST_DEALT:
         loss = stratified(classes, settings.delta_loss_images, settings.seed)
         return Subsets(every, loss, every)
-    count = min(settings.rounding_samples, len(images) // 2)
+    count = min(settings.rounding_images, len(images) // 2)
     rounding = stratified(classes, count, settings.seed)
     others = np.setdiff1d(every, rounding)
     count = min(settings.delta_loss_images, len(others) // 2)

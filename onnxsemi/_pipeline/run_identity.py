@@ -196,6 +196,7 @@ def _as_measured(prepared: Prepared) -> Settings:
     settings = prepared.settings
     return replace(
         settings,
+        search=replace(settings.search, tries=settings.search.most_tries),
         scheme=settings.grids,
         rounding=settings.rounds,
         delta_loss_samples=len(prepared.delta_loss),

@@ -74,7 +74,8 @@ def _details(result: CompressResult) -> list[str]:
         f"Chosen from {len(result.trajectory.points)} plans ({where}); "
         f"{result.plan.mean_bits:.2f} bits a target weight.",
         *prediction_lines(result),
-        f"Cost: {result.cost.text}; {result.cost.trials} trials, {_duration(result.cost.seconds)}.",
+        f"Cost: {result.cost.text}; {result.cost.trials} trials, "
+        f"{_duration(result.cost.seconds)}; effort {result.made_from['--effort']}.",
         f"Δloss and KL from {result.sensitivity.samples:,} calibration images.",
         *_exact_lines(result.sensitivity),
         f"Plan: {result.plan_file}",

@@ -25,8 +25,8 @@ class FrontierSettings(MethodSettings):
     tolerance: Annotated[float, Option(Panel.SEARCH, decides=Decides.CHOICE)] = 0.5
     """Percentage points that the paired 95 % interval of the change on the calibration images may
     reach below `max_drop`: bounds how many answers may change (frontier)."""
-    tries: Annotated[int, Option(Panel.SEARCH, advanced=True)] = 4
-    """Semilayers that are tried on top of the best plan of the frontier."""
+    tries: Annotated[int | None, Option(Panel.SEARCH, advanced=True)] = None
+    """Semilayers that are tried on top of the best plan of the frontier; 4 (see `effort`)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -37,8 +37,13 @@ class FrontierSettings(MethodSettings):
             )
         if not 0 < self.tolerance <= 100:
             raise SettingsError(f"`tolerance`: {self.tolerance} is outside 0 to 100 points")
-        if self.tries < 0:
+        if self.most_tries < 0:
             raise SettingsError(f"`tries`: {self.tries} must be 0 or more")
+
+    @property
+    def most_tries(self) -> int:
+        """Semilayers that are tried on top of the best plan."""
+        return self.effort.options.tries if self.tries is None else self.tries
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,7 @@ class FrontierSearch:
             place, plan = found
             walk.layers(plan)
             ahead = walk.course.plan(min(place + REACH, walk.course.last))
-            walk.descend(plan, ahead, delta_loss, self.settings.tries)
+            walk.descend(plan, ahead, delta_loss, self.settings.most_tries)
             walk.settle()
 
     def measured_by(self, measures: Measures) -> Recalling:

@@ -14,6 +14,7 @@ from onnxsemi._field_types import check_fields
 from onnxsemi._option import Decides, Option, Panel
 from onnxsemi._plan.bits import BitPlan
 from onnxsemi._plan.bitwidth import ladder, parse_ladder
+from onnxsemi._search.effort import Effort
 from onnxsemi._search.guard import Guarantee, Guard
 from onnxsemi._search.observer import Watch
 from onnxsemi._search.protocols import DeltaLossTable, Recalling, RecallingEvaluator, Scout
@@ -29,6 +30,10 @@ class MethodSettings:
             frontier, which takes 0 bits too, 8, 6, 4 for the paper's.
     """
 
+    effort: Annotated[Effort, Option(Panel.SEARCH)] = Effort.MEDIUM
+    """Presets of `search_samples`, `rounding_samples`, `delta_loss_samples` and `tries`, as far as
+    these are not given. low: 2,000, 256, 128, 0; medium: all, 1,024, 512, 4; high: all, 4,096,
+    2,048, 12."""
     bits: Annotated[tuple[int, ...], Option(Panel.SEARCH, read=parse_ladder, advanced=True)] = ()
     """Bitwidths to use: 1 to 8 unless given, 8,6,4 for `method` semilayer. With 0 among them
     (frontier), channels may lose all weights: their output is constant then."""
@@ -44,6 +49,7 @@ class MethodSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        object.__setattr__(self, "effort", choice(Effort, self.effort))
         object.__setattr__(self, "bits", ladder(self.bits) if self.bits else ())
         if self.guarantee is not None:
             object.__setattr__(self, "guarantee", choice(Guarantee, self.guarantee))

@@ -101,18 +101,18 @@ class Settings(WriteSettings):
     """0 to 1: a bitwidth at which fast and exact agree less than this on the sample (equal signs of
     Δloss; rank correlation of KL) is measured exactly."""
     delta_loss_samples: Annotated[int | None, Option(Panel.SEARCH, advanced=True)] = None
-    """Images for Δloss and the fast KL, others than are rounded on, at most half of them; 512, 128
-    if exact."""
+    """Images for Δloss and the fast KL, others than are rounded on, at most half of them; 512 (see
+    `effort`), at most 128 if exact."""
     search_samples: Annotated[
         int | None, Option(Panel.SEARCH, advanced=True, decides=Decides.IMAGES)
     ] = None
-    """Images that the search measures plans on; all by default."""
+    """Images that the search measures plans on; all by default (see `effort`)."""
     seed: Annotated[int, Option(Panel.SEARCH, advanced=True)] = 0
     """Seed of every sample that is drawn."""
     rounding: RoundingSettings | None = None
-    rounding_samples: Annotated[int, Option(Panel.ROUNDING, advanced=True)] = 1024
+    rounding_samples: Annotated[int | None, Option(Panel.ROUNDING, advanced=True)] = None
     """Calibration images that weights are rounded on, without their labels; at most half, as the
-    others tell what rounding does to images that it has not seen."""
+    others tell what rounding does to images that it has not seen; 1,024 (see `effort`)."""
     model: ReadOptions = field(default_factory=ReadOptions)
     pins: Annotated[
         tuple[Pin, ...],
@@ -215,4 +215,16 @@ class Settings(WriteSettings):
     @property
     def delta_loss_images(self) -> int:
         """Images for Δloss."""
-        return self.delta_loss_samples or (128 if self.delta_loss is Method.EXACT else 512)
+        most = 128 if self.delta_loss is Method.EXACT else None
+        preset = self.search.effort.options.delta_loss_samples
+        return self.delta_loss_samples or min(preset, most or preset)
+
+    @property
+    def rounding_images(self) -> int:
+        """Images that weights are rounded on."""
+        return self.rounding_samples or self.search.effort.options.rounding_samples
+
+    @property
+    def search_images(self) -> int | None:
+        """Images that plans are measured on; None for all."""
+        return self.search_samples or self.search.effort.options.search_samples
