@@ -18,7 +18,7 @@ from typing import Any
 
 from cases import Case, random, trained
 from emitted import FORMS, Form, plan_of, write
-from search_cost import write_random_models
+from semilayer_cost import write_random_models
 from tables import note_processor, replace_table, versions
 
 import onnxsemi

@@ -1,11 +1,11 @@
-"""What finding the bitwidths costs: passes, agreement of the fast way, memory.
+"""What a run costs: whole ``compress`` with the defaults, and with every effort.
 
     python benchmarks/search_cost.py --shared ../shared
 
-Every measurement runs in a process of its own and leaves a JSON file in the work folder; one that
-is there already is not run again. Costs are in passes: CPU time divided by the CPU time of one
-float32 forward pass over the same calibration images in the same process, so that what else runs
-on the machine does not count. At the end the table in ``benchmarks/README.md`` is written anew.
+Every run is in a process of its own and leaves a JSON file in the work folder; one that is there
+already is not run again, and one that failed says why. Costs are those that the product counts
+itself: CPU time of the whole run over that of a float32 forward pass, so that what else runs on the
+machine hardly counts. At the end the table in ``benchmarks/README.md`` is written anew.
 """
 
 import argparse
@@ -13,31 +13,32 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
-from functools import partial
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
-from cases import Case, random, trained
-from random_resnets import random_images, random_resnet
-from search_cost_table import DROPS, LADDER, write_table
+from cases import Case, data_of, random, real
+from search_cost_table import write_table
+from semilayer_cost import write_random_models
 from tables import note_processor
 
 import onnxsemi
-from onnxsemi import Method, ReadOptions, RunOptions, SearchSettings, Settings
-from onnxsemi._pipeline.preparation import Prepared, prepare
-from onnxsemi._progress import Silent
-from onnxsemi._run.journal import Journal
-from onnxsemi._runtime.memory import parse_memory, peak
-from onnxsemi._sensitivity.agreement import SampleRequest, measure_agreement
-from onnxsemi._sensitivity.fast import FastMeasurement
-from onnxsemi._sensitivity.variants import Variant, measure_plainly, measure_variants
+from onnxsemi import Effort, Event, SearchSettings, Settings
+from onnxsemi._runtime.memory import peak
 
+IMAGES = {
+    "fashion": 2000,
+    "resnet20": 4000,
+    "resnet18": 4000,
+    "efficientnet": 500,
+    "random50": 1000,
+}
+SLOW = ("efficientnet", "random50")
+"""Run once, on two threads, with the defaults."""
 REPEATS = 3
-SEEDS = 5  # runs that compare fast with exact
 
 
 def main() -> None:
@@ -45,223 +46,121 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shared", type=Path, required=True, help="folder with models/ and data/")
     parser.add_argument("--work", type=Path, default=Path("search_cost"), help="results so far")
-    parser.add_argument("--only", nargs="*", default=None, help="jobs to run, such as tables")
-    parser.add_argument("--job", nargs=3, help="run one job of one model in this process")
+    parser.add_argument("--only", nargs="*", default=None, help="models to run, such as fashion")
+    parser.add_argument("--repeats", type=int, default=REPEATS)
+    parser.add_argument("--limit", type=float, default=3600, help="seconds for one run")
+    parser.add_argument("--job", nargs=4, help="run one model in this process")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    known = trained(arguments.shared) | random(arguments.work)
+    known = cases(arguments.shared, arguments.work)
     if arguments.job:
-        name, job, number = arguments.job
-        _run(known[name], job, int(number), arguments.work / f"{name}-{job}-{number}.json")
+        name, effort, threads, number = arguments.job
+        row = measured(known[name], Effort(effort), int(threads))
+        _keep(arguments.work, (name, effort, threads, number), row)
         return
-    write_random_models(arguments.work)
-    for name, job, number in _jobs(known):
-        if arguments.only is not None and job not in arguments.only:
-            continue
-        if not (arguments.work / f"{name}-{job}-{number}.json").exists():
-            print(f"{name}: {job} {number}", flush=True)
-            note_processor(arguments.work)
-            paths = ["--shared", arguments.shared, "--work", arguments.work]
-            command = [sys.executable, __file__, *map(str, paths), "--job", name, job, str(number)]
-            subprocess.run(command, check=True)
+    for job in _jobs(arguments.repeats):
+        wanted = arguments.only is None or job[0] in arguments.only
+        if wanted and not _path(arguments.work, job).exists():
+            _run(job, arguments)
     write_table(known, arguments.work)
 
 
-def _jobs(known: dict[str, Case]) -> list[tuple[str, str, int]]:
-    jobs = [(name, "tables", n) for name in known for n in range(REPEATS)]
-    whole = [name for name, case in known.items() if case.compared]
-    jobs += [(name, "compress", n) for name in whole for n in range(REPEATS)]
-    jobs += [(name, "plain", n) for name in whole for n in range(REPEATS)]
-    jobs += [(name, "signs", 0) for name, case in known.items() if case.compared]
-    jobs += [("random50", "memory", 0)]
-    jobs += [("resnet20", method, n) for n in range(SEEDS) for method in ("fast", "exact")]
-    return jobs
+def cases(shared: Path, work: Path) -> dict[str, Case]:
+    """Models by short name, with as many calibration images as are asked for."""
+    known = real(shared) | random(work)
+    return {name: replace(known[name], search_samples=count) for name, count in IMAGES.items()}
 
 
-def write_random_models(work: Path) -> None:
-    """Write the ResNets for 224x224 images and images for them, where they are missing."""
-    for depth in (18, 34, 50):
-        path = work / f"random{depth}.onnx"
-        if not path.exists():
-            onnx.save(random_resnet(depth), path)
-    for name, count, seed in (("search", 1000, 2), ("report", 64, 3)):
-        path = work / f"random_{name}.npz"
-        if not path.exists():
-            images, labels = random_images(count, seed)
-            np.savez(path, x=images, y=labels)
+def _jobs(repeats: int) -> list[tuple[str, str, str, str]]:
+    """Model, effort, threads, number."""
+    quick = [name for name in IMAGES if name not in SLOW]
+    ways = [("medium", 2), ("medium", 1), ("low", 2), ("high", 2)]
+    found = [(name, *way, n) for way in ways for name in quick for n in range(repeats)]
+    found += [(name, "medium", 2, 0) for name in SLOW]
+    return [(name, effort, str(threads), str(n)) for name, effort, threads, n in found]
 
 
-def _run(case: Case, job: str, number: int, target: Path) -> None:
-    jobs: dict[str, Callable[[Case], dict[str, Any]]] = {
-        "tables": _tables,
-        "compress": _compress,
-        "plain": _plain,
-        "signs": _signs,
-        "fast": partial(_same_images, method=Method.FAST, seed=number),
-        "exact": partial(_same_images, method=Method.EXACT, seed=number),
-        "memory": _memory,
-    }
-    result = jobs[job](case)
-    result["peak_bytes"] = peak()
-    target.write_text(json.dumps(result, indent=1), encoding="utf-8")
+def _path(work: Path, job: tuple[str, str, str, str]) -> Path:
+    name, effort, threads, number = job
+    return work / f"{name}-{effort}-{threads}-{number}.json"
 
 
-def _settings(case: Case, **options: Any) -> Settings:
-    chosen: dict[str, Any] = {
-        "search": SearchSettings(method="semilayer", bits=LADDER),
-        "model": ReadOptions(targets="hidden"),
-        "data": case.data,
-        "delta_loss_samples": case.delta_loss_samples,
-        "search_samples": case.search_samples,
-        "force": True,  # of random models the labels are random, too
-    }
-    return Settings(**(chosen | options))
+def _keep(work: Path, job: tuple[str, str, str, str], row: dict[str, Any]) -> None:
+    _path(work, job).write_text(json.dumps(row, indent=1), encoding="utf-8")
 
 
-def _prepared(case: Case, **options: Any) -> Prepared:
-    return prepare(case.model, case.search, case.report, _settings(case, **options))
-
-
-def _cpu(work: Callable[[], object]) -> float:
-    """CPU seconds of all threads."""
-    began = time.process_time()
-    work()
-    return time.process_time() - began
-
-
-def _pass_seconds(prepared: Prepared) -> float:
-    """CPU seconds of one float32 forward pass over the calibration images, the less of two."""
-    workload = prepared.workload(prepared.search)
-    return min(_cpu(lambda: workload.forward(workload.classifier.proto)) for _ in range(2))
-
-
-def _tables(case: Case) -> dict[str, Any]:
-    """Δloss and KL of all channels and bitwidths, and the comparison with exact on a sample."""
-    prepared = _prepared(case)
-    one = _pass_seconds(prepared)
-    workload, layers = prepared.workload(prepared.delta_loss), prepared.free()
-
-    def tables() -> None:
-        FastMeasurement(workload, layers, LADDER, 0).measure(Silent(), lambda: None).delta_loss()
-
-    bare = _cpu(tables)
-    request = SampleRequest(layers, LADDER, 0)
-    compared = _cpu(lambda: measure_agreement(workload, request, Silent(), Journal()))
-    return {"passes": (bare + compared) / one, "compared": compared / one, "pass_cpu_seconds": one}
-
-
-def _compress(case: Case) -> dict[str, Any]:
-    """The whole command, from reading the model to the verified file."""
-    one = _pass_seconds(_prepared(case))
-    results = []
-    output = Path(f"search_cost-{os.getpid()}.onnx")
-    arguments = (case.model, case.search)
-    settings = _settings(case)
-
-    def work() -> None:
-        results.append(
-            onnxsemi.compress(*arguments, output=output, test_data=case.report, settings=settings)
+def _run(job: tuple[str, str, str, str], arguments: argparse.Namespace) -> None:
+    """One run in a process of its own; why it failed, if it did."""
+    print(*job, flush=True)
+    note_processor(arguments.work)
+    if job[0].startswith("random"):
+        write_random_models(arguments.work)
+    paths = ["--shared", str(arguments.shared), "--work", str(arguments.work)]
+    command = [sys.executable, __file__, *paths, "--job", *job]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=arguments.limit
         )
-
-    began = time.perf_counter()
-    cpu = _cpu(work)
-    seconds = time.perf_counter() - began
-    output.unlink()
-    output.with_suffix(".plan.json").unlink()
-    return {"passes": cpu / one, "seconds": seconds, **_summary(results[0])}
+        error = done.stderr.strip().splitlines()[-1:] if done.returncode else []
+    except subprocess.TimeoutExpired:
+        error = [f"not done after {arguments.limit:g} s"]
+    if error:
+        _keep(arguments.work, job, {"error": error[0]})
 
 
-def _summary(result: onnxsemi.CompressResult) -> dict[str, Any]:
-    report = result.report.answers
+class Phases:
+    """CPU seconds between two changes of the phase."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+        self._phase, self._last = "reading", time.process_time()
+
+    def __call__(self, event: Event) -> None:
+        """Take note of the phase that begins, or goes on."""
+        if event.phase in ("best", "warning"):
+            return
+        now = time.process_time()
+        self.seconds[self._phase] += now - self._last
+        self._phase, self._last = event.phase, now
+
+
+def measured(case: Case, effort: Effort, threads: int) -> dict[str, Any]:
+    """The whole command, from reading the model to the judged file."""
+    samples = None if effort is Effort.LOW else case.search_samples
+    settings = Settings(
+        data=case.data,
+        search=SearchSettings(effort=effort),
+        search_samples=samples,
+        threads=threads,
+        force=True,  # of random models the labels are random, too
+        allow_loss=True,
+    )
+    phases, load = Phases(), os.getloadavg()[0]
+    data, report = data_of(case.search, case.data), data_of(case.report, case.data)
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "small.onnx"
+        result = onnxsemi.compress(
+            case.model, data, output=output, test_data=report, settings=settings, progress=phases
+        )
+    phases(Event("end"))
+    cost, answers = result.cost, result.report.answers
+    one = cost.pass_cpu_seconds / cost.images
     return {
-        "targets": result.sizes.targets,
+        "images": cost.images,
+        "passes": cost.passes,
+        "image_forwards": cost.image_forwards,
+        "pass_cpu_seconds": cost.pass_cpu_seconds,
+        "cores": cost.cpu_seconds / cost.seconds / threads,
+        "seconds": cost.seconds,
+        "load": [load, os.getloadavg()[0]],
+        "peak_bytes": peak(),
+        "file_bytes": result.sizes.bytes_after,
         "file": result.sizes.file,
-        "trials": result.cost.trials,
-        "searched": [result.search.before, result.search.after, result.search.total],
-        "reported": [100 * report.change, *(100 * end for end in report.interval)],
-        "agreement": [(a.bits, a.same_sign, a.kl_rank) for a in result.sensitivity.agreement],
-        "images": sum(trial.score.measured for trial in result.trajectory.trials),
-        "total": result.search.total,
+        "verdict": result.verdict.outcome.value,
+        "change": [100 * answers.change, *(100 * end for end in answers.interval)],
+        "trials": cost.trials,
+        "phases": {name: seconds / one for name, seconds in phases.seconds.items()},
     }
-
-
-def _plain(case: Case) -> dict[str, Any]:
-    """Set the weight, run everything: extrapolated from one channel in each of eight layers."""
-    prepared = _prepared(case)
-    workload, sites = prepared.workload(prepared.delta_loss), prepared.classifier.sites
-    chosen = [sites[place] for place in np.linspace(0, len(sites) - 1, 8).round().astype(int)]
-    variants = [Variant((0,), 4)]
-    # measure_plainly runs the float model first: two variants less one leave one
-    twice = _cpu(
-        lambda: [measure_plainly(workload, s, variants * 2, lambda _n: None) for s in chosen]
-    )
-    once = _cpu(lambda: [measure_plainly(workload, s, variants, lambda _n: None) for s in chosen])
-    channels = sum(site.layer.channels for site in sites)
-    plain = (twice - once) / len(chosen) * channels * len(LADDER)
-    fast = _cpu(
-        lambda: FastMeasurement(workload, prepared.free(), LADDER, 0).measure(
-            Silent(), lambda: None
-        )
-    )
-    return {"ratio": plain / fast, "evaluations": channels * len(LADDER)}
-
-
-def _signs(case: Case) -> dict[str, Any]:
-    """Sign of Δloss, fast against exact on the same images, all layers."""
-    prepared = _prepared(case, delta_loss_samples=case.compared)
-    workload, free = prepared.workload(prepared.delta_loss), prepared.free()
-    table = FastMeasurement(workload, free, LADDER, 0).measure(Silent(), lambda: None).delta_loss()
-    pairs: dict[int, list[tuple[float, float]]] = {bits: [] for bits in LADDER}
-    for site in prepared.classifier.sites:
-        channels = range(0, site.layer.channels, case.every)
-        variants = [Variant((channel,), bits) for channel in channels for bits in LADDER]
-        exact = measure_variants(workload, site, variants, lambda _n: None).delta_loss
-        for variant, value in zip(variants, exact, strict=True):
-            fast = table.column(site.layer.name, variant.bits)[variant.channels[0]]
-            pairs[variant.bits].append((float(fast), float(value)))
-    found = {}
-    for bits, values in pairs.items():
-        fast_values, exact_values = np.array(values).T
-        found[str(bits)] = {
-            "same_sign": float(np.mean((fast_values > 0) == (exact_values > 0))),
-            "correlation": float(np.corrcoef(fast_values, exact_values)[0, 1]),
-            "channels": len(values),
-        }
-    return {"signs": found, "images": case.compared}
-
-
-def _same_images(case: Case, method: Method, seed: int) -> dict[str, Any]:
-    """Compression with fast or exact Δloss on the same images, drawn by the seed.
-
-    One search serves every drop: only the choice from its plans depends on it.
-    """
-    settings = _settings(case, delta_loss=method, seed=seed)
-    output = Path(f"search_cost-{os.getpid()}.onnx")
-    result = onnxsemi.compress(
-        case.model, case.search, output=output, test_data=case.report, settings=settings
-    )
-    output.unlink()
-    output.with_suffix(".plan.json").unlink()
-    chosen = [result.trajectory.choose(drop).plan.compression for drop in DROPS]
-    return {**_summary(result), "at_drops": chosen}
-
-
-def _memory(case: Case) -> dict[str, Any]:
-    """Peak memory of a whole run on 1,000 images, cut short in the search."""
-    settings = _settings(
-        case,
-        search_samples=1000,
-        delta_loss_samples=512,
-        max_memory=parse_memory("2.75GB"),
-        run=RunOptions(time_budget=1500),
-    )
-    output = Path(f"search_cost-{os.getpid()}.onnx")
-    result = onnxsemi.compress(
-        case.model, case.search, output=output, test_data=case.report, settings=settings
-    )
-    output.unlink()
-    output.with_suffix(".plan.json").unlink()
-    return {**_summary(result), "stop": result.trajectory.stop}
 
 
 if __name__ == "__main__":
