@@ -20,7 +20,7 @@ import onnxsemi
 from onnxsemi import RunOptions, Settings
 from onnxsemi._errors import BudgetError
 
-BUDGETS = (2, 5, 10, 20, 40, 80)
+BUDGETS = (5, 20, 40, 80)
 
 
 def main() -> None:
