@@ -18,7 +18,7 @@ Source: Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generativ
 Transformers", ICLR 2023, sections 3 and 4; the error formula is Optimal Brain Surgeon's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,7 @@ from onnxsemi._rounding.grid import Grid, values
 
 BLOCK = 32
 NEAR = 256  # columns that the updates of a block reach at once; those behind wait for all of them
+LOOKED_AT = 32  # columns among which codes that move are looked for at once
 _RAISED = (0.0, *(10.0**power for power in range(-4, 5)))  # where float32 noise is larger than C
 
 
@@ -127,7 +128,8 @@ def compensated(
             upper = factor.upper[:, begin:end, begin:end].transpose(1, 2, 0)[..., None]
             errors = np.empty_like(block)
             for place, wanted in enumerate(block):
-                code = np.clip(np.rint(wanted * inverse_step + zero), 0, top)
+                code = np.rint(wanted * inverse_step + zero)
+                code = np.minimum(np.maximum(code, 0), top)  # faster than np.clip
                 codes[begin + place] = code
                 errors[place] = (wanted - (code - zero) * step) / upper[place, place]
                 block[place + 1 :] -= upper[place, place + 1 :] * errors[place]
@@ -150,7 +152,8 @@ def refined(
     """Codes after coordinate descent on the change of output: none is worse than before.
 
     Column by column every code goes to where the change of output is least with all others fixed; a
-    sweep without a change ends it.
+    sweep without a change ends it. Most stay: of each row, which no other row concerns, the next
+    that moves is looked for among several columns at once.
 
     Args:
         weight: float32[G * R, K], what the codes stand for, the rows of a group together.
@@ -162,24 +165,47 @@ def refined(
     codes, moments = codes.copy(), second.reshape(-1, *second.shape[-2:])
     gradient = _by_group(values(codes, grid) - weight, moments)
     each = len(codes) // len(moments)  # rows of a group
-    curvature = np.repeat(np.einsum("gkk->kg", moments), each, axis=1) * grid.step  # [K, G * R]
+    curvature = np.repeat(np.einsum("gkk->gk", moments), each, axis=0) * grid.step[:, None]
+    curvature[curvature <= 0] = np.inf  # the output does not vary with it: no code moves
+    moving = np.arange(len(codes))
     for _ in range(sweeps):
-        changes = 0
-        for column in np.flatnonzero((curvature > 0).any(axis=1)):
-            slope = np.zeros(len(codes), np.float32)
-            varying = curvature[column] > 0
-            np.divide(gradient[:, column], curvature[column], out=slope, where=varying)
-            code = np.clip(np.rint(codes[:, column] - slope), 0, grid.top)
-            moved = np.flatnonzero(code != codes[:, column])
-            if len(moved):
-                steps = (code[moved] - codes[moved, column]) * grid.step[moved]
-                rows = moments[0, column] if len(moments) == 1 else moments[moved // each, column]
-                gradient[moved] += steps[:, None] * rows
-                codes[moved, column] = code[moved]
-                changes += len(moved)
-        if not changes:
+        moved = np.zeros(len(codes), bool)
+        for begin in range(0, codes.shape[1], LOOKED_AT):
+            some = slice(begin, begin + LOOKED_AT)
+            for rows, columns, code in _moves(moving, some, codes, gradient, curvature, grid.top):
+                steps = (code - codes[rows, columns]) * grid.step[rows]
+                gradient[rows] += steps[:, None] * moments[rows // each, columns]
+                codes[rows, columns] = code
+                moved[rows] = True
+        moving = np.flatnonzero(moved)
+        if not len(moving):
             break
     return codes
+
+
+def _moves(
+    rows: Int64Array,
+    some: slice,
+    codes: Float32Array,
+    gradient: Float32Array,
+    curvature: Float32Array,
+    top: Float32Array,
+) -> Iterator[tuple[Int64Array, Int64Array, Float32Array]]:
+    """The codes that move among some columns, in the order of the columns for each row by itself.
+
+    Of every row that still has one the next is given: rows, columns, codes. Whoever takes them
+    changes codes and gradients before the next are looked for.
+    """
+    passed = np.zeros(len(rows), np.int64)
+    while len(rows):
+        own = codes[rows, some]
+        slope = gradient[rows, some] / curvature[rows, some]
+        code = np.minimum(np.maximum(np.rint(own - slope), 0), top[rows, None])
+        moves = (code != own) & (np.arange(own.shape[1]) >= passed[:, None])
+        found = np.flatnonzero(moves.any(axis=1))
+        places = moves[found].argmax(axis=1)
+        rows, passed = rows[found], places + 1
+        yield rows, some.start + places, code[found, places]
 
 
 def output_error(

@@ -18,7 +18,7 @@ from onnxsemi._progress import Progress
 from onnxsemi._rounding.im2col import Patches, patches_of
 from onnxsemi._rounding.panels import Panels
 from onnxsemi._rounding.second_moments import BlockSums, MomentSums
-from onnxsemi._runtime.batch_sizes import BLOCK_IMAGES, FEWEST_BLOCKS
+from onnxsemi._runtime.batch_sizes import BLOCK_IMAGES, CANDIDATE_ROWS, FEWEST_BLOCKS
 from onnxsemi._runtime.runner import Batch, InOrder
 from onnxsemi._runtime.sessions import Session
 
@@ -55,6 +55,12 @@ class ObservedLayer:
     def moment_bytes(self) -> int:
         """Of its second moments, float32[P, k, k]."""
         return 4 * len(self.panels) * self.panels.width**2
+
+    @property
+    def rounding_bytes(self) -> int:
+        """What is held while it is rounded, from above: matrices, factors, a block of rows."""
+        rows = 24 * CANDIDATE_ROWS * self.panels.width
+        return 10 * self.moment_bytes + 32 * self.site.layer.weight.size + rows
 
     def sums(self) -> MomentSums:
         """Nothing summed yet, for its inputs alone."""
