@@ -41,6 +41,9 @@ class Decides(Enum):
 
     MEASUREMENTS = "measurements"
     """What is measured: with another value it is another run."""
+    KERNELS = "kernels"
+    """Which kernels run, and so the last bits of what is measured. With another value it is another
+    run; the default is not named, as runs are as old as it."""
     IMAGES = "images"
     """Which images there are, and their pixels: the fingerprints of the images tell."""
     CHOICE = "choice"

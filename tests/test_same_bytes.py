@@ -45,7 +45,7 @@ def apply(folder, plan, *more, out):
 
 
 def elsewhere(monkeypatch, kind=NEW):
-    monkeypatch.setattr(Processor, "here", classmethod(lambda _: kind))
+    monkeypatch.setattr(Processor, "here", classmethod(lambda *_: kind))
 
 
 def edited(done, tmp_path, **changes):

@@ -8,18 +8,22 @@ from onnxsemi._errors import ModelError
 from onnxsemi._model.head import Ends
 from onnxsemi._model.outputs import with_outputs
 from onnxsemi._runtime.batch_sizes import COMPANIONS
+from onnxsemi._runtime.providers import CPU, Provider
 from onnxsemi._runtime.sessions import Session
 
 _TOLERANCE = 1e-3  # of the largest logit; another batch size changes float32 sums by 1e-6 of it
 
 
-def check_own_answers(model: onnx.ModelProto, ends: Ends, images: ImageSet) -> None:
+def check_own_answers(
+    model: onnx.ModelProto, ends: Ends, images: ImageSet, provider: Provider = CPU
+) -> None:
     """Run the first image beside others, and in a batch of nothing else.
 
     Args:
         model: The float model.
         ends: Names of its image input and logits.
         images: Images laid out for it, at least one.
+        provider: What runs it.
 
     Raises:
         ModelError: If its logits are others then, or others each time.
@@ -30,7 +34,7 @@ def check_own_answers(model: onnx.ModelProto, ends: Ends, images: ImageSet) -> N
     first, others = images.rows(np.zeros(1, np.int64)), images.batch(0, batch)
     alone = np.repeat(first, batch, axis=0)
     beside = np.concatenate([others, alone])[:batch]
-    session = Session(with_outputs(model, [ends.logits]).SerializeToString())
+    session = Session(with_outputs(model, [ends.logits]).SerializeToString(), provider)
     once, again, other = (
         session.run({ends.image.name: feed})[ends.logits][0] for feed in (beside, beside, alone)
     )

@@ -121,7 +121,7 @@ class Chain:
             layer: mixed_weight(classifier.site(layer).layer, plan.bits[layer], rounding)
             for layer in segment.layers
         }
-        return Session(segment_model(classifier, segment, weights), shared=True)
+        return self._workload.open(segment_model(classifier, segment, weights), shared=True)
 
 
 def _through(runner: Runner, session: Session, tensor: Float32Array) -> Float32Array:

@@ -11,6 +11,7 @@ from onnxsemi._model.head import Ends
 from onnxsemi._model.outputs import with_outputs
 from onnxsemi._progress import Progress
 from onnxsemi._runtime.batch_sizes import FORWARD_IMAGES
+from onnxsemi._runtime.providers import CPU, Provider
 from onnxsemi._runtime.runner import Batch, Runner
 from onnxsemi._runtime.sessions import Session
 
@@ -23,6 +24,7 @@ def forward(
     progress: Progress,
     *,
     integers: bool = False,
+    provider: Provider = CPU,
 ) -> Float32Array:
     """Logits of a model over all images, in order: float32[N, K].
 
@@ -33,12 +35,15 @@ def forward(
         runner: Runs it.
         progress: Told of every image.
         integers: Whether to run quantized activations on integer kernels.
+        provider: What runs it.
 
     Raises:
         ModelError: If ONNX Runtime refuses the model or the images, or a logit is not finite.
     """
     # in one expression: a name would keep the serialized model while the session lives
-    session = Session(with_outputs(model, [ends.logits]).SerializeToString(), integers=integers)
+    session = Session(
+        with_outputs(model, [ends.logits]).SerializeToString(), provider, integers=integers
+    )
     progress.start("forward pass", len(images))
 
     def run(batch: Batch) -> Float32Array:

@@ -19,7 +19,9 @@ from onnxsemi._quantizer.affine import Scheme
 from onnxsemi._quantizer.rounded_plan import Rounding
 from onnxsemi._runtime.batch_sizes import LIVE_TENSORS, RUN_BYTES
 from onnxsemi._runtime.memory import UNBOUNDED, held, resident
+from onnxsemi._runtime.providers import CPU, Provider
 from onnxsemi._runtime.runner import Runner
+from onnxsemi._runtime.sessions import Session
 from onnxsemi._stats.likelihood import LIKELIHOODS, Likelihood
 from onnxsemi._stats.metric import Judge, Metric
 
@@ -36,6 +38,7 @@ class Workload:
         memory: Bytes that the process may take.
         progress: Told of every image in a pass.
         metric: What models are judged by instead of right answers; None for these.
+        provider: What runs the model and its parts.
     """
 
     classifier: Classifier
@@ -45,6 +48,7 @@ class Workload:
     memory: int = UNBOUNDED
     progress: Progress = field(default_factory=Silent)
     metric: Metric | None = None
+    provider: Provider = CPU
 
     @property
     def scheme(self) -> Scheme:
@@ -102,10 +106,24 @@ class Workload:
         return max(1, min(most, free // each))
 
     def forward(self, model: onnx.ModelProto, *, integers: bool = False) -> Float32Array:
-        """Logits of a model of the same form over all images: float32[N, K]."""
+        """Logits of a model of the same form over all images: float32[N, K].
+
+        Integer kernels are the processor's, whatever the provider.
+        """
+        ends, progress = self.classifier.ends, self.progress
         with self.running() as runner:
-            ends, progress = self.classifier.ends, self.progress
-            return forward(model, ends, self.images, runner, progress, integers=integers)
+            if integers:
+                return forward(model, ends, self.images, runner, progress, integers=True)
+            return forward(model, ends, self.images, runner, progress, provider=self.provider)
+
+    def open(self, model: bytes, *, shared: bool = False) -> Session:
+        """A session of a part of the model, on the provider.
+
+        Args:
+            model: Serialized ONNX ModelProto.
+            shared: Whether it takes its memory from one allocator with others.
+        """
+        return Session(model, self.provider, shared=shared)
 
     def running(self) -> Runner:
         """Runs the model and its parts, on its threads and within its memory."""

@@ -17,6 +17,7 @@ from onnxsemi._emit.integer_kernels import kernels_of
 from onnxsemi._emit.narrow_types import narrow_types
 from onnxsemi._emit.profile import Profile
 from onnxsemi._errors import DataError, PlanError, SettingsError
+from onnxsemi._evaluation.provider_check import check_provider
 from onnxsemi._evaluation.workload import Workload
 from onnxsemi._field_types import check_argument
 from onnxsemi._model.classifier import Classifier
@@ -35,6 +36,7 @@ from onnxsemi._pipeline.sizes import sizes_of
 from onnxsemi._pipeline.user_images import given_images
 from onnxsemi._plan.bits import BitPlan
 from onnxsemi._plan.bitwidth import FLOAT_BITS
+from onnxsemi._progress import warn
 from onnxsemi._progress_callback import Listener, listening
 from onnxsemi._quantizer.affine import Scheme
 from onnxsemi._quantizer.rounded_plan import Nearest, RoundedPlan, rounded
@@ -42,6 +44,7 @@ from onnxsemi._results.results import ApplyResult
 from onnxsemi._run.folder import made_of
 from onnxsemi._run.plan_file import DIGEST, PlanFile
 from onnxsemi._runtime.processor import Origin, Processor
+from onnxsemi._runtime.providers import Provider
 from onnxsemi._search.align import aligned
 from onnxsemi._settings import ApplySettings
 from onnxsemi._stats.comparison import Comparison, comparison_of
@@ -129,10 +132,11 @@ def apply(
         loaded = None if asked.kept is None else report_images(asked.kept, Path(plan), workload)
     workload = labelled(workload if loaded is None else replace(workload, images=loaded))
     before = workload.forward(classifier.proto)
-    codes = _codes(asked, shown, bits, workload)
+    codes = _codes(asked, shown, bits, workload, settings.engine)
     progress.start("writing and verifying", 1)
+    here = Processor.here(settings.engine)
     with (
-        _beside(asked, codes, target) as plan_file,
+        _beside(asked, codes, target, here) as plan_file,
         Writer(workload, profile, ranges).written(codes, target) as file,
     ):
         result = ApplyResult(
@@ -149,7 +153,7 @@ def apply(
             kept=asked.kept,
             point=asked.point,
             plan_file=plan_file,
-            origin=_origin(asked.document, codes),
+            origin=_origin(asked.document, codes, here),
         )
         if loaded is not None:
             labels = None if loaded.labels is None else workload.labels
@@ -203,7 +207,9 @@ def _fit(asked: ApplyRequest) -> _Fitted:
 
 
 @contextmanager
-def _beside(asked: ApplyRequest, codes: RoundedPlan, output: Path) -> Iterator[Path | None]:
+def _beside(
+    asked: ApplyRequest, codes: RoundedPlan, output: Path, here: Processor
+) -> Iterator[Path | None]:
     """The plan of a run's point, written beside the output if that succeeds.
 
     It was made here: on one kind of processor, if the run was measured on this one, too.
@@ -211,7 +217,7 @@ def _beside(asked: ApplyRequest, codes: RoundedPlan, output: Path) -> Iterator[P
     if asked.kept is None:
         yield None
         return
-    plan, here, there = codes.plan, Processor.here(), asked.kept.document.processor
+    plan, there = codes.plan, asked.kept.document.processor
     document = structs.replace(
         asked.document.with_plan(plan, codes.sha256), processor=here if here == there else None
     )
@@ -220,12 +226,12 @@ def _beside(asked: ApplyRequest, codes: RoundedPlan, output: Path) -> Iterator[P
         yield plan_path(output)
 
 
-def _origin(document: PlanFile, codes: RoundedPlan) -> Origin | None:
+def _origin(document: PlanFile, codes: RoundedPlan, here: Processor) -> Origin | None:
     """The weights beside those where the plan was made, if it says what those were."""
     there = document.weights_of(codes.plan)
     if there is None:
         return None
-    return Origin(there == codes.sha256, document.processor, Processor.here())
+    return Origin(there == codes.sha256, document.processor, here)
 
 
 def random_images(image: ImageInput) -> ImageSet:
@@ -265,9 +271,13 @@ def _check_images(asked: ApplyRequest, profile: Profile, *, given: bool) -> None
 
 
 def _codes(
-    asked: ApplyRequest, shown: ImageSet | None, plan: BitPlan, workload: Workload
+    asked: ApplyRequest,
+    shown: ImageSet | None,
+    plan: BitPlan,
+    workload: Workload,
+    provider: Provider,
 ) -> RoundedPlan:
-    """The plan's codes, rounded on the images that it names."""
+    """The plan's codes, rounded on the images that it names by what runs on a provider."""
     record, path = asked.document.rounding, asked.name
     if record is None:
         return rounded(workload.classifier.layers, plan, workload.rounding)
@@ -287,7 +297,9 @@ def _codes(
             )
         shown = shown.select(np.array([places[digest] for digest in record.digests]))
     used = plan.widths - {FLOAT_BITS}
-    calibration, settings = replace(workload, images=shown), record.settings
+    calibration = replace(workload, images=shown, provider=provider)
+    warn(workload.progress, check_provider(calibration))
+    settings = record.settings
     if asked.table is not None:
         run = made_of(asked.table.parent).measured_digest
         table = restored(asked.table, run, calibration, used)

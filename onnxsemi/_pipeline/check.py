@@ -56,7 +56,7 @@ def check(
     warn(progress, said)
     guard = prepared.guard
     guard.check_images(len(prepared.search))
-    workload = prepared.workload(sample(prepared.search))
+    workload = prepared.judging(sample(prepared.search))
     logits = workload.forward(prepared.classifier.proto)
     classifier, image = prepared.classifier, prepared.classifier.ends.image
     values = None if workload.judge is None else workload.judge(logits)

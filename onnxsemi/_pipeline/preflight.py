@@ -24,7 +24,7 @@ def preflight(prepared: Prepared, progress: Progress) -> Float32Array:
     warn(progress, warnings(prepared))
     prepared.guard.check_images(len(prepared.search))
     check_profile(prepared)
-    workload = replace(prepared.workload(prepared.report), progress=progress)
+    workload = replace(prepared.judging(prepared.report), progress=progress)
     before = workload.forward(prepared.classifier.proto)
     if workload.judge is not None:  # a metric that cannot take them is found at once, too
         workload.judge(before)

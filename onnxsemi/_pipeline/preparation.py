@@ -14,6 +14,7 @@ from onnxsemi._data.load import Data
 from onnxsemi._data.sample import refuse_overlap, split, stratified
 from onnxsemi._errors import DataError, SettingsError
 from onnxsemi._evaluation.batch_independence import check_own_answers
+from onnxsemi._evaluation.provider_check import check_provider
 from onnxsemi._evaluation.workload import Workload
 from onnxsemi._model.classifier import Classifier
 from onnxsemi._model.loader import Model, path_of
@@ -76,7 +77,11 @@ class Prepared:
     metric_id: str | None = None
 
     def workload(self, images: ImageSet) -> Workload:
-        """The model on some of the images."""
+        """The model on some of the images, to measure."""
+        return replace(self.judging(images), provider=self.settings.engine)
+
+    def judging(self, images: ImageSet) -> Workload:
+        """The same on the processor, whatever measures: to verify and to judge what is written."""
         rounding, threads = Nearest(self.settings.grids), self.settings.worker_threads
         return Workload(self.classifier, images, rounding, threads, self.memory, metric=self.metric)
 
@@ -151,6 +156,7 @@ def prepare(
         check_memory(memory, workload, settings)
     searched, warnings = _sane(workload, settings)
     check_own_answers(classifier.proto, classifier.ends, searched)
+    warnings += check_provider(replace(workload, images=searched, provider=settings.engine))
     if test_data is None:
         searched, report = split(searched, settings.test_fraction, settings.seed)
     else:

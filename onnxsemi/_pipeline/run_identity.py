@@ -21,6 +21,7 @@ from onnxsemi._progress import Progress
 from onnxsemi._run.folder import Identity, MadeOf, RunFolder, nowhere, open_run
 from onnxsemi._run.spent import Spent
 from onnxsemi._runtime.processor import Processor
+from onnxsemi._runtime.providers import build
 from onnxsemi._settings import Pin, RunOptions, Settings
 
 _ENGINES = ("onnxsemi", "onnx", "onnxruntime", "numpy", "scipy")
@@ -177,12 +178,13 @@ def made_of(prepared: Prepared) -> MadeOf:
         "calibration data": prepared.search.fingerprint(),
         "labels": "given" if prepared.has_labels else "the float model's own answers",
         **_settings(settings, Decides.MEASUREMENTS),
-        **{engine: version(engine) for engine in _ENGINES},
+        **_kernels(settings),
+        **{engine: _version(engine) for engine in _ENGINES},
     }
     judged = {"test data": prepared.report.fingerprint(), **_settings(settings, Decides.CHOICE)}
     if prepared.metric_id is not None:
         judged["metric"] = prepared.metric_id
-    return MadeOf(measured, judged, (Processor.here(),))
+    return MadeOf(measured, judged, (Processor.here(settings.engine),))
 
 
 def identity(prepared: Prepared) -> Identity:
@@ -209,6 +211,19 @@ def _settings(settings: Settings, decides: Decides) -> Identity:
     """Flag -> value of the settings that decide one thing, as JSON has it."""
     return {
         each.flag: _plain(value) for each, value in values_of(settings) if each.decides is decides
+    }
+
+
+def _version(engine: str) -> str:
+    return build() if engine == "onnxruntime" else version(engine)
+
+
+def _kernels(settings: Settings) -> Identity:
+    """The same of what decides which kernels run, where it is not the default."""
+    return {
+        each.flag: _plain(value)
+        for each, value in values_of(settings)
+        if each.decides is Decides.KERNELS and value != each.default
     }
 
 

@@ -84,7 +84,7 @@ class Search:
         """Writes plans in the profile that was asked for."""
         prepared = self.prepared
         ranges = recorded_ranges(prepared, self.run.journal)
-        return Writer(prepared.workload(prepared.search), prepared.settings.profile, ranges)
+        return Writer(prepared.judging(prepared.search), prepared.settings.profile, ranges)
 
     def problem(self, watch: Watch) -> Problem:
         """What a method is to solve."""
@@ -177,7 +177,7 @@ class Search:
         """
         prepared, run, progress = self.prepared, self.run, self.progress
         settings, plan, ranges = prepared.settings, found.chosen.plan, found.ranges
-        workload = replace(prepared.workload(prepared.report), progress=progress)
+        workload = replace(prepared.judging(prepared.report), progress=progress)
         progress.start("writing and verifying", 1)
         codes = self.rounder(plan)
         document = rounded_file(prepared, codes, ranges, run, nearest=self.codes.nearest)

@@ -20,7 +20,6 @@ from onnxsemi._rounding.panels import Panels
 from onnxsemi._rounding.second_moments import BlockSums, MomentSums
 from onnxsemi._runtime.batch_sizes import BLOCK_IMAGES, CANDIDATE_ROWS, FEWEST_BLOCKS
 from onnxsemi._runtime.runner import Batch, InOrder
-from onnxsemi._runtime.sessions import Session
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +116,7 @@ def input_moments(
     """
     image = workload.classifier.ends.image
     names = list(dict.fromkeys(n for layer in layers for n in layer.inputs if n != image.name))
-    session = Session(with_outputs(workload.classifier.proto, names).SerializeToString())
+    session = workload.open(with_outputs(workload.classifier.proto, names).SerializeToString())
     sums = {layer.name: layer.sums() for layer in layers}
     turns = {name: InOrder(own.add) for name, own in sums.items()}
     progress.start("inputs of the layers", len(workload.images))

@@ -108,7 +108,9 @@ class SequentialRounder:
         }
         for group in in_groups(self._target_outputs, lambda target_output: target_output.held):
             names = list(dict.fromkeys(target_output.tensor for target_output in group))
-            session = Session(with_outputs(workload.classifier.proto, names).SerializeToString())
+            session = workload.open(
+                with_outputs(workload.classifier.proto, names).SerializeToString()
+            )
 
             def look(
                 item: tuple[int, Batch],

@@ -146,7 +146,7 @@ class Walk:
         weights = {n: self.found[n].weight for n in part.layers if n in self.found}
         biases = {n: b for n in weights if (b := self.found[n].bias) is not None}
         model = segment_model(self.workload.classifier, part, weights, biases)
-        session = Session(model, shared=self._roomy)
+        session = self.workload.open(model, shared=self._roomy)
         if self._roomy and not weights:
             self.sessions[part] = session
         return session

@@ -17,13 +17,15 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 from msgspec import Struct
 from threadpoolctl import threadpool_info
+
+from onnxsemi._runtime.providers import CPU, Provider, build
 
 FEATURES: Mapping[str, frozenset[str]] = {
     name: frozenset(words.split())
@@ -87,9 +89,10 @@ class Processor(Struct, frozen=True, eq=False, forbid_unknown_fields=True, omit_
         return self.features, self.libraries
 
     @classmethod
-    def here(cls) -> "Processor":
-        """The one that this process runs on."""
-        return cls(tuple(_features()), tuple(_libraries()), _name())
+    def here(cls, provider: Provider = CPU) -> "Processor":
+        """The one that this process runs on; with whatever else it measures on."""
+        other = () if provider.on_cpu else (f"provider {provider.flag}",)
+        return cls(tuple(_features()), (*_libraries(), *other), _name())
 
     @property
     def title(self) -> str:
@@ -196,9 +199,9 @@ def _libraries() -> Iterator[str]:
     config: Mapping[str, Any] = dict(np.show_config(mode="dicts"))
     simd = config.get("SIMD Extensions", {})
     chosen = [*simd.get("baseline", ()), *simd.get("found", ())][-1:]
-    yield " ".join(("onnxruntime", _version("onnxruntime")))
+    yield " ".join(("onnxruntime", build()))
     yield " ".join(("numpy", np.__version__, *chosen))
-    yield " ".join(("scipy", _version("scipy")))
+    yield " ".join(("scipy", version("scipy")))
     blas = config.get("Build Dependencies", {}).get("blas", {}).get("name", "")
     if "accelerate" in str(blas).lower():  # threadpoolctl does not know it; it is macOS' own
         chip = _sysctl("machdep.cpu.brand_string").rstrip(b"\0").decode(errors="replace")
@@ -215,13 +218,6 @@ def _blas(loaded: Sequence[Mapping[str, Any]]) -> list[str]:
     ours = [f for f in every if _OUR_BLAS & set(PurePath(f.get("filepath") or "").parts)]
     keys = ("internal_api", "version", "architecture")
     return sorted({" ".join(str(f[key]) for key in keys if f.get(key)) for f in ours or every})
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:  # under another name, as onnxruntime-gpu
-        return "unknown"
 
 
 def _name() -> str:

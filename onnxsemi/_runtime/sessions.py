@@ -1,4 +1,4 @@
-"""ONNX Runtime. The only module that imports it, but for its calibrators (``calibration.py``).
+"""ONNX Runtime's sessions. What else imports it are its calibrators and its execution providers.
 
 Sessions for measuring run on one thread: several run side by side instead. ONNX Runtime's kernels
 are then measured to give a row of a batch the same bits whatever the batch size. With two threads
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from onnxsemi._errors import ModelError, one_line
+from onnxsemi._runtime.providers import CPU, Provider
 
 # ONNX Runtime never folds a DequantizeLinear by itself: it keeps it for integer kernels that a
 # weights-only file does not use, and the Conv loses its constant, blocked-layout weight.
@@ -134,11 +135,13 @@ def noise_feeds(session: ort.InferenceSession, batch: int) -> dict[str, NDArray[
 
 
 class Session:
-    """One single-threaded ONNX Runtime session on the CPU; safe to run from several threads."""
+    """One single-threaded ONNX Runtime session; safe to run from several threads."""
 
     def __init__(
         self,
         model: bytes,
+        provider: Provider = CPU,
+        /,
         *,
         optimize: bool = True,
         folded: bool = True,
@@ -150,6 +153,7 @@ class Session:
 
         Args:
             model: Serialized ONNX ModelProto.
+            provider: What runs it.
             optimize: Full graph optimisation; ``False`` runs the graph exactly as written, and adds
                 up alike whether a weight is stored or computed: a stored one is not packed.
             folded: Weights are dequantized once; ``False`` leaves that to each run, and what is
@@ -162,6 +166,7 @@ class Session:
 
         Raises:
             ModelError: If ONNX Runtime refuses the model.
+            SettingsError: If the provider cannot be had.
         """
         options = single_threaded()
         if threaded:
@@ -180,7 +185,7 @@ class Session:
             else ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         )
         try:
-            self._session = ort.InferenceSession(model, options, _CPU)
+            self._session = provider.open(model, options)
         except REFUSALS as error:
             raise ModelError(f"ONNX Runtime refuses the model: {one_line(error)}") from error
         entries = self._session.get_inputs()

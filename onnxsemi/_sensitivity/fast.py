@@ -275,7 +275,7 @@ class FastMeasurement:
         give_back()  # what the part before held
         probe = build_probe(self._workload.classifier, self._forward, request)
         self._missing.update(probe.missing)
-        session = Session(probe.model) if probe.effects else None
+        session = self._workload.open(probe.model) if probe.effects else None
         sums = [self._begun(layer) for layer in part.layers if layer in probe.effects]
         probe, start = replace(probe, model=b""), self._bits.index(part.bits[0])
         images = self._workload.classifier.ends.image.batch or self._fitting_images(probe, sums)

@@ -20,7 +20,6 @@ from onnxsemi._progress import Progress
 from onnxsemi._run.journal import Journal, Question
 from onnxsemi._runtime.batch_sizes import ERROR_IMAGES
 from onnxsemi._runtime.runner import Batch, Runner
-from onnxsemi._runtime.sessions import Session
 from onnxsemi._sensitivity.output_changes import Changes
 
 
@@ -79,7 +78,7 @@ class _Probed:
             for node in workload.classifier.users(site)
         ]
         names = list(dict.fromkeys(name for pair in self._pairs for name in pair))
-        self._session = Session(with_outputs(model, names).SerializeToString())
+        self._session = workload.open(with_outputs(model, names).SerializeToString())
 
     def errors(self) -> Float64Array:
         """float64[O, B]."""

@@ -33,7 +33,6 @@ from onnxsemi._plan.bitwidth import FLOAT_BITS
 from onnxsemi._quantizer.rounded_plan import mixed_weight
 from onnxsemi._runtime.batch_sizes import FORWARD_IMAGES, SPLICED_ROWS
 from onnxsemi._runtime.runner import Batch, Rows, Runner
-from onnxsemi._runtime.sessions import Session
 
 Advance = Callable[[int], None]
 
@@ -146,8 +145,8 @@ class _Splice:
         self._cut = layer_cut
         self._variants = variants
         self._batch = workload.classifier.ends.image.batch
-        self._prefix = Session(layer_cut.prefix)
-        self._suffix = Session(layer_cut.suffix)
+        self._prefix = workload.open(layer_cut.prefix)
+        self._suffix = workload.open(layer_cut.suffix)
 
     def measure(self, advance: Advance) -> Effects:
         """Δloss and KL of every variant, averaged in the order of the images."""

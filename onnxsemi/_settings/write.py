@@ -7,6 +7,7 @@ from onnxsemi._emit.profile import Profile
 from onnxsemi._enum_choice import choice
 from onnxsemi._option import Decides, Option, Panel
 from onnxsemi._runtime.calibration import Calibration
+from onnxsemi._runtime.providers import Provider
 from onnxsemi._settings.measure import MeasureSettings, check_counts
 
 
@@ -32,12 +33,27 @@ class WriteSettings(MeasureSettings):
     loss of information; percentile: all but the outermost 0.001 %."""
     calibration_samples: Annotated[int, Option(Panel.INT8, advanced=True)] = 256
     """Images for that, drawn from those that are there."""
+    provider: Annotated[
+        str, Option(Panel.RUN, metavar="NAME", advanced=True, decides=Decides.KERNELS)
+    ] = "cpu"
+    """Execution provider of ONNX Runtime for measuring: cpu, cuda, openvino or another that this
+    ONNX Runtime has. What is written is verified and judged on the cpu, whatever it is."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "profile", choice(Profile, self.profile))
         object.__setattr__(self, "calibration", choice(Calibration, self.calibration))
         check_counts(self, "align", "calibration_samples")
+        object.__setattr__(self, "provider", self.engine.flag)
+
+    @property
+    def engine(self) -> Provider:
+        """What runs whatever is measured.
+
+        Raises:
+            SettingsError: If this ONNX Runtime does not have it.
+        """
+        return Provider.named(self.provider, self.worker_threads)
 
 
 @dataclass(frozen=True, kw_only=True)
