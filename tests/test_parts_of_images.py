@@ -69,9 +69,14 @@ class TestFewImages:
             assert Settings(search=search).crosses(count) == crosses
         assert not Settings(search=SearchSettings(method="semilayer")).crosses(count)
 
+    def test_where_most_are_not_rounded_on_they_are_enough(self):
+        for count in (400, 1000):
+            assert not Settings(rounding_samples=count // 4).crosses(count)
+            assert Settings(rounding_samples=count // 4 + 1).crosses(count)
+
     def test_the_second_rounding_sees_none_of_them(self, folder):
         """Its codes are those of a rounding on the others alone."""
-        found = prepared(folder, rounding_samples=20)
+        found = prepared(folder, rounding_samples=30)
         codes = codes_of(found, nowhere(), Silent())
         first, second = codes.folds.folds
         assert first.rounder is codes.rounder

@@ -11,7 +11,7 @@ class Effort(StrEnum):
     """How much work a search is."""
 
     LOW = "low"
-    """A fraction of the images and no tries on top: a rough answer soon."""
+    """Fewer images for rounding and Δloss, and the first plan that holds: an answer soon."""
     MEDIUM = "medium"
     """All calibration images to judge plans by, and as many to round on as pay off."""
     HIGH = "high"
@@ -32,17 +32,19 @@ class EffortOptions:
         rounding_samples: Of these, those that weights are rounded on.
         delta_loss_samples: Of the others, those for Δloss and the fast KL.
         tries: Semilayers that are tried on top of the best plan of the frontier.
+        caution: Places of the frontier before the one where the last plan that holds is expected;
+            the first plan from there on that holds is taken. 0 to look for the last.
     """
 
     search_samples: int | None
     rounding_samples: int
     delta_loss_samples: int
     tries: int
+    caution: int = 0
 
 
 _OPTIONS = {
-    # as many as can show the default tolerance: with fewer every plan is rounded twice
-    Effort.LOW: EffortOptions(2000, 256, 128, 0),
+    Effort.LOW: EffortOptions(None, 256, 128, 0, caution=4),
     Effort.MEDIUM: EffortOptions(None, 1024, 512, 4),
     Effort.HIGH: EffortOptions(None, 4096, 2048, 12),
 }

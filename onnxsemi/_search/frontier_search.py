@@ -96,7 +96,8 @@ class FrontierSearch:
         course = Course(start, tuple(problem.free), problem.kl_increase, kl_of(first))
         guards = self.guards(has_labels=problem.has_labels)
         scout = problem.measures.scout
-        walk = FrontierWalk(course, checker, scout, problem.watch, baseline, *guards)
+        caution = self.settings.effort.options.caution
+        walk = FrontierWalk(course, checker, scout, problem.watch, baseline, *guards, caution)
         walk.points.append(Point(start, first.score, Phase.START))
         try:
             self._go_along(walk, problem.delta_loss)
@@ -123,7 +124,8 @@ class FrontierSearch:
         walk.settle()
         if found is not None:
             place, plan = found
-            walk.layers(plan)
+            if not walk.caution:
+                walk.layers(plan)
             ahead = walk.course.plan(min(place + REACH, walk.course.last))
             walk.descend(plan, ahead, delta_loss, self.settings.most_tries)
             walk.settle()

@@ -1,8 +1,8 @@
 """From one bitwidth for all, along the frontier, to the smallest plan that nothing speaks against.
 
-*Uniform*: one bitwidth for all channels, halved for between the widest and the narrowest. What the
-frontier gives is never worse than the narrowest that holds; and these plans, which no estimate has
-picked, tell how far the estimates are right (:mod:`onnxsemi._search.frontier_course`).
+*Uniform*: one bitwidth for all channels, the narrowest that is expected to hold. What the frontier
+gives is never worse than the narrowest that does; and these plans, which no estimate has picked,
+tell how far the estimates are right (:mod:`onnxsemi._search.frontier_course`).
 *Scouting*: of the plans of the frontier the smallest is looked for that changes few enough answers.
 What is seen of one says how many times as much might change, and so how large the KL might be,
 which grows about with the square of how much changes; the next is the smallest that is predicted to
@@ -62,6 +62,7 @@ class FrontierWalk:
         baseline: The float model.
         guard: What is asked of a point.
         balance: What is asked of how many answers change.
+        caution: Places before the expected one where measuring begins, and ends at once.
         points: Every plan that holds, in the order in which they were found.
         trials: Every decision so far.
         tested: What was measured so far.
@@ -77,6 +78,7 @@ class FrontierWalk:
     baseline: Tested
     guard: Guard
     balance: Guard
+    caution: int = 0
     points: list[Point] = field(default_factory=list)
     trials: list[Trial] = field(default_factory=list)
     tested: dict[BitPlan, Tested] = field(default_factory=dict)
@@ -94,15 +96,22 @@ class FrontierWalk:
             ladder: Bitwidths to try, widest first.
         """
         self.watch.progress.start(f"frontier phase, {Phase.UNIFORM}", len(ladder).bit_length())
-        few, many = -1, len(ladder)
+        few, many, place = -1, len(ladder), self._uniform_place(ladder)
         while many - few > 1 and not self._out_of_time():
-            middle = (few + many) // 2
-            if self._changes_few(self.course.uniform(ladder[middle]), Phase.UNIFORM):
-                few = middle
-            else:
-                many = middle
+            place = min(max(place, few + 1), many - 1)
+            holds = self._changes_few(self.course.uniform(ladder[place]), Phase.UNIFORM)
+            few, many = (place, many) if holds else (few, place)
+            expected = self._uniform_place(ladder)
+            if holds and expected <= place:
+                break
+            place = expected
         self.course.correct()
         return self.course.uniform(ladder[few]) if few >= 0 else None
+
+    def _uniform_place(self, ladder: Sequence[int]) -> int:
+        """The narrowest bitwidth for all that is expected to change few enough answers."""
+        found = [self.course.prediction.of(self.course.uniform(bits)) for bits in ladder]
+        return sum(kl <= self.boundary.kl for kl in found) - 1
 
     def scouted(self, few: int) -> None:
         """Look at plans of the frontier until it is clear about where the last that holds lies.
@@ -124,7 +133,8 @@ class FrontierWalk:
     def measured(self) -> tuple[int, BitPlan] | None:
         """The last place that the guard has nothing against, as far as it was found; its plan."""
         self.watch.progress.start(f"frontier phase, {Phase.FRONTIER}", MOST_MEASURED)
-        few, many, place, failed = -1, len(self.course), self.boundary.place, 0
+        few, many, failed = -1, len(self.course), 0
+        place = self.boundary.place - self.caution
         found: tuple[int, BitPlan] | None = None
         for count in range(MOST_MEASURED):
             if many - few <= 1 or self._out_of_time():
@@ -139,7 +149,7 @@ class FrontierWalk:
             if len(self.course.redrawn) > redrawn:
                 many = len(self.course)  # the new frontier may hold where the old one failed
             expected = self.boundary.place
-            if holds and expected <= place:
+            if holds and (self.caution or expected <= place):
                 break
             # one by one at first: which of the answers are broken is luck
             place = expected if holds else min(expected, place - max(1, 2**failed // 4))

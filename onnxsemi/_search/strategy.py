@@ -32,7 +32,7 @@ class MethodSettings:
 
     effort: Annotated[Effort, Option(Panel.SEARCH)] = Effort.MEDIUM
     """Presets of `search_samples`, `rounding_samples`, `delta_loss_samples` and `tries`, as far as
-    these are not given. low: 2,000, 256, 128, 0; medium: all, 1,024, 512, 4; high: all, 4,096,
+    these are not given. low: all, 256, 128, 0; medium: all, 1,024, 512, 4; high: all, 4,096,
     2,048, 12."""
     bits: Annotated[tuple[int, ...], Option(Panel.SEARCH, read=parse_ladder, advanced=True)] = ()
     """Bitwidths to use: 1 to 8 unless given, 8,6,4 for `method` semilayer. With 0 among them

@@ -199,10 +199,12 @@ class Settings(WriteSettings):
         """Whether so many calibration images are few: those that weights are rounded on count, too.
 
         They are answered by plans that are rounded on others (:mod:`onnxsemi._evaluation.folds`).
-        It does not hang on the tolerance asked for: what is measured is good for any.
+        It does not hang on the tolerance asked for: what is measured is good for any. Where weights
+        are rounded on a quarter of them or less, most images are others as it is.
         """
         few = FEWEST_DEALT <= images < images_to_show(SearchSettings.tolerance)
-        return few and self.rounds is not None
+        many_rounded = 4 * min(self.rounding_images, images // 2) > images
+        return few and many_rounded and self.rounds is not None
 
     @property
     def rounds(self) -> RoundingSettings | None:
