@@ -3,7 +3,7 @@
 from onnxsemi._pipeline.remaining_time import PLANS, Remaining
 from onnxsemi._progress_callback import Event
 
-UNIFORM, SCOUTING, *_ = PLANS
+FRONTIER, LAYERS, *_ = PLANS
 ALL = sum(PLANS.values())
 
 
@@ -54,21 +54,21 @@ def test_then_as_many_plans_as_runs_measure():
     run.told.forecast((70, 130), 2.0)
     run.seconds = 30
     run.told.step("a backward pass")
-    run.told.start(UNIFORM, 3)
+    run.told.start(FRONTIER, 3)
     run.plan(10)
     assert run.left == (ALL - 1) * 10
     run.plan(10)
-    run.told.start(SCOUTING, 12)  # without the third: what is left is counted from here
+    run.told.start(LAYERS, 12)  # without the third: what is left is counted from here
     assert run.left == (ALL - 3) * 10
     for _ in range(12):  # more than is usual
         run.plan(10)
-    assert run.left == (ALL - 3 - PLANS[SCOUTING]) * 10
+    assert run.left == (ALL - 3 - PLANS[LAYERS]) * 10
 
 
 def test_plans_that_a_resumed_run_recalls_say_nothing_of_time():
     run = Run()
     run.told.forecast((70, 130), 2.0)
-    run.told.start(UNIFORM, 3)
+    run.told.start(FRONTIER, 3)
     run.plan(0.001)
     assert run.left > 199
     run.plan(20)

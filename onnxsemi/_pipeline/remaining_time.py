@@ -23,14 +23,12 @@ from onnxsemi._settings import Settings
 CROSSED = 2
 """How many times as many, where images are few and every plan is rounded twice."""
 PLANS = {
-    f"frontier phase, {Phase.UNIFORM}": 3,
-    f"frontier phase, {Phase.SCOUTING}": 3,
     f"frontier phase, {Phase.FRONTIER}": 3,
     f"frontier phase, {Phase.LAYERS}": 1,
     f"frontier phase, {Phase.DESCENT}": 2,
     "writing and verifying": 1,
 }
-"""Plans that each phase usually measures, in their order (``benchmarks/real_models.py``)."""
+"""Plans that each phase usually measures, in their order (``benchmarks/search_cost.py``)."""
 _RECALLED = 0.2  # seconds: a plan that takes less was measured before, and the run taken up again
 
 

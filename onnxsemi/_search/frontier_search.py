@@ -58,7 +58,7 @@ class FrontierSearch:
     splits: ClassVar[bool] = True
     independent: ClassVar[bool] = True
     compensates: ClassVar[bool] = True
-    passes: ClassVar[tuple[int, int]] = (50, 115)  # ``benchmarks/real_models.py``
+    passes: ClassVar[tuple[int, int]] = (20, 65)  # ``benchmarks/search_cost.py``
 
     settings: FrontierSettings
 
