@@ -63,7 +63,7 @@ def _rows(case: Case) -> Iterator[dict[str, Any]]:
     assert codes.scout is not None
     checker = RoundingChecker(codes.folds, prepared.unseen)
     workload = prepared.workload(prepared.search)
-    scout = RoundedScout(workload, codes.scout, lambda: checker.reference, prepared.guard.balance)
+    scout = RoundedScout(workload, codes.scout, prepared.guard.balance)
     before = checker.check(prepared.start().all_float()).judged
     for warm in (scout.look, checker.check):
         warm(prepared.start().with_layers(prepared.free(), 6))  # float values, sessions

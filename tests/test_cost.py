@@ -1,5 +1,6 @@
 """What a run took, in forward passes: CPU time against CPU time."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ from residual_net import save_noise, save_residual_net
 
 import onnxsemi
 from onnxsemi import Settings
+from onnxsemi._evaluation import forward
+from onnxsemi._evaluation.float_answers import float_answers
 from onnxsemi._pipeline.preparation import Prepared, prepare
 from onnxsemi._results.results import Cost
 from onnxsemi._run.folder import MadeOf, open_run
@@ -52,8 +55,20 @@ def test_a_pass_is_the_median_of_warm_batches(
 ) -> None:
     """Neither the first run counts, nor one that waited for something else."""
     usual = [32.0, 32.0, 6.0]  # a second an image
-    monkeypatch.setattr(forecast, "time", Clock([99.0, *usual, 32.0, outlier, 6.0]))
-    assert forecast.forward_pass(prepared.workload(prepared.search), 6) == Spent(140.0, 70.0)
+    monkeypatch.setattr(forward, "time", Clock([99.0, *usual, 32.0, outlier, 6.0]))
+    workload = prepared.workload(prepared.search)
+    monkeypatch.setattr(float_answers(workload.classifier), "spent", [])
+    assert forecast.forward_pass(workload, 6) == Spent(140.0, 70.0)
+
+
+def test_a_pass_is_timed_while_the_float_model_answers(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In every batch but the first; no image is run again for it."""
+    workload = replace(prepared.workload(prepared.search), classifier=replace(prepared.classifier))
+    monkeypatch.setattr(forward, "time", Clock([99.0, 64.0, 12.0]))
+    workload.float_logits()
+    assert forecast.forward_pass(workload, 2) == Spent(280.0, 140.0)
 
 
 def test_passes_and_image_forwards_are_of_cpu_time() -> None:

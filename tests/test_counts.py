@@ -13,6 +13,7 @@ from PIL import Image
 
 from onnxsemi import RunOptions, Settings, compress
 from onnxsemi._data import source
+from onnxsemi._evaluation import workload
 from onnxsemi._model import shapes as rows
 from onnxsemi._pipeline import output as write
 from onnxsemi._rounding.sequential import SequentialRounder
@@ -55,12 +56,16 @@ class Counted:
         sessions: Sessions of ONNX Runtime that were opened.
         shapes: Times that a model was run for its shapes.
         files: Verified files, by what stands in them.
+        models: Models that gave logits, serialized; the float one first.
+        answered: Images that the float model gave logits of, by what they show.
         rounded: Plans that were rounded layer after layer, by their digests and whoever rounded.
     """
 
     sessions: int = 0
     shapes: int = 0
     files: Counter[bytes] = field(default_factory=Counter)
+    models: dict[bytes, None] = field(default_factory=dict)
+    answered: Counter[bytes] = field(default_factory=Counter)
     rounded: Counter[tuple[int, str]] = field(default_factory=Counter)
 
 
@@ -87,6 +92,14 @@ def run(request, tmp_path_factory):
         counted.rounded[id(self), plan.sha256] += 1
         return rounding(self, plan, progress, known)
 
+    forward = workload.forward
+
+    def answered(model, ends, images, *args, **kwargs):
+        counted.models[model.SerializeToString()] = None
+        if model.SerializeToString() == next(iter(counted.models)):
+            counted.answered.update(images.digests())
+        return forward(model, ends, images, *args, **kwargs)
+
     images = np.random.default_rng(1).normal(size=(request.param + 100, 3, 8, 8))
     data = np.float32(images)
     settings = Settings(
@@ -100,6 +113,7 @@ def run(request, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(onnxruntime, "InferenceSession", opened)
         patched.setattr(rows, "_found_by_running", ran)
+        patched.setattr(workload, "forward", answered)
         patched.setattr(write, "verify", verified)
         patched.setattr(SequentialRounder, "__call__", rounded)
         found = compress(
@@ -129,6 +143,14 @@ def test_no_plan_is_rounded_twice(run):
     counted = run[0].rounded
     assert len(counted) > 2
     assert set(counted.values()) == {1}
+
+
+def test_each_image_is_answered_once_by_the_float_model(run):
+    """For its labels, for what a pass takes, and for what plans and gradients begin with."""
+    counted, found, _ = run
+    assert len(counted.models) > 3
+    assert len(counted.answered) == found.search.total + found.report.answers.total
+    assert set(counted.answered.values()) == {1}
 
 
 def test_sessions(run):

@@ -44,9 +44,7 @@ def nearest(workload):
 
 
 def scout_of(workload, guard=STRICT):
-    return RoundedScout(
-        workload, nearest(workload), lambda: workload.forward(workload.classifier.proto), guard
-    )
+    return RoundedScout(workload, nearest(workload), guard)
 
 
 def measured(workload, plan):

@@ -8,7 +8,8 @@ import copy
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,7 @@ class ImageSet:
         channels_first: Whether the model takes [N, C, H, W]; set by :meth:`fit`.
         classes: Names of the labels in their order, where the source has any.
         targets: [N, ...], labels that a metric compares answers with; set by :meth:`for_metric`.
+        places: int64[N], which images these are of the set that they were chosen from.
     """
 
     name: str
@@ -77,6 +79,8 @@ class ImageSet:
     channels_first: bool = True
     classes: tuple[str, ...] | None = None
     targets: NDArray[Any] | None = None
+    places: Int64Array = field(init=False, repr=False)
+    _source: object = field(init=False, repr=False, default_factory=object)
 
     def __post_init__(self) -> None:
         given = self.pixels
@@ -95,10 +99,16 @@ class ImageSet:
             if labels is not None:
                 found = label_rows(np.asarray(labels), len(self), self.name)
                 object.__setattr__(self, name, read_only(found))
+        object.__setattr__(self, "places", read_only(np.arange(len(self))))
 
     def __len__(self) -> int:
         """Number of images."""
         return self.pixels.shape[0]
+
+    @property
+    def origin(self) -> Hashable:
+        """What :attr:`places` count in: in sets of one origin the same place is the same input."""
+        return self._source, self.normalization, self.channels_first
 
     @property
     def row(self) -> tuple[int, ...]:
@@ -123,7 +133,8 @@ class ImageSet:
             None if given is None else read_only(given[indices])
             for given in (self.labels, self.targets)
         )
-        return self._with(pixels=pixels, labels=labels, targets=targets)
+        places = read_only(self.places[indices])
+        return self._with(pixels=pixels, labels=labels, targets=targets, places=places)
 
     def with_labels(self, labels: Int64Array, head: Head = Head.SOFTMAX) -> "ImageSet":
         """The same images with other labels, of the form that the answers of ``head`` have.

@@ -1,8 +1,8 @@
 """The checker of plans that are rounded as a whole: every plan is rounded, run, and compared."""
 
-from functools import cached_property, partial
+from functools import partial
 
-from onnxsemi._arrays import Float32Array, Int64Array
+from onnxsemi._arrays import Int64Array
 from onnxsemi._evaluation.evaluator import in_full, simulate
 from onnxsemi._evaluation.folds import Folds
 from onnxsemi._plan.bits import BitPlan
@@ -23,16 +23,11 @@ class RoundingChecker:
 
     def check(self, plan: BitPlan) -> Tested:
         """Measure a plan on all images."""
-        workload, reference = self._folds.workload, self.reference
+        workload = self._folds.workload
+        reference = workload.float_logits()
         if plan == plan.all_float():
             logits = reference
         else:
             logits = self._folds.logits(plan, partial(simulate, workload.classifier))
         judge, rule = workload.judge, workload.likelihood
         return in_full(logits, workload.labels, reference, self._unseen, judge, rule)
-
-    @cached_property
-    def reference(self) -> Float32Array:
-        """float32[N, K], logits of the float model."""
-        workload = self._folds.workload
-        return workload.forward(workload.classifier.proto)

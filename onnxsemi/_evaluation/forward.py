@@ -1,5 +1,7 @@
 """The plain way: run the whole model over all images."""
 
+import time
+
 import numpy as np
 import onnx
 
@@ -10,9 +12,10 @@ from onnxsemi._head import Head
 from onnxsemi._model.head import Ends
 from onnxsemi._model.outputs import with_outputs
 from onnxsemi._progress import Progress
+from onnxsemi._run.spent import Spent
 from onnxsemi._runtime.batch_sizes import FORWARD_IMAGES
 from onnxsemi._runtime.providers import CPU, Provider
-from onnxsemi._runtime.runner import Batch, Runner
+from onnxsemi._runtime.runner import Batch, Rows, Runner
 from onnxsemi._runtime.sessions import Session
 
 
@@ -25,6 +28,7 @@ def forward(
     *,
     integers: bool = False,
     provider: Provider = CPU,
+    spent: list[Spent] | None = None,
 ) -> Float32Array:
     """Logits of a model over all images, in order: float32[N, K].
 
@@ -36,6 +40,7 @@ def forward(
         progress: Told of every image.
         integers: Whether to run quantized activations on integer kernels.
         provider: What runs it.
+        spent: Is given what an image took on its thread, in each batch but the first.
 
     Raises:
         ModelError: If ONNX Runtime refuses the model or the images, or a logit is not finite.
@@ -48,14 +53,24 @@ def forward(
 
     def run(batch: Batch) -> Float32Array:
         pixels = images.batch(batch.start, batch.stop)
-        scores = runner.run(session, {ends.image.name: pixels})[ends.logits]
-        return logit_rows(scores, len(pixels), ends.head)
+        rows, each = timed_run(runner, session, {ends.image.name: pixels})
+        if spent is not None and batch.start:
+            spent.append(each)
+        return logit_rows(rows[ends.logits], len(pixels), ends.head)
 
     found = []
     for part in runner.map(run, runner.batches(len(images), FORWARD_IMAGES)):
         found.append(part)
         progress.step("", len(part))
-    return finite_logits(np.concatenate(found), images.name, np.arange(len(images)))
+    return finite_logits(np.concatenate(found), images.name, images.places)
+
+
+def timed_run(runner: Runner, session: Session, given: Rows) -> tuple[Rows, Spent]:
+    """What a run gives, and what an image of it took on the thread that it ran on."""
+    began, on_thread = time.perf_counter(), time.thread_time()
+    found, count = runner.run(session, given), len(next(iter(given.values())))
+    seconds, cpu_seconds = time.perf_counter() - began, time.thread_time() - on_thread
+    return found, Spent(seconds / count, cpu_seconds / count)
 
 
 def finite_logits(logits: Float32Array, name: str, images: Int64Array) -> Float32Array:

@@ -11,7 +11,6 @@ whatever the others do, and where their KL alone is so large that predictions le
 (:mod:`onnxsemi._search.correction`), the others are not run.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 
@@ -42,7 +41,6 @@ class RoundedScout:
         self,
         workload: Workload,
         rounder: Rounder,
-        reference: Callable[[], Float32Array],
         guard: Guard,
     ) -> None:
         """Look at some images of a workload.
@@ -50,17 +48,15 @@ class RoundedScout:
         Args:
             workload: Model and all calibration images.
             rounder: Gives plans their codes, from few images.
-            reference: Gives float32[N, K], logits of the float model.
             guard: What is asked of how many answers change.
         """
-        self._workload, self._rounder = workload, rounder
-        self._reference, self._guard = reference, guard
+        self._workload, self._rounder, self._guard = workload, rounder, guard
 
     def look(self, plan: BitPlan) -> Scouted:
         """What a plan is likely to do to all images."""
         model = simulate(self._workload.classifier, self._rounder(plan))
         (risky, _), (others, _) = self._images
-        logits = self._reference()[np.concatenate([risky, others])]
+        logits = self._workload.float_logits()[np.concatenate([risky, others])]
         logits[: len(risky)] = self._run(model, risky)
         found = self._scouted(logits)
         if found.kl > MOST_NATS and self._guard.against(found.paired, found.close) is not None:
@@ -72,7 +68,9 @@ class RoundedScout:
     def _images(self) -> tuple[tuple[Int64Array, Int64Array], tuple[Int64Array, Int64Array]]:
         """Images at risk and some of the others: int64[M], and how many each stands for."""
         workload = self._workload
-        margins = np.abs(workload.likelihood.margins(self._reference(), workload.labels))
+        margins = np.abs(
+            workload.likelihood.margins(self._workload.float_logits(), workload.labels)
+        )
         order = np.argsort(margins, kind="stable")
         risky, rest = np.split(order, [-(-len(order) // AT_RISK)])
         parts = np.array_split(rest, -(-len(rest) // EVERY)) if len(rest) else []
@@ -82,18 +80,18 @@ class RoundedScout:
 
     def _run(self, model: onnx.ModelProto, images: Int64Array) -> Float32Array:
         if not len(images):
-            return np.empty((0, self._reference().shape[1]), np.float32)
+            return np.empty((0, self._workload.float_logits().shape[1]), np.float32)
         return replace(self._workload, images=self._workload.images.select(images)).forward(model)
 
     def _scouted(self, logits: Float32Array) -> Scouted:
         """What the logits of the chosen images, float32[M, K], say of all."""
         images, counts = (np.concatenate(both) for both in zip(*self._images, strict=True))
-        workload, reference = self._workload, self._reference()[images]
+        workload, reference = self._workload, self._workload.float_logits()[images]
         rule, labels = workload.likelihood, workload.labels[images]
         before, after = (
             np.repeat(rule.right(each, labels), counts) for each in (reference, logits)
         )
-        correct = int(rule.right(self._reference(), workload.labels).sum())
+        correct = int(rule.right(self._workload.float_logits(), workload.labels).sum())
         paired = replace(Paired.of(before, after), before=correct)
         kl = np.repeat(rule.divergence(reference, logits), counts)
         changed = int(np.repeat(~rule.same(reference, logits), counts).sum())

@@ -10,6 +10,7 @@ import onnx
 
 from onnxsemi._arrays import Float32Array, Int64Array
 from onnxsemi._data.images import ImageSet
+from onnxsemi._evaluation.float_answers import FloatAnswers, float_answers
 from onnxsemi._evaluation.forward import forward
 from onnxsemi._head import Head
 from onnxsemi._model.classifier import Classifier
@@ -17,6 +18,7 @@ from onnxsemi._model.shapes import Extent, Shape, extents
 from onnxsemi._progress import Progress, Silent
 from onnxsemi._quantizer.affine import Scheme
 from onnxsemi._quantizer.rounded_plan import Rounding
+from onnxsemi._run.spent import Spent
 from onnxsemi._runtime.batch_sizes import LIVE_TENSORS, RUN_BYTES
 from onnxsemi._runtime.memory import UNBOUNDED, held, resident
 from onnxsemi._runtime.providers import CPU, Provider
@@ -124,6 +126,28 @@ class Workload:
             shared: Whether it takes its memory from one allocator with others.
         """
         return Session(model, self.provider, shared=shared)
+
+    def float_logits(self) -> Float32Array:
+        """Logits of the float model over all images: float32[N, K]. None goes through it twice."""
+        model, ends, answers = self.classifier.proto, self.classifier.ends, self._float_answers
+
+        def run(images: ImageSet) -> Float32Array:
+            spent = answers.spent if self.provider == CPU else None  # what costs are counted in
+            with self.running() as runner:
+                return forward(
+                    model, ends, images, runner, self.progress, spent=spent, provider=self.provider
+                )
+
+        return answers.of(self.images, run, self.provider)
+
+    @property
+    def float_runs(self) -> list[Spent]:
+        """What an image took in each batch of the float model, but the first of a session."""
+        return self._float_answers.spent
+
+    @property
+    def _float_answers(self) -> FloatAnswers:
+        return float_answers(self.classifier)
 
     def running(self) -> Runner:
         """Runs the model and its parts, on its threads and within its memory."""

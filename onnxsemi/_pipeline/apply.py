@@ -131,7 +131,7 @@ def apply(
     else:
         loaded = None if asked.kept is None else report_images(asked.kept, Path(plan), workload)
     workload = labelled(workload if loaded is None else replace(workload, images=loaded))
-    before = workload.forward(classifier.proto)
+    before = workload.float_logits()
     codes = _codes(asked, shown, bits, workload, settings.engine)
     progress.start("writing and verifying", 1)
     here = Processor.here(settings.engine)

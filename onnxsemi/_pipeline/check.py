@@ -57,7 +57,7 @@ def check(
     guard = prepared.guard
     guard.check_images(len(prepared.search))
     workload = prepared.judging(sample(prepared.search))
-    logits = workload.forward(prepared.classifier.proto)
+    logits = workload.float_logits()
     classifier, image = prepared.classifier, prepared.classifier.ends.image
     values = None if workload.judge is None else workload.judge(logits)
     classes = prepared.has_labels and values is None

@@ -35,7 +35,8 @@ class RecordedMeasures:
     @cached_property
     def checker(self) -> RecordedChecker:
         """Plans that are rounded as a whole, each on all images."""
-        return RecordedChecker(self._rounded, self.journal, self.prepared.metric_id)
+        plain = RoundingChecker(self.codes.folds, self.prepared.unseen)
+        return RecordedChecker(plain, self.journal, self.prepared.metric_id)
 
     @cached_property
     def scout(self) -> RecordedScout | None:
@@ -44,14 +45,8 @@ class RecordedMeasures:
         if rounder is None or prepared.metric is not None:
             return None
         workload = prepared.workload(prepared.search)
-        plain = RoundedScout(
-            workload, rounder, lambda: self._rounded.reference, prepared.guard.balance
-        )
+        plain = RoundedScout(workload, rounder, prepared.guard.balance)
         return RecordedScout(plain, self.journal)
-
-    @cached_property
-    def _rounded(self) -> RoundingChecker:
-        return RoundingChecker(self.codes.folds, self.prepared.unseen)
 
     @cached_property
     def evaluator(self) -> RecordedEvaluator:

@@ -25,7 +25,7 @@ def preflight(prepared: Prepared, progress: Progress) -> Float32Array:
     prepared.guard.check_images(len(prepared.search))
     check_profile(prepared)
     workload = replace(prepared.judging(prepared.report), progress=progress)
-    before = workload.forward(prepared.classifier.proto)
+    before = workload.float_logits()
     if workload.judge is not None:  # a metric that cannot take them is found at once, too
         workload.judge(before)
     return before

@@ -212,8 +212,8 @@ def _report_images(workload: Workload, data: Data, settings: Settings) -> ImageS
 
 def _identity(workload: Workload) -> str | None:
     """Which metric models are judged by; None without one."""
-    judge, proto = workload.judge, workload.classifier.proto
-    return None if judge is None else judge.identity(workload.forward(proto))
+    judge = workload.judge
+    return None if judge is None else judge.identity(workload.float_logits())
 
 
 def _path(data: Data | None) -> Path | None:
@@ -229,7 +229,7 @@ def once(workload: Workload) -> Workload:
 
 def _logits(workload: Workload, images: ImageSet) -> Float32Array:
     """float32[N, K] of the float model on other images."""
-    return replace(workload, images=images).forward(workload.classifier.proto)
+    return replace(workload, images=images).float_logits()
 
 
 def _sane(workload: Workload, settings: Settings) -> tuple[ImageSet, tuple[str, ...]]:
@@ -267,13 +267,13 @@ def labelled(workload: Workload) -> Workload:
         DataError: If a label is no class of the model, or class folders are not as many.
         ModelError: If the model cannot run the images.
     """
-    images, proto = workload.images, workload.classifier.proto
+    images = workload.images
     if images.labels is None:
-        logits = workload.forward(proto)
+        logits = workload.float_logits()
         check_classes(images, logits.shape[1])
         answers = workload.likelihood.answers(logits)
         return replace(workload, images=images.with_labels(answers, workload.head))
-    classes = workload.first(1).forward(proto).shape[1]
+    classes = workload.first(1).float_logits().shape[1]
     check_classes(images, classes)
     images.check_labels(classes)
     return workload

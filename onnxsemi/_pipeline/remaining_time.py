@@ -53,7 +53,12 @@ def forecast(prepared: Prepared, run: RunFolder, progress: "Remaining") -> Spent
     """
     workload = replace(prepared.workload(prepared.search), progress=progress)
     asked = ForwardPass(len(workload.images))
-    one = run.journal.ask(asked, Spent, lambda: forward_pass(workload))
+
+    def measure() -> Spent:
+        workload.float_logits()  # plans are compared with them
+        return forward_pass(workload)
+
+    one = run.journal.ask(asked, Spent, measure)
     progress.forecast(passes_of(prepared.settings, len(prepared.search)), one.seconds)
     return one
 

@@ -9,11 +9,10 @@ one.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import onnx
 
-from onnxsemi._arrays import BoolArray, Float32Array
+from onnxsemi._arrays import BoolArray
 from onnxsemi._emit.activations import ActivationRanges
 from onnxsemi._emit.model import emit
 from onnxsemi._evaluation.evaluator import in_full
@@ -200,17 +199,12 @@ class Chooser:
         logits = self.codes.folds.logits(plan, written, integers=True)
         unseen = self.prepared.unseen
         judge, rule = workload.judge, workload.likelihood
-        tested = in_full(logits, workload.labels, self._reference, unseen, judge, rule)
+        tested = in_full(logits, workload.labels, workload.float_logits(), unseen, judge, rule)
         return Seen(tested.right, tested.close, tested.values)
 
     @property
     def _workload(self) -> Workload:
         return self.writer.workload
-
-    @cached_property
-    def _reference(self) -> Float32Array:
-        """float32[N, K], logits of the float model."""
-        return self._workload.forward(self._workload.classifier.proto)
 
 
 @dataclass(frozen=True, eq=False)

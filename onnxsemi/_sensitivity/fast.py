@@ -174,7 +174,7 @@ class FastMeasurement:
         """
         self._workload, self._seed, self._bits = workload, seed, bits
         self._products = Session(_products_model()) if products else None
-        self._logits = workload.forward(workload.classifier.proto)
+        self._logits = workload.float_logits()
         self._layers = [layer for layer in workload.classifier.layers if layer.name in layers]
         self._parts = parts_of(self._layers, bits)
         self.moments: dict[str, LayerMoments] = {}

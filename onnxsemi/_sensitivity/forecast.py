@@ -4,16 +4,16 @@ passes = sum over layers of channels * bitwidths * share of the model's nodes be
 """
 
 import statistics
-import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from itertools import cycle, islice
 
+from onnxsemi._evaluation.forward import timed_run
 from onnxsemi._evaluation.workload import Workload
 from onnxsemi._model.classifier import Classifier
 from onnxsemi._model.outputs import with_outputs
 from onnxsemi._run.spent import Spent
 from onnxsemi._runtime.batch_sizes import FORWARD_IMAGES
-from onnxsemi._runtime.runner import Batch
+from onnxsemi._runtime.runner import Batch, Runner
 from onnxsemi._runtime.sessions import Session
 
 _RUNS = 32
@@ -42,35 +42,41 @@ def forward_pass(workload: Workload, runs: int = _RUNS) -> Spent:
 
     Each batch runs on one thread, whose own time is taken, with as many beside it as there are
     threads; the images are read before. The median of some, of a session that has run before, is
-    not moved by what else the machine does for a while.
+    not moved by what else the machine does for a while. Those that gave the float model's answers
+    are taken; only where they are fewer than ``runs`` are others run.
 
     Args:
         workload: Model, images and threads.
-        runs: Batches to time.
+        runs: Batches to time, at least.
     """
-    ends, images = workload.classifier.ends, workload.images
-    model = with_outputs(workload.classifier.proto, [ends.logits]).SerializeToString()
+    images, each = workload.images, [*workload.float_runs]
     with workload.running() as runner:
-        session, batches = Session(model), runner.batches(len(images), FORWARD_IMAGES)[:runs]
-
-        def run(batch: Batch) -> Spent:
-            """What an image takes."""
-            pixels = {ends.image.name: images.batch(batch.start, batch.stop)}
-            began, on_thread = time.perf_counter(), time.thread_time()
-            runner.run(session, pixels)
-            seconds, cpu_seconds = time.perf_counter() - began, time.thread_time() - on_thread
-            return Spent(seconds / len(batch), cpu_seconds / len(batch))
-
-        workload.progress.start("forward pass", runs)
-        run(batches[0])
-        each = []
-        for spent in runner.map(run, islice(cycle(batches), runs)):
-            each.append(spent)
-            workload.progress.step("")
+        batches = runner.batches(len(images), FORWARD_IMAGES)
+        if len(each) < runs:
+            each += _timed(workload, runner, batches[:runs], runs - len(each))
     beside = min(workload.threads, len(batches))
     seconds = statistics.median(spent.seconds for spent in each) / beside
     cpu_seconds = statistics.median(spent.cpu_seconds for spent in each)
     return Spent(len(images) * seconds, len(images) * cpu_seconds)
+
+
+def _timed(
+    workload: Workload, runner: Runner, batches: Sequence[Batch], runs: int
+) -> Iterator[Spent]:
+    """What an image takes, in so many batches of a session that has run before."""
+    ends, images, progress = workload.classifier.ends, workload.images, workload.progress
+    model = with_outputs(workload.classifier.proto, [ends.logits]).SerializeToString()
+    session = Session(model)
+
+    def run(batch: Batch) -> Spent:
+        pixels = {ends.image.name: images.batch(batch.start, batch.stop)}
+        return timed_run(runner, session, pixels)[1]
+
+    progress.start("forward pass", runs)
+    run(batches[0])
+    for spent in runner.map(run, islice(cycle(batches), runs)):
+        yield spent
+        progress.step("")
 
 
 def duration(seconds: float) -> str:

@@ -94,7 +94,7 @@ def measure_plainly(
 ) -> Effects:
     """The same by changing the weight and running the whole model, once a variant."""
     classifier = workload.classifier
-    reference = workload.forward(classifier.proto)
+    reference = workload.float_logits()
     rule = workload.likelihood
     loss = rule.loss(reference, workload.labels)
     effects = np.zeros((2, len(variants)))
