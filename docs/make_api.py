@@ -100,7 +100,7 @@ def _has_fields(member: Any) -> bool:
     if not dataclasses.is_dataclass(member):
         return False
     return list(inspect.signature(member).parameters) == [
-        f.name for f in dataclasses.fields(member)
+        f.name for f in dataclasses.fields(member) if f.init
     ]
 
 

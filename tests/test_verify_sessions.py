@@ -19,6 +19,7 @@ def case(tmp_path_factory):
 def test_a_default_session_has_its_threads_and_a_users_batch(case, tmp_path, monkeypatch):
     opened, ran = Session.__init__, Session.run
     batches = []
+    assert case.workload.extents  # found by running, once
 
     def note(session, model, **options):
         session.threaded = options.get("threaded", False)
