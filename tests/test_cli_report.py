@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 import zipfile
@@ -19,6 +20,12 @@ pytestmark = pytest.mark.slow
 
 PLACES = ("output", "plan_file", "run")
 SMALL = ("--rounding-samples", "40", "--max-drop", "2", "--quiet")
+
+
+def without_cost(page):
+    """A page without what it says of time: that of all sessions is added up."""
+    rows = "forward passes over the calibration images|thousands of image-forwards|wall time"
+    return re.sub(rf"({rows})</th><td>[^<]*", r"\1", page.read_text())
 
 
 @pytest.fixture(scope="module")
@@ -217,13 +224,13 @@ class TestMistakes:
         command = frontier_command(folder, tmp_path / "a.onnx", *SMALL)
         assert run(*command).exit_code == 0
         assert run("report", tmp_path / "a.run").exit_code == 0
-        before = (tmp_path / "a.run/report.html").read_bytes()
+        before = without_cost(tmp_path / "a.run/report.html")
         for name in ("result.json", "evidence.npz"):
             (tmp_path / "a.run" / name).write_bytes(b"")
         assert run("report", tmp_path / "a.run").exit_code == 1
         assert run(*command, "--resume").exit_code == 0
         assert run("report", tmp_path / "a.run").exit_code == 0
-        assert (tmp_path / "a.run/report.html").read_bytes() == before
+        assert without_cost(tmp_path / "a.run/report.html") == before
 
     @pytest.mark.parametrize("name", ["result.json", "run.json", "other.html", "a/b.html"])
     def test_no_other_file_of_the_run_is_overwritten(self, copy, name):

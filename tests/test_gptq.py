@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from onnxsemi._quantizer.affine import Scheme
 from onnxsemi._quantizer.settings import RoundingSettings
-from onnxsemi._rounding import layer as layer_module
 from onnxsemi._rounding.gptq import Factor, compensated, output_error, refined
 from onnxsemi._rounding.grid import Grid, nearest, values
 from onnxsemi._rounding.layer import LayerRounder
@@ -326,24 +325,6 @@ def test_refined_is_column_by_column_bit_for_bit(groups, bits):
             expected[:, column] = code
     assert (expected != codes).any()
     assert np.array_equal(refined(weight, codes, second, grid, 2), expected)
-
-
-def test_bitwidths_of_a_small_layer_are_worked_on_together(monkeypatch):
-    second = correlated(40, 0).astype(np.float32)[None]
-    weight = problem(6, 40, 3, seed=0)[0]
-    calls, compensate = [], layer_module.compensated
-    monkeypatch.setattr(
-        layer_module, "compensated", lambda *given: calls.append(1) or compensate(*given)
-    )
-    with ThreadPoolExecutor(1) as pool:
-        own = rounder(second, RoundingSettings(), pool)
-        together = own.table(weight, [4, 3, 0, 2])
-        assert len(calls) == 2  # grids are chosen, codes given
-        assert list(together) == [4, 3, 0, 2]
-        for bits, found in together.items():
-            alone = own.at(weight, bits)
-            assert found.codes.tobytes() == alone.codes.tobytes()
-            assert found.scale.tobytes() == alone.scale.tobytes()
 
 
 def test_values_are_what_a_runtime_computes():

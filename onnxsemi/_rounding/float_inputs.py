@@ -60,7 +60,8 @@ def rounding_table(
                 own = sums.pop(layer.name)
                 moments = runner.pool.submit(own.moments, centred=corrects).result()
                 rounder = LayerRounder(moments, settings, scheme, runner.pool)
-                found = rounder.table(layer.site.layer.weight, bits)
+                weight = layer.site.layer.weight
+                found = {b: rounder.at(weight, b) for b in bits}
                 return _Rounded.of(layer, found, moments, corrects=corrects)
 
             widest = max(layer.rounding_bytes for layer in group)

@@ -6,7 +6,7 @@ rows of one panel, or all rows of several panels: the groups of a layer, or part
 columns are cut (:mod:`onnxsemi._rounding.panels`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -56,27 +56,15 @@ class LayerRounder:
 
     def at(self, weight: Float32Array, bits: int) -> QuantizedChannels:
         """All channels of a weight, float32[O, ...], at one bitwidth, on grids that are chosen."""
-        return self.table(weight, [bits])[bits]
-
-    def table(self, weight: Float32Array, bits: Sequence[int]) -> dict[int, QuantizedChannels]:
-        """The same at several bitwidths. Of small layers several are worked on in one block."""
-        found, own = dict[int, QuantizedChannels](), [value for value in bits if value]
-        together = max(1, CANDIDATE_ROWS // len(weight))
-        for start in range(0, len(own), together):
-            found |= self._quantized(weight, own[start : start + together])
-        return {b: found[b] if b else quantize(weight, b, self._scheme) for b in bits}
-
-    def _quantized(self, weight: Float32Array, bits: list[int]) -> dict[int, QuantizedChannels]:
+        if bits == 0:
+            return quantize(weight, bits, self._scheme)
         rows, settings = weight.reshape(len(weight), -1), self._settings
-        clipped, found = settings.ranges is not Ranges.MINMAX, dict[int, QuantizedChannels]()
-        grids = self._grids(rows, bits)
-        for value, grid, codes in zip(
-            bits, grids, self._codes(rows, grids, self._rounded), strict=True
-        ):
-            halves = on_halves(value, halves=settings.half_steps and clipped)
-            stored, on = stored_exactly(rows, codes, grid, self._scheme, halves=halves)
-            found[value] = written_codes(stored.reshape(weight.shape), on, value, halves=halves)
-        return found
+        clipped = settings.ranges is not Ranges.MINMAX
+        halves = on_halves(bits, halves=settings.half_steps and clipped)
+        grid = self._grid(rows, bits)
+        codes = self._codes(rows, grid, self._rounded)
+        codes, grid = stored_exactly(rows, codes, grid, self._scheme, halves=halves)
+        return written_codes(codes.reshape(weight.shape), grid, bits, halves=halves)
 
     def aimed(self, weight: Float32Array, cross: Float64Array) -> Float32Array:
         """The weight, float32[O, ...], moved to where the layer's outputs come close to others.
@@ -95,37 +83,27 @@ class LayerRounder:
     def codes(self, weight: Float32Array, grid: Grid) -> Float32Array:
         """Codes float32[O, ...] of a weight on given grids, refined as the settings say."""
         rows = np.asarray(weight.reshape(len(weight), -1), np.float32)
-        (codes,) = self._codes(rows, [grid], self._finely)
-        return codes.reshape(weight.shape)
+        return self._codes(rows, grid, self._finely).reshape(weight.shape)
 
-    def _grids(self, rows: Float32Array, bits: Sequence[int]) -> list[Grid]:
+    def _grid(self, rows: Float32Array, bits: int) -> Grid:
         settings = self._settings
         if settings.ranges is Ranges.MINMAX:
-            return [minmax_grid(rows, value, self._scheme) for value in bits]
-        halves = settings.half_steps
-        grids = [candidates(rows, value, self._scheme, halves=halves) for value in bits]
-        every = [grid for own in grids for grid in own]
+            return minmax_grid(rows, bits, self._scheme)
+        grids = candidates(rows, bits, self._scheme, halves=settings.half_steps)
         work = partial(self._error, settings.ranges)
-        found = self._in_blocks(rows, Grid.joined(every), work, CANDIDATE_ROWS).astype(np.float64)
+        found = self._in_blocks(rows, Grid.joined(grids), work, CANDIDATE_ROWS).astype(np.float64)
         panels = self._moments.panels(rows.shape[1])
-        errors = found.reshape(len(panels), len(every), -1).swapaxes(0, 1)  # [grids, P, O/G]
-        summed = np.stack([panels.summed(own) for own in errors])
-        ends = np.cumsum([len(own) for own in grids])[:-1]
-        return [pick(*own) for own in zip(grids, np.split(summed, ends), strict=True)]
+        errors = found.reshape(len(panels), len(grids), -1).swapaxes(0, 1)  # [grids, P, O/G]
+        return pick(grids, np.stack([panels.summed(own) for own in errors]))
 
     def _codes(
         self,
         rows: Float32Array,
-        grids: list[Grid],
+        grid: Grid,
         work: Callable[[Float32Array, slice, Grid], Float32Array],
-    ) -> list[Float32Array]:
-        """Codes of rows on each of some grids: float32[O, K]."""
-        panels = self._moments.panels(rows.shape[1])
-        if len(rows) == panels.groups and len(grids) > 1:  # products with one row add up otherwise
-            return [codes for grid in grids for codes in self._codes(rows, [grid], work)]
-        found = self._in_blocks(rows, Grid.joined(grids), work)
-        split = found.reshape(len(panels), len(grids), -1, panels.width)  # [P, grids, O/G, k]
-        return [panels.joined(own.reshape(-1, panels.width)) for own in split.swapaxes(0, 1)]
+    ) -> Float32Array:
+        """Codes of rows on one grid each: float32[O, K]."""
+        return self._moments.panels(rows.shape[1]).joined(self._in_blocks(rows, grid, work))
 
     def _error(
         self, ranges: Ranges, rows: Float32Array, panels: slice, grid: Grid

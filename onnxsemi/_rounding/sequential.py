@@ -16,7 +16,7 @@ The model is gone through once a plan, from layer to layer: what goes on between
 follows from x, which is at hand.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from onnxsemi._arrays import Float32Array
 from onnxsemi._evaluation.workload import Workload
@@ -72,7 +72,8 @@ class SequentialRounder:
             plan: Bits of every target channel.
             progress: Told of every layer.
             known: Another plan that was rounded: the layers before the first that differs are the
-                same.
+                same. It counts only if the layers that cannot be looked at are: they may lie
+                anywhere.
         """
         progress.start("rounding", len(plan.bits))
         with one_thread(), self._workload.running() as runner:
@@ -81,16 +82,15 @@ class SequentialRounder:
             walk = Walk(
                 self._workload, self._table, self._settings, self._seed, runner, self._sessions
             )
-            walk.add_from_table(
-                plan, {target_output.layer.name for target_output in self._target_outputs}
-            )
+            seen = {target_output.layer.name for target_output in self._target_outputs}
+            walk.add_from_table(plan, seen)
+            rest = plan.bits.keys() - seen
+            if known is not None and not _same(known.plan, plan, rest):
+                known = None
             for step in self._steps:
                 for target_output, part in step.target_outputs:
                     name = target_output.layer.name
-                    if (
-                        known is not None
-                        and known.plan.bits[name].tolist() == plan.bits[name].tolist()
-                    ):
+                    if known is not None and _same(known.plan, plan, [name]):
                         walk.found[name] = known.layers[name]
                     else:
                         known = None
@@ -126,6 +126,11 @@ class SequentialRounder:
                 for target_output, values in zip(group, drawn, strict=True):
                     found[target_output.layer.name].append(spill.keep(values))
         return found
+
+
+def _same(one: BitPlan, other: BitPlan, layers: Iterable[str]) -> bool:
+    """Whether two plans give some layers the same bits."""
+    return all((one.bits[name] == other.bits[name]).all() for name in layers)
 
 
 def from_table(classifier: Classifier, table: RoundingTable, plan: BitPlan) -> RoundedPlan:
