@@ -190,7 +190,7 @@ class Guard(ABC):
         """How many times as much might change until something speaks against it, within ``ROOM``.
 
         >>> PointGuard(max_drop=1).room(Paired(4000, 3500, broken=25, fixed=5), Closeness(0, 30))
-        1.99
+        2.02
         """
 
         def refused(percent: int) -> bool:
