@@ -1,7 +1,7 @@
 """From one bitwidth for all, along the frontier, to the smallest plan that nothing speaks against.
 
 *Uniform*: one bitwidth for all channels, the narrowest that is expected to hold. What the frontier
-gives is never worse than the narrowest that does; and these plans, which no estimate has picked,
+gives is never worse than those that were seen to; and these plans, which no estimate has picked,
 tell how far the estimates are right (:mod:`onnxsemi._search.frontier_course`).
 *Scouting*: of the plans of the frontier the smallest is looked for that changes few enough answers.
 What is seen of one says how many times as much might change, and so how large the KL might be,
@@ -263,7 +263,7 @@ class FrontierWalk:
         self.trials.append(trial)
         self.watch.progress.step(f"{plan.compression:.2%} smaller: {said}")
         if found.whole:
-            self.course.observe(plan, found.kl)
+            self.course.observe(plan, self.course.factor * found.kl)
 
     def _paired(self, tested: Tested) -> Pairing:
         """Float against a plan."""
