@@ -20,6 +20,8 @@ A mistake of the programmer raises ``ValueError`` or ``TypeError`` instead.
 
 import re
 
+from onnxsemi._visible import shown_line
+
 _CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 _PLACE = re.compile(r"\S+\.(?:cc|cpp|h|hpp):\d+:? ?")
 _LONGEST = 300
@@ -27,6 +29,10 @@ _LONGEST = 300
 
 class OnnxSemiError(Exception):
     """Base of every error that a user can cause and can mend."""
+
+    def __str__(self) -> str:
+        """The message, as :mod:`onnxsemi._visible` shows what comes from files."""
+        return shown_line(super().__str__())
 
 
 class SettingsError(OnnxSemiError):
@@ -80,8 +86,4 @@ def one_line(error: Exception) -> str:
     """
     lines = (" ".join(line.split()) for line in str(error).splitlines())
     text = _CODE.sub("", "; ".join(filter(None, lines))) or type(error).__name__
-    text = _PLACE.sub("", text)
-    if len(text) <= _LONGEST:
-        return text
-    half = _LONGEST // 2
-    return f"{text[:half].rstrip()} ... {text[-half:].lstrip()}"
+    return shown_line(_PLACE.sub("", text), _LONGEST)

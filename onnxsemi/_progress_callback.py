@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from onnxsemi._progress import Expecting, Progress, Silent, Warned
+from onnxsemi._visible import shown_line
 
 LOG = logging.getLogger("onnxsemi")
 LOG.addHandler(logging.NullHandler())  # else Python prints warnings to standard error by itself
@@ -42,7 +43,7 @@ class Event:
         'rounding: 3 of 22: layer1.0.conv1'
         """
         counted = f"{self.done:,} of {self.total:,}" if self.total > 1 else ""
-        return ": ".join(filter(None, (self.phase, counted, self.detail)))
+        return shown_line(": ".join(filter(None, (self.phase, counted, self.detail))))
 
 
 Listener = Progress | Callable[[Event], object]
@@ -74,7 +75,7 @@ class _Logged:
         self._inner = inner
 
     def start(self, phase: str, total: int) -> None:
-        LOG.info("%s", phase)
+        LOG.info("%s", shown_line(phase))
         self._inner.start(phase, total)
 
     def step(self, detail: str, amount: int = 1) -> None:
@@ -85,7 +86,7 @@ class _Logged:
         self._inner.best(compression, share, measured)
 
     def warn(self, warning: str) -> None:
-        LOG.warning("%s", warning)
+        LOG.warning("%s", shown_line(warning))
         if isinstance(self._inner, Warned):
             self._inner.warn(warning)
 

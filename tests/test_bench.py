@@ -75,6 +75,7 @@ def test_a_fixed_batch_is_kept(folder, tmp_path):
     onnx.save(model, tmp_path / "fixed.onnx")
     once = BenchSettings(batches=(1,), rounds=1)
     assert len(onnxsemi.bench([tmp_path / "fixed.onnx"], settings=once).rows) == 2
+    assert len(onnxsemi.bench(str(tmp_path / "fixed.onnx"), settings=once).rows) == 2
 
 
 def test_bad_input(folder, tmp_path):

@@ -65,6 +65,9 @@ class TestBadInput:
             (("--bits", "8,0"), "0 bits are for --method frontier"),
             (("--bits", ""), "--bits is empty"),
             (("--bits", "eight"), "'eight'"),
+            (("--bits", "8,,4"), "'' is no whole number"),
+            (("--std", "0"), "--std: 0 must be above 0"),
+            (("--mean", "nan,0"), "--mean: nan,0 is not such as"),
             (("--max-drop", "-1"), "--max-drop"),
             (("--delta-loss-samples", "0"), "--delta-loss-samples"),
             (("--search-samples", "0"), "--search-samples"),
@@ -220,6 +223,7 @@ def test_a_wrong_command_line_gets_one_line(words, said, where):
     assert line.startswith("error: ")
     assert said in line
     assert line.endswith(f"{where}'")
+    assert "Value error" not in line
 
 
 def test_no_command_shows_the_help():

@@ -7,11 +7,14 @@ import onnx
 import onnxruntime
 import pytest
 from command_line import assert_one_line, compress_command, run
+from onnx import numpy_helper, parser
 from run_files import asked
 
 import onnxsemi
-from onnxsemi import Calibration, Profile, Scheme, Settings
+from onnxsemi import Calibration, ImageSet, ModelError, Profile, Scheme, Settings
+from onnxsemi._model.reader import read_model
 from onnxsemi._pipeline import selection as choice
+from onnxsemi._pipeline.activations import calibrate
 from onnxsemi._search.protocols import Closeness
 
 pytestmark = pytest.mark.slow
@@ -208,6 +211,34 @@ def test_ranges_that_cannot_be_used(activations, words, folder, compressed):
     plan.write_text(json.dumps(document | {"activations": activations}))
     command = ("apply", plan, folder / "model.onnx", "-o", folder / "no.onnx", "--profile", "int8")
     assert_one_line(run(*command), "edited.plan.json", *words)
+
+
+@pytest.mark.parametrize("method", Calibration)
+def test_an_activation_that_is_not_finite_is_refused_by_name(method, tmp_path):
+    """The logits are finite all the same: what is NaN is replaced on the way."""
+    model = parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        net (float[N,1,8,8] image) => (float[N,4] scores) {
+            root = Sqrt (image)
+            a = Conv (root, w)
+            nan = IsNaN (a)
+            inf = IsInf (a)
+            odd = Or (nan, inf)
+            zero = Constant <value = float[1] {0.0}> ()
+            whole = Where (odd, zero, a)
+            pooled = GlobalAveragePool (whole)
+            scores = Flatten (pooled)
+        }
+    """)
+    weight = np.random.default_rng(0).normal(size=(4, 1, 1, 1)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(weight, "w"))
+    onnx.save(model, tmp_path / "model.onnx")
+    classifier = read_model(tmp_path / "model.onnx")
+    pixels = np.ones((40, 1, 8, 8), np.float32)
+    pixels[-1, 0, 3, 3] = -1
+    images = ImageSet("images", pixels)
+    with pytest.raises(ModelError, match=r"'root' is NaN or infinite|cannot calibrate"):
+        calibrate(classifier, images, method)
 
 
 def test_calibration_on_no_images(folder):

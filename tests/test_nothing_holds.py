@@ -214,7 +214,7 @@ class TestRefused:
             (("resume", "--tries", "2"), ("--tries was 4, now 2",)),
             (("other model",), ("the model has changed",)),
             (("no frontier",), ("holds no frontier.json",)),
-            (("old run",), ("run.json: is damaged, or was changed; delete the folder",)),
+            (("old run",), ("run.json: was written by an older version of onnxsemi; delete",)),
             (("damaged journal",), ("line 2 is damaged",)),
             (("another plan",), ("frontier.json: is damaged",)),
         ],

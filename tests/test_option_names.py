@@ -8,6 +8,7 @@ import pytest
 from command_line import run
 from onnx_models import SEPARABLE
 
+from onnxsemi import Pin, SettingsError
 from onnxsemi._cli.apply import apply
 from onnxsemi._cli.check import check
 from onnxsemi._cli.compress import compress
@@ -69,3 +70,12 @@ def test_settings_by_their_flags(message, flags):
 def test_python_names_fields():
     with pytest.raises(Exception, match="`seed`: -1 must be 0 or more"):
         Settings(seed=-1)
+
+
+def test_pins_as_they_are_typed():
+    assert Settings(pins=("a.*=4",)).pins == (Pin("a.*", 4),)
+    assert Settings(pins=[Pin("a.*", 4)]).pins == (Pin("a.*", 4),)
+    with pytest.raises(SettingsError, match="`pins`: 'a' is not PATTERN=BITS"):
+        Settings(pins=("a",))
+    with pytest.raises(TypeError, match="a pin must be Pin or str, not int"):
+        Settings(pins=(4,))

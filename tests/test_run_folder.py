@@ -113,6 +113,23 @@ class TestBegin:
             pass
         assert content(unfinished) == before
 
+    def test_finished_of_another_model_is_not_lost(self, finished: Path) -> None:
+        before, other = content(finished), made({**MADE_OF, "model": "b" * 64})
+        with (
+            pytest.raises(RunError, match=r"finished run of another model: choose .* `force`"),
+            open_run(finished, other, resume=False),
+        ):
+            pass
+        assert content(finished) == before
+        with open_run(finished, other, resume=False, force=True) as run:
+            assert not list({*LEFT_BY_A_RUN} & {path.name for path in finished.iterdir()})
+            assert run.made_of == other
+
+    def test_finished_whose_head_is_damaged_gives_way(self, finished: Path) -> None:
+        (finished / "run.json").write_bytes(b"no head")
+        with open_run(finished, made({**MADE_OF, "model": "b" * 64}), resume=False):
+            pass
+
     def test_finished_gives_way_to_a_new_one(self, finished: Path) -> None:
         assert run_files.content(finished / "finished.json") == {"held": True}
         assert not nothing_held(finished)
@@ -299,7 +316,10 @@ class TestSame:
     def test_head_that_is_no_object(self, unfinished: Path, text: str) -> None:
         (unfinished / "run.json").write_text(text)
         with (
-            pytest.raises(RunError, match=r"run\.json: is damaged.*; delete the folder"),
+            pytest.raises(
+                RunError,
+                match=r"run\.json: (is damaged|was written by an older).*; delete the folder",
+            ),
             open_run(unfinished, made(MADE_OF), resume=True),
         ):
             pass
@@ -349,7 +369,10 @@ class TestSame:
         (unfinished / "run.json").write_bytes(text)
         before = content(unfinished)
         with (
-            pytest.raises(RunError, match=r"run\.json: is damaged.*; delete the folder"),
+            pytest.raises(
+                RunError,
+                match=r"run\.json: (is damaged|was written by an older).*; delete the folder",
+            ),
             open_run(unfinished, made(MADE_OF), resume=True),
         ):
             pass

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
+from onnxsemi._cli.console import VisibleConsole, say
 from onnxsemi._cli.terminal import LineProgress, LiveProgress, OnlyWarnings, warning_line
 from onnxsemi._option import Decides, Option, Panel
 from onnxsemi._progress import Progress
@@ -43,7 +44,7 @@ class Printed:
     @contextmanager
     def progress(self) -> Iterator[Progress]:
         """Progress on standard error: live on a terminal, lines elsewhere; warnings in any case."""
-        console = Console(stderr=True)
+        console = VisibleConsole(stderr=True)
         if self.quiet or self.as_json:
             yield OnlyWarnings(console)
         elif console.is_interactive:
@@ -57,7 +58,7 @@ class Printed:
         if self.as_json:
             typer.echo(to_json(document))
         elif not self.quiet:
-            Console().print(table)
+            VisibleConsole().print(table)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +73,7 @@ class PrintedVerdict(Printed):
         claim, report = result.verdict, result.report
         if claim is None or report is None or claim.holds:
             return
-        typer.echo(warning_line(wording.verdict(claim, report)), err=True)
+        say(warning_line(wording.verdict(claim, report)), error=True)
         if self.strict:
             raise typer.Exit(NOT_SHOWN)
 

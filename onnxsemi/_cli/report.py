@@ -3,6 +3,7 @@
 import typer
 
 from onnxsemi._cli import options as opt
+from onnxsemi._cli.console import say
 from onnxsemi._cli.output import Quiet
 from onnxsemi._report.page import write_comparison, write_page
 from onnxsemi._run.folder import REPORT
@@ -33,4 +34,4 @@ def report(runs: opt.RunFolders, out: opt.PageFile = None, quiet: Quiet = False)
     else:
         write_comparison((runs[0], runs[1]), target)
     if not quiet:
-        typer.echo(f"Wrote {target}.")
+        say(f"Wrote {target}.")

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from onnxsemi._cli.flags import with_flags
 from onnxsemi._progress import Silent
+from onnxsemi._visible import shown_line
 
 LINE_SECONDS = 60.0
 """Between two lines about the same phase."""
@@ -121,7 +122,7 @@ class LiveProgress:
         if self._phase is None:
             return
         options = options.update_width(max(1, options.max_width - _ROOM))
-        said = "; ".join(filter(None, (self._best, self._detail)))
+        said = shown_line("; ".join(filter(None, (self._best, self._detail))))
         below = Text(f"  {said}", "dim", no_wrap=True, overflow="ellipsis")
         both = Group(self._bar(self._phase, options.max_width), below)
         yield from console.render(both, options)
@@ -191,7 +192,11 @@ class LineProgress:
     def _print(self, text: str) -> None:
         self._said = self._now()
         self._console.print(
-            f"{text}{self._best}", highlight=False, markup=False, soft_wrap=True, emoji=False
+            shown_line(f"{text}{self._best}"),
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+            emoji=False,
         )
 
 
@@ -223,7 +228,7 @@ def print_warning(console: Console, warning: str) -> None:
 
 def warning_line(warning: str) -> str:
     """A warning of the library as the command line says it."""
-    return f"warning: {' '.join(with_flags(warning).split())}"
+    return shown_line(f"warning: {with_flags(warning)}")
 
 
 def clock(seconds: float) -> str:

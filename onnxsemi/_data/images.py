@@ -22,6 +22,10 @@ from onnxsemi._errors import DataError
 from onnxsemi._head import Head
 
 
+def _listed(values: tuple[float, ...]) -> str:
+    return ",".join(f"{value:g}" for value in values) or "nothing"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Normalization:
     """Mean and standard deviation of the pixels, on the scale 0 to 1.
@@ -40,9 +44,9 @@ class Normalization:
         for name in ("mean", "std"):
             values = getattr(self, name)
             if not values or not np.isfinite(values).all():
-                raise DataError(f"`{name}`: {values} is no list of numbers such as 0.5,0.5,0.5")
+                raise DataError(f"`{name}`: {_listed(values)} is not such as 0.5,0.5,0.5")
         if min(self.std) <= 0:
-            raise DataError(f"`std`: {self.std} must be above 0")
+            raise DataError(f"`std`: {_listed(self.std)} must be above 0")
 
     def apply(self, pixels: NDArray[np.uint8]) -> Float32Array:
         """uint8[N, H, W, C] -> float32[N, H, W, C]."""

@@ -51,7 +51,7 @@ class _Contender:
 
 
 def bench(
-    models: Sequence[str | os.PathLike[str]],
+    models: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
     *,
     settings: BenchSettings | None = None,
     progress: Listener | None = None,
@@ -60,7 +60,7 @@ def bench(
 
     Args:
         models: ONNX files with one input of floating point numbers; the first is what the others
-            are compared with.
+            are compared with. Or a single one.
         settings: What to time.
         progress: Told where the work is.
 
@@ -68,6 +68,7 @@ def bench(
         ModelError: If a model cannot be loaded or run.
         SettingsError: If there is no model.
     """
+    models = [models] if isinstance(models, str | os.PathLike) else models
     if not models:
         raise SettingsError("bench needs at least one model")
     settings, progress = settings or BenchSettings(), listening(progress)

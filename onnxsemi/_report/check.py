@@ -2,9 +2,9 @@
 
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from onnxsemi._report.leftover import float_lines
+from onnxsemi._report.line import line
 from onnxsemi._results import wording
 from onnxsemi._results.check import CheckResult
 from onnxsemi._sensitivity.forecast import duration
@@ -14,10 +14,10 @@ def check_table(result: CheckResult) -> RenderableType:
     """What there is, what stays float32, and what to expect."""
     table = Table.grid(padding=(0, 2), pad_edge=False)
     for name, value in _rows(result):
-        table.add_row(Text(name, "bold"), Text(value))
+        table.add_row(line(name, "bold"), line(value))
     notes = (wording.sentence(note) for note in result.notes)
     left = float_lines(result.left_float, result.file_bytes)
-    return Group(table, *map(Text, (*notes, *left)))
+    return Group(table, *map(line, (*notes, *left)))
 
 
 def _rows(result: CheckResult) -> list[tuple[str, str]]:

@@ -47,10 +47,12 @@ class Document(Part, frozen=True, kw_only=True, omit_defaults=False):
 
 
 def to_json(document: Document) -> str:
-    """The document as it is printed, on one line."""
-    return json.dumps(
-        msgspec.to_builtins(document, enc_hook=str, str_keys=True), ensure_ascii=False
-    )
+    """The document as it is printed, on one line: whatever cannot be seen by its code."""
+    plain = msgspec.to_builtins(document, enc_hook=str, str_keys=True)
+    text = json.dumps(plain, ensure_ascii=False)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 class BenchDocument(Document, frozen=True):

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Group, RenderableType
-from rich.text import Text
 
+from onnxsemi._report.line import line
 from onnxsemi._report.tables import plain_table
 from onnxsemi._results import wording
 from onnxsemi._run.frontier import KeptFrontier, KeptPoint
@@ -41,7 +41,7 @@ def pareto_table(kept: KeptFrontier, run: Path, *, every: bool) -> RenderableTyp
         f"To write one: onnxsemi apply {run} --at 85% -o FILE (or --at -0.1, points of "
         f"{kept.metric or ('accuracy' if kept.has_labels else 'agreement')})",
     ]
-    return Group(table, *map(Text, lines))
+    return Group(table, *map(line, lines))
 
 
 def worth_showing(kept: KeptFrontier) -> Iterable[KeptPoint]:

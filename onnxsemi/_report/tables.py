@@ -6,13 +6,13 @@ from pathlib import Path
 
 from rich.console import Group, JustifyMethod, RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from onnxsemi._emit.integer_kernels import Kernels
 from onnxsemi._emit.narrow_types import NarrowTypes
 from onnxsemi._emit.profile import Profile
 from onnxsemi._emit.stored_weights import FOR_TOOLS, InspectedLayer
 from onnxsemi._report.leftover import float_lines, large
+from onnxsemi._report.line import line
 from onnxsemi._report.plans import given_lines, plan_lines
 from onnxsemi._report.predictions import prediction_lines
 from onnxsemi._report.speed import Speed
@@ -53,12 +53,12 @@ def compress_table(result: CompressResult, *, verbose: bool = False) -> Renderab
         *given_lines(result),
         *_next_lines(result),
     ]
-    parts: list[RenderableType] = [Text(_verdict_line(result.verdict, report), "bold"), answers]
+    parts: list[RenderableType] = [line(_verdict_line(result.verdict, report), "bold"), answers]
     if verbose:
-        parts += [_sizes_table(result.sizes), *_trust(result), *map(Text, _details(result))]
+        parts += [_sizes_table(result.sizes), *_trust(result), *map(line, _details(result))]
     else:
         lines.append("How it was found, and how sure: --verbose, or 'report'.")
-    return Group(*parts, *map(Text, lines))
+    return Group(*parts, *map(line, lines))
 
 
 _TIME_ENDED = "The time budget ended: --resume goes on with the search."
@@ -108,9 +108,9 @@ def apply_table(result: ApplyResult) -> RenderableType:
     parts: list[RenderableType] = []
     if result.report is not None:
         if result.verdict is not None:
-            parts.append(Text(_verdict_line(result.verdict, result.report), "bold"))
+            parts.append(line(_verdict_line(result.verdict, result.report), "bold"))
         parts.append(_answers_table(_rows("data", result.report), result.report))
-        parts.append(Text(wording.sentence(wording.agreed(result.report))))
+        parts.append(line(wording.sentence(wording.agreed(result.report))))
     lines = (
         *_kernel_lines(result.kernels),
         *type_lines(result.types),
@@ -119,7 +119,7 @@ def apply_table(result: ApplyResult) -> RenderableType:
         _load_hint(result.profile, result.output),
         *_next_lines(result),
     )
-    return Group(*parts, _sizes_table(result.sizes), *map(Text, lines))
+    return Group(*parts, _sizes_table(result.sizes), *map(line, lines))
 
 
 def evaluate_table(result: EvaluateResult) -> RenderableType:
@@ -129,7 +129,7 @@ def evaluate_table(result: EvaluateResult) -> RenderableType:
     if result.correct is not None:
         table.add_row(result.head.accuracy, f"{result.correct / result.total:.2%}")
     if result.metric is not None:
-        table.add_row(Text(f"mean of {result.metric}"), f"{result.mean:.4f}")
+        table.add_row(line(f"mean of {result.metric}"), f"{result.mean:.4f}")
     if result.loss is not None:
         table.add_row("loss", f"{result.loss:.5f} nats")
     if result.comparison is not None:
@@ -142,8 +142,8 @@ def _add_comparison(table: Table, comparison: Comparison) -> None:
     table.add_row("KL from the reference", f"{comparison.kl:.3g} nats")
     table.add_row("same answer as the reference, 95 % interval", same)
     for what, paired in comparison.changes:
-        table.add_row(Text(f"reference's {what}"), paired.levels[0])
-        table.add_row(Text(f"change of {what}, 95 % interval"), wording.change(paired))
+        table.add_row(line(f"reference's {what}"), paired.levels[0])
+        table.add_row(line(f"change of {what}, 95 % interval"), wording.change(paired))
         table.add_row("images broken / fixed", f"{paired.broken:,} / {paired.fixed:,}")
         if isinstance(paired, Paired):
             table.add_row("McNemar p", wording.p_value(paired))
@@ -159,8 +159,8 @@ def inspect_table(result: InspectResult) -> RenderableType:
     if result.sizes is None:
         left = float_lines(result.left_float, result.file_bytes)
         said = [*(f"Note: {note}." for note in result.notes), *left]
-        return Group(*map(Text, lines), _float_table(result.layers), *map(Text, said))
-    return Group(*map(Text, lines), _stored_table(result), _sizes_table(result.sizes))
+        return Group(*map(line, lines), _float_table(result.layers), *map(line, said))
+    return Group(*map(line, lines), _stored_table(result), _sizes_table(result.sizes))
 
 
 def bench_table(result: BenchResult) -> RenderableType:
@@ -170,7 +170,7 @@ def bench_table(result: BenchResult) -> RenderableType:
     )
     for row in result.rows:
         table.add_row(
-            "" if row.folded else Text(row.model.name),
+            "" if row.folded else line(row.model.name),
             "yes" if row.folded else "no",
             *map(_times, row.latency),
             _times(row.load),
@@ -188,7 +188,7 @@ def bench_table(result: BenchResult) -> RenderableType:
         f"First row: {absolute}, load {1e3 * first.load.seconds:.1f} ms.",
         "folded: opened by onnxsemi.load_session: float32 weights folded while it loads.",
     ]
-    return Group(table, *map(Text, lines))
+    return Group(table, *map(line, lines))
 
 
 def _times(spread: TimeSpread) -> str:
@@ -201,7 +201,7 @@ def _float_table(layers: Iterable[InspectedLayer]) -> Table:
     for heading in ("layer", "weight", "role"):
         table.add_column(heading, overflow="fold")
     for layer in layers:
-        table.add_row(Text(layer.name), "x".join(map(str, layer.shape)), Text(layer.status))
+        table.add_row(line(layer.name), "x".join(map(str, layer.shape)), line(layer.status))
     return table
 
 
@@ -209,10 +209,10 @@ def _stored_table(result: InspectResult) -> Table:
     table = plain_table("layer", "bits", "channels", "codes", "scales", "structure")
     for layer in result.layers:
         if not layer.groups:
-            table.add_row(Text(layer.name), "32", "", "", "", "")
+            table.add_row(line(layer.name), "32", "", "", "", "")
         for place, group in enumerate(layer.groups):
             table.add_row(
-                "" if place else Text(layer.name),
+                "" if place else line(layer.name),
                 str(group.bits),
                 str(group.channels),
                 f"{group.code_bytes:,}",

@@ -161,12 +161,13 @@ def open_run(
         path: The folder; made if it is not there.
         made_of: What the run is made of.
         resume: Go on with the run that is there, if there is one.
-        force: Go on with it on another kind of processor, too.
+        force: Go on with it on another kind of processor, too; and replace one of another model.
         began: When this session of it began; now unless given.
 
     Raises:
-        RunError: If an unfinished run would be lost, the one to go on with was made of something
-            else or on another kind of processor, or another process is working on it.
+        RunError: If an unfinished run, or one of another model, would be lost, the one to go on
+            with was made of something else or on another kind of processor, or another process is
+            working on it.
     """
     _check_place(path)
     lock = FileLock(path / ".lock")
@@ -182,7 +183,7 @@ def open_run(
         if resume and (path / _HEAD).exists():
             made_of = _go_on(path, made_of, force=force)
         else:
-            _begin(path, made_of)
+            _begin(path, made_of, force=force)
         began = (began or Spent.so_far()) - _spent_before(path, made_of)
         journal = Journal(path / "journal.jsonl", made_of.measured_digest, began)
         _remove(path, _END, _SPENT)
@@ -221,8 +222,8 @@ def _check_place(path: Path) -> None:
         raise RunError(f"{path}: cannot be made: {error.strerror or error}") from None
 
 
-def _begin(path: Path, made_of: MadeOf) -> None:
-    """Clear what a finished run left; an unfinished one is not touched.
+def _begin(path: Path, made_of: MadeOf, *, force: bool) -> None:
+    """Clear what a finished run left; an unfinished one is not touched, nor one of another model.
 
     A process that is killed here leaves either the finished run, though without what it measured,
     or the new one.
@@ -233,8 +234,28 @@ def _begin(path: Path, made_of: MadeOf) -> None:
             f"{path}: holds a run that is not finished: go on with `resume`, choose another `run`, "
             "or delete the folder"
         )
+    if head.exists() and not force:
+        _check_model(path, made_of)
     _remove(path, *_MEASURED, *_FOUND)
     write(path / _HEAD, made_of, NO_RUN)
+
+
+def _check_model(path: Path, now: MadeOf) -> None:
+    """Refuse to put a run in the place of one of another model: its name was taken by mistake."""
+    before = _made_of_or_none(path)
+    if before is not None and before.measured.get("model") != now.measured.get("model"):
+        raise RunError(
+            f"{path}: holds the finished run of another model: choose another `run`, or replace "
+            "it with `force`"
+        )
+
+
+def _made_of_or_none(path: Path) -> MadeOf | None:
+    """What a run is made of; None if its head cannot be read: there is nothing to keep, then."""
+    try:
+        return made_of(path)
+    except RunError:
+        return None
 
 
 def _remove(path: Path, *names: str) -> None:

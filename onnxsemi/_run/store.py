@@ -40,7 +40,9 @@ _SEALED = re.compile(
 _COMMENT = re.compile(rb"run ([0-9a-f]{64}) sha256 ([0-9a-f]{64})")
 _COMMENT_BYTES = len(f"run {NO_RUN} sha256 {NO_RUN}")
 _PIECE = 2**20
+_UNSEALED = re.compile(rb'\{\s*"schema"')
 _DAMAGED, _OF_ANOTHER_RUN = "is damaged, or was changed", "is of another run"
+_OLD = "was written by an older version of onnxsemi"
 
 
 class DamagedError(Exception):
@@ -71,7 +73,7 @@ def opened_file(line: bytes, kind: type[T], run: str) -> T:
     """
     found = _SEALED.fullmatch(line)
     if found is None:
-        raise DamagedError(_DAMAGED)
+        raise DamagedError(_OLD if _UNSEALED.match(line) else _DAMAGED)
     _check(found, [found[3]], run)
     try:
         return typed(json.loads(found[3]), kind)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from onnxsemi._enum_choice import choice
 from onnxsemi._errors import SettingsError
+from onnxsemi._field_types import check_argument
 from onnxsemi._model.reader import ReadOptions
 from onnxsemi._model.targets import matches
 from onnxsemi._option import Decides, Option, Panel
@@ -52,6 +53,16 @@ class Pin:
         if not is_bitwidth(int(bits)) or not int(bits):
             raise SettingsError(f"`pins`: {bits} bits; allowed are 1 to 8, or 32 for float32")
         return cls(pattern, int(bits))
+
+    @classmethod
+    def of(cls, given: "Pin | str") -> "Pin":
+        """A pin, or what :meth:`parse` reads.
+
+        Raises:
+            TypeError: If it is neither.
+        """
+        check_argument("a pin", given, Pin, str)
+        return cls.parse(given) if isinstance(given, str) else given
 
     def __str__(self) -> str:
         """As :meth:`parse` reads it."""
@@ -166,6 +177,7 @@ class Settings(WriteSettings):
             object.__setattr__(self, "scheme", choice(Scheme, self.scheme))
         object.__setattr__(self, "delta_loss", choice(Method, self.delta_loss))
         object.__setattr__(self, "kl", choice(Method, self.kl))
+        object.__setattr__(self, "pins", tuple(map(Pin.of, self.pins)))
         if self.kl is Method.OUTPUT:
             raise SettingsError(
                 "`kl` output: the KL follows from `delta_loss` output; leave `kl` away"

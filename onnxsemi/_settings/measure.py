@@ -14,8 +14,8 @@ Force = Annotated[
     bool,
     Option(
         help="Go on with images that are too few, or that the float model answers no better than "
-        "by guessing, and with a run that began on another kind of processor: what is refused "
-        "otherwise is a warning then.",
+        "by guessing, and with a run that began on another kind of processor, and put a run in the "
+        "place of a finished one of another model: what is refused otherwise is a warning then.",
         panel=Panel.IMAGES,
         decides=Decides.COURSE,
     ),

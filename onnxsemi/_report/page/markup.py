@@ -1,14 +1,11 @@
 """Elements of HTML and SVG as text. What is no :class:`Markup` is escaped.
 
-Names come from files of others. So characters that could not be seen, or that would turn the text
-around them (controls, marks of direction, halves of surrogate pairs), are shown as their code.
+Text may hold names from files of others: it is shown as :mod:`onnxsemi._visible` does.
 """
 
-import unicodedata
 from html import escape
 
-_UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-"""Unicode's categories of characters that have no shape of their own."""
+from onnxsemi._visible import shown, visible
 
 
 class Markup(str):
@@ -37,24 +34,10 @@ def join(*children: object) -> Markup:
     """Markup as it is, anything else as escaped text; None is left out."""
     return Markup(
         "".join(
-            child if isinstance(child, Markup) else escape(visible(str(child)))
+            child if isinstance(child, Markup) else escape(shown(str(child)))
             for child in children
             if child is not None
         )
-    )
-
-
-def visible(text: str) -> str:
-    r"""Text in which everything can be seen; line breaks and tabs stay.
-
-    >>> visible("a\x1b[31m\u202eb\n")
-    'a⟨1B⟩[31m⟨202E⟩b\n'
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        f"⟨{ord(c):X}⟩" if c not in "\n\t" and unicodedata.category(c) in _UNSEEN else c
-        for c in text
     )
 
 
