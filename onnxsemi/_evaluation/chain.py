@@ -79,8 +79,12 @@ class Chain:
                     tensor = _through(runner, session, tensor)
                 return logit_rows(tensor, len(chosen), self._workload.head)
 
-            logits = np.concatenate(list(runner.map(run, Batch(0, len(images)).cut(self._size))))
-        return finite_logits(logits, self._workload.images.name, images)
+            found, progress = [], self._workload.progress
+            progress.start("forward pass", len(images))
+            for part in runner.map(run, Batch(0, len(images)).cut(self._size)):
+                found.append(part)
+                progress.step("", len(part))
+        return finite_logits(np.concatenate(found), self._workload.images.name, images)
 
     def _entering(self, runner: Runner, place: int, images: Int64Array) -> Float32Array:
         """What the current plan brings to a segment: float32[len(images), ...]."""
@@ -121,7 +125,9 @@ class Chain:
             layer: mixed_weight(classifier.site(layer).layer, plan.bits[layer], rounding)
             for layer in segment.layers
         }
-        return self._workload.open(segment_model(classifier, segment, weights), shared=True)
+        session = self._workload.open(segment_model(classifier, segment, weights), shared=True)
+        self._workload.progress.step("", 0)  # large ones take long to open
+        return session
 
 
 def _through(runner: Runner, session: Session, tensor: Float32Array) -> Float32Array:

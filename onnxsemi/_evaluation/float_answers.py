@@ -32,11 +32,16 @@ class FloatAnswers:
     ) -> Float32Array:
         """float32[N, K], as a provider gives them; ``forward`` gives those that are not known."""
         rows = self._rows.setdefault((images.origin, provider), {})
-        missing = [n for n, place in enumerate(images.places.tolist()) if place not in rows]
+        missing = self.missing(images, provider)
         if missing:
             asked = images if len(missing) == len(images) else images.select(np.array(missing))
             rows.update(zip(asked.places.tolist(), forward(asked), strict=True))
         return np.stack([rows[place] for place in images.places.tolist()])
+
+    def missing(self, images: ImageSet, provider: Hashable) -> list[int]:
+        """Which of the images were not answered yet, by their number among them."""
+        rows = self._rows.get((images.origin, provider), {})
+        return [n for n, place in enumerate(images.places.tolist()) if place not in rows]
 
 
 @fact

@@ -146,6 +146,11 @@ class Workload:
         return self._float_answers.spent
 
     @property
+    def unanswered(self) -> int:
+        """How many of the images the float model was not run on yet."""
+        return len(self._float_answers.missing(self.images, self.provider))
+
+    @property
     def _float_answers(self) -> FloatAnswers:
         return float_answers(self.classifier)
 

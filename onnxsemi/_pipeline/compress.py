@@ -5,7 +5,7 @@ import os
 from onnxsemi._data.load import Data
 from onnxsemi._errors import BudgetError
 from onnxsemi._model.loader import Model
-from onnxsemi._pipeline.first_plan import first_plan
+from onnxsemi._pipeline.first_plan import check_budget, first_plan
 from onnxsemi._pipeline.preflight import preflight
 from onnxsemi._pipeline.preparation import Prepared, prepare
 from onnxsemi._pipeline.remaining_time import Remaining, forecast
@@ -13,6 +13,7 @@ from onnxsemi._pipeline.rounding import codes_of
 from onnxsemi._pipeline.run_identity import Clock, Limited, check_places, made_of, open_run_of
 from onnxsemi._pipeline.search import Search
 from onnxsemi._pipeline.sensitivity import measure_sensitivity
+from onnxsemi._progress import Within
 from onnxsemi._progress_callback import Listener
 from onnxsemi._results.results import CompressResult
 from onnxsemi._run.folder import RunFolder
@@ -67,12 +68,14 @@ def compress(
     target = check_places(settings, output, model, data, test_data)
     clock = Clock(settings.run.time_budget)
     progress = Remaining(progress, settings.run.time_budget)
+    limited = Limited(progress, clock)
     progress.start("reading the model and the images", 1)
-    prepared = prepare(model, data, test_data, settings, metric)
-    before = preflight(prepared, progress)
+    prepared = prepare(model, data, test_data, settings, metric, Within(limited))
+    check_budget(prepared, clock)
+    before = preflight(prepared, limited)
     parts = made_of(prepared)
     with open_run_of(settings.run, parts, force=settings.force, began=began) as folder:
-        one_pass = forecast(prepared, folder, progress)
+        one_pass = forecast(prepared, folder, progress, limited)
         first = None
         if clock.budget is not None:
             first = first_plan(prepared, folder, clock, progress, one_pass)
@@ -82,6 +85,7 @@ def compress(
         except BudgetError:
             if first is None:
                 raise
+            clock.stop()
             search, found = first.search, first.found
         return search.deliver(found, target, before, one_pass)
 

@@ -11,15 +11,16 @@ from onnxsemi._errors import BudgetError
 from onnxsemi._pipeline.measures import RecordedMeasures
 from onnxsemi._pipeline.preparation import Prepared
 from onnxsemi._pipeline.rounding import nearest_codes
-from onnxsemi._pipeline.run_identity import Clock
+from onnxsemi._pipeline.run_identity import Clock, Limited
 from onnxsemi._pipeline.search import Search
 from onnxsemi._pipeline.search_outcome import SearchOutcome
 from onnxsemi._pipeline.sensitivity import not_measured
-from onnxsemi._progress import Progress
+from onnxsemi._progress import Progress, Within
 from onnxsemi._run.folder import RunFolder
 from onnxsemi._run.spent import Spent
 from onnxsemi._search.protocols import Recalling, Tested
 from onnxsemi._search.trajectory import OUT_OF_TIME, Decision, Phase, Point, Trajectory, Trial
+from onnxsemi._sensitivity.forecast import forward_pass
 from onnxsemi._stats.pairing import pair
 
 _ROUNDING = 10
@@ -60,10 +61,11 @@ def first_plan(
         BudgetError: If there is no time for a single plan.
     """
     tested = len(prepared.report) / len(prepared.search)
-    _check_budget(clock, (2 + tested) * one_pass.seconds)
+    check_budget(prepared, clock, one_pass)
     progress.start("first plan", 1)
     apart = replace(run, journal=run.journal.apart())
-    codes = nearest_codes(prepared, prepared.workload(prepared.search))
+    within = Within(Limited(progress, clock))
+    codes = nearest_codes(prepared, replace(prepared.workload(prepared.search), progress=within))
     search = Search(prepared, codes, not_measured(prepared), apart, clock, progress)
     times = [clock.elapsed]
     trajectory, checker = _trajectory(search)
@@ -71,16 +73,35 @@ def first_plan(
     judged = search.judge(trajectory, checker)
     times.append(clock.elapsed)
     measuring, writing = (times[1] - times[0]) / 2, times[2] - times[1]  # the float model, the plan
-    clock.rounding = _ROUNDING * one_pass.seconds * len(prepared.rounding) / len(prepared.search)
+    if prepared.settings.rounds is not None:
+        share = len(prepared.rounding) / len(prepared.search)
+        clock.rounding = _ROUNDING * one_pass.seconds * share
     again = clock.rounding + measuring if judged.chooser.as_written else 0.0
+    if not prepared.strategy.independent:  # its trials look at some of the images only
+        again += measuring
     clock.after = _AFTERWARDS * (2 * writing + tested * measuring + again)
     return None if judged.outcome is None else FirstPlan(search, judged.outcome)
 
 
-def _check_budget(clock: Clock, seconds: float) -> None:
-    """Refuse a budget that is too short for one plan."""
-    whole = clock.elapsed + seconds
-    if clock.budget is not None and whole > clock.budget:
+def check_budget(prepared: Prepared, clock: Clock, one_pass: Spent | None = None) -> None:
+    """Refuse a budget that is too short for one plan, as soon as that is known.
+
+    Args:
+        prepared: Model and images.
+        clock: May have a budget.
+        one_pass: One float32 forward pass over the calibration images; unless given, as the batches
+            tell that the model was run on to read the images.
+
+    Raises:
+        BudgetError: With what one plan takes.
+    """
+    if clock.budget is None:
+        return
+    searched, tested = (prepared.judging(images) for images in (prepared.search, prepared.report))
+    each = (one_pass or forward_pass(searched, 1)).seconds / len(prepared.search)
+    runs = 2 * len(prepared.search) + len(prepared.report)  # to measure, to write, to judge
+    whole = clock.elapsed + (runs + searched.unanswered + tested.unanswered) * each
+    if whole > clock.budget:
         raise BudgetError(
             f"the time budget of {clock.budget:g} seconds ended before anything could be "
             f"compressed: reading, measuring and judging one plan takes about {whole:.1f} seconds; "

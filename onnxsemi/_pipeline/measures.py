@@ -1,16 +1,17 @@
 """The two ways to measure plans in a run: recorded, and made when they are first asked for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 from onnxsemi._evaluation.checker import RoundingChecker
 from onnxsemi._evaluation.evaluator import ModelEvaluator
 from onnxsemi._evaluation.recorder import RecordedChecker, RecordedEvaluator, RecordedScout
 from onnxsemi._evaluation.scout import RoundedScout
+from onnxsemi._evaluation.workload import Workload
 from onnxsemi._pipeline.preparation import Prepared
 from onnxsemi._pipeline.rounding import Codes
 from onnxsemi._pipeline.sensitivity import Sensitivity
-from onnxsemi._progress import Progress
+from onnxsemi._progress import Progress, Within
 from onnxsemi._run.journal import Journal
 
 
@@ -44,14 +45,18 @@ class RecordedMeasures:
         prepared, rounder = self.prepared, self.codes.scout
         if rounder is None or prepared.metric is not None:
             return None
-        workload = prepared.workload(prepared.search)
-        plain = RoundedScout(workload, rounder, prepared.guard.balance)
+        plain = RoundedScout(self._workload, rounder, prepared.guard.balance)
         return RecordedScout(plain, self.journal)
 
     @cached_property
     def evaluator(self) -> RecordedEvaluator:
         """Plans that are rounded to the nearest level, each against the one before it."""
-        prepared = self.prepared
         kl = partial(self.sensitivity.kl, progress=self.progress, journal=self.journal)
-        plain = ModelEvaluator(prepared.workload(prepared.search), kl, prepared.settings.seed)
+        plain = ModelEvaluator(self._workload, kl, self.prepared.settings.seed)
         return RecordedEvaluator(plain, self.journal)
+
+    @property
+    def _workload(self) -> Workload:
+        """The model on all calibration images: every batch is told, within a plan."""
+        prepared = self.prepared
+        return replace(prepared.workload(prepared.search), progress=Within(self.progress))

@@ -23,6 +23,7 @@ from onnxsemi._pipeline.memory_need import check_memory
 from onnxsemi._pipeline.sanity_checks import LEAST_IMAGES, JudgedImages, check_answers, checked
 from onnxsemi._pipeline.user_images import given_images
 from onnxsemi._plan.bits import BitPlan
+from onnxsemi._progress import Progress, Silent
 from onnxsemi._quantizer.rounded_plan import Nearest
 from onnxsemi._runtime.memory import default_memory, share_heap
 from onnxsemi._search.guard import Guard
@@ -125,6 +126,7 @@ def prepare(
     test_data: Data | None,
     settings: Settings,
     metric: Metric | None = None,
+    progress: Progress | None = None,
 ) -> Prepared:
     """Read a model and its images.
 
@@ -134,6 +136,7 @@ def prepare(
         test_data: Images that the search must not see.
         settings: What the user set.
         metric: What plans are judged by instead of right answers; None for these.
+        progress: Told of every image that the float model runs on.
 
     Raises:
         OnnxSemiError: If anything cannot be used; nothing has been measured yet.
@@ -149,7 +152,13 @@ def prepare(
     memory = settings.max_memory or default_memory()
     rounding = Nearest(settings.grids)
     workload = Workload(
-        classifier, searched, rounding, settings.worker_threads, memory, metric=metric
+        classifier,
+        searched,
+        rounding,
+        settings.worker_threads,
+        memory,
+        progress or Silent(),
+        metric,
     )
     if settings.max_memory is not None:
         share_heap()

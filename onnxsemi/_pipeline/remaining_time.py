@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from onnxsemi._pipeline.preparation import Prepared
-from onnxsemi._progress import Expecting, warn
+from onnxsemi._progress import Expecting, Progress, warn
 from onnxsemi._progress_callback import Listener, listening
 from onnxsemi._run.folder import RunFolder
 from onnxsemi._run.journal import Question
@@ -45,13 +45,19 @@ def passes_of(settings: Settings, images: int) -> tuple[int, int]:
     return few * least, few * most
 
 
-def forecast(prepared: Prepared, run: RunFolder, progress: "Remaining") -> Spent:
+def forecast(prepared: Prepared, run: RunFolder, progress: "Remaining", within: Progress) -> Spent:
     """Tell how long the run is likely to take.
+
+    Args:
+        prepared: Model and images.
+        run: Recalls and keeps what a pass takes.
+        progress: Told how long the run is likely to take.
+        within: Told of every image that the float model runs on.
 
     Returns:
         What one float32 forward pass over the calibration images takes: the unit of cost.
     """
-    workload = replace(prepared.workload(prepared.search), progress=progress)
+    workload = replace(prepared.workload(prepared.search), progress=within)
     asked = ForwardPass(len(workload.images))
 
     def measure() -> Spent:

@@ -13,7 +13,7 @@ from onnxsemi._evaluation.workload import Workload
 from onnxsemi._pipeline.preparation import Prepared, drawn
 from onnxsemi._plan.bits import BitPlan
 from onnxsemi._plan.bitwidth import FLOAT_BITS
-from onnxsemi._progress import Progress, Silent, Within
+from onnxsemi._progress import Progress, Within
 from onnxsemi._quantizer.affine import QuantizedChannels
 from onnxsemi._quantizer.rounded_plan import Nearest, RoundedPlan, Rounding, rounded
 from onnxsemi._quantizer.settings import Inputs, RoundingSettings
@@ -176,7 +176,7 @@ def _table(
         return built[0]
     if path is not None and path.exists():
         return restored(path, run.made_of.measured_digest, workload, bits)
-    return build(Silent())  # the run was kept, but not the file
+    return build(progress)  # the run was kept, but not the file
 
 
 def _save(path: Path, table: RoundingTable, run: str) -> None:

@@ -17,7 +17,7 @@ from onnxsemi._model.loader import Model
 from onnxsemi._option import Decides, values_of
 from onnxsemi._pipeline.output import check_output, plan_path
 from onnxsemi._pipeline.preparation import Prepared
-from onnxsemi._progress import Progress
+from onnxsemi._progress import Progress, warn
 from onnxsemi._run.folder import Identity, MadeOf, RunFolder, nowhere, open_run
 from onnxsemi._run.spent import Spent
 from onnxsemi._runtime.processor import Processor
@@ -168,6 +168,10 @@ class Limited:
     def best(self, compression: float, share: float, measured: str) -> None:
         """Pass on a new best."""
         self._progress.best(compression, share, measured)
+
+    def warn(self, warning: str) -> None:
+        """Pass on a warning."""
+        warn(self._progress, (warning,))
 
 
 def made_of(prepared: Prepared) -> MadeOf:

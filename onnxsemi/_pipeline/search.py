@@ -113,11 +113,13 @@ class Search:
         measured = head.measured if prepared.has_labels else "agreement"
         if prepared.metric is not None:
             measured = metric_name(prepared.metric)
-        watch = Watch(self.progress, self._out_of_time, self._remember, self._keep, measured)
+        watch = Watch(
+            self.progress, self._out_of_time, self._end, self._remember, self._keep, measured
+        )
         problem = self.problem(watch)
         trajectory, checker = strategy.search(problem), strategy.measured_by(problem.measures)
         if trajectory.out_of_time:
-            self.run.journal.close()  # it may have ended within a plan
+            self._end()
             if not strategy.holding(trajectory):
                 raise BudgetError(
                     f"the time budget ended after {len(trajectory.trials)} trials, before anything "
@@ -272,10 +274,11 @@ class Search:
         keep_result(self.run, kept, evidence)
 
     def _out_of_time(self) -> bool:
-        if self.run.journal.recalling or not self.clock.ended:
-            return False
+        return self.clock.ended and not self.run.journal.recalling
+
+    def _end(self) -> None:
         self.run.journal.close()  # the full search does not ask for what follows
-        return True
+        self.clock.stop()
 
     def _remember(self, best: Point) -> None:
         self.rounder.keep(best.plan)

@@ -22,7 +22,7 @@ from onnxsemi._errors import BudgetError
 from onnxsemi._evaluation.workload import Workload
 from onnxsemi._pipeline.preparation import Prepared
 from onnxsemi._plan.layers import Semilayer
-from onnxsemi._progress import Progress, Silent
+from onnxsemi._progress import Progress, Within
 from onnxsemi._quantizer.rounded_plan import Rounding, rounding_errors
 from onnxsemi._results.results import SensitivitySummary
 from onnxsemi._run.folder import RunFolder
@@ -211,7 +211,8 @@ class _Stage:
                 raise
 
         self._run.journal.ask(BackwardPasses(tuple(self._free), self.bits), int, measure)
-        return measurement.measure(Silent(), save)  # only what is missing, if the file was lost
+        # only what is missing, if the file was lost
+        return measurement.measure(Within(self._progress), save)
 
     def agreement(self, layers: list[str], *, semilayers: bool) -> tuple[Agreement, ...]:
         """A sample both ways; nothing if no layer has a backward pass."""

@@ -17,6 +17,7 @@ follows from x, which is at hand.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from onnxsemi._arrays import Float32Array
 from onnxsemi._evaluation.workload import Workload
@@ -70,18 +71,18 @@ class SequentialRounder:
 
         Args:
             plan: Bits of every target channel.
-            progress: Told of every layer.
+            progress: Told of every layer, and of every block of images, which is no step.
             known: Another plan that was rounded: the layers before the first that differs are the
                 same. It counts only if the layers that cannot be looked at are: they may lie
                 anywhere.
         """
-        progress.start("rounding", len(plan.bits))
-        with one_thread(), self._workload.running() as runner:
+        workload = self._workload
+        with one_thread(), workload.running() as runner:
             if not self._float:
-                self._float = self._float_values(runner)
-            walk = Walk(
-                self._workload, self._table, self._settings, self._seed, runner, self._sessions
-            )
+                self._float = self._float_values(runner, progress)
+            progress.start("rounding", len(plan.bits))
+            within = replace(workload, progress=progress)
+            walk = Walk(within, self._table, self._settings, self._seed, runner, self._sessions)
             seen = {target_output.layer.name for target_output in self._target_outputs}
             walk.add_from_table(plan, seen)
             rest = plan.bits.keys() - seen
@@ -100,13 +101,16 @@ class SequentialRounder:
         layers = {name: walk.found[name] for name in plan.bits}
         return RoundedPlan(plan, self._table.scheme, layers)
 
-    def _float_values(self, runner: Runner) -> dict[str, list[SpilledArray]]:
+    def _float_values(self, runner: Runner, progress: Progress) -> dict[str, list[SpilledArray]]:
         """Layer -> the float model's target output at the drawn positions, block by block."""
         workload, spill = self._workload, ArraySpill(self._workload.free)
         found: dict[str, list[SpilledArray]] = {
             target_output.layer.name: [] for target_output in self._target_outputs
         }
-        for group in in_groups(self._target_outputs, lambda target_output: target_output.held):
+        parts = blocks(workload)
+        groups = in_groups(self._target_outputs, lambda target_output: target_output.held)
+        progress.start("outputs of the float model", len(groups) * len(workload.images))
+        for group in groups:
             names = list(dict.fromkeys(target_output.tensor for target_output in group))
             session = workload.open(
                 with_outputs(workload.classifier.proto, names).SerializeToString()
@@ -122,9 +126,12 @@ class SequentialRounder:
                 return [one.drawn(values[one.tensor], self._seed, item[0]) for one in some]
 
             together = runner.together(workload.free // sum(one.held for one in group))
-            for drawn in runner.map(look, enumerate(blocks(workload)), together):
+            for part, drawn in zip(
+                parts, runner.map(look, enumerate(parts), together), strict=True
+            ):
                 for target_output, values in zip(group, drawn, strict=True):
                     found[target_output.layer.name].append(spill.keep(values))
+                progress.step("", len(part))
         return found
 
 

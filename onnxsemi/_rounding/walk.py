@@ -114,7 +114,7 @@ class Walk:
             work(item)
 
         for _ in self.runner.map(run, self._blocks, self.runner.together(most)):
-            pass
+            self.workload.progress.step("", 0)
         if self._onward is not None:
             keeps = self._onward.step.keeps
             self._there = {name: self._there[name] for name in keeps if name in self._there}

@@ -11,6 +11,10 @@ def _never() -> bool:
     return False
 
 
+def _nothing() -> None:
+    pass
+
+
 def _ignore(_point: Point) -> None:
     pass
 
@@ -22,6 +26,7 @@ class Watch:
     Attributes:
         progress: Told of every trial.
         out_of_time: Asked before every trial whether to stop and give the best so far.
+        ending: Told that the search ends for want of time; what it measures then was counted in.
         improved: Told of every point that is the best so far.
         settled: Told of the best point when a phase ends that found a better one.
         measured: What the share of right answers is: top-1, or agreement without labels; or the
@@ -30,6 +35,7 @@ class Watch:
 
     progress: Progress
     out_of_time: Callable[[], bool] = _never
+    ending: Callable[[], None] = _nothing
     improved: Callable[[Point], None] = _ignore
     settled: Callable[[Point], None] = _ignore
     measured: str = "top-1"

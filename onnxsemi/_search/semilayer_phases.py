@@ -3,11 +3,16 @@
 A trial looks only at the images whose answer may change. So the plan that a bitwidth led to is
 checked on all images before the next bitwidth begins; if too few are right, the last steps are
 undone until the check agrees.
+
+The time may end between two trials or within one. What is under way then is left out; the best plan
+so far is measured on all images if it was not, which takes as long as was left for it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+from onnxsemi._errors import BudgetError
 from onnxsemi._plan.bits import BitPlan
 from onnxsemi._search.observer import Watch
 from onnxsemi._search.protocols import Evaluator, Score, Tested
@@ -26,6 +31,7 @@ class PhaseRecord:
         max_drop: Percentage points that the final choice may lose.
         trials: Every decision so far.
         points: Every plan passed through so far.
+        ended: Whether the time has ended.
     """
 
     evaluator: Evaluator
@@ -34,6 +40,21 @@ class PhaseRecord:
     max_drop: float
     trials: list[Trial] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
+    ended: bool = False
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether to stop."""
+        self.ended = self.ended or self.watch.out_of_time()
+        return self.ended
+
+    @contextmanager
+    def in_time(self) -> Iterator[None]:
+        """What is measured within is left out if the time ends before it is."""
+        try:
+            yield
+        except BudgetError:
+            self.ended = True
 
     @property
     def best(self) -> Point:
@@ -127,11 +148,13 @@ def accuracy_increasing(
     for bits, ranked in ranked_by_bits.items():
         walk.go_on_from(reached)
         steps = _try_all(walk, reached.plan, bar, bits, ranked)
-        held = _longest_holding(walk, steps, bar)
+        held: Checked | None = None
+        with walk.in_time():
+            held = None if walk.ended else _longest_holding(walk, steps, bar)
         if held is not None:
             reached, bar = held, held.score.correct
             walk.watch.settled(walk.best)
-        if walk.watch.out_of_time():
+        if walk.out_of_time:
             return reached, OUT_OF_TIME
         if held is None:
             return reached, f"{bits} bits raised nothing: no semilayer reached the bar"
@@ -144,18 +167,19 @@ def _try_all(
     """Try every semilayer of one bitwidth; gives those that were kept."""
     steps: list[KeptSemilayer] = []
     walk.watch.progress.start(f"{Phase.ACCURACY_INCREASING} phase, {bits} bits", len(ranked))
-    for item in ranked:
-        if walk.watch.out_of_time():
-            break
-        candidate = plan.with_semilayer(item.semilayer)
-        tested = walk.evaluator.trial(candidate, bar)
-        verdict = _test(tested.score, bar)
-        number = walk.record(Phase.ACCURACY_INCREASING, item, tested.score, verdict)
-        if verdict.decision is Decision.KEPT:
-            plan, bar = candidate, tested.score.correct
-            walk.evaluator.keep(plan, tested)
-            steps.append(KeptSemilayer(plan, number))
-            walk.reach(Point(plan, tested.score, Phase.ACCURACY_INCREASING, bits, number))
+    with walk.in_time():
+        for item in ranked:
+            if walk.out_of_time:
+                break
+            candidate = plan.with_semilayer(item.semilayer)
+            tested = walk.evaluator.trial(candidate, bar)
+            verdict = _test(tested.score, bar)
+            number = walk.record(Phase.ACCURACY_INCREASING, item, tested.score, verdict)
+            if verdict.decision is Decision.KEPT:
+                plan, bar = candidate, tested.score.correct
+                walk.evaluator.keep(plan, tested)
+                steps.append(KeptSemilayer(plan, number))
+                walk.reach(Point(plan, tested.score, Phase.ACCURACY_INCREASING, bits, number))
     return steps
 
 
@@ -193,7 +217,7 @@ def postponing(walk: PhaseRecord, start: Checked, ranked: Sequence[Ranked], bits
     walk.watch.progress.start(f"postponing phase, {bits} bits", len(ranked))
     walk.go_on_from(start)
     for item, candidate in zip(ranked, _cumulative(start.plan, ranked), strict=True):
-        if walk.watch.out_of_time():
+        if walk.out_of_time:
             return
         tested = walk.evaluator.trial(candidate, None)
         walk.evaluator.keep(candidate, tested)
@@ -203,9 +227,20 @@ def postponing(walk: PhaseRecord, start: Checked, ranked: Sequence[Ranked], bits
 
 
 def check_choice(walk: PhaseRecord) -> None:
-    """Measure the best point on all images; if it does not hold, the next best, until one does."""
-    while not walk.best.score.in_full:
+    """Measure the best point on all images; if it does not hold, the next best, until one does.
+
+    Where the time has ended that is one point at the most, and of the others only those are left
+    that were measured before.
+    """
+    with walk.in_time():
+        while not walk.out_of_time and not walk.best.score.in_full:
+            walk.check(walk.best.plan)
+    if not walk.ended:
+        return
+    walk.watch.ending()
+    if not walk.best.score.in_full:
         walk.check(walk.best.plan)
+    walk.points = [point for point in walk.points if point.score.in_full]
 
 
 def unsettled(plan: BitPlan, layers: Sequence[str]) -> dict[str, tuple[int, ...]]:

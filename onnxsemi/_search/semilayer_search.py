@@ -1,14 +1,13 @@
 """The paper's search: split, rank, both phases, trajectory (section 3)."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import numpy as np
 
 from onnxsemi._enum_choice import choice
-from onnxsemi._errors import BudgetError, SettingsError
+from onnxsemi._errors import SettingsError
 from onnxsemi._option import Option, Panel
 from onnxsemi._plan.bitwidth import DEFAULT_LADDER
 from onnxsemi._plan.layers import Semilayer
@@ -114,12 +113,12 @@ class SemilayerSearch:
         every = {layer: range(len(start.bits[layer])) for layer in free}
         reached, stop = accuracy_increasing(walk, first, ranking.by_bits(every))
         if stop != OUT_OF_TIME:
-            with suppress(BudgetError):  # there is a best so far
+            with walk.in_time():  # there is a best so far
                 for bits, ranked in ranking.by_bits(unsettled(reached.plan, free)).items():
                     postponing(walk, reached, ranked, bits)
-        if watch.out_of_time():
-            stop = OUT_OF_TIME
         check_choice(walk)
+        if walk.ended:
+            stop = OUT_OF_TIME
         return Trajectory(baseline.score, tuple(walk.points), tuple(walk.trials), stop)
 
     def measured_by(self, measures: Measures) -> Recalling:

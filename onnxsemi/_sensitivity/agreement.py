@@ -14,7 +14,7 @@ from onnxsemi._arrays import Float64Array
 from onnxsemi._evaluation.workload import Workload
 from onnxsemi._model.targets import Site
 from onnxsemi._plan.layers import Semilayer
-from onnxsemi._progress import Progress, Silent
+from onnxsemi._progress import Progress, Within
 from onnxsemi._run.journal import Journal, Question
 from onnxsemi._search.protocols import DeltaLossTable
 from onnxsemi._sensitivity.fast import FastMeasurement, FastTables
@@ -85,7 +85,7 @@ def measure_agreement(
     places = np.unique(np.linspace(0, len(layers) - 1, LAYERS).round().astype(int))
     chosen = [layers[place] for place in places]
     measurement = FastMeasurement(few, chosen, bits, seed, products=request.semilayers)
-    fast = measurement.measure(Silent(), lambda: None)
+    fast = measurement.measure(Within(progress), lambda: None)
     table = fast.delta_loss()
     generator = np.random.default_rng(seed)
     samples = [
