@@ -1,9 +1,13 @@
 """The check after each bitwidth, the repair when it disagrees, and stopping early."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 from fake_evaluator import FakeEvaluator, FakeMeasures, plan_of, problem, random_damage
 
+from onnxsemi._errors import BudgetError
+from onnxsemi._plan.bits import BitPlan
 from onnxsemi._progress import Silent
 from onnxsemi._search.observer import Watch
 from onnxsemi._search.semilayer_phases import OUT_OF_TIME
@@ -119,6 +123,44 @@ def test_out_of_time_gives_the_best_so_far(trials):
         assert chosen.score.correct >= result.baseline.correct
         if trials < 9:
             assert result.stop == OUT_OF_TIME
+
+
+@dataclass
+class CutShort(FakeEvaluator):
+    """The time ends within one of its measurements; told of it, it takes its time for the rest."""
+
+    left: int = 0
+    rest: list[BitPlan] | None = None
+
+    def score(self, plan):
+        if self.rest is not None:
+            self.rest.append(plan)
+        elif not self.left:
+            raise BudgetError("the time ended")
+        self.left -= 1
+        return super().score(plan)
+
+    def end(self):
+        self.rest = []
+
+
+@pytest.mark.parametrize("left", [2, 3, 7, 12, 25])
+def test_cut_short_within_a_trial_or_a_check_gives_the_best_so_far(left):
+    """One plan at most is measured after that: as long as was left for it."""
+    given = []
+    for damage in damages(10):
+        evaluator = CutShort(damage, overlooked=1, left=left)
+        result = run(evaluator, Watch(Silent(), ending=evaluator.end))
+        if evaluator.rest is None:
+            continue  # it needed no more
+        assert result.stop == OUT_OF_TIME
+        assert len(evaluator.rest) <= 1
+        assert all(point.score.in_full for point in result.points)
+        chosen = result.choose(0)
+        assert chosen.score.correct >= result.baseline.correct
+        given.append(chosen.plan.saved_parameters > 0)
+    assert given
+    assert any(given) or left == 2
 
 
 def test_settled_is_told_of_checked_plans_that_compress_more_and_more():

@@ -78,7 +78,7 @@ def compress(
         one_pass = forecast(prepared, folder, progress, limited)
         first = None
         if clock.budget is not None:
-            first = first_plan(prepared, folder, clock, progress, one_pass)
+            first = first_plan(prepared, folder, clock, limited, one_pass)
         try:
             search = _search(prepared, folder, clock, progress)
             found = search.find()

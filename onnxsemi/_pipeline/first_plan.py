@@ -11,7 +11,7 @@ from onnxsemi._errors import BudgetError
 from onnxsemi._pipeline.measures import RecordedMeasures
 from onnxsemi._pipeline.preparation import Prepared
 from onnxsemi._pipeline.rounding import nearest_codes
-from onnxsemi._pipeline.run_identity import Clock, Limited
+from onnxsemi._pipeline.run_identity import Clock
 from onnxsemi._pipeline.search import Search
 from onnxsemi._pipeline.search_outcome import SearchOutcome
 from onnxsemi._pipeline.sensitivity import not_measured
@@ -51,7 +51,7 @@ def first_plan(
         prepared: Model and images.
         run: What is measured here is not recorded: the search does not ask for it.
         clock: Has a budget.
-        progress: Told that it begins.
+        progress: Told that it begins, and of every batch of images; may end it.
         one_pass: One float32 forward pass over the calibration images.
 
     Returns:
@@ -64,8 +64,8 @@ def first_plan(
     check_budget(prepared, clock, one_pass)
     progress.start("first plan", 1)
     apart = replace(run, journal=run.journal.apart())
-    within = Within(Limited(progress, clock))
-    codes = nearest_codes(prepared, replace(prepared.workload(prepared.search), progress=within))
+    workload = replace(prepared.workload(prepared.search), progress=Within(progress))
+    codes = nearest_codes(prepared, workload)
     search = Search(prepared, codes, not_measured(prepared), apart, clock, progress)
     times = [clock.elapsed]
     trajectory, checker = _trajectory(search)

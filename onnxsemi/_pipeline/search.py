@@ -35,7 +35,7 @@ from onnxsemi._pipeline.selection import Chooser, Judged, objections
 from onnxsemi._pipeline.sensitivity import Sensitivity
 from onnxsemi._pipeline.sizes import sizes_of
 from onnxsemi._pipeline.speed import timed
-from onnxsemi._progress import Progress, warn
+from onnxsemi._progress import Progress, Within, warn
 from onnxsemi._report.conversion import compress_document
 from onnxsemi._report.document import RunResult
 from onnxsemi._report.record import keep_result
@@ -83,7 +83,7 @@ class Search:
     def writer(self) -> Writer:
         """Writes plans in the profile that was asked for."""
         prepared = self.prepared
-        ranges = recorded_ranges(prepared, self.run.journal)
+        ranges = recorded_ranges(prepared, self.run.journal, Within(self.progress))
         return Writer(prepared.judging(prepared.search), prepared.settings.profile, ranges)
 
     def problem(self, watch: Watch) -> Problem:
