@@ -85,7 +85,7 @@ class TestNames:
     @pytest.mark.parametrize("name", ["cpu", "CPU", "CPUExecutionProvider"])
     def test_in_any_case_short_or_whole(self, name):
         assert Settings(provider=name).provider == "cpu"
-        assert Settings(provider=name).engine.on_cpu
+        assert Settings(provider=name).runs_on.on_cpu
 
     def test_one_that_onnx_runtime_does_not_know(self):
         with pytest.raises(SettingsError, match=r"'gpu' is no .* which has .*cpu.* knows .*cuda"):

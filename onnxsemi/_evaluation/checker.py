@@ -1,7 +1,5 @@
 """The checker of plans that are rounded as a whole: every plan is rounded, run, and compared."""
 
-from functools import partial
-
 from onnxsemi._arrays import Int64Array
 from onnxsemi._evaluation.evaluator import in_full, simulate
 from onnxsemi._evaluation.folds import Folds
@@ -25,9 +23,7 @@ class RoundingChecker:
         """Measure a plan on all images."""
         workload = self._folds.workload
         reference = workload.float_logits()
-        if plan == plan.all_float():
-            logits = reference
-        else:
-            logits = self._folds.logits(plan, partial(simulate, workload.classifier))
+        is_float = plan == plan.all_float()
+        logits = reference if is_float else self._folds.logits(plan, simulate)
         judge, rule = workload.judge, workload.likelihood
         return in_full(logits, workload.labels, reference, self._unseen, judge, rule)

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import onnx
 
 from onnxsemi._arrays import Float32Array, Int64Array
+from onnxsemi._evaluation.plan_model import ModelOf, PlanModel
 from onnxsemi._evaluation.workload import Workload
 from onnxsemi._plan.bits import BitPlan
 from onnxsemi._quantizer.rounded_plan import RoundedPlan
@@ -80,7 +80,7 @@ class Folds:
     def logits(
         self,
         plan: BitPlan,
-        model_of: Callable[[RoundedPlan], onnx.ModelProto],
+        model_of: ModelOf,
         *,
         integers: bool = False,
     ) -> Float32Array:
@@ -88,11 +88,13 @@ class Folds:
 
         Args:
             plan: Bits of every target channel.
-            model_of: What runs, from the plan's codes.
+            model_of: What runs, from the model and the plan's codes.
             integers: Whether it is to run on integer kernels.
         """
         parts = [
-            self._workload_of(fold).forward(model_of(fold.rounder(plan)), integers=integers)
+            self._workload_of(fold).answers(
+                PlanModel(fold.rounder(plan), model_of, integers=integers)
+            )
             for fold in self.folds
         ]
         if len(parts) == 1:

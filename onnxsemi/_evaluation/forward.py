@@ -28,7 +28,6 @@ def forward(
     *,
     integers: bool = False,
     provider: Provider = CPU,
-    spent: list[Spent] | None = None,
 ) -> Float32Array:
     """Logits of a model over all images, in order: float32[N, K].
 
@@ -40,7 +39,6 @@ def forward(
         progress: Told of every image.
         integers: Whether to run quantized activations on integer kernels.
         provider: What runs it.
-        spent: Is given what an image took on its thread, in each batch but the first.
 
     Raises:
         ModelError: If ONNX Runtime refuses the model or the images, or a logit is not finite.
@@ -50,6 +48,27 @@ def forward(
         with_outputs(model, [ends.logits]).SerializeToString(), provider, integers=integers
     )
     progress.start("forward pass", len(images))
+    return answers(session, ends, images, runner, progress)
+
+
+def answers(
+    session: Session,
+    ends: Ends,
+    images: ImageSet,
+    runner: Runner,
+    progress: Progress,
+    spent: list[Spent] | None = None,
+) -> Float32Array:
+    """The same of a model that is open.
+
+    Args:
+        session: Gives the logits.
+        ends: Names of its image input and logits.
+        images: Images laid out for it.
+        runner: Runs it.
+        progress: Told of every image.
+        spent: Is given what an image took on its thread, in each batch but the first.
+    """
 
     def run(batch: Batch) -> Float32Array:
         pixels = images.batch(batch.start, batch.stop)

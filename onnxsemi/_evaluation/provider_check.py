@@ -15,6 +15,7 @@ from onnxsemi._evaluation.workload import Workload
 from onnxsemi._model.outputs import with_outputs
 from onnxsemi._runtime.batch_sizes import BACKWARD_IMAGES, CHAIN_IMAGES, COMPANIONS, FORWARD_IMAGES
 from onnxsemi._runtime.providers import CPU, nodes_run
+from onnxsemi._runtime.reference_run import ReferenceRun
 from onnxsemi._runtime.runner import Batch, padded
 
 
@@ -32,10 +33,8 @@ def check_provider(workload: Workload) -> tuple[str, ...]:
     provider, classifier = workload.provider, workload.classifier
     if provider.on_cpu:
         return ()
-    ends = classifier.ends
-    model = with_outputs(classifier.proto, [ends.logits]).SerializeToString()
-    few = workload.images.batch(0, min(COMPANIONS, len(workload.images)))
-    ran = nodes_run(model, {ends.image.name: padded(few, ends.image.batch)}, provider)
+    ends, few = classifier.ends, reference_run(workload)
+    ran = nodes_run(few.model, dict(few.feeds), provider)
     named, left = f"`provider` {provider.flag}", ran[CPU.name]
     if not ran[provider.name]:
         raise SettingsError(
@@ -53,6 +52,14 @@ def check_provider(workload: Workload) -> tuple[str, ...]:
             "another number of threads, less memory or the same command again may end otherwise"
         )
     return tuple(said)
+
+
+def reference_run(workload: Workload) -> ReferenceRun:
+    """A few images through the float model."""
+    ends, images = workload.classifier.ends, workload.images
+    model = with_outputs(workload.classifier.proto, [ends.logits]).SerializeToString()
+    few = images.batch(0, min(COMPANIONS, len(images)))
+    return ReferenceRun(model, {ends.image.name: padded(few, ends.image.batch)}, workload.provider)
 
 
 def _varies(workload: Workload) -> bool:

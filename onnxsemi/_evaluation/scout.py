@@ -15,11 +15,11 @@ from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
-import onnx
 
 from onnxsemi._arrays import Float32Array, Int64Array
 from onnxsemi._evaluation.evaluator import simulate
 from onnxsemi._evaluation.folds import Rounder
+from onnxsemi._evaluation.plan_model import PlanModel
 from onnxsemi._evaluation.workload import Workload
 from onnxsemi._plan.bits import BitPlan
 from onnxsemi._search.correction import MOST_NATS
@@ -54,7 +54,7 @@ class RoundedScout:
 
     def look(self, plan: BitPlan) -> Scouted:
         """What a plan is likely to do to all images."""
-        model = simulate(self._workload.classifier, self._rounder(plan))
+        model = PlanModel(self._rounder(plan), simulate)
         (risky, _), (others, _) = self._images
         logits = self._workload.float_logits()[np.concatenate([risky, others])]
         logits[: len(risky)] = self._run(model, risky)
@@ -78,10 +78,10 @@ class RoundedScout:
         counts = np.array([len(part) for part in parts], np.int64)
         return (risky, np.ones(len(risky), np.int64)), (others, counts)
 
-    def _run(self, model: onnx.ModelProto, images: Int64Array) -> Float32Array:
+    def _run(self, model: PlanModel, images: Int64Array) -> Float32Array:
         if not len(images):
             return np.empty((0, self._workload.float_logits().shape[1]), np.float32)
-        return replace(self._workload, images=self._workload.images.select(images)).forward(model)
+        return replace(self._workload, images=self._workload.images.select(images)).answers(model)
 
     def _scouted(self, logits: Float32Array) -> Scouted:
         """What the logits of the chosen images, float32[M, K], say of all."""

@@ -1,9 +1,10 @@
 """What everything is measured on: a model, images, a quantizer, threads, memory."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,7 +12,8 @@ import onnx
 from onnxsemi._arrays import Float32Array, Int64Array
 from onnxsemi._data.images import ImageSet
 from onnxsemi._evaluation.float_answers import FloatAnswers, float_answers
-from onnxsemi._evaluation.forward import forward
+from onnxsemi._evaluation.forward import answers, forward
+from onnxsemi._evaluation.plan_model import PlanModel
 from onnxsemi._head import Head
 from onnxsemi._model.classifier import Classifier
 from onnxsemi._model.shapes import Extent, Shape, extents
@@ -20,6 +22,13 @@ from onnxsemi._quantizer.affine import Scheme
 from onnxsemi._quantizer.rounded_plan import Rounding
 from onnxsemi._run.spent import Spent
 from onnxsemi._runtime.batch_sizes import LIVE_TENSORS, RUN_BYTES
+from onnxsemi._runtime.engine import (
+    MOST_TASK_IMAGES,
+    TASK_IMAGES,
+    THREADS,
+    Engine,
+    parts_for,
+)
 from onnxsemi._runtime.memory import UNBOUNDED, held, resident
 from onnxsemi._runtime.providers import CPU, Provider
 from onnxsemi._runtime.runner import Runner
@@ -41,6 +50,7 @@ class Workload:
         progress: Told of every image in a pass.
         metric: What models are judged by instead of right answers; None for these.
         provider: What runs the model and its parts.
+        engine: Where that is done.
     """
 
     classifier: Classifier
@@ -51,6 +61,7 @@ class Workload:
     progress: Progress = field(default_factory=Silent)
     metric: Metric | None = None
     provider: Provider = CPU
+    engine: Engine = THREADS
 
     @property
     def scheme(self) -> Scheme:
@@ -108,7 +119,7 @@ class Workload:
         return max(1, min(most, free // each))
 
     def forward(self, model: onnx.ModelProto, *, integers: bool = False) -> Float32Array:
-        """Logits of a model of the same form over all images: float32[N, K].
+        """Logits of a model of the same form over all images: float32[N, K]; by this process.
 
         Integer kernels are the processor's, whatever the provider.
         """
@@ -129,16 +140,71 @@ class Workload:
 
     def float_logits(self) -> Float32Array:
         """Logits of the float model over all images: float32[N, K]. None goes through it twice."""
-        model, ends, answers = self.classifier.proto, self.classifier.ends, self._float_answers
+        known = self._float_answers
 
         def run(images: ImageSet) -> Float32Array:
-            spent = answers.spent if self.provider == CPU else None  # what costs are counted in
-            with self.running() as runner:
-                return forward(
-                    model, ends, images, runner, self.progress, spent=spent, provider=self.provider
-                )
+            spent = known.spent if self.provider == CPU else None  # what costs are counted in
+            return replace(self, images=images).answers(PlanModel(), spent)
 
-        return answers.of(self.images, run, self.provider)
+        return known.of(self.images, run, self.provider)
+
+    def answers(self, model: PlanModel, spent: list[Spent] | None = None) -> Float32Array:
+        """Logits of a plan over all images: float32[N, K].
+
+        Args:
+            model: The plan.
+            spent: Is given what an image took on its thread, in some batches.
+        """
+        parts, engine = (
+            parts_for(self.engine, len(self.images), TASK_IMAGES, MOST_TASK_IMAGES),
+            self.engine,
+        )
+        self.progress.start("forward pass", len(self.images))
+        shared = engine.share(model)
+        found = []
+        tasks = (self.part(part).begin(_answers, shared) for part in parts)
+        for logits, each in self.results(tasks, [part.stop - part.start for part in parts]):
+            found.append(logits)
+            if spent is not None:
+                spent += each
+        engine.forget(model)
+        return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def part(self, chosen: slice) -> "Workload":
+        """The same with some of the images."""
+        every = np.arange(len(self.images))
+        if len(every[chosen]) == len(every):
+            return self
+        return replace(self, images=self.images.select(every[chosen]))
+
+    def begin(self, work: Callable[..., Any], *given: Any) -> Any:
+        """Begin a task on the engine.
+
+        Args:
+            work: A function of a module, whose first argument is this workload: on the engine's
+                workers on one thread, without progress.
+            given: Its other arguments; see :class:`~onnxsemi._runtime.engine.Engine`.
+        """
+        engine, images = self.engine, self.images
+        if not engine.workers:
+            return work(self, *given)
+        labels = None if images.labels is None else images.labels.tobytes()
+        key = images.origin, images.places.tobytes(), labels
+        own = [engine.share(self.classifier), engine.share(self.rounding)]
+        return engine.begin(_Task(work, self.provider), *own, engine.place(key, images), *given)
+
+    def results(self, tasks: Iterable[Any], steps: Iterable[int]) -> Iterator[Any]:
+        """Results of tasks, in order.
+
+        Args:
+            tasks: Begun as they are taken.
+            steps: What each is of the phase that the progress was told of; here tasks tell.
+        """
+        workers = self.engine.workers
+        for amount, result in zip(steps, self.engine.results(tasks), strict=True):
+            if workers:
+                self.progress.step(f"{workers} workers", amount)
+            yield result
 
     @property
     def float_runs(self) -> list[Spent]:
@@ -172,3 +238,37 @@ class Workload:
     def _row_bytes(self) -> int:
         """Bytes that one image takes while the model runs, from above."""
         return 4 * LIVE_TENSORS * max(math.prod(e.sizes) for e in self.extents.values())
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Work on a workload that is put together where its parts are.
+
+    Attributes:
+        work: A function of a module.
+        provider: What runs the model.
+    """
+
+    work: Callable[..., Any]
+    provider: Provider
+
+    @property
+    def __name__(self) -> str:
+        """As it is shown."""
+        return self.work.__name__
+
+    def __call__(
+        self, classifier: Classifier, rounding: Rounding, images: ImageSet, *given: Any
+    ) -> Any:
+        """Work on one thread."""
+        provider = replace(self.provider, threads=1)
+        return self.work(Workload(classifier, images, rounding, 1, provider=provider), *given)
+
+
+def _answers(workload: Workload, model: PlanModel) -> tuple[Float32Array, list[Spent]]:
+    """Logits of a plan over the images, and what an image took in batches but the first."""
+    spent = list[Spent]()
+    session, ends = model.session(workload.classifier, workload.provider), workload.classifier.ends
+    with workload.running() as runner:
+        logits = answers(session, ends, workload.images, runner, workload.progress, spent)
+    return logits, spent

@@ -1,7 +1,7 @@
 """A classifier that was read: its folded graph, its ends, its target layers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -44,6 +44,10 @@ class Classifier:
     properties: Mapping[str, str]
     notes: tuple[str, ...] = ()
     facts: dict[tuple[object, ...], object] = field(init=False, repr=False, default_factory=dict)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process is sent: facts are found there again."""
+        return {each.name: getattr(self, each.name) for each in fields(self)} | {"facts": {}}
 
     @property
     def layers(self) -> tuple[TargetLayer, ...]:

@@ -132,9 +132,9 @@ def apply(
         loaded = None if asked.kept is None else report_images(asked.kept, Path(plan), workload)
     workload = labelled(workload if loaded is None else replace(workload, images=loaded))
     before = workload.float_logits()
-    codes = _codes(asked, shown, bits, workload, settings.engine)
+    codes = _codes(asked, shown, bits, workload, settings.runs_on)
     progress.start("writing and verifying", 1)
-    here = Processor.here(settings.engine)
+    here = Processor.here(settings.runs_on)
     with (
         _beside(asked, codes, target, here) as plan_file,
         Writer(workload, profile, ranges).written(codes, target) as file,

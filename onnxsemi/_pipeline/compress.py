@@ -1,6 +1,8 @@
 """``compress``: the whole way from a float model and images to a verified, smaller file."""
 
 import os
+from pathlib import Path
+from typing import Any
 
 from onnxsemi._data.load import Data
 from onnxsemi._errors import BudgetError
@@ -18,6 +20,7 @@ from onnxsemi._progress_callback import Listener
 from onnxsemi._results.results import CompressResult
 from onnxsemi._run.folder import RunFolder
 from onnxsemi._run.spent import Spent
+from onnxsemi._runtime.connection import engine_at
 from onnxsemi._settings import Settings
 from onnxsemi._stats.metric import Metric
 
@@ -31,6 +34,7 @@ def compress(
     settings: Settings | None = None,
     metric: Metric | None = None,
     progress: Listener | None = None,
+    engine: Any = None,
 ) -> CompressResult:
     """Compress a classifier without losing accuracy and without retraining.
 
@@ -48,6 +52,8 @@ def compress(
             a point is a hundredth of it. Labels may be any numbers then. For the frontier.
         progress: Told where the work is: a function, which is given an
             :class:`~onnxsemi.Event`, or an object of :class:`~onnxsemi.Progress`.
+        engine: A ``distributed.Client``: the workers of its cluster measure, and the result is the
+            same; in place of the setting ``run.cluster``.
 
     Returns:
         The plan, accuracy on calibration and test images, sizes, and every decision.
@@ -67,13 +73,22 @@ def compress(
     began, settings = Spent.so_far(), settings or Settings()
     target = check_places(settings, output, model, data, test_data)
     clock = Clock(settings.run.time_budget)
-    progress = Remaining(progress, settings.run.time_budget)
+    told, run = Remaining(progress, settings.run.time_budget), settings.run
+    limited = Limited(told, clock)
+    with engine_at(run.cluster if engine is None else engine, allow_mixed=run.allow_mixed) as at:
+        told.start("reading the model and the images", 1)
+        prepared = prepare(model, data, test_data, settings, metric, Within(limited), at)
+        check_budget(prepared, clock)
+        return _compressed(prepared, target, clock, told, began)
+
+
+def _compressed(
+    prepared: Prepared, target: Path, clock: Clock, progress: Remaining, began: Spent
+) -> CompressResult:
+    """Search and deliver."""
     limited = Limited(progress, clock)
-    progress.start("reading the model and the images", 1)
-    prepared = prepare(model, data, test_data, settings, metric, Within(limited))
-    check_budget(prepared, clock)
     before = preflight(prepared, limited)
-    parts = made_of(prepared)
+    parts, settings = made_of(prepared), prepared.settings
     with open_run_of(settings.run, parts, force=settings.force, began=began) as folder:
         one_pass = forecast(prepared, folder, progress, limited)
         first = None

@@ -14,7 +14,7 @@ from onnxsemi._data.load import Data
 from onnxsemi._data.sample import refuse_overlap, split, stratified
 from onnxsemi._errors import DataError, SettingsError
 from onnxsemi._evaluation.batch_independence import check_own_answers
-from onnxsemi._evaluation.provider_check import check_provider
+from onnxsemi._evaluation.provider_check import check_provider, reference_run
 from onnxsemi._evaluation.workload import Workload
 from onnxsemi._model.classifier import Classifier
 from onnxsemi._model.loader import Model, path_of
@@ -25,6 +25,7 @@ from onnxsemi._pipeline.user_images import given_images
 from onnxsemi._plan.bits import BitPlan
 from onnxsemi._progress import Progress, Silent
 from onnxsemi._quantizer.rounded_plan import Nearest
+from onnxsemi._runtime.engine import THREADS, Engine
 from onnxsemi._runtime.memory import default_memory, share_heap
 from onnxsemi._search.guard import Guard
 from onnxsemi._search.strategy import Strategy
@@ -58,6 +59,7 @@ class Prepared:
         warnings: What is likely to be wrong with the images or their labels.
         metric: What plans are judged by instead of right answers; None for these.
         metric_id: Which function that is, by its name and what it gives; None likewise.
+        engine: Where what is measured is worked on.
     """
 
     classifier: Classifier
@@ -76,13 +78,15 @@ class Prepared:
     warnings: tuple[str, ...] = ()
     metric: Metric | None = None
     metric_id: str | None = None
+    engine: Engine = THREADS
 
     def workload(self, images: ImageSet) -> Workload:
         """The model on some of the images, to measure."""
-        return replace(self.judging(images), provider=self.settings.engine)
+        provider, engine = self.settings.runs_on, self.engine
+        return replace(self.judging(images), provider=provider, engine=engine)
 
     def judging(self, images: ImageSet) -> Workload:
-        """The same on the processor, whatever measures: to verify and to judge what is written."""
+        """The same on this processor, whatever measures: to verify and to judge what is written."""
         rounding, threads = Nearest(self.settings.grids), self.settings.worker_threads
         return Workload(self.classifier, images, rounding, threads, self.memory, metric=self.metric)
 
@@ -127,6 +131,7 @@ def prepare(
     settings: Settings,
     metric: Metric | None = None,
     progress: Progress | None = None,
+    engine: Engine = THREADS,
 ) -> Prepared:
     """Read a model and its images.
 
@@ -137,6 +142,7 @@ def prepare(
         settings: What the user set.
         metric: What plans are judged by instead of right answers; None for these.
         progress: Told of every image that the float model runs on.
+        engine: Where what is measured is to be worked on.
 
     Raises:
         OnnxSemiError: If anything cannot be used; nothing has been measured yet.
@@ -165,7 +171,8 @@ def prepare(
         check_memory(memory, workload, settings)
     searched, warnings = _sane(workload, settings)
     check_own_answers(classifier.proto, classifier.ends, searched)
-    warnings += check_provider(replace(workload, images=searched, provider=settings.engine))
+    measured = replace(workload, images=searched, provider=settings.runs_on)
+    warnings += check_provider(measured) + engine.admit(reference_run(measured))
     if test_data is None:
         searched, report = split(searched, settings.test_fraction, settings.seed)
     else:
@@ -194,6 +201,7 @@ def prepare(
         warnings=warnings,
         metric=metric,
         metric_id=_identity(replace(workload, images=sample(searched))),
+        engine=engine,
     )
 
 

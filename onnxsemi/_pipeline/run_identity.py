@@ -188,7 +188,7 @@ def made_of(prepared: Prepared) -> MadeOf:
     judged = {"test data": prepared.report.fingerprint(), **_settings(settings, Decides.CHOICE)}
     if prepared.metric_id is not None:
         judged["metric"] = prepared.metric_id
-    return MadeOf(measured, judged, (Processor.here(settings.engine),))
+    return MadeOf(measured, judged, (Processor.here(settings.runs_on),))
 
 
 def identity(prepared: Prepared) -> Identity:

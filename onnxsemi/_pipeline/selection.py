@@ -9,8 +9,7 @@ one.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-
-import onnx
+from functools import partial
 
 from onnxsemi._arrays import BoolArray
 from onnxsemi._emit.activations import ActivationRanges
@@ -23,7 +22,6 @@ from onnxsemi._pipeline.rounding import Codes
 from onnxsemi._pipeline.search_outcome import SearchOutcome, SearchRecord
 from onnxsemi._plan.bits import BitPlan
 from onnxsemi._progress import Progress, warn
-from onnxsemi._quantizer.rounded_plan import RoundedPlan
 from onnxsemi._run.journal import Journal, Question
 from onnxsemi._search.align import aligned
 from onnxsemi._search.protocols import Closeness, Recalling
@@ -191,11 +189,8 @@ class Chooser:
 
     def _on_integers(self, plan: BitPlan, ranges: ActivationRanges) -> Seen:
         """A plan's answers on integer kernels."""
-        profile, workload = self.prepared.settings.profile, self._workload
-
-        def written(codes: RoundedPlan) -> onnx.ModelProto:
-            return emit(workload.classifier, codes, profile, ranges)
-
+        workload = self._workload
+        written = partial(emit, profile=self.prepared.settings.profile, ranges=ranges)
         logits = self.codes.folds.logits(plan, written, integers=True)
         unseen = self.prepared.unseen
         judge, rule = workload.judge, workload.likelihood

@@ -16,3 +16,10 @@ def one_thread() -> Iterator[None]:
 
     with threadpool_limits(1, user_api="blas"):
         yield
+
+
+def limit_to_one_thread() -> None:
+    """The same for good, for all threads of this process."""
+    import scipy.linalg  # noqa: F401, PLC0415  what is not loaded yet is not limited
+
+    threadpool_limits(1, user_api="blas")

@@ -54,9 +54,19 @@ class RunOptions:
     ] = None
     """Give the best so far within this time, such as 10m or 1h30m, written and judged: at the least
     one bitwidth for all layers; `resume` goes on."""
+    cluster: Annotated[
+        str | None, Option(Panel.RUN, metavar="ADDRESS", advanced=True, decides=Decides.NOTHING)
+    ] = None
+    """Let the workers of a Dask cluster measure: address of its scheduler, such as
+    tcp://host:8786, or local:4 for four processes of this machine. Changes no result."""
+    allow_mixed: Annotated[bool, Option(Panel.RUN, advanced=True, decides=Decides.NOTHING)] = False
+    """Leave workers of `cluster` without work that give other bits than this machine, instead of
+    refusing them."""
     command: Annotated[str, Decides.NOTHING] = ""
 
     def __post_init__(self) -> None:
         check_fields(self)
         if self.time_budget is not None and not self.time_budget > 0:
             raise SettingsError(f"`time_budget`: {self.time_budget:g} seconds must be above 0")
+        if self.cluster == "":
+            raise SettingsError("`cluster`: is no address such as tcp://host:8786 or local:4")

@@ -44,10 +44,10 @@ class WriteSettings(MeasureSettings):
         object.__setattr__(self, "profile", choice(Profile, self.profile))
         object.__setattr__(self, "calibration", choice(Calibration, self.calibration))
         check_counts(self, "align", "calibration_samples")
-        object.__setattr__(self, "provider", self.engine.flag)
+        object.__setattr__(self, "provider", self.runs_on.flag)
 
     @property
-    def engine(self) -> Provider:
+    def runs_on(self) -> Provider:
         """What runs whatever is measured.
 
         Raises:

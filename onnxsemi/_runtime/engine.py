@@ -1,0 +1,121 @@
+"""Where work is done: in this process, or spread over others.
+
+Work is spread as *tasks*, each the same work on a part of it: some images, some layers, some
+variants. A part's results do not depend on the others', or are put together in the order of the
+parts; so the engine decides about time, never about results.
+
+What many tasks need is *shared*: sent to each worker once, and taken from its memory by every task.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Any, Protocol
+
+from onnxsemi._runtime.reference_run import ReferenceRun
+
+TASK_IMAGES = 64
+"""Images of a task at least: to hand one over takes 2 to 3 ms."""
+MOST_TASK_IMAGES = 512
+"""At most: the last tasks are to end together."""
+TASKS_A_WORKER = 8
+"""Tasks in which what there is to do is cut for each worker: the fastest does more of them."""
+
+
+class Engine(Protocol):
+    """Where tasks run."""
+
+    @property
+    def workers(self) -> int:
+        """Tasks that run at once; 0 where nothing is handed over, and threads share the work."""
+
+    def admit(self, reference: ReferenceRun) -> tuple[str, ...]:
+        """Let those work that give the bits of this process.
+
+        Returns:
+            What is to be said of those that are set aside.
+
+        Raises:
+            SettingsError: If none does, or one does not and is not to be set aside.
+        """
+
+    def share(self, value: Any) -> Any:
+        """What stands for a value in the arguments of tasks; the same one is sent once, to all."""
+
+    def forget(self, value: Any) -> None:
+        """Drop what was shared: no further task needs it."""
+
+    def place(self, key: Hashable, value: Any) -> Any:
+        """What stands for a value that few tasks need; it is sent once, to where there is room.
+
+        Args:
+            key: Equal for equal values.
+            value: The value.
+        """
+
+    def begin(self, work: Callable[..., Any], *given: Any) -> Any:
+        """Begin a task.
+
+        Args:
+            work: A function of a module, or a partial one.
+            given: Its arguments; what is shared, or another task, stands for its value.
+
+        Returns:
+            What stands for the result; as long as it is held, the result is kept.
+        """
+
+    def results(self, tasks: Iterable[Any]) -> Iterator[Any]:
+        """Results in the order of the tasks.
+
+        Tasks are taken from the iterable, and so begun, as others end: not many more than run.
+        """
+
+
+class Threads:
+    """This process: the threads of a :class:`~onnxsemi._runtime.runner.Runner` share the work."""
+
+    workers = 0
+
+    def admit(self, reference: ReferenceRun) -> tuple[str, ...]:
+        """Nobody else works."""
+        del reference
+        return ()
+
+    def share(self, value: Any) -> Any:
+        """The value itself."""
+        return value
+
+    def forget(self, value: Any) -> None:
+        """Nothing was kept."""
+
+    def place(self, key: Hashable, value: Any) -> Any:
+        """The value itself."""
+        del key
+        return value
+
+    def begin(self, work: Callable[..., Any], *given: Any) -> Any:
+        """Work at once; the result stands for itself."""
+        return work(*given)
+
+    def results(self, tasks: Iterable[Any]) -> Iterator[Any]:
+        """The results, one after the other."""
+        return iter(tasks)
+
+
+THREADS = Threads()
+
+
+def parts_for(engine: Engine, count: int, least: int, most: int) -> list[slice]:
+    """Cut so many items into parts for workers; all in one where nothing is handed over.
+
+    Args:
+        engine: Whose workers.
+        count: Number of items.
+        least: Items of a part at least, but for the last.
+        most: At most.
+
+    >>> parts_for(THREADS, 10, 1, 2)
+    [slice(0, 10, None)]
+    """
+    if not engine.workers:
+        return [slice(0, count)]
+    size = max(least, min(most, -(-count // (TASKS_A_WORKER * engine.workers))))
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]

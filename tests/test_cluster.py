@@ -1,0 +1,111 @@
+"""Measured by the workers of a Dask cluster: the same bytes, and who is refused."""
+
+import sys
+
+import pytest
+
+distributed = pytest.importorskip("distributed", reason="needs onnxsemi[distributed]")
+
+from cluster import machines  # noqa: E402
+from command_line import assert_one_line, frontier_command, run  # noqa: E402
+from residual_net import save_noise, save_residual_net  # noqa: E402
+
+import onnxsemi  # noqa: E402
+from onnxsemi import RunOptions, Settings  # noqa: E402
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model and images, and what one process makes of them."""
+    folder = tmp_path_factory.mktemp("spread")
+    save_residual_net(folder / "model.onnx")
+    save_noise(folder / "search.npz", count=150, seed=1)
+    save_noise(folder / "report.npz", count=40, seed=2)
+    compressed(folder, "alone")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    with machines(tmp_path_factory.mktemp("two"), 2) as found:
+        yield found
+
+
+def compressed(folder, name, engine=None, **run):
+    """Bytes of the file and of the plan."""
+    output = folder / f"{name}.onnx"
+    onnxsemi.compress(
+        folder / "model.onnx",
+        folder / "search.npz",
+        output=output,
+        test_data=folder / "report.npz",
+        settings=Settings(force=True, allow_loss=True, run=RunOptions(**run)),
+        engine=engine,
+    )
+    return written(folder, name)
+
+
+def written(folder, name):
+    return (folder / f"{name}.onnx").read_bytes(), (folder / f"{name}.plan.json").read_bytes()
+
+
+def test_workers_that_are_processes_give_the_same_bytes(folder, two):
+    with two.client() as client:
+        assert compressed(folder, "processes", client) == written(folder, "alone")
+
+
+def test_workers_that_are_threads_give_the_same_bytes(folder):
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=2, processes=False, dashboard_address=":0"
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        assert compressed(folder, "threads", client) == written(folder, "alone")
+
+
+def test_the_command_starts_processes_of_this_machine(folder):
+    words = frontier_command(folder, "local.onnx", "--cluster", "local:2", "--allow-loss", "-q")
+    result = run(*words)
+    assert result.exit_code == 0, result.output
+    alone = run(*frontier_command(folder, "command.onnx", "--allow-loss", "-q"))
+    assert alone.exit_code == 0, alone.output
+    assert written(folder, "local") == written(folder, "command")
+
+
+def test_a_worker_that_gives_other_bits_is_refused_by_name_or_set_aside(folder, tmp_path):
+    with machines(tmp_path, 1) as found:
+        found.add(OPENBLAS_CORETYPE="Prescott")  # kernels of an old processor
+        with found.client() as client:
+            with pytest.raises(onnxsemi.SettingsError, match=r"worker tcp://.*gives other bits"):
+                compressed(folder, "refused", client)
+            assert not (folder / "refused.onnx").exists()
+            made = compressed(folder, "aside", client, allow_mixed=True)
+            assert made == written(folder, "alone")
+
+
+def test_without_a_worker_that_gives_these_bits_there_is_nothing_to_set_aside(folder, tmp_path):
+    with machines(tmp_path, 0) as found:
+        found.add(OPENBLAS_CORETYPE="Prescott")
+        with found.client() as client, pytest.raises(onnxsemi.SettingsError, match="same kind"):
+            compressed(folder, "none", client, allow_mixed=True)
+
+
+@pytest.mark.parametrize("where", ["local:", "local:x", "local:0"])
+def test_addresses_that_are_none(folder, where):
+    result = run(*frontier_command(folder, "none.onnx", "--cluster", where))
+    assert_one_line(result, "is not local:N")
+
+
+def test_a_scheduler_that_does_not_answer(folder, monkeypatch):
+    monkeypatch.setattr("onnxsemi._runtime.cluster.SECONDS", 1)
+    result = run(*frontier_command(folder, "none.onnx", "--cluster", "tcp://127.0.0.1:1"))
+    assert_one_line(result, "no scheduler answers there")
+
+
+def test_without_dask(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxsemi._runtime.cluster", None)
+    result = run(*frontier_command(folder, "none.onnx", "--cluster", "local:2"))
+    assert_one_line(result, "onnxsemi[distributed]")
