@@ -11,7 +11,7 @@ from command_line import assert_one_line, frontier_command, run  # noqa: E402
 from residual_net import save_noise, save_residual_net  # noqa: E402
 
 import onnxsemi  # noqa: E402
-from onnxsemi import RunOptions, Settings  # noqa: E402
+from onnxsemi import RunOptions, SearchSettings, Settings  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -33,15 +33,24 @@ def two(tmp_path_factory):
         yield found
 
 
-def compressed(folder, name, engine=None, **run):
+WAYS = {
+    "int8": {"profile": "int8"},
+    "native": {"profile": "native", "delta_loss": "output"},
+    "exact": {"delta_loss": "exact", "kl": "exact", "search": SearchSettings(method="semilayer")},
+    "paper": {"search": SearchSettings(method="semilayer")},
+}
+
+
+def compressed(folder, name, engine=None, settings=None, **run):
     """Bytes of the file and of the plan."""
     output = folder / f"{name}.onnx"
+    given = {"force": True, "allow_loss": True} | (settings or {})
     onnxsemi.compress(
         folder / "model.onnx",
         folder / "search.npz",
         output=output,
         test_data=folder / "report.npz",
-        settings=Settings(force=True, allow_loss=True, run=RunOptions(**run)),
+        settings=Settings(**given, run=RunOptions(**run)),
         engine=engine,
     )
     return written(folder, name)
@@ -54,6 +63,13 @@ def written(folder, name):
 def test_workers_that_are_processes_give_the_same_bytes(folder, two):
     with two.client() as client:
         assert compressed(folder, "processes", client) == written(folder, "alone")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_so_does_every_other_way(folder, two, way):
+    alone = compressed(folder, f"{way}_alone", settings=WAYS[way])
+    with two.client() as client:
+        assert compressed(folder, way, client, WAYS[way]) == alone
 
 
 def test_workers_that_are_threads_give_the_same_bytes(folder):

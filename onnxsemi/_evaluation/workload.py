@@ -1,7 +1,7 @@
 """What everything is measured on: a model, images, a quantizer, threads, memory."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -155,19 +155,14 @@ class Workload:
             model: The plan.
             spent: Is given what an image took on its thread, in some batches.
         """
-        parts, engine = (
-            parts_for(self.engine, len(self.images), TASK_IMAGES, MOST_TASK_IMAGES),
-            self.engine,
-        )
-        self.progress.start("forward pass", len(self.images))
-        shared = engine.share(model)
-        found = []
-        tasks = (self.part(part).begin(_answers, shared) for part in parts)
-        for logits, each in self.results(tasks, [part.stop - part.start for part in parts]):
-            found.append(logits)
-            if spent is not None:
-                spent += each
-        engine.forget(model)
+        parts = parts_for(self.engine, len(self.images), TASK_IMAGES, MOST_TASK_IMAGES)
+        counts, found = [part.stop - part.start for part in parts], []
+        with self.engine.shared(model) as shared:
+            tasks = (self.part(part).begin(_answers, shared) for part in parts)
+            for logits, each in self.results("forward pass", tasks, counts):
+                found.append(logits)
+                if spent is not None:
+                    spent += each
         return found[0] if len(found) == 1 else np.concatenate(found)
 
     def part(self, chosen: slice) -> "Workload":
@@ -193,18 +188,27 @@ class Workload:
         own = [engine.share(self.classifier), engine.share(self.rounding)]
         return engine.begin(_Task(work, self.provider), *own, engine.place(key, images), *given)
 
-    def results(self, tasks: Iterable[Any], steps: Iterable[int]) -> Iterator[Any]:
-        """Results of tasks, in order.
+    def results(self, phase: str, tasks: Iterable[Any], steps: Sequence[int]) -> Iterator[Any]:
+        """Results of tasks, in order. What runs here tells the progress itself.
 
         Args:
+            phase: What this is.
             tasks: Begun as they are taken.
-            steps: What each is of the phase that the progress was told of; here tasks tell.
+            steps: What each is of the phase.
         """
-        workers = self.engine.workers
+        said = self.where
+        if said:
+            self.progress.start(phase, sum(steps))
         for amount, result in zip(steps, self.engine.results(tasks), strict=True):
-            if workers:
-                self.progress.step(f"{workers} workers", amount)
+            if said:
+                self.progress.step(said, amount)
             yield result
+
+    @property
+    def where(self) -> str:
+        """Who works, for the progress; empty if it is this process."""
+        workers = self.engine.workers
+        return f"{workers} worker{'s' if workers > 1 else ''}" if workers else ""
 
     @property
     def float_runs(self) -> list[Spent]:
@@ -268,6 +272,7 @@ class _Task:
 def _answers(workload: Workload, model: PlanModel) -> tuple[Float32Array, list[Spent]]:
     """Logits of a plan over the images, and what an image took in batches but the first."""
     spent = list[Spent]()
+    workload.progress.start("forward pass", len(workload.images))
     session, ends = model.session(workload.classifier, workload.provider), workload.classifier.ends
     with workload.running() as runner:
         logits = answers(session, ends, workload.images, runner, workload.progress, spent)

@@ -61,6 +61,12 @@ class ObservedLayer:
         rows = 24 * CANDIDATE_ROWS * self.panels.width
         return 10 * self.moment_bytes + 32 * self.site.layer.weight.size + rows
 
+    @property
+    def rounding_work(self) -> int:
+        """What rounding it takes, beside other layers: columns squared times rows, and a factor."""
+        size, panels = self.panels.width, len(self.panels)
+        return panels * size * size * (size + self.site.layer.channels) + 1
+
     def sums(self) -> MomentSums:
         """Nothing summed yet, for its inputs alone."""
         return MomentSums(self.patches[0].groups, self.patches[0].size)

@@ -160,9 +160,13 @@ class Cluster:
         self._holders = frozenset()  # nobody has it yet
         return future
 
-    def forget(self, value: Any) -> None:
-        """Let the workers drop what was shared."""
-        self._shared = [(known, future) for known, future in self._shared if known is not value]
+    @contextmanager
+    def shared(self, value: Any) -> Iterator[Future]:
+        """The same until the end of the ``with``; then workers may drop it."""
+        try:
+            yield self.share(value)
+        finally:
+            self._shared = [(known, future) for known, future in self._shared if known is not value]
 
     def place(self, key: Hashable, value: Any) -> Future:
         """Send a value to one worker, once, wherever there is room."""

@@ -8,6 +8,7 @@ What many tasks need is *shared*: sent to each worker once, and taken from its m
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 from onnxsemi._runtime.reference_run import ReferenceRun
@@ -40,8 +41,8 @@ class Engine(Protocol):
     def share(self, value: Any) -> Any:
         """What stands for a value in the arguments of tasks; the same one is sent once, to all."""
 
-    def forget(self, value: Any) -> None:
-        """Drop what was shared: no further task needs it."""
+    def shared(self, value: Any) -> AbstractContextManager[Any]:
+        """The same for as long as the ``with`` lasts."""
 
     def place(self, key: Hashable, value: Any) -> Any:
         """What stands for a value that few tasks need; it is sent once, to where there is room.
@@ -83,8 +84,9 @@ class Threads:
         """The value itself."""
         return value
 
-    def forget(self, value: Any) -> None:
-        """Nothing was kept."""
+    def shared(self, value: Any) -> AbstractContextManager[Any]:
+        """The value itself."""
+        return nullcontext(value)
 
     def place(self, key: Hashable, value: Any) -> Any:
         """The value itself."""

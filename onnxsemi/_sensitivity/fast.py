@@ -12,7 +12,7 @@ independent. The memory does not grow with the number of images.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -26,13 +26,13 @@ from onnxsemi._evaluation.workload import Workload
 from onnxsemi._plan.layers import Semilayer
 from onnxsemi._progress import Progress
 from onnxsemi._run.store import Array, read_arrays, write_arrays
-from onnxsemi._runtime.batch_sizes import BACKWARD_IMAGES, BLOCK_IMAGES, RUN_BYTES
-from onnxsemi._runtime.memory import give_back
+from onnxsemi._runtime.batch_sizes import BLOCK_IMAGES
 from onnxsemi._runtime.runner import Batch, Runner
 from onnxsemi._runtime.sessions import Session
 from onnxsemi._search.protocols import DeltaLossTable
+from onnxsemi._sensitivity.backward import BackwardGraph, SentPart, block_effects
 from onnxsemi._sensitivity.parts import Part, parts_of
-from onnxsemi._sensitivity.probe import COTANGENTS, ForwardGraph, Probe, ProbeRequest, build_probe
+from onnxsemi._sensitivity.probe import ForwardGraph
 
 FOLDS = 8
 """Parts of the images, image n in part n % FOLDS: enough for a standard error of a mean over them,
@@ -132,17 +132,15 @@ class FastTables:
 
 @dataclass(frozen=True, eq=False)
 class _Loaded:
-    """A part with the graph that measures it.
+    """A part that is worked on.
 
     Attributes:
-        probe: The graph, without its serialized model: that is as large as all weight changes.
-        session: Runs it; None if no layer of the part has a gradient.
+        graph: Measures it.
         columns: Where the part's bitwidths stand on the ladder.
         images: Images in one run.
     """
 
-    probe: Probe
-    session: Session | None
+    graph: BackwardGraph
     columns: slice
     images: int
 
@@ -202,9 +200,10 @@ class FastMeasurement:
         progress.start("Δloss and KL, backward passes", self._runs)
         progress.step("", self.done)
         with self._workload.running() as runner:
+            one = self._spread_part if self._workload.engine.workers else self._measure_part
             for number in range(self.done // count, len(self._parts)):
-                for images in self._measure_part(runner, number):
-                    progress.step("", images)
+                for images in one(runner, number):
+                    progress.step(self._workload.where, images)
                     after_block()
         return FastTables(self._bits, self.moments, count, self._missing)
 
@@ -223,6 +222,27 @@ class FastMeasurement:
             self._sum(runner, part, block, [next(runs) for _ in block.cut(part.images)])
             self.done += len(block)
             yield len(block)
+
+    def _spread_part(self, runner: Runner, number: int) -> Iterator[int]:
+        """The same on other machines: effects come back block by block, and are summed here."""
+        part, count = self._parts[number], len(self._workload.images)
+        blocks = Batch(self.done - number * count, count).cut(BLOCK_IMAGES)
+        sent, engine = SentPart(part, self._cotangents(Batch(0, 1)).shape[1]), self._workload.engine
+        with engine.shared(sent) as shared:
+            tasks = (
+                self._workload.part(slice(block.start, block.stop)).begin(
+                    block_effects, shared, self._cotangents(block)
+                )
+                for block in blocks
+            )
+            for block, (missing, found) in zip(blocks, engine.results(tasks), strict=True):
+                self._missing.update(missing)
+                for layer in found:
+                    self._begun(layer)
+                add = partial(self._add_block, found, self._columns(part), block)
+                list(runner.map(add, found))
+                self.done += len(block)
+                yield len(block)
 
     def save(self, path: Path, run: str) -> None:
         """Write what is summed so far into a run's folder; the file appears whole."""
@@ -266,27 +286,17 @@ class FastMeasurement:
 
     def _load(self, part: Part) -> _Loaded:
         """Build a part's graph, and begin the sums of its layers."""
-        request = ProbeRequest(
-            layers=part.layers,
-            bits=part.bits,
-            rounding=self._workload.rounding,
-            cotangents=self._cotangents(Batch(0, 1)).shape[1],
-        )
-        give_back()  # what the part before held
-        probe = build_probe(self._workload.classifier, self._forward, request)
-        self._missing.update(probe.missing)
-        session = self._workload.open(probe.model) if probe.effects else None
-        sums = [self._begun(layer) for layer in part.layers if layer in probe.effects]
-        probe, start = replace(probe, model=b""), self._bits.index(part.bits[0])
-        images = self._workload.classifier.ends.image.batch or self._fitting_images(probe, sums)
-        return _Loaded(probe, session, slice(start, start + len(part.bits)), images)
-
-    def _fitting_images(self, probe: Probe, sums: Sequence[LayerMoments]) -> int:
-        """Images in one run, as the memory allows. Changes no result."""
+        cotangents = self._cotangents(Batch(0, 1)).shape[1]
+        graph = BackwardGraph.of(self._workload, self._forward, part, cotangents)
+        self._missing.update(graph.probe.missing)
+        sums = [self._begun(layer) for layer in part.layers if layer in graph.probe.effects]
         sizes = [sum(array.nbytes for array in moments.arrays.values()) for moments in sums]
-        free = self._workload.free - sum(sizes) - 2 * self._workload.threads * max(sizes, default=0)
-        fitting = min(RUN_BYTES, free // (2 * self._workload.threads))
-        return max(1, min(BACKWARD_IMAGES, fitting // probe.row_bytes))
+        return _Loaded(graph, self._columns(part), graph.images(self._workload, sizes))
+
+    def _columns(self, part: Part) -> slice:
+        """Where a part's bitwidths stand on the ladder."""
+        start = self._bits.index(part.bits[0])
+        return slice(start, start + len(part.bits))
 
     def _given(
         self, part: _Loaded, blocks: Iterable[Batch]
@@ -312,7 +322,12 @@ class FastMeasurement:
 
         # without products there is so little to add that the runs behind it are not to wait
         each = map if self._products is None else runner.map
-        list(each(add, part.probe.effects))
+        list(each(add, part.graph.probe.effects))
+
+    def _add_block(
+        self, found: Mapping[str, Float32Array], columns: slice, block: Batch, layer: str
+    ) -> None:
+        self._add(self.moments[layer], columns, found[layer], block.start)
 
     def _cotangents(self, block: Batch) -> Float32Array:
         """What the backward passes of a block of images begin with: float32[N, S, *row]."""
@@ -327,15 +342,8 @@ class FastMeasurement:
         self, runner: Runner, part: _Loaded, given: tuple[Batch, Float32Array]
     ) -> dict[str, Float32Array]:
         """Effects of one run's images: layer -> float32[N, O, B, S]."""
-        if part.session is None:
-            return {}
         run, cotangents = given
-        rows = self._workload.images.batch(run.start, run.stop)
-        # [N, S, *row] -> [N * S, *row]
-        cotangents = cotangents.reshape(-1, *part.probe.cotangent_row)
-        feeds = {self._workload.classifier.ends.image.name: rows, COTANGENTS: cotangents}
-        found = runner.run(part.session, feeds)
-        return {layer: found[name] for layer, name in part.probe.effects.items()}
+        return part.graph.effects(runner, self._workload, run, cotangents)
 
     def _add(
         self, moments: LayerMoments, columns: slice, effects: Float32Array, start: int

@@ -19,8 +19,11 @@ from onnxsemi._model.targets import Site
 from onnxsemi._progress import Progress
 from onnxsemi._run.journal import Journal, Question
 from onnxsemi._runtime.batch_sizes import ERROR_IMAGES
+from onnxsemi._runtime.engine import parts_for
 from onnxsemi._runtime.runner import Batch, Runner
 from onnxsemi._sensitivity.output_changes import Changes
+
+_TASK_IMAGES = 8  # of a task at least, which opens a session for them
 
 
 class OutputErrors(Question, frozen=True):
@@ -61,8 +64,26 @@ def output_errors(
     return found
 
 
+_Sums = tuple[Float64Array, Float64Array, Float64Array, int]
+
+
 def _measure(workload: Workload, site: Site, bits: tuple[int, ...]) -> Float64Array:
-    return _Probed(workload, site, bits).errors()
+    """float64[O, B], from the sums over each image in their order."""
+    engine, name = workload.engine, site.layer.name
+    parts = parts_for(engine, len(workload.images), _TASK_IMAGES, ERROR_IMAGES)
+    tasks = (workload.part(part).begin(_image_sums, name, bits) for part in parts)
+    sums = [image for found in engine.results(tasks) for image in found]
+    squares, first, second, count = (sum(parts[1:], parts[0]) for parts in zip(*sums, strict=True))
+    variance = float((second / count - (first / count) ** 2).sum())
+    if not variance > 0:  # a layer that gives the same for all: what changes is noise alone
+        return np.zeros_like(squares)
+    error: Float64Array = squares / count / variance
+    return error
+
+
+def _image_sums(workload: Workload, layer: str, bits: tuple[int, ...]) -> list[_Sums]:
+    """Sums over each image."""
+    return _Probed(workload, workload.classifier.site(layer), bits).sums()
 
 
 class _Probed:
@@ -80,23 +101,13 @@ class _Probed:
         names = list(dict.fromkeys(name for pair in self._pairs for name in pair))
         self._session = workload.open(with_outputs(model, names).SerializeToString())
 
-    def errors(self) -> Float64Array:
-        """float64[O, B]."""
+    def sums(self) -> list[_Sums]:
+        """Of each image."""
         with self._workload.running() as runner:
             images = Batch(0, len(self._workload.images)).cut(1)
-            sums = list(runner.map(partial(self._sums, runner), images))
-        squares, first, second, count = (
-            sum(parts[1:], parts[0]) for parts in zip(*sums, strict=True)
-        )
-        variance = float((second / count - (first / count) ** 2).sum())
-        if not variance > 0:  # a layer that gives the same for all: what changes is noise alone
-            return np.zeros_like(squares)
-        error: Float64Array = squares / count / variance
-        return error
+            return list(runner.map(partial(self._sums, runner), images))
 
-    def _sums(
-        self, runner: Runner, image: Batch
-    ) -> tuple[Float64Array, Float64Array, Float64Array, int]:
+    def _sums(self, runner: Runner, image: Batch) -> _Sums:
         """Sums over an image: of delta^2, float64[O, B]; of y and y^2, float64[O]; their number."""
         rows = self._workload.images.batch(image.start, image.stop)
         found = runner.run(self._session, {self._workload.classifier.ends.image.name: rows})

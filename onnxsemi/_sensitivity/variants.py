@@ -32,9 +32,12 @@ from onnxsemi._model.targets import Site
 from onnxsemi._plan.bitwidth import FLOAT_BITS
 from onnxsemi._quantizer.rounded_plan import mixed_weight
 from onnxsemi._runtime.batch_sizes import FORWARD_IMAGES, SPLICED_ROWS
+from onnxsemi._runtime.engine import parts_for
 from onnxsemi._runtime.runner import Batch, Rows, Runner
 
 Advance = Callable[[int], None]
+TASK_VARIANTS = 16
+"""Variants of a task at least: each task runs the float model for itself."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,26 @@ def measure_variants(
         variants: What to measure.
         advance: Told the number of variants times images whenever some are done.
     """
+    engine, count = workload.engine, len(workload.images)
+    if not engine.workers:
+        return _measure_here(workload, site.layer.name, variants, advance)
+    parts = parts_for(engine, len(variants), TASK_VARIANTS, len(variants))
+    tasks = (workload.begin(_measure_here, site.layer.name, variants[part]) for part in parts)
+    found = list[Effects]()
+    for part, effects in zip(parts, engine.results(tasks), strict=True):
+        found.append(effects)
+        advance((part.stop - part.start) * count)
+    joined = (
+        np.concatenate([getattr(one, name) for one in found]) for name in ("delta_loss", "kl")
+    )
+    return Effects(*joined)
+
+
+def _measure_here(
+    workload: Workload, layer: str, variants: Sequence[Variant], advance: Advance = lambda _: None
+) -> Effects:
+    """The same on this machine."""
+    site = workload.classifier.site(layer)
     if len(site.nodes) > 1:
         return measure_plainly(workload, site, variants, advance)
     bits, channels = sorted({variant.bits for variant in variants}), site.layer.channels
