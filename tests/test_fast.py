@@ -30,6 +30,7 @@ from onnxsemi._quantizer.rounded_plan import Nearest
 from onnxsemi._run.journal import Journal
 from onnxsemi._run.store import NO_RUN
 from onnxsemi._runtime.runner import Runner
+from onnxsemi._sensitivity import backward as backward_module
 from onnxsemi._sensitivity import fast as fast_module
 from onnxsemi._sensitivity.fast import FOLDS, FastMeasurement, FastTables
 from onnxsemi._sensitivity.parts import parts_of
@@ -235,7 +236,7 @@ class TestSameBytes:
 
     @pytest.mark.parametrize("size", [1, 3, 32])
     def test_whatever_the_images_in_a_run(self, workload, expected, monkeypatch, size):
-        monkeypatch.setattr(fast_module, "BACKWARD_IMAGES", size)
+        monkeypatch.setattr(backward_module, "BACKWARD_IMAGES", size)
         assert content(tables(workload)) == expected
 
     def test_large_images_are_run_one_by_one(self, workload, expected, monkeypatch):
@@ -246,7 +247,7 @@ class TestSameBytes:
             return run(self, session, given)
 
         monkeypatch.setattr(Runner, "run", seen)
-        monkeypatch.setattr(fast_module, "RUN_BYTES", 1)
+        monkeypatch.setattr(backward_module, "RUN_BYTES", 1)
         monkeypatch.setattr(workload_module, "RUN_BYTES", 1)
         assert content(tables(workload)) == expected
         assert sizes == {1}
