@@ -8,6 +8,7 @@
 from onnxsemi import __about__
 from onnxsemi._data.images import ImageSet, Normalization
 from onnxsemi._data.load import DataOptions, Preset, load_images
+from onnxsemi._emit.deployment import Target
 from onnxsemi._emit.profile import Profile
 from onnxsemi._errors import (
     AccuracyError,
@@ -118,6 +119,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "Split",
+    "Target",
     "TargetPolicy",
     "Verdict",
     "VerificationError",

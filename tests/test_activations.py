@@ -96,8 +96,17 @@ def test_zero_is_on_the_grid(low, high, zero_point, scale):
     assert abs(int(grid.zero_point) - zero_point) <= 1
 
 
-def test_a_tensor_that_is_always_zero_has_a_scale():
-    assert Activation.of_range(0, 0).scale > 0
+@pytest.mark.parametrize(("low", "high"), [(0, 1.27), (-1.27, 0.5), (0.3, 1.27), (-1.27, -1)])
+def test_a_signed_grid_is_centred_on_zero(low, high):
+    grid = Activation.of_range(low, high, signed=True)
+    assert grid.scale == pytest.approx(0.01)
+    assert grid.zero_point == 0
+    assert grid.zero_point.dtype == np.int8
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_tensor_that_is_always_zero_has_a_scale(signed):
+    assert Activation.of_range(0, 0, signed=signed).scale > 0
 
 
 def calibrated(classifier, images):

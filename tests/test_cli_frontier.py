@@ -182,7 +182,7 @@ class TestApply:
             layer["bits"] = {"3": f"0-{last - 2}", "0": f"{last - 1}-{last}"}
             if name in ("short", "dw"):
                 layer["bits"] = {"0": f"0-{last}"}
-        if profile is Profile.INT8:
+        if profile.quantizes_activations:
             plan["scheme"] = "symmetric"
         (folder / "zero.plan.json").write_text(json.dumps(plan))
         result = apply(folder, "zero.onnx", "--profile", profile, plan="zero.plan.json")
@@ -195,7 +195,7 @@ class TestApply:
         assert [(g["bits"], g["channels"]) for g in groups["dw"]] == [(0, 8)]
         zeros = [g for layer in groups.values() for g in layer if g["bits"] == 0]
         assert {g["code_bytes"] for g in zeros} == {0}
-        if profile is not Profile.INT8:
+        if not profile.quantizes_activations:
             assert {g["scale_bytes"] for g in zeros} == {0}
         compared = run("inspect", folder / "zero.onnx", folder / "zero.plan.json", "--json")
         assert json.loads(compared.stdout)["layers"] == []

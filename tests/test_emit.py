@@ -45,7 +45,13 @@ from onnxsemi._quantizer.affine import Scheme
 from onnxsemi._quantizer.rounded_plan import rounded
 from onnxsemi._runtime.sessions import Session
 
-PACKED_PROFILES = [Profile.QDQ, Profile.FAST, Profile.NATIVE, Profile.NODES]
+PACKED_PROFILES = [
+    Profile.QDQ,
+    Profile.FAST,
+    Profile.NATIVE,
+    Profile.NODES,
+    Profile.PORTABLE,
+]
 
 
 @pytest.mark.slow
@@ -264,6 +270,7 @@ def test_metadata(tmp_path):
         (11, 8, Profile.QDQ, "1.6"),
         (17, 8, Profile.QDQ, "1.12"),
         (17, 6, Profile.FAST, "1.14"),
+        (13, 6, Profile.PORTABLE, "1.6"),
         (17, 6, Profile.NATIVE, "1.14"),
         (17, 4, Profile.NATIVE, "1.19"),
         (17, 2, Profile.NATIVE, "1.24"),

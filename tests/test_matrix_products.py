@@ -24,7 +24,7 @@ from onnxsemi._quantizer.affine import Scheme
 from onnxsemi._quantizer.rounded_plan import Nearest, rounded
 from onnxsemi._runtime.sessions import Session
 
-PROFILES = [profile for profile in Profile if profile is not Profile.INT8]
+PROFILES = [profile for profile in Profile if not profile.quantizes_activations]
 MIXES = {
     "8": (8,),
     "4": (4,),

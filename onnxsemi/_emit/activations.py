@@ -1,4 +1,4 @@
-"""Activations in uint8: QuantizeLinear and DequantizeLinear around what integer kernels can run.
+"""Activations in 8 bits: QuantizeLinear and DequantizeLinear around what integer kernels can run.
 
 Quantized are the inputs of the targets, the outputs of convolutions, and what lies between them:
 the operators that ONNX Runtime has integer kernels for, if what they take is quantized. A Relu or
@@ -38,14 +38,23 @@ _LOWEST = np.array(np.finfo(np.float32).min)
 
 @dataclass(frozen=True)
 class Activation:
-    """uint8 grid of a tensor: ``value = scale * (code - zero_point)``, zero on the grid."""
+    """8-bit grid of a tensor: ``value = scale * (code - zero_point)``, zero on the grid."""
 
     scale: np.float32
-    zero_point: np.uint8
+    zero_point: np.uint8 | np.int8
 
     @classmethod
-    def of_range(cls, low: float, high: float) -> "Activation":
-        """The grid from the smallest to the largest value, stretched to include zero."""
+    def of_range(cls, low: float, high: float, *, signed: bool = False) -> "Activation":
+        """The grid from the smallest to the largest value, stretched to include zero.
+
+        Args:
+            low: The smallest value.
+            high: The largest.
+            signed: Whether the grid is int8, centred on zero (zero point 0); else it is uint8.
+        """
+        if signed:
+            scale = np.float32(max(-low, high, 127 * float(np.finfo(np.float32).tiny)) / 127)
+            return cls(scale, np.int8(0))
         low, high = min(low, 0.0), max(high, 0.0)
         scale = np.float32(max((high - low) / 255, float(np.finfo(np.float32).tiny)))
         return cls(scale, np.uint8(np.clip(np.rint(-low / scale), 0, 255)))
@@ -74,12 +83,18 @@ def used_ranges(classifier: Classifier, ranges: ActivationRanges) -> dict[str, t
     """The ranges of the activations that are quantized if every target is."""
     plan = BitPlan.uniform(classifier.layers, MAX_BITS)
     graph = gs.import_onnx(classifier.proto)
-    names = _chosen(graph, ranges, integer_nodes(classifier, plan), classifier.ends.logits)
+    targets, logits = integer_nodes(classifier, plan), classifier.ends.logits
+    names = _chosen(graph, ranges, targets, logits, signed=False)  # of any type
     return {name: ranges[name] for name in names}
 
 
 def quantize_activations(
-    build: Builder, ranges: ActivationRanges, targets: Collection[str], logits: str
+    build: Builder,
+    ranges: ActivationRanges,
+    targets: Collection[str],
+    logits: str,
+    *,
+    signed: bool,
 ) -> None:
     """Put QuantizeLinear and DequantizeLinear behind every activation to quantize.
 
@@ -88,9 +103,10 @@ def quantize_activations(
         ranges: Tensor -> its calibrated range.
         targets: Names of the target nodes that integer kernels are to run.
         logits: Tensor that stays float32, as the outputs do.
+        signed: Whether grids are int8 with zero point 0; else uint8.
     """
     graph = build.graph
-    grids = _chosen(graph, ranges, targets, logits)
+    grids = _chosen(graph, ranges, targets, logits, signed=signed)
     for number, node in enumerate(graph.nodes):
         if node.op == "Gemm" and node.name in targets:
             _take_off_bias(build, node, f"b{number}")
@@ -101,7 +117,12 @@ def quantize_activations(
 
 
 def _chosen(
-    graph: gs.Graph, ranges: ActivationRanges, targets: Collection[str], logits: str
+    graph: gs.Graph,
+    ranges: ActivationRanges,
+    targets: Collection[str],
+    logits: str,
+    *,
+    signed: bool,
 ) -> dict[str, Activation]:
     """Grids of the tensors to quantize."""
     graph.toposort()
@@ -113,7 +134,7 @@ def _chosen(
 
     def take(tensor: gs.Tensor) -> None:
         if known(tensor) and tensor.name not in kept:
-            grids.setdefault(tensor.name, Activation.of_range(*ranges[tensor.name]))
+            grids.setdefault(tensor.name, Activation.of_range(*ranges[tensor.name], signed=signed))
 
     for node in graph.nodes:
         if node.name in targets:
@@ -176,7 +197,7 @@ def _insert(
     users = list(tensor.outputs)
     scale, zero = build.shared(np.array(grid.scale)), build.shared(np.array(grid.zero_point))
     exact = _unchanged(build, tensor) if stay else tensor
-    codes = build.node("QuantizeLinear", exact, scale, zero, dtype=np.uint8)
+    codes = build.node("QuantizeLinear", exact, scale, zero, dtype=zero.dtype)
     values = build.node("DequantizeLinear", codes, scale, zero, dtype=np.float32)
     kept: gs.Variable | None = None
     for user in users:

@@ -94,7 +94,8 @@ def put_together(
     orders.finish()
     if ranges is not None:
         targets = integer_nodes(classifier, rounded.plan)
-        quantize_activations(build, ranges, targets, classifier.ends.logits)
+        logits = classifier.ends.logits
+        quantize_activations(build, ranges, targets, logits, signed=form.signed_activations)
     graph.cleanup().toposort()
     model: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
     del model.graph.value_info[:]  # of tensors that may go by other names now

@@ -10,6 +10,7 @@ from onnxsemi._emit.layout.semilayers import semilayers
 from onnxsemi._emit.layout.values import values
 from onnxsemi._emit.storage import Storage
 from onnxsemi._emit.storage.containers import Containers
+from onnxsemi._emit.storage.float_planes import FloatPlanes
 from onnxsemi._emit.storage.native import NativeTypes
 from onnxsemi._emit.storage.planes import BitPlanes
 from onnxsemi._emit.tail import Tail
@@ -31,6 +32,10 @@ class Profile(StrEnum):
     """ONNX's own types of 2 and 4 bits, bit-packed otherwise."""
     NODES = "nodes"
     """A node for each semilayer."""
+    PORTABLE = "portable"
+    """As ``fast``, unpacked by float32 arithmetic: for runtimes without operators on bits."""
+    TENSORRT = "tensorrt"
+    """Weights and activations in int8 with zero point 0, as TensorRT's explicit quantization."""
     FAKE = "fake"
     """Float32 weights on the grid: not smaller, for importers that take nothing else."""
 
@@ -47,16 +52,30 @@ class Profile(StrEnum):
     @property
     def quantizes_activations(self) -> bool:
         """Whether the file needs calibrated activations, and weights on symmetric grids."""
-        return self is Profile.INT8
+        return self.activation_type is not None
+
+    @property
+    def activation_type(self) -> str | None:
+        """Type of the activations; None where they stay float32."""
+        return {Profile.INT8: "uint8", Profile.TENSORRT: "int8"}.get(self)
 
 
 @dataclass(frozen=True)
 class Form:
-    """What a profile is put together from."""
+    """What a profile is put together from.
+
+    Attributes:
+        storage: How codes are stored.
+        arrange: How the semilayers of a layer are put together.
+        tail: How codes become float32 weights.
+        signed_activations: Whether activations, where they are quantized, are int8 with zero point
+            0; else uint8.
+    """
 
     storage: type[Storage]
     arrange: Arrange
     tail: Tail
+    signed_activations: bool = False
 
 
 FORMS = {
@@ -65,5 +84,9 @@ FORMS = {
     Profile.INT8: Form(BitPlanes, merged_for_kernels, dequantize_for_kernels),
     Profile.NATIVE: Form(NativeTypes, semilayers, dequantize),
     Profile.NODES: Form(BitPlanes, nodes_apart, dequantize),
+    Profile.PORTABLE: Form(FloatPlanes, merged, arithmetic),
+    Profile.TENSORRT: Form(
+        Containers, merged_for_kernels, dequantize_for_kernels, signed_activations=True
+    ),
     Profile.FAKE: Form(Containers, values, dequantize),
 }

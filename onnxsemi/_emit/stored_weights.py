@@ -276,7 +276,8 @@ def _weight(index: GraphIndex, name: str) -> Iterator[_Piece]:
         channels = sum(part.channels for part in parts)
         for part in parts:
             size = sum(_bytes(index, scale) for scale in scales) * part.channels // channels
-            code_bytes = ceil(part.count * part.bits / 8)
+            alone = part.root == part.tensor  # of its own type, with room to spare or none
+            code_bytes = _bytes(index, part.root) if alone else ceil(part.count * part.bits / 8)
             whole = name if len(parts) == 1 else part.tensor
             held = (part.root, *scales)
             yield _Piece(part.bits, part.channels, code_bytes, size, whole, held)

@@ -18,14 +18,14 @@ plan's quantized weights, and the biases that go with them:
 
 Quantized activations are in the simulation too. With optimisation on the file then runs on integer
 kernels, which round otherwise: a bias becomes a multiple of the grids' product, a sum goes from one
-grid to the next without passing float32. Each such rounding is of the size of one to a uint8 grid,
+grid to the next without passing float32. Each such rounding is of the size of one to an 8-bit grid,
 so the logits may differ by as much as two such runs that err independently: the root mean square of
 the difference is at most ``KERNEL_NOISE`` times that between the simulation with quantized and with
 float32 activations. (Measured on ResNets: 0.65 to 1 times.)
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +99,9 @@ def verify(
     if ranges is None:
         _compare_outputs(written, simulated, workload, (_UNOPTIMIZED, _FOLDED, _DEFAULT))
         return
-    on_grids = put_together(workload.classifier, rounded, FORMS[Profile.FAKE], ranges)
+    own = FORMS[Profile(emitted_properties(written)["onnxsemi.profile"])]
+    form = replace(FORMS[Profile.FAKE], signed_activations=own.signed_activations)
+    on_grids = put_together(workload.classifier, rounded, form, ranges)
     on_grids.ir_version = written.ir_version
     _compare_outputs(written, on_grids, workload, [_UNOPTIMIZED])
     _compare_kernels(written, on_grids, simulated, workload)
@@ -231,7 +233,7 @@ def _compare_kernels(
     if not difference <= KERNEL_NOISE * noise + TOLERANCE * _rms(in_float):
         raise VerificationError(
             f"{logits!r} differs on integer kernels by {difference:.3g} (root mean square) from "
-            f"what uint8 activations give, which themselves differ by {noise:.3g} from float32: "
+            f"what 8-bit activations give, which themselves differ by {noise:.3g} from float32: "
             "this processor's integer kernels, or a range of the activations, may be at fault"
         )
 

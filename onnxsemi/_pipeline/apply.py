@@ -28,6 +28,7 @@ from onnxsemi._model.targets import TargetPolicy
 from onnxsemi._pipeline.activations import calibrate
 from onnxsemi._pipeline.apply_request import ApplyRequest, apply_request
 from onnxsemi._pipeline.claim import claimed, report_images
+from onnxsemi._pipeline.companions import check_companion, companion
 from onnxsemi._pipeline.output import Writer, check_output, plan_path, refuse_loss
 from onnxsemi._pipeline.preparation import drawn, labelled
 from onnxsemi._pipeline.rounding import calibrated_rounder, plan_rounder, restored
@@ -96,14 +97,11 @@ def apply(
     profile, options = settings.profile, settings.data
     target = Path(output)
     asked = apply_request(plan, model, calibration_data, settings)
-    check_output(target, asked.model, plan, data, asked.images)
-    if asked.kept is not None:
-        check_outside(Path(plan), target, plan_path(target))
-        check_writable(plan_path(target))
+    _check_places(asked, settings, target, (plan, data))
     _check_metric(metric, asked, data)
     _check_images(asked, profile, given=calibration_data is not None)
     progress.start("reading the model and the images", 1)
-    fitted = _fit(asked)
+    fitted = _fit(asked, settings)
     classifier = fitted.classifier
     image, shown, ranges = classifier.ends.image, None, None
     if asked.images is not None:
@@ -138,6 +136,7 @@ def apply(
     with (
         _beside(asked, codes, target, here) as plan_file,
         Writer(workload, profile, ranges).written(codes, target) as file,
+        companion(settings, classifier, codes, file.path, target),
     ):
         result = ApplyResult(
             output=target,
@@ -161,6 +160,17 @@ def apply(
             result = _judged(result, report, workload.images, Path(plan))
         refuse_loss(result, allowed=settings.allow_loss)
     return result
+
+
+def _check_places(
+    asked: ApplyRequest, settings: ApplySettings, target: Path, read: tuple[object, ...]
+) -> None:
+    """Refuse a place that the output, or what is written beside it, cannot have."""
+    check_output(target, asked.model, *read, asked.images)
+    check_companion(settings, target)
+    if asked.kept is not None:
+        check_outside(Path(asked.name), target, plan_path(target))
+        check_writable(plan_path(target))
 
 
 def _judged(result: ApplyResult, report: Comparison, images: ImageSet, run: Path) -> ApplyResult:
@@ -193,7 +203,7 @@ class _Fitted:
     edited: bool
 
 
-def _fit(asked: ApplyRequest) -> _Fitted:
+def _fit(asked: ApplyRequest, settings: ApplySettings) -> _Fitted:
     document = asked.document
     policy = TargetPolicy(document.targets)
     options = ReadOptions(targets=policy, exclude=document.exclude, output=document.output)
@@ -203,7 +213,10 @@ def _fit(asked: ApplyRequest) -> _Fitted:
     if edited:
         properties = {**classifier.properties, "onnxsemi.plan_edited": "true"}
         classifier = replace(classifier, properties=properties)
-    return _Fitted(classifier, plan, Scheme(document.scheme), edited)
+    scheme = Scheme(document.scheme)
+    if settings.deployment is not None and settings.target is not None:
+        settings.deployment.check(plan, scheme, settings.target)
+    return _Fitted(classifier, plan, scheme, edited)
 
 
 @contextmanager
@@ -310,16 +323,16 @@ def _codes(
 def _check_grids(scheme: Scheme, path: str) -> None:
     if scheme is not Scheme.SYMMETRIC:
         raise PlanError(
-            f"{path}: was made on {scheme} grids, and profile int8 needs symmetric ones, as "
-            "integer kernels take no zero points of weights: compress with `profile` int8 or "
-            "`scheme` symmetric"
+            f"{path}: was made on {scheme} grids, and the profile needs symmetric ones, as integer "
+            "kernels take no zero points of weights: compress with that `profile`, or `scheme` "
+            "symmetric"
         )
 
 
 def _known_ranges(document: PlanFile, classifier: Classifier, path: str) -> ActivationRanges:
     if document.activations is None:
         raise PlanError(
-            f"{path}: holds no ranges of activations, which profile int8 quantizes: give images "
+            f"{path}: holds no ranges of activations, which the profile quantizes: give images "
             "with `calibration_data`, those that were searched on for example"
         )
     there = {classifier.ends.image.name}

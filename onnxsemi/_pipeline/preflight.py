@@ -54,4 +54,6 @@ def check_profile(prepared: Prepared) -> None:
             plan = plan.with_bits(name, channels[place :: len(found)], bits)
     ranges: ActivationRanges | None = {} if settings.profile.quantizes_activations else None
     codes = rounded(prepared.classifier.layers, plan, Nearest(settings.grids))
-    emit(prepared.classifier, codes, settings.profile, ranges)
+    model = emit(prepared.classifier, codes, settings.profile, ranges)
+    if settings.deployment is not None and settings.target is not None:
+        settings.deployment.check_file(model, settings.target)

@@ -15,6 +15,7 @@ from onnxsemi._errors import BudgetError, RunError, SettingsError
 from onnxsemi._field_types import check_argument
 from onnxsemi._model.loader import Model
 from onnxsemi._option import Decides, values_of
+from onnxsemi._pipeline.companions import check_companion
 from onnxsemi._pipeline.output import check_output, plan_path
 from onnxsemi._pipeline.preparation import Prepared
 from onnxsemi._progress import Progress, warn
@@ -46,6 +47,7 @@ def check_places(
     target = Path(output)
     check_output(target, model, *inputs)
     check_writable(plan_path(target))
+    check_companion(settings, target)
     check_folder(settings.run, target, plan_path(target))
     return target
 

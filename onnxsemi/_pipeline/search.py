@@ -14,6 +14,7 @@ from onnxsemi._errors import BudgetError
 from onnxsemi._evaluation.folds import Remembering
 from onnxsemi._pipeline.activations import recorded_ranges
 from onnxsemi._pipeline.advice import next_command
+from onnxsemi._pipeline.companions import companion
 from onnxsemi._pipeline.evidence import Answers, class_names, evidence_of
 from onnxsemi._pipeline.measures import RecordedMeasures
 from onnxsemi._pipeline.nothing_holds import best_measured, estimated_bytes, nothing_holds
@@ -187,6 +188,7 @@ class Search:
         with (
             whole_file(plan_path(target)) as scratch,
             self.writer.written(codes, target, workload) as file,
+            companion(settings, prepared.classifier, codes, file.path, target),
         ):
             scratch.write_text(document.to_json(), encoding="utf-8")
             size = file.path.stat().st_size

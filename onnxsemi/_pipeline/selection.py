@@ -165,7 +165,8 @@ class Chooser:
         """Under what conditions plans were measured, and what could be done about that."""
         if self.ranges is not None:
             other = "try another `calibration`, or leave activations float32 with `profile` fast"
-            return "with activations in uint8 ", other
+            kind = self.prepared.settings.profile.activation_type
+            return f"with activations in {kind} ", other
         align = self.prepared.settings.align
         if align > 1:
             blocks = f"with bitwidths rounded up to blocks of {align} channels "

@@ -92,7 +92,7 @@ def _integers_line(kept: KeptFrontier) -> list[str]:
     seen = f"the change is {wording.change(written)}"
     if not kept.has_labels:
         seen = f"{wording.same(written)} are the same"
-    return [f"Measured with float32 activations; with the uint8 ones of the chosen file {seen}."]
+    return [f"Measured with float32 activations; with the 8-bit ones of the chosen file {seen}."]
 
 
 def _hidden_line(count: int) -> list[str]:

@@ -45,7 +45,7 @@ def compress_table(result: CompressResult, *, verbose: bool = False) -> Renderab
         _load_hint(result.profile, result.output),
         *([] if result.speed is None else [Speed.of(result.speed).line]),
         *([_TIME_ENDED] if result.trajectory.out_of_time else []),
-        *_kernel_lines(result.kernels),
+        *_kernel_lines(result.kernels, result.profile),
         *type_lines(result.types),
         *_float_activations_line(result),
         *(f"Note: {note}." for note in result.notes),
@@ -112,7 +112,7 @@ def apply_table(result: ApplyResult) -> RenderableType:
         parts.append(_answers_table(_rows("data", result.report), result.report))
         parts.append(line(wording.sentence(wording.agreed(result.report))))
     lines = (
-        *_kernel_lines(result.kernels),
+        *_kernel_lines(result.kernels, result.profile),
         *type_lines(result.types),
         *plan_lines(result),
         f"Wrote {result.output}, {result.sizes.text}; {_verified(result.profile)}.",
@@ -238,15 +238,18 @@ def _sizes_table(sizes: Sizes) -> Table:
     return table
 
 
+_HINTS = {
+    Profile.FAKE: "Float32 weights on the grid: the file is no smaller, and runs as the float one.",
+    Profile.INT8: "At full speed in any ONNX Runtime session; on x86 processors without VNNI open "
+    "it with onnxsemi.load_session, whose integer sums do not overflow there.",
+    Profile.TENSORRT: "For TensorRT, on which it was not tried; ONNX Runtime runs it, too.",
+}
+
+
 def _load_hint(profile: Profile, output: Path) -> str:
     """How to run the file at full speed."""
-    if profile is Profile.FAKE:
-        return "Float32 weights on the grid: the file is no smaller, and runs as the float one."
-    if profile is Profile.INT8:
-        return (
-            "At full speed in any ONNX Runtime session; on x86 processors without VNNI open it "
-            "with onnxsemi.load_session, whose integer sums do not overflow there."
-        )
+    if profile in _HINTS:
+        return _HINTS[profile]
     if profile is Profile.NODES:
         return f"Fastest, from Python: onnxsemi.load_session({str(output)!r}); see 'bench'."
     if profile.dequantizes:
@@ -256,13 +259,14 @@ def _load_hint(profile: Profile, output: Path) -> str:
 
 def _verified(profile: Profile) -> str:
     if profile.quantizes_activations:
-        return "weights verified bit for bit, logits within the noise of the uint8 grids"
+        noise = f"within the noise of the {profile.activation_type} grids"
+        return f"weights verified bit for bit, logits {noise}"
     return "verified bit for bit"
 
 
-def _kernel_lines(kernels: Kernels | None) -> list[str]:
-    """How many targets run on integers, and why the others do not."""
-    if kernels is None:
+def _kernel_lines(kernels: Kernels | None, profile: Profile) -> list[str]:
+    """How many targets run on ONNX Runtime's integer kernels, and why the others do not."""
+    if kernels is None or profile is not Profile.INT8:
         return []
     count = len(kernels.integer) + len(kernels.floating)
     used = ", ".join(
@@ -294,16 +298,16 @@ def _float_activations_line(result: CompressResult) -> list[str]:
     """What the activations cost, as the search measured the same plan without them."""
     if result.kernels is None:
         return []
-    score, metric = result.chosen.score, result.report.metric
+    score, metric, kind = result.chosen.score, result.report.metric, result.profile.activation_type
     if metric is not None:
         return [
-            f"All means with activations in uint8; with float32 ones that of the "
+            f"All means with activations in {kind}; with float32 ones that of the "
             f"calibration images is {score.accuracy:.4f}."
         ]
     share = wording.share(score.correct, score.total)
     what = "accuracy" if result.has_labels else "agreement"
     return [
-        f"All {what} with activations in uint8; with float32 ones that of the calibration images "
+        f"All {what} with activations in {kind}; with float32 ones that of the calibration images "
         f"is {share}."
     ]
 

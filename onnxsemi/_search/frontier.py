@@ -225,6 +225,19 @@ def _merged(bits: Int8Array, weights: int) -> Int8Array:
     return found
 
 
+def one_bitwidth(plan: BitPlan, free: Sequence[str]) -> BitPlan:
+    """The plan with every channel of a layer at the widest bitwidth that the layer has.
+
+    Args:
+        plan: Bits of every target channel.
+        free: Layers that may change.
+    """
+    found = plan.channel_bits.copy()
+    for layer in free:
+        found[plan.layout.places[layer]] = plan.bits[layer].max()
+    return plan.with_channel_bits(found)
+
+
 def predicted(plan: BitPlan, kl_increase: DeltaLossTable) -> float:
     """Sum of the KL increase of all channels, as if they were independent: nats per sample."""
     return sum(layer_kl_increase(plan, kl_increase).values())

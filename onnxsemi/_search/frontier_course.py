@@ -17,7 +17,7 @@ import numpy as np
 
 from onnxsemi._plan.bits import BitPlan
 from onnxsemi._search.correction import Correction, Measured, Prediction, correction
-from onnxsemi._search.frontier import Frontier, frontier, merged_groups
+from onnxsemi._search.frontier import Frontier, frontier, merged_groups, one_bitwidth
 from onnxsemi._search.protocols import DeltaLossTable
 
 PLACES = 128
@@ -34,6 +34,7 @@ class Course:
         free: Names of the layers whose bitwidths are searched, in graph order.
         estimated: KL of every free channel quantized alone, nats per sample.
         pinned_kl: Measured KL of the start, which is in that of every plan.
+        per_layer: Whether plans have one bitwidth for all channels of a layer.
         prediction: What plans are predicted to cost, corrected by those that were measured.
         factor: KL of plans as they are measured over that of a quick look.
         redrawn: What was told when the frontier was drawn anew.
@@ -43,11 +44,14 @@ class Course:
     free: Sequence[str]
     estimated: DeltaLossTable
     pinned_kl: float = 0.0
+    per_layer: bool = False
     prediction: Prediction = field(init=False)
     factor: float = field(default=1.0, init=False)
     redrawn: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        if self.per_layer:
+            self.estimated = even(self.estimated)
         self._measured: list[Measured] = []
         self._corrected = False  # not before the uniform plans are measured
         self._draw(Prediction(self.estimated))
@@ -64,7 +68,8 @@ class Course:
     def plan(self, place: int) -> BitPlan:
         """The plan of a place."""
         if place not in self._plans:
-            self._plans[place] = merged_groups(self._path.plan(self._stops[place]), self.free)
+            tidy = one_bitwidth if self.per_layer else merged_groups
+            self._plans[place] = tidy(self._path.plan(self._stops[place]), self.free)
         return self._plans[place]
 
     @property

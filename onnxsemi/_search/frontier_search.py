@@ -27,6 +27,8 @@ class FrontierSettings(MethodSettings):
     reach below `max_drop`: bounds how many answers may change (frontier)."""
     tries: Annotated[int | None, Option(Panel.SEARCH, advanced=True)] = None
     """Semilayers that are tried on top of the best plan of the frontier; 4 (see `effort`)."""
+    per_layer: Annotated[bool, Option(Panel.SEARCH, advanced=True)] = False
+    """One bitwidth for all channels of a layer (frontier): what many converters take."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -93,7 +95,10 @@ class FrontierSearch:
         baseline, first = checker.check(start.all_float()), checker.check(start)
         if problem.kl_increase is None or problem.delta_loss is None:
             raise ValueError("the frontier follows from the KL and Δloss of channels")
-        course = Course(start, tuple(problem.free), problem.kl_increase, kl_of(first))
+        per_layer = self.settings.per_layer
+        course = Course(
+            start, tuple(problem.free), problem.kl_increase, kl_of(first), per_layer=per_layer
+        )
         guards = self.guards(has_labels=problem.has_labels)
         scout = problem.measures.scout
         caution = self.settings.effort.options.caution
@@ -124,6 +129,8 @@ class FrontierSearch:
         walk.settle()
         if found is not None:
             place, plan = found
+            if self.settings.per_layer:
+                return
             if not walk.caution:
                 walk.layers(plan)
             ahead = walk.course.plan(min(place + REACH, walk.course.last))

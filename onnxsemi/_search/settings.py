@@ -45,6 +45,8 @@ class SearchSettings(SemilayerSettings, FrontierSettings):
     def strategy(self) -> Strategy:
         """The method, with its settings."""
         if self.method is SearchMethod.SEMILAYER:
+            if self.per_layer:
+                raise SettingsError("`per_layer`: is for `method` frontier; give `split` none")
             return SemilayerSearch(self)
         if self.split is not Split.SIGN:
             raise SettingsError("`split` none: is for `method` semilayer")

@@ -17,6 +17,7 @@ from onnxsemi._quantizer.settings import RoundingSettings
 from onnxsemi._runtime.memory import parse_memory
 from onnxsemi._search.few_images import images_to_show
 from onnxsemi._search.settings import SearchSettings
+from onnxsemi._settings.deployment import check_target, constrained
 from onnxsemi._settings.measure import Force, check_counts
 from onnxsemi._settings.run import RunOptions
 from onnxsemi._settings.write import WriteSettings
@@ -182,11 +183,14 @@ class Settings(WriteSettings):
             raise SettingsError(
                 "`kl` output: the KL follows from `delta_loss` output; leave `kl` away"
             )
+        if self.target is not None:
+            check_target(self.target, self.scheme, (pin.bits for pin in self.pins))
+            object.__setattr__(self, "search", constrained(self.search, self.target))
         check_counts(self, "delta_loss_samples", "search_samples", "rounding_samples", "max_memory")
         if self.profile.quantizes_activations and self.scheme is Scheme.ASYMMETRIC:
             raise SettingsError(
-                "`scheme` asymmetric: profile int8 needs symmetric grids, as integer kernels take "
-                "no zero points of weights; leave `scheme` away"
+                f"`scheme` asymmetric: profile {self.profile} needs symmetric grids, as integer "
+                "kernels take no zero points of weights; leave `scheme` away"
             )
         if self.rounding is not None and not self.search.strategy.compensates:
             raise SettingsError(
@@ -205,6 +209,9 @@ class Settings(WriteSettings):
         """The quantizer's scheme, given or not."""
         if self.scheme is not None:
             return self.scheme
+        asked = self.deployment.scheme if self.deployment else None
+        if asked is not None:
+            return asked
         return Scheme.SYMMETRIC if self.profile.quantizes_activations else Scheme.ASYMMETRIC
 
     def crosses(self, images: int) -> bool:
@@ -224,7 +231,8 @@ class Settings(WriteSettings):
         if not self.search.strategy.compensates:
             return None
         given = self.rounding or RoundingSettings()
-        return given.on_whole_steps if self.profile.has_narrow_types else given
+        asked = self.deployment is not None and self.deployment.whole_steps
+        return given.on_whole_steps if asked or self.profile.has_narrow_types else given
 
     @property
     def delta_loss_images(self) -> int:

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import Annotated
 
+from onnxsemi._emit.deployment import DEPLOYMENTS, Deployment, Target
 from onnxsemi._emit.profile import Profile
 from onnxsemi._enum_choice import choice
+from onnxsemi._errors import SettingsError
 from onnxsemi._option import Decides, Option, Panel
 from onnxsemi._runtime.calibration import Calibration
 from onnxsemi._runtime.providers import Provider
@@ -19,8 +21,14 @@ class WriteSettings(MeasureSettings):
     """Form of the file. qdq: bit-packed weights behind DequantizeLinear, full speed with
     onnxsemi.load_session; fast: behind plain arithmetic, full speed in any session; int8:
     activations in uint8 too, for integer kernels, the fastest; native: ONNX's own types of 2 and 4
-    bits (opset 25 and 21); nodes: one node a semilayer; fake: float32 weights on the grid, no
+    bits (opset 25 and 21); nodes: one node a semilayer; portable: as fast, without operators on
+    bits; tensorrt: weights and activations in int8; fake: float32 weights on the grid, no
     smaller, for importers that take nothing else."""
+    target: Annotated[Target | None, Option(Panel.FILE, metavar="NAME")] = None
+    """Where the file is to run: the form follows, and the search keeps to what is taken there
+    (docs/targets.md). openvino, web, opencv, tract, ncnn: any bitwidths; qnn, mnn, litert, coreai:
+    8 or 4 bits for all of a layer, with a file beside the model that says which; tensorrt: 8 bits,
+    activations too. tensorrt, qnn and coreai were not tried on hardware."""
     align: Annotated[int, Option(Panel.FILE, metavar="CHANNELS", advanced=True)] = 1
     """Round bitwidths up, so that the channels of each in a layer are a multiple of this: 16 makes
     profile nodes faster (kernels compute channels in blocks)."""
@@ -42,9 +50,32 @@ class WriteSettings(MeasureSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "profile", choice(Profile, self.profile))
+        if self.target is not None:
+            object.__setattr__(self, "target", choice(Target, self.target))
+            self._take_form(self.target)
         object.__setattr__(self, "calibration", choice(Calibration, self.calibration))
         check_counts(self, "align", "calibration_samples")
         object.__setattr__(self, "provider", self.runs_on.flag)
+
+    def _take_form(self, target: Target) -> None:
+        """The target's profile, in place of the default."""
+        own = DEPLOYMENTS[target].profile
+        if self.profile not in (WriteSettings.profile, own):
+            raise SettingsError(
+                f"`profile` {self.profile}: `target` {target} is written in profile {own}; leave "
+                "one of them away"
+            )
+        if self.align != 1 and DEPLOYMENTS[target].per_layer:
+            raise SettingsError(
+                f"`align`: `target` {target} takes one bitwidth a layer, there is nothing to round "
+                "up; leave it away"
+            )
+        object.__setattr__(self, "profile", own)
+
+    @property
+    def deployment(self) -> Deployment | None:
+        """What the target takes; None without one."""
+        return None if self.target is None else DEPLOYMENTS[self.target]
 
     @property
     def runs_on(self) -> Provider:

@@ -14,6 +14,7 @@ Some runtimes compute shifts as float multiplications and divisions (measured: O
 right, which makes the division exact, and a field shifted left fits its byte.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,10 +74,14 @@ class BitPlanes:
         """8 bits need no unpacking, 0 bits not even codes."""
         return BYTE_OPSET if quantized.bits in (0, MAX_BITS) else OPSET
 
+    def _flat(self, kind: QuantizedChannels, codes: UInt8Array) -> gs.Tensor:
+        """uint8[n], padded: one initializer and what unpacks it."""
+        return _flat_codes(self._build, kind, codes)
+
     def _unpack(self, waiting: list[_Waiting]) -> None:
         build, kind = self._build, waiting[0].quantized
         every = np.concatenate([item.quantized.codes.ravel() for item in waiting])
-        flat = _flat_codes(build, kind, every)
+        flat = self._flat(kind, every)
         if self._signed:
             wide = build.cast(flat, np.int32)
             centre = build.shared(np.array([kind.centre], np.int32))
@@ -93,14 +98,21 @@ class BitPlanes:
             build.append("Reshape", [piece, shape], [item.tensor])
 
 
-def _flat_codes(build: Builder, kind: QuantizedChannels, codes: UInt8Array) -> gs.Tensor:
-    """uint8[n], padded: one initializer, ``_<bits>`` or ``d_<bits>``, and what unpacks it."""
-    bits, widths = kind.bits, field_widths(kind.bits)
+def stored_planes(
+    build: Builder, kind: QuantizedChannels, codes: UInt8Array
+) -> Sequence[gs.Tensor]:
+    """uint8[m] for each field: parts of one initializer, ``_<bits>`` or ``d_<bits>``."""
+    bits, fields = kind.bits, len(field_widths(kind.bits))
     packed = build.stored(f"{'d' * kind.doubled}_{bits}", pack(codes, bits))
-    planes: list[gs.Tensor] = [packed]
-    if len(widths) > 1:
-        sizes = build.integers(*plane_bytes(codes.size, bits))
-        planes = [*build.nodes("Split", packed, sizes, dtype=np.uint8, outputs=len(widths), axis=0)]
+    if fields == 1:
+        return [packed]
+    sizes = build.integers(*plane_bytes(codes.size, bits))
+    return build.nodes("Split", packed, sizes, dtype=np.uint8, outputs=fields, axis=0)
+
+
+def _flat_codes(build: Builder, kind: QuantizedChannels, codes: UInt8Array) -> gs.Tensor:
+    """uint8[n], padded: what is stored, unpacked."""
+    planes, widths = stored_planes(build, kind, codes), field_widths(kind.bits)
     joined, below = _fields(build, planes[0], widths[0]), widths[0]
     for plane, width in zip(planes[1:], widths[1:], strict=True):
         distance = build.shared(np.array([below], np.uint8))
