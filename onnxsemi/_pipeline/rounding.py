@@ -19,6 +19,7 @@ from onnxsemi._quantizer.rounded_plan import Nearest, RoundedPlan, Rounding, rou
 from onnxsemi._quantizer.settings import Inputs, RoundingSettings
 from onnxsemi._rounding.float_inputs import rounding_table
 from onnxsemi._rounding.sequential import SequentialRounder, from_table
+from onnxsemi._rounding.spread_walk import SpreadRounder
 from onnxsemi._rounding.table import RoundingTable
 from onnxsemi._run.folder import RunFolder
 from onnxsemi._run.journal import Question
@@ -140,7 +141,8 @@ def plan_rounder(
     progress: Progress,
 ) -> Remembering:
     """Rounds plans on the grids of a table. Tells of every layer."""
-    one_by_one = SequentialRounder(workload, table, settings, seed)
+    rounder = SpreadRounder if workload.engine.workers else SequentialRounder
+    one_by_one = rounder(workload, table, settings, seed)
 
     def give(plan: BitPlan, known: RoundedPlan | None) -> RoundedPlan:
         if plan == plan.all_float() or settings.inputs is Inputs.FLOAT:

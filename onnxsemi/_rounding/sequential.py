@@ -16,7 +16,7 @@ The model is gone through once a plan, from layer to layer: what goes on between
 follows from x, which is at hand.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from onnxsemi._arrays import Float32Array
@@ -33,7 +33,12 @@ from onnxsemi._quantizer.settings import RoundingSettings
 from onnxsemi._rounding.observed_layers import blocks, images_of
 from onnxsemi._rounding.spill import ArraySpill, SpilledArray
 from onnxsemi._rounding.table import RoundingTable
-from onnxsemi._rounding.target_output import TargetOutput, find_target_outputs, find_way
+from onnxsemi._rounding.target_output import (
+    TargetOutput,
+    find_target_outputs,
+    find_way,
+    same_bits,
+)
 from onnxsemi._rounding.walk import Walk, layer_from_table
 from onnxsemi._runtime.blas import one_thread
 from onnxsemi._runtime.runner import Batch, Runner
@@ -86,12 +91,12 @@ class SequentialRounder:
             seen = {target_output.layer.name for target_output in self._target_outputs}
             walk.add_from_table(plan, seen)
             rest = plan.bits.keys() - seen
-            if known is not None and not _same(known.plan, plan, rest):
+            if known is not None and not same_bits(known.plan, plan, rest):
                 known = None
             for step in self._steps:
                 for target_output, part in step.target_outputs:
                     name = target_output.layer.name
-                    if known is not None and _same(known.plan, plan, [name]):
+                    if known is not None and same_bits(known.plan, plan, [name]):
                         walk.found[name] = known.layers[name]
                     else:
                         known = None
@@ -133,11 +138,6 @@ class SequentialRounder:
                     found[target_output.layer.name].append(spill.keep(values))
                 progress.step("", len(part))
         return found
-
-
-def _same(one: BitPlan, other: BitPlan, layers: Iterable[str]) -> bool:
-    """Whether two plans give some layers the same bits."""
-    return all((one.bits[name] == other.bits[name]).all() for name in layers)
 
 
 def from_table(classifier: Classifier, table: RoundingTable, plan: BitPlan) -> RoundedPlan:

@@ -14,6 +14,7 @@ from onnxsemi._model.classifier import Classifier
 from onnxsemi._model.fact import fact
 from onnxsemi._model.segments import Segment, find_steps, part_between
 from onnxsemi._model.shapes import Shape, image_shapes
+from onnxsemi._plan.bits import BitPlan
 from onnxsemi._rounding.observed_layers import ObservedLayer, observed_layers
 from onnxsemi._rounding.second_moments import BlockSums, MomentSums
 from onnxsemi._runtime.batch_sizes import BLOCK_IMAGES
@@ -153,3 +154,8 @@ def find_way(classifier: Classifier, image: Shape) -> tuple[LayerStep, ...]:
         )
         found.append(LayerStep(inside, part(keeps), keeps))
     return tuple(found)
+
+
+def same_bits(one: BitPlan, other: BitPlan, layers: Iterable[str]) -> bool:
+    """Whether two plans give some layers the same bits."""
+    return all((one.bits[name] == other.bits[name]).all() for name in layers)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from onnxsemi._arrays import Float32Array, Int8Array
+from onnxsemi._arrays import Float32Array
 from onnxsemi._evaluation.workload import Workload
 from onnxsemi._model.segments import Segment, segment_model
 from onnxsemi._model.targets import Site
@@ -18,10 +18,9 @@ from onnxsemi._plan.bits import BitPlan
 from onnxsemi._plan.bitwidth import FLOAT_BITS
 from onnxsemi._quantizer.rounded_plan import RoundedLayer
 from onnxsemi._quantizer.settings import RoundingSettings
-from onnxsemi._rounding.grid import written_codes
-from onnxsemi._rounding.layer import LayerRounder
+from onnxsemi._rounding.aimed_layer import LayerRequest, rounded_layer
 from onnxsemi._rounding.observed_layers import blocks, images_of
-from onnxsemi._rounding.second_moments import BlockSums, MomentSums, SecondMoments
+from onnxsemi._rounding.second_moments import BlockSums, MomentSums
 from onnxsemi._rounding.spill import ArraySpill, SpilledArray
 from onnxsemi._rounding.table import RoundingTable
 from onnxsemi._rounding.target_output import LayerStep, TargetOutput
@@ -93,9 +92,9 @@ class Walk:
         if (bits == FLOAT_BITS).all():
             self.found[name] = RoundedLayer.of(layer.weight, bits, {})
         else:
-            self.found[name] = self._rounded(
-                target_output, bits, self._moments(target_output, part, wanted)
-            )
+            request = LayerRequest.of(target_output, plan, self.table, self.settings)
+            sums = self._sums(target_output, part, wanted)
+            self.found[name] = rounded_layer(target_output, request, sums, self.runner.pool)
 
     def go_on(self, step: LayerStep) -> None:
         """Compute what the next step takes: when its first layer is looked at, block by block."""
@@ -151,9 +150,9 @@ class Walk:
             self.sessions[part] = session
         return session
 
-    def _moments(
+    def _sums(
         self, target_output: TargetOutput, part: Segment, wanted: list[SpilledArray]
-    ) -> SecondMoments:
+    ) -> MomentSums:
         patches, outputs = target_output.layer.patches[0], target_output.layer.site.layer.channels
         session = self._session(part) if part.gives else None
         there = [name for name in target_output.seen if name not in part.gives]
@@ -170,30 +169,7 @@ class Walk:
             turns.give(item[0], target_output.block(total, values, positions, short_of))
 
         self._pass_blocks(look, self.workload.free // (2 * target_output.sum_bytes))
-        centred = self.settings.bias_correction and target_output.bias is not None
-        return total.moments(centred=centred, damping=self.table.damping[target_output.layer.name])
-
-    def _rounded(
-        self, target_output: TargetOutput, bits: Int8Array, moments: SecondMoments
-    ) -> RoundedLayer:
-        layer, settings, table = target_output.layer.site.layer, self.settings, self.table
-        rounder, grid = (
-            LayerRounder(moments, settings, table.scheme, self.runner.pool),
-            table.grid(layer, bits),
-        )
-        assert moments.cross is not None
-        codes = rounder.codes(rounder.aimed(layer.weight, moments.cross), grid)
-        quantized = {}
-        for value in np.unique(bits[bits != FLOAT_BITS]).tolist():
-            rows = np.flatnonzero(bits == value)
-            doubled = table.at(layer, value).doubled
-            quantized[value] = written_codes(codes[rows], grid.rows(rows), value, halves=doubled)
-        found = RoundedLayer.of(layer.weight, bits, quantized)
-        if target_output.bias is None or not settings.bias_correction or moments.offset is None:
-            return found
-        change = moments.offset - moments.mean_output(found.weight - layer.weight)
-        bias = (target_output.bias.astype(np.float64) + change).astype(np.float32)
-        return RoundedLayer.of(layer.weight, bits, quantized, bias)
+        return total
 
 
 def layer_from_table(

@@ -1,0 +1,339 @@
+"""Rounding a plan layer after layer on many machines.
+
+Each has some blocks of images, of which it keeps what goes on between the layers. A layer is looked
+at by all; its sums go from one to the next, each adds its blocks in their order, and the last one
+rounds. So the sums have the bits that they have on one machine, and of a layer's second moments one
+copy goes over the network for each machine, not one for each block.
+
+All of it are tasks that follow from others: what goes on, sums, codes. What is lost with a machine
+is computed again from the images on, by another.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from onnxsemi._arrays import Float32Array
+from onnxsemi._evaluation.workload import Workload
+from onnxsemi._model.layer_groups import in_groups
+from onnxsemi._model.outputs import with_outputs
+from onnxsemi._model.segments import Segment, segment_model
+from onnxsemi._plan.bits import BitPlan
+from onnxsemi._plan.bitwidth import FLOAT_BITS
+from onnxsemi._progress import Progress
+from onnxsemi._quantizer.plan_codes import LayerCodes
+from onnxsemi._quantizer.rounded_plan import RoundedLayer, RoundedPlan
+from onnxsemi._quantizer.settings import RoundingSettings
+from onnxsemi._rounding.aimed_layer import LayerRequest, rounded_layer
+from onnxsemi._rounding.observed_layers import blocks, images_of
+from onnxsemi._rounding.second_moments import BlockSums, MomentSums
+from onnxsemi._rounding.table import RoundingTable
+from onnxsemi._rounding.target_output import (
+    TargetOutput,
+    find_target_outputs,
+    find_way,
+    same_bits,
+)
+from onnxsemi._rounding.walk import layer_from_table
+from onnxsemi._runtime.runner import Batch
+from onnxsemi._runtime.sessions import Session
+
+Tensors = Mapping[str, Sequence[Float32Array]]
+"""Name -> its values for each block of a share."""
+Codes = Mapping[str, LayerCodes]
+"""Layer -> what it was rounded to."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """Which layer is looked at.
+
+    Attributes:
+        step: Number of its step on the way through the model.
+        place: Its place in the step.
+        seed: Of the positions that are drawn.
+    """
+
+    step: int
+    place: int
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class Share:
+    """Blocks of images that one machine works on.
+
+    Attributes:
+        workload: Their images.
+        blocks: Number of each block among all -> where its images lie among these.
+        wanted: A task: the float model's target outputs; see :func:`_float_outputs`.
+    """
+
+    workload: Workload
+    blocks: Mapping[int, Batch]
+    wanted: Any
+
+
+class SpreadRounder:
+    """Rounds plans as :class:`~onnxsemi._rounding.sequential.SequentialRounder` does."""
+
+    def __init__(
+        self, workload: Workload, table: RoundingTable, settings: RoundingSettings, seed: int
+    ) -> None:
+        """Begin with nothing; see :class:`~onnxsemi._rounding.sequential.SequentialRounder`."""
+        self._workload, self._table, self._settings, self._seed = workload, table, settings, seed
+        self._steps = find_way(workload.classifier, workload.image)
+        self._order = [one.layer.name for step in self._steps for one, _ in step.target_outputs]
+        self._shares: list[Share] = []
+
+    def __call__(
+        self, plan: BitPlan, progress: Progress, known: RoundedPlan | None = None
+    ) -> RoundedPlan:
+        """Round a plan.
+
+        Args:
+            plan: Bits of every target channel.
+            progress: Told of every layer.
+            known: See :class:`~onnxsemi._rounding.sequential.SequentialRounder`.
+        """
+        workload, said = self._workload, self._workload.where
+        if not self._shares:
+            self._shares = _dealt(workload, self._seed)
+        found = dict(self._given(plan, known))
+        progress.start("rounding", len(plan.bits))
+        progress.step(said, len(found))
+        rest = [name for name in self._order if name not in found]
+        tasks = self._tasks(plan, {name: LayerCodes.of(one) for name, one in found.items()})
+        for name, codes in zip(rest, workload.engine.results(tasks), strict=True):
+            found[name] = codes.rounded(workload.classifier.site(name).layer)
+            progress.step(said)
+        return RoundedPlan(plan, self._table.scheme, {name: found[name] for name in plan.bits})
+
+    def _given(
+        self, plan: BitPlan, known: RoundedPlan | None
+    ) -> Iterator[tuple[str, RoundedLayer]]:
+        """Layers that need no look: of the table, of float32, or those of a known plan."""
+        sites = {site.layer.name: site for site in self._workload.classifier.sites}
+        unseen = plan.bits.keys() - set(self._order)
+        for name in unseen:
+            yield name, layer_from_table(self._table, name, plan, sites[name])
+        for name in self._order:
+            if (plan.bits[name] == FLOAT_BITS).all():
+                yield name, RoundedLayer.of(sites[name].layer.weight, plan.bits[name], {})
+        if known is not None and same_bits(known.plan, plan, unseen):
+            for name in self._order:
+                if not same_bits(known.plan, plan, [name]):
+                    break
+                yield name, known.layers[name]
+
+    def _tasks(self, plan: BitPlan, codes: dict[str, Any]) -> Iterator[Any]:
+        """A task for each layer that is not given, in the order of the way.
+
+        Args:
+            plan: Bits of every target channel.
+            codes: Of the layers that are given; tasks of the others are added.
+        """
+        there: list[Any] = [{} for _ in self._shares]
+        for number, step in enumerate(self._steps):
+            for place, (target_output, part) in enumerate(step.target_outputs):
+                name = target_output.layer.name
+                if name not in codes:
+                    request = LayerRequest.of(target_output, plan, self._table, self._settings)
+                    look = Look(number, place, self._seed)
+                    codes[name] = self._rounded(look, request, there, _of(part, codes))
+                    yield codes[name]
+            if step.keeps:
+                there = [
+                    share.workload.begin(
+                        _go_on, tensors, share.blocks, number, _of(step.onward, codes)
+                    )
+                    for share, tensors in zip(self._shares, there, strict=True)
+                ]
+
+    def _rounded(
+        self, look: Look, request: LayerRequest, there: list[Any], codes: Mapping[str, Any]
+    ) -> Any:
+        """A task: the codes of a layer."""
+        engine, (*shares, last) = self._workload.engine, self._shares
+        *before, tensors = there
+        total: Any = None
+        for share, own in zip(shares, before, strict=True):
+            given = (own, share.wanted, share.blocks, look, codes)
+            if total is None:
+                total = share.workload.begin(_first_sums, *given)
+            else:
+                total = engine.begin(_added, total, share.workload.begin(_block_sums, *given))
+        given = (tensors, last.wanted, last.blocks, look, codes)
+        sums = last.workload.begin(_block_sums, *given)
+        return last.workload.begin(_codes, look, request, total, sums)
+
+
+def _dealt(workload: Workload, seed: int) -> list[Share]:
+    """The blocks of images, dealt to the workers: neighbours to each."""
+    every = list(enumerate(blocks(workload)))
+    count, found = min(len(every), workload.engine.workers), list[Share]()
+    for places in np.array_split(np.arange(len(every)), count):
+        own = [every[place] for place in places.tolist()]
+        start, stop = own[0][1].start, own[-1][1].stop
+        some = workload.part(slice(start, stop))
+        here = {number: Batch(one.start - start, one.stop - start) for number, one in own}
+        found.append(Share(some, here, some.begin(_float_outputs, here, seed)))
+    return found
+
+
+def _of(part: Segment, codes: Mapping[str, Any]) -> dict[str, Any]:
+    """Codes of the layers of a part that are rounded so far."""
+    return {name: codes[name] for name in sorted(part.layers) if name in codes}
+
+
+def _float_outputs(workload: Workload, share: Mapping[int, Batch], seed: int) -> Tensors:
+    """Layer -> the float model's target output at the drawn positions, block by block."""
+    every = find_target_outputs(workload.classifier, workload.image)
+    found: dict[str, list[Float32Array]] = {one.layer.name: [] for one in every}
+    with workload.running() as runner:
+        for group in in_groups(every, lambda one: one.held):
+            names = list(dict.fromkeys(one.tensor for one in group))
+            model = with_outputs(workload.classifier.proto, names)
+            session = workload.open(model.SerializeToString())
+            for number, block in share.items():
+                pixels = images_of(workload, block)
+                values = pixels | runner.run_rows(session, pixels)
+                for one in group:
+                    found[one.layer.name].append(one.drawn(values[one.tensor], seed, number))
+    return found
+
+
+def _go_on(
+    workload: Workload, there: Tensors, share: Mapping[int, Batch], number: int, codes: Codes
+) -> Tensors:
+    """What the next step takes.
+
+    Args:
+        workload: The images.
+        there: What this one takes, but for the image.
+        share: Blocks of the images.
+        number: Of this step.
+        codes: Of its layers.
+    """
+    step = find_way(workload.classifier, workload.image)[number]
+    gone = _given(workload, step.onward, there, share, codes)
+    return {name: gone[name] if name in gone else there[name] for name in step.keeps}
+
+
+def _given(
+    workload: Workload, part: Segment, there: Tensors, share: Mapping[int, Batch], codes: Codes
+) -> Tensors:
+    """What a part of the model gives."""
+    if not part.gives:
+        return {}
+    found: dict[str, list[Float32Array]] = {name: [] for name in part.gives}
+    session = _session(workload, part, codes)
+    with workload.running() as runner:
+        for place, block in enumerate(share.values()):
+            values = runner.run_rows(session, _taken(workload, part.takes, there, place, block))
+            for name, own in found.items():
+                own.append(values[name])
+    return found
+
+
+def _session(workload: Workload, part: Segment, codes: Codes) -> Session:
+    """A part of the model as far as it is quantized."""
+    rounded = {n: own.rounded(workload.classifier.site(n).layer) for n, own in codes.items()}
+    weights = {name: own.weight for name, own in rounded.items()}
+    biases = {name: own.bias for name, own in rounded.items() if own.bias is not None}
+    return workload.open(segment_model(workload.classifier, part, weights, biases))
+
+
+def _taken(
+    workload: Workload, names: Iterable[str], there: Tensors, place: int, block: Batch
+) -> dict[str, Float32Array]:
+    """Tensors that are there, for a block of images."""
+    return {
+        name: there[name][place] if name in there else images_of(workload, block)[name]
+        for name in names
+    }
+
+
+def _block_sums(
+    workload: Workload,
+    there: Tensors,
+    wanted: Tensors,
+    share: Mapping[int, Batch],
+    look: Look,
+    codes: Codes,
+) -> list[list[BlockSums]]:
+    """Sums of each block, which are not added yet."""
+    return list(_sums(workload, there, wanted, share, look, codes))
+
+
+def _first_sums(
+    workload: Workload,
+    there: Tensors,
+    wanted: Tensors,
+    share: Mapping[int, Batch],
+    look: Look,
+    codes: Codes,
+) -> MomentSums:
+    """Sums of the first blocks, added up."""
+    total = _nothing(workload, look)
+    for block in _sums(workload, there, wanted, share, look, codes):
+        total.add(block)
+    return total
+
+
+def _sums(
+    workload: Workload,
+    there: Tensors,
+    wanted: Tensors,
+    share: Mapping[int, Batch],
+    look: Look,
+    codes: Codes,
+) -> Iterator[list[BlockSums]]:
+    target_output, part = _target(workload, look)
+    name, empty = target_output.layer.name, _nothing(workload, look)
+    session = _session(workload, part, codes) if part.gives else None
+    names = [name for name in target_output.seen if name not in part.gives]
+    with workload.running() as runner:
+        for place, (number, block) in enumerate(share.items()):
+            values = _taken(workload, names, there, place, block)
+            if session is not None:
+                given = _taken(workload, part.takes, there, place, block)
+                values |= given | runner.run_rows(session, given)
+            positions = target_output.layer.patches[0].positions(look.seed, number)
+            yield target_output.block(empty, values, positions, wanted[name][place])
+
+
+def _added(total: MomentSums, sums: Iterable[list[BlockSums]]) -> MomentSums:
+    """Sums with those of further blocks; the former are not changed."""
+    more = deepcopy(total)
+    for block in sums:
+        more.add(block)
+    return more
+
+
+def _codes(
+    workload: Workload,
+    look: Look,
+    request: LayerRequest,
+    total: MomentSums | None,
+    sums: Iterable[list[BlockSums]],
+) -> LayerCodes:
+    """Round a layer by the sums of all blocks."""
+    whole = _added(_nothing(workload, look) if total is None else total, sums)
+    with workload.running() as runner:
+        target_output, _ = _target(workload, look)
+        return LayerCodes.of(rounded_layer(target_output, request, whole, runner.pool))
+
+
+def _target(workload: Workload, look: Look) -> tuple[TargetOutput, Segment]:
+    return find_way(workload.classifier, workload.image)[look.step].target_outputs[look.place]
+
+
+def _nothing(workload: Workload, look: Look) -> MomentSums:
+    """Nothing summed yet."""
+    target_output, _ = _target(workload, look)
+    patches, site = target_output.layer.patches[0], target_output.layer.site
+    return MomentSums(patches.groups, patches.size, site.layer.channels)
