@@ -15,8 +15,10 @@ and inputs of 8,192 positions; CPU seconds of one thread.
 import argparse
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 from cases import Case, trained
@@ -26,16 +28,20 @@ from onnxsemi import ReadOptions, RoundingSettings, Settings
 from onnxsemi._pipeline.preparation import prepare
 from onnxsemi._progress import Silent
 from onnxsemi._quantizer.affine import Scheme
+from onnxsemi._rounding import layer as layer_module
+from onnxsemi._rounding.grid import Grid
 from onnxsemi._rounding.layer import LayerRounder
 from onnxsemi._rounding.observed_layers import input_moments, observed_layers
 from onnxsemi._rounding.second_moments import MomentSums, SecondMoments
 from onnxsemi._runtime.blas import one_thread
 
 BITS = (4, 3, 2, 1)
+ALL = "the same, all candidates rounded"
 WAYS = {
     "mse": RoundingSettings(ranges="mse", half_steps=False),
     "output": RoundingSettings(half_steps=False),
     "output, half steps (default)": RoundingSettings(),
+    ALL: RoundingSettings(),
 }
 PLAIN = RoundingSettings(ranges="minmax", half_steps=False)
 
@@ -69,10 +75,11 @@ def _ranges_table(case: Case, pool: ThreadPoolExecutor) -> list[str]:
         for bits in BITS:
             before = _output_error(moments, layer.weight, bits, PLAIN, pool)
             for way, chosen in WAYS.items():
-                after = _output_error(moments, layer.weight, bits, chosen, pool)
+                with nullcontext() if way != ALL else patch.object(layer_module, "likely", _all):
+                    after = _output_error(moments, layer.weight, bits, chosen, pool)
                 ratios.setdefault((way, bits), []).append(after / before)
     means = {key: float(np.exp(np.mean(np.log(found)))) for key, found in ratios.items()}
-    rows = [f"| {way} | {' | '.join(f'{means[way, b]:.2f}' for b in BITS)} |" for way in WAYS]
+    rows = [f"| {way} | {' | '.join(f'{means[way, b]:.3f}' for b in BITS)} |" for way in WAYS]
     heading = " | ".join(f"{bits} bits" if bits > 1 else "1 bit" for bits in BITS)
     columns = "|---" * (len(BITS) + 1) + "|"
     return [
@@ -83,6 +90,12 @@ def _ranges_table(case: Case, pool: ThreadPoolExecutor) -> list[str]:
         columns,
         *rows,
     ]
+
+
+def _all(grids: list[Grid], errors: np.ndarray, bits: int) -> list[Grid]:
+    """Instead of the likely candidates."""
+    del errors, bits
+    return grids
 
 
 def _output_error(

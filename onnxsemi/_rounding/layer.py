@@ -19,6 +19,7 @@ from onnxsemi._rounding.gptq import Factor, compensated, output_error, refined
 from onnxsemi._rounding.grid import Grid, nearest, written_codes
 from onnxsemi._rounding.ranges import (
     candidates,
+    likely,
     minmax_grid,
     on_halves,
     pick,
@@ -27,6 +28,9 @@ from onnxsemi._rounding.ranges import (
 )
 from onnxsemi._rounding.second_moments import SecondMoments
 from onnxsemi._runtime.batch_sizes import CANDIDATE_ROWS, ROUNDED_ROWS
+
+_RowsWork = Callable[[Float32Array, slice, Grid], Float32Array | Float64Array]
+"""(rows, their panels, grids) -> float[rows, ...]; the rows of a panel are together."""
 
 
 class LayerRounder:
@@ -90,17 +94,22 @@ class LayerRounder:
         if settings.ranges is Ranges.MINMAX:
             return minmax_grid(rows, bits, self._scheme)
         grids = candidates(rows, bits, self._scheme, halves=settings.half_steps)
-        work = partial(self._error, settings.ranges)
+        if settings.ranges is Ranges.OUTPUT:
+            grids = likely(grids, self._errors(rows, grids, self._weighted_error), bits)
+        return pick(grids, self._errors(rows, grids, partial(self._error, settings.ranges)))
+
+    def _errors(self, rows: Float32Array, grids: list[Grid], work: _RowsWork) -> Float64Array:
+        """float64[len(grids), O]: what rounding every row to each grid costs."""
         found = self._in_blocks(rows, Grid.joined(grids), work, CANDIDATE_ROWS).astype(np.float64)
         panels = self._moments.panels(rows.shape[1])
         errors = found.reshape(len(panels), len(grids), -1).swapaxes(0, 1)  # [grids, P, O/G]
-        return pick(grids, np.stack([panels.summed(own) for own in errors]))
+        return np.stack([panels.summed(own) for own in errors])
 
     def _codes(
         self,
         rows: Float32Array,
         grid: Grid,
-        work: Callable[[Float32Array, slice, Grid], Float32Array],
+        work: _RowsWork,
     ) -> Float32Array:
         """Codes of rows on one grid each: float32[O, K]."""
         return self._moments.panels(rows.shape[1]).joined(self._in_blocks(rows, grid, work))
@@ -114,6 +123,12 @@ class LayerRounder:
         if self._factor is not None:
             return compensated(rows, self._factor.groups(panels), grid)[1]
         return output_error(rows, nearest(rows, grid), self._moments.second[panels], grid)
+
+    def _weighted_error(self, rows: Float32Array, panels: slice, grid: Grid) -> Float64Array:
+        """float64[R]: mean square of the change of output if the columns were uncorrelated."""
+        weights = np.einsum("gkk->gk", self._moments.second[panels])
+        each = np.repeat(weights, len(rows) // len(weights), axis=0)
+        return squared_error(rows, nearest(rows, grid), grid, each)
 
     def _rounded(self, rows: Float32Array, panels: slice, grid: Grid) -> Float32Array:
         if self._factor is None:
@@ -130,7 +145,7 @@ class LayerRounder:
         self,
         rows: Float32Array,
         grid: Grid,
-        work: Callable[[Float32Array, slice, Grid], Float32Array | Float64Array],
+        work: _RowsWork,
         size: int = ROUNDED_ROWS,
     ) -> Float32Array:
         """Work on blocks of rows, panel after panel.
@@ -138,7 +153,7 @@ class LayerRounder:
         Args:
             rows: float32[O, K].
             grid: For every row one or several grids: the grids of all rows, one after the other.
-            work: (rows, their panels, grids) -> float[rows, ...]; the rows of a panel are together.
+            work: What is done with a block.
             size: Rows of a block at the most.
 
         Returns:

@@ -190,10 +190,17 @@ class Runner:
         if not session.outputs:  # nothing but the inputs is looked at
             return {}
         count = len(next(iter(given.values())))
-        parts = list(each(partial(self._part, session, given), self.batches(count, most or count)))
-        if len(parts) == 1:
-            return parts[0]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        batches = self.batches(count, most or count)
+        run = partial(self._part, session, given)
+        if len(batches) == 1:
+            return run(batches[0])
+        found: Rows = {}
+        for batch, part in zip(batches, each(run, batches), strict=True):
+            for name, rows in part.items():  # at once: its memory is free for the next run
+                if name not in found:
+                    found[name] = np.empty((count, *rows.shape[1:]), rows.dtype)
+                found[name][batch.start : batch.stop] = rows
+        return found
 
     def _part(self, session: Session, given: Mapping[str, NDArray[Any]], batch: Batch) -> Rows:
         rows = slice(batch.start, batch.stop)

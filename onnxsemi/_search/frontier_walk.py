@@ -11,7 +11,7 @@ cost no more. So far plans were only looked at, which takes a part of what measu
 broken is left open while it is looked for: how many change grows from plan to plan with little
 noise, which of them fall well does not; but only what the guard has nothing against is taken.
 *Layers*: the plan of that size in which all channels of a layer have one KL increase; it takes the
-place if its KL is less.
+place if its KL is less; it is measured only where it looks clearly less.
 *Descent*: from there on semilayers, the channels of a layer that the frontier lowers next to one
 bitwidth and that share the sign of Δloss there, are lowered one after the other, least predicted
 KL increase per bit saved first; what fails is undone.
@@ -47,6 +47,9 @@ MOST_MEASURED = 8
 CLOSE = 3
 """Places between a plan and what is expected after it that end the scouting: what is left is for
 measuring to find out."""
+CLEARLY = 0.9
+"""Of the KL of the frontier's plan, what that of another of its size is to look like before it is
+measured: less than this tells two plans apart no better than a look does."""
 _UNKNOWN = Closeness(0.0, 0)
 
 
@@ -205,7 +208,7 @@ class FrontierWalk:
             return
         if self.scout is not None:
             found = self.scout.look(other)
-            if self.course.factor * found.kl >= kl_of(self.tested[plan]):
+            if self.course.factor * found.kl >= CLEARLY * kl_of(self.tested[plan]):
                 self._record_look(other, Phase.LAYERS, found)
                 return
         self._try(other, Phase.LAYERS, than=self.tested[plan])
