@@ -25,7 +25,7 @@ _CLOSER = {1: 4, 2: 6, 3: 4, 4: 3}
 _CLOSER_WIDE = 2
 """Candidates of a row that are rounded, of 4 to 16, those with the least squared errors weighted by
 the second moments of the inputs. Of the output errors of all candidates the best is met within 1 %
-at 3 bits and more, 2 % below (``benchmarks/rounding.py``), with two fifths of the roundings."""
+at 3 and 4 bits, 3 % below (``benchmarks/rounding.py``), with two fifths of the roundings."""
 
 
 def minmax_grid(weight: Float32Array, bits: int, scheme: Scheme) -> Grid:
