@@ -70,6 +70,24 @@ def test_the_layers_are_measured_only_if_a_look_is_better(fake, scout):
     assert layers.decision is Decision.SCOUTED
 
 
+@pytest.mark.parametrize(("share", "measured"), [(0.95, False), (0.5, True)])
+def test_layers_that_look_but_a_little_better_are_not_measured(fake, share, measured):
+    class AfterMeasuring(FakeScout):
+        """Sees so much of the KL of the frontier's plan in every plan that comes after it."""
+
+        def look(self, plan):
+            found = super().look(plan)
+            holds = [one for one in fake.checker.checked[2:] if fake.objection(one) is None]
+            if not holds:
+                return found
+            best = min(holds, key=lambda one: one.weight_bits)
+            return replace(found, kl=share * super().look(best).kl)
+
+    found = fake.walk(replace(SETTINGS, tries=0), scout=AfterMeasuring(fake.checker))
+    [layers] = [trial for trial in found.trials if trial.phase is Phase.LAYERS]
+    assert (layers.decision is not Decision.SCOUTED) == measured
+
+
 def test_where_predictions_are_worthless_one_bitwidth_is_left():
     fake = Fake(2)
     nats = {layer: 1 / values[:, ::-1] for layer, values in fake.kl_increase.nats.items()}
