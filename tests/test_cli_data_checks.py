@@ -71,7 +71,7 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("more", "words"),
         [
-            (("--classes", "absent.txt"), "--classes: absent.txt cannot be read"),
+            (("--classes", "absent.txt"), "--classes: absent.txt: cannot be read"),
             (("--labels", "absent.csv"), "--labels is for a folder"),
             (("--mean", "0.5"), "for uint8 images"),
         ],

@@ -215,7 +215,7 @@ class TestRefusals:
                 read(path)
             messages.append(str(caught.value))
         assert messages[0] == messages[1]
-        assert messages[0].startswith(f"{path}: not a readable .npz archive of plain arrays; ")
+        assert messages[0].startswith(f"{path}: not a readable .npz archive of plain arrays: ")
         assert "\n" not in messages[0]
 
     @pytest.mark.parametrize("said", [(9999, 4, 5, 3), (2**40, 4, 5, 3)])

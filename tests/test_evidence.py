@@ -58,7 +58,7 @@ class TestKept:
         (run / "report.html").write_text("old")
         with open_run(run, MadeOf({"model": "m"}, {}), resume=True) as again:
             again.finish(held=True)
-        with open_run(run, MadeOf({"model": "other"}, {}), resume=False):
+        with open_run(run, MadeOf({"model": "m", "--seed": 1}, {}), resume=False):
             pass
         assert {p.name for p in run.iterdir()} <= {"run.json", ".lock", "spent.json"}
 

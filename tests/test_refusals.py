@@ -266,7 +266,7 @@ def test_file_that_is_not_there(tmp_path):
 
 
 def test_folder(tmp_path):
-    with pytest.raises(ModelError, match="is a folder, not an ONNX file"):
+    with pytest.raises(ModelError, match="is a folder; name a file"):
         read_model(tmp_path)
 
 

@@ -381,7 +381,7 @@ class TestSame:
     def test_head_of_another_version(self, unfinished: Path) -> None:
         write(unfinished / "run.json", {"schema": 4, "model": "a" * 64}, NO_RUN)
         with (
-            pytest.raises(RunError, match=r"is of another version \(.*; delete the folder"),
+            pytest.raises(RunError, match=r"is of another version: .*; delete the folder"),
             open_run(unfinished, made(MADE_OF), resume=True),
         ):
             pass

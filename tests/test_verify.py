@@ -9,6 +9,7 @@ from emitting import edit
 from onnx import helper, numpy_helper
 from verify_cases import Case, IntegerCase, gemm
 
+from onnxsemi._atomic_file import whole_file
 from onnxsemi._emit.model import emit
 from onnxsemi._emit.profile import Profile
 from onnxsemi._emit.verification import verify
@@ -267,7 +268,7 @@ def test_a_file_that_fails_is_not_left_behind_and_the_old_one_stays(case, tmp_pa
     monkeypatch.setattr("onnxsemi._pipeline.output.emit", dishonest)
     output = tmp_path / "small.onnx"
     output.write_bytes(b"precious")
-    with pytest.raises(VerificationError):
-        Writer(case.workload, Profile.QDQ).write(case.codes, output)
+    with pytest.raises(VerificationError), whole_file(output) as scratch:
+        Writer(case.workload, Profile.QDQ).write(case.codes, scratch, output)
     assert [path.name for path in tmp_path.iterdir()] == ["small.onnx"]
     assert output.read_bytes() == b"precious"

@@ -10,6 +10,7 @@ too large for the memory are put in a temporary file.
 
 import math
 import os
+import warnings
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,13 @@ from onnxsemi._data.rowfile import PixelSpill, RowFile
 from onnxsemi._data.source import fits_memory
 from onnxsemi._errors import DataError
 from onnxsemi._lfs import pointer_remedy
+from onnxsemi._reading import reading, regular_file
 
 _SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".webp"}
+_FORMATS = ("BMP", "JPEG", "PNG", "PPM", "WEBP")
+"""What a file may be, whatever its name says: other decoders of Pillow are not tried."""
+MOST_PIXELS = 2**26
+"""Of a framed image before its centre is taken, at the most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +81,13 @@ def read_folder(
             where others have one; or if there is no room for the pixels.
     """
     naming = naming or Naming()
-    if naming.table is None:
-        labelled, classes = _in_folders(path, naming.classes)
-    else:
-        labelled, classes = _in_table(path, naming), naming.classes
-    numbers = [label for label in labelled.values() if label is not None]
-    labels = np.array(numbers, np.int64) if numbers else None
+    with reading(DataError, f"{path}: cannot be read"):
+        if naming.table is None:
+            labelled, classes = _in_folders(path, naming.classes)
+        else:
+            labelled, classes = _in_table(path, naming), naming.classes
+        numbers = [label for label in labelled.values() if label is not None]
+        labels = np.array(numbers, np.int64) if numbers else None
     pixels = _decoded(labelled, framing, str(path))
     return ImageSet(str(path), pixels, labels, normalization, classes=classes)
 
@@ -139,15 +146,17 @@ def _images(folder: Path) -> Iterator[Path]:
 def _read(file: Path, framing: Framing) -> UInt8Array:
     """uint8[crop, crop, colours]."""
     try:
-        from PIL import Image, UnidentifiedImageError  # noqa: PLC0415  optional
+        from PIL import Image  # noqa: PLC0415  optional
     except ImportError:
         raise DataError("image folders need Pillow: pip install Pillow") from None
-    try:
-        with Image.open(file) as image:
+    regular_file(file, DataError)
+    failure = pointer_remedy(file) or f"{file}: not a readable image"
+    with reading(DataError, failure), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # such as of an odd profile of colours
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(file, formats=_FORMATS) as image:
+            _check_size(image.size, framing)
             whole = image.convert("L" if framing.colours == 1 else "RGB")
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError) as error:
-        remedy = pointer_remedy(file)
-        raise DataError(remedy or f"{file}: not a readable image ({error})") from None
     scale = framing.resize / min(whole.size)
     width, height = (max(framing.crop, round(side * scale)) for side in whole.size)
     left, top = (width - framing.crop) // 2, (height - framing.crop) // 2
@@ -155,3 +164,13 @@ def _read(file: Path, framing: Framing) -> UInt8Array:
         (left, top, left + framing.crop, top + framing.crop)
     )
     return np.asarray(square, np.uint8).reshape(framing.crop, framing.crop, framing.colours)
+
+
+def _check_size(size: tuple[int, int], framing: Framing) -> None:
+    """Refuse an image that is far longer than wide: framed, it would be all the larger.
+
+    Raises:
+        ValueError: With its size.
+    """
+    if framing.resize**2 * max(size) > MOST_PIXELS * max(1, min(size)):
+        raise ValueError(f"{size[0]} x {size[1]} pixels are too long a strip")

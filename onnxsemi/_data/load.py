@@ -22,6 +22,7 @@ from onnxsemi._errors import DataError, SettingsError
 from onnxsemi._field_types import check_fields
 from onnxsemi._head import Head
 from onnxsemi._option import Decides, Option, Panel
+from onnxsemi._reading import is_there
 
 ImagesAndLabels = tuple[GivenBatch, GivenBatch]
 """Images [N, ...] and labels [N]."""
@@ -211,7 +212,7 @@ def _from_path(
     data: str | os.PathLike[str], shape: tuple[int | None, ...], options: DataOptions
 ) -> ImageSet:
     path = Path(data)
-    if not path.exists():
+    if not is_there(path):
         raise DataError(f"{data}: no such file or folder")
     if path.is_dir():
         naming = Naming(classes=options.classes, table=options.labels)

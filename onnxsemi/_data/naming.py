@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from onnxsemi._errors import DataError
+from onnxsemi._reading import bytes_of, reading
 
 
 def read_class_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -83,8 +84,8 @@ def _number(label: str, numbers: dict[str, int], where: str) -> int:
 
 def _text(path: str | os.PathLike[str], flag: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{flag}: {path} cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{flag}: {path} is no text in UTF-8") from None
+        data = bytes_of(Path(path), DataError)
+    except DataError as error:
+        raise DataError(f"{flag}: {error}") from None
+    with reading(DataError, f"{flag}: {path} is no text in UTF-8"):
+        return data.decode("utf-8-sig")

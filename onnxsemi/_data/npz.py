@@ -13,7 +13,6 @@ import math
 import os
 import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, BinaryIO
@@ -27,15 +26,17 @@ from onnxsemi._data.rowfile import PixelSpill, RowFile
 from onnxsemi._data.source import Pixels, fits_memory
 from onnxsemi._errors import DataError
 from onnxsemi._lfs import pointer_remedy
+from onnxsemi._reading import reading, regular_file
 
 _KNOWN = ("x", "y", "mean", "std")
 _LOCAL_HEADER = struct.Struct("<26xHH")  # of a zip member: lengths of its name and extra field
 _PIECE = 2**20
 
-_UNREADABLE = (
-    *(OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error),
-    *(RuntimeError, OverflowError, MemoryError),  # a password, another zip, sizes beyond all bounds
-)
+_DENSEST = 100
+"""Times as large as its compressed bytes that a large array is, at the most."""
+_MOST_BYTES = 2**28
+"""Of labels; of what is small enough to be compressed as it likes."""
+_REMEDY = "save one with numpy.savez(path, x=images, y=labels)"
 
 
 def read_npz(path: Path, mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> ImageSet:
@@ -65,25 +66,44 @@ def read_npz(path: Path, mean: tuple[float, ...] | None, std: tuple[float, ...] 
 
 def _read_arrays(path: Path) -> tuple[Pixels | None, dict[str, NDArray[Any]]]:
     """The images, and the other arrays by their keys; without images just the keys."""
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            if isinstance(archive, np.ndarray):
-                raise DataError(
-                    f"{path}: one array; save several with numpy.savez(path, x=..., y=...)"
-                )
+    regular_file(path, DataError)
+    failure = pointer_remedy(path) or f"{path}: not a readable .npz archive of plain arrays"
+    with reading(DataError, failure, _REMEDY), path.open("rb") as file:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise DataError(f"{path}: one array; save several with numpy.savez(path, x=..., y=...)")
+        with loaded as archive:
             if "x" not in archive:
                 return None, {key: np.empty(0) for key in archive}
             _refuse_unknown(path, archive.files)
-            pixels = _large(file, archive.zip, str(path))
-            if pixels is None:
-                pixels = archive["x"]
-            return pixels, {key: archive[key] for key in _KNOWN[1:] if key in archive}
-    except _UNREADABLE:
-        raise DataError(
-            pointer_remedy(path)
-            or f"{path}: not a readable .npz archive of plain arrays; "
-            "save one with numpy.savez(path, x=images, y=labels)"
-        ) from None
+            pixels: Pixels = _large(file, archive.zip, str(path)) or _whole(archive.zip, "x")
+            return pixels, {key: _whole(archive.zip, key) for key in _KNOWN[1:] if key in archive}
+
+
+def _whole(archive: zipfile.ZipFile, key: str) -> NDArray[Any]:
+    """An array that is held as a whole, as large as it says.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    member = archive.getinfo(f"{key}.npy" if f"{key}.npy" in archive.namelist() else key)
+    with archive.open(member) as file:
+        shape, _, dtype = _plain_header(file)
+        size = math.prod(shape) * dtype.itemsize
+        if size > _MOST_BYTES and key != "x":
+            raise ValueError(f"{key!r} has {size:,} bytes, at most {_MOST_BYTES:,} are read")
+        _check_density(member)
+        if member.file_size != file.tell() + size:
+            raise ValueError(f"{key!r} has other bytes than its shape {list(shape)} says")
+        file.seek(0)
+        array: NDArray[Any] = npy.read_array(file, allow_pickle=False)
+        return array
+
+
+def _check_density(member: zipfile.ZipInfo) -> None:
+    """Refuse what is made to fill the memory or the disk."""
+    if member.file_size > max(_MOST_BYTES, _DENSEST * member.compress_size):
+        raise ValueError(f"it is more than {_DENSEST} times as large as its compressed bytes")
 
 
 def _refuse_unknown(path: Path, keys: list[str]) -> None:
@@ -102,9 +122,11 @@ def _large(file: BinaryIO, archive: zipfile.ZipFile, name: str) -> RowFile | Non
         return None
     info = archive.getinfo("x.npy")
     with archive.open(info) as member:
-        header = _header(member)
-        if header is None or fits_memory(*header):
+        shape, by_columns, dtype = _plain_header(member)
+        header = shape, dtype
+        if by_columns or not shape or fits_memory(*header):
             return None
+        _check_density(info)
         start, size = member.tell(), math.prod(header[0]) * header[1].itemsize
         if info.file_size < start + size:
             raise ValueError("fewer bytes than the shape says")
@@ -119,16 +141,18 @@ def _large(file: BinaryIO, archive: zipfile.ZipFile, name: str) -> RowFile | Non
     return RowFile(os.fdopen(os.dup(file.fileno()), "rb", buffering=0), start, *header, name)
 
 
-def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
-    """Shape and type of an array of rows; None for what only numpy itself can read."""
+def _plain_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape of an array of plain values, whether it stands by columns, and its type."""
     version = npy.read_magic(member)
     if version == (1, 0):
-        shape, by_columns, dtype = npy.read_array_header_1_0(member)
+        header = npy.read_array_header_1_0(member)
     elif version == (2, 0):
-        shape, by_columns, dtype = npy.read_array_header_2_0(member)
+        header = npy.read_array_header_2_0(member)
     else:
-        return None
-    return None if by_columns or dtype.hasobject or not shape else (shape, dtype)
+        raise ValueError(f"version {version} of its header is for named fields")
+    if header[2].hasobject:
+        raise ValueError("it holds Python objects")
+    return header
 
 
 def _unpacked(member: IO[bytes], name: str, size: int) -> PixelSpill:

@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
@@ -10,6 +12,8 @@ from onnx import checker, external_data_helper, inliner
 
 from onnxsemi._errors import ModelError, one_line
 from onnxsemi._lfs import pointer_remedy
+from onnxsemi._model.bounds import check_bounds
+from onnxsemi._reading import is_there, reading, regular_file
 
 OLDEST_OPSET = 7
 Model = str | os.PathLike[str] | bytes | onnx.ModelProto
@@ -37,8 +41,34 @@ def load_proto(model: Model) -> onnx.ModelProto:
         TypeError: If it is neither path, bytes nor proto.
         ModelError: If the file is missing, is no ONNX model, is damaged, or its opset is below 7.
     """
+    given: object = model
+    if not isinstance(given, str | os.PathLike | bytes | onnx.ModelProto):
+        raise TypeError(
+            f"a model must be a path, bytes or an onnx.ModelProto, not {type(given).__name__}"
+        )
     name, path = name_of(model), path_of(model)
+    with reading(ModelError, f"{name}: not an ONNX model that can be read"):
+        return _loaded(model, name, path)
+
+
+@contextmanager
+def named(model: Model) -> Iterator[None]:
+    """Whatever is wrong with a model that was loaded, with its name.
+
+    Raises:
+        ModelError: Likewise.
+    """
+    try:
+        with reading(ModelError, "no classifier that can be read"):
+            yield
+    except ModelError as error:
+        raise ModelError(f"{name_of(model)}: {error}") from error
+
+
+def _loaded(model: Model, name: str, path: Path | None) -> onnx.ModelProto:
     proto = _from_memory(model, name) if path is None else _from_file(path)
+    with named(model):
+        check_bounds(proto)
     _check(proto, name)
     if default_opset(proto) < OLDEST_OPSET:
         raise ModelError(
@@ -53,11 +83,9 @@ def load_proto(model: Model) -> onnx.ModelProto:
 
 
 def _from_file(file: Path) -> onnx.ModelProto:
-    if not file.exists():
+    if not is_there(file):
         raise ModelError(f"{file}: no such file")
-    if not file.is_file():
-        what = "a folder" if file.is_dir() else "no regular file"
-        raise ModelError(f"{file}: is {what}, not an ONNX file")
+    regular_file(file, ModelError)
     proto = _parse(file)
     _read_external_data(proto, file)
     return proto
@@ -72,9 +100,6 @@ def _from_memory(model: object, name: str) -> onnx.ModelProto:
             proto.ParseFromString(model)
         except DecodeError:
             raise ModelError(f"{name}: not an ONNX model") from None
-    else:
-        given = type(model).__name__
-        raise TypeError(f"a model must be a path, bytes or an onnx.ModelProto, not {given}")
     _check_nodes(proto, name)
     if any(map(external_data_helper.uses_external_data, proto.graph.initializer)):
         raise ModelError(
@@ -123,11 +148,12 @@ def _check_nodes(model: onnx.ModelProto, name: str) -> None:
 
 def _read_external_data(model: onnx.ModelProto, file: Path) -> None:
     try:
-        external_data_helper.load_external_data_for_model(model, str(file.parent))
-    except (OSError, ValueError, checker.ValidationError) as error:
-        remedies = filter(None, map(pointer_remedy, model_files(file)[1:]))
-        failure = f"{file}: its external data cannot be read: {one_line(error)}"
-        raise ModelError(next(remedies, failure)) from None
+        with reading(ModelError, f"{file}: its external data cannot be read"):
+            external_data_helper.load_external_data_for_model(model, str(file.parent))
+    except ModelError:
+        for remedy in filter(None, map(pointer_remedy, model_files(file)[1:])):
+            raise ModelError(remedy) from None
+        raise
 
 
 def _check(model: onnx.ModelProto, name: str) -> None:

@@ -4,14 +4,13 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from onnxsemi._enum_choice import choice
-from onnxsemi._errors import ModelError
 from onnxsemi._field_types import check_fields
 from onnxsemi._model.canonical_weights import canonical
 from onnxsemi._model.classifier import Classifier
 from onnxsemi._model.evaluation_form import make_plain
 from onnxsemi._model.folding import normalize
 from onnxsemi._model.head import find_ends
-from onnxsemi._model.loader import Model, file_bytes, fingerprint, load_proto, name_of
+from onnxsemi._model.loader import Model, file_bytes, fingerprint, load_proto, named
 from onnxsemi._model.pixels import take_floats
 from onnxsemi._model.targets import TargetPolicy, find_targets
 from onnxsemi._option import Option, Panel
@@ -59,7 +58,7 @@ def read_model(model: Model, options: ReadOptions | None = None) -> Classifier:
     proto = load_proto(model)
     digest = fingerprint(proto)
     properties = {entry.key: entry.value for entry in proto.metadata_props}
-    try:
+    with named(model):
         notes = make_plain(proto, options.output)
         find_ends(proto, options.output)
         proto = canonical(normalize(proto))
@@ -67,7 +66,5 @@ def read_model(model: Model, options: ReadOptions | None = None) -> Classifier:
         take_floats(proto)
         notes += () if ends.note is None else (ends.note,)
         sites, skipped = find_targets(proto.graph, ends.logits, options.targets, options.exclude)
-    except ModelError as error:
-        raise ModelError(f"{name_of(model)}: {error}") from error
     size = file_bytes(model)
     return Classifier(proto, ends, sites, skipped, digest, size, properties, notes)

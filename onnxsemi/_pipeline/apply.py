@@ -1,15 +1,13 @@
 """``apply``: emit a plan, or a point that a run has kept, without searching."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from msgspec import structs
 
-from onnxsemi._atomic_file import check_writable, whole_file
+from onnxsemi._atomic_file import check_writable, whole_files
 from onnxsemi._data.images import ImageSet
 from onnxsemi._data.load import Data, DataOptions, load_pixels
 from onnxsemi._emit.activations import ActivationRanges
@@ -28,7 +26,7 @@ from onnxsemi._model.targets import TargetPolicy
 from onnxsemi._pipeline.activations import calibrate
 from onnxsemi._pipeline.apply_request import ApplyRequest, apply_request
 from onnxsemi._pipeline.claim import claimed, report_images
-from onnxsemi._pipeline.companions import check_companion, companion
+from onnxsemi._pipeline.companions import check_companion, companion_path, write_companion
 from onnxsemi._pipeline.output import Writer, check_output, plan_path, refuse_loss
 from onnxsemi._pipeline.preparation import drawn, labelled
 from onnxsemi._pipeline.rounding import calibrated_rounder, plan_rounder, restored
@@ -121,23 +119,20 @@ def apply(
     workload = Workload(
         classifier, noise, rounding, settings.worker_threads, progress=progress, metric=metric
     )
-    if data is not None:
-        own = options if asked.options is options else _no_table(asked.options)
-        loaded: ImageSet | None = given_images(
-            data, classifier.ends, own, for_metric=metric is not None
-        )
-    else:
-        loaded = None if asked.kept is None else report_images(asked.kept, Path(plan), workload)
+    loaded = _images(asked, data, options, workload)
     workload = labelled(workload if loaded is None else replace(workload, images=loaded))
     before = workload.float_logits()
     codes = _codes(asked, shown, bits, workload, settings.runs_on)
     progress.start("writing and verifying", 1)
     here = Processor.here(settings.runs_on)
-    with (
-        _beside(asked, codes, target, here) as plan_file,
-        Writer(workload, profile, ranges).written(codes, target) as file,
-        companion(settings, classifier, codes, file.path, target),
-    ):
+    plan_file = None if asked.kept is None else plan_path(target)
+    beside = companion_path(settings, target)
+    with whole_files(target, *filter(None, (plan_file, beside))) as scratches:
+        file = Writer(workload, profile, ranges).written(codes, scratches[target], target)
+        if plan_file is not None:
+            text = _point_document(asked, codes, here).to_json()
+            scratches[plan_file].write_text(text, encoding="utf-8")
+        write_companion(settings, classifier, codes, scratches, target)
         result = ApplyResult(
             output=target,
             profile=profile,
@@ -171,6 +166,17 @@ def _check_places(
     if asked.kept is not None:
         check_outside(Path(asked.name), target, plan_path(target))
         check_writable(plan_path(target))
+
+
+def _images(
+    asked: ApplyRequest, data: Data | None, options: DataOptions, workload: Workload
+) -> ImageSet | None:
+    """Images to measure accuracy on: those that are given, or a run's own; None for neither."""
+    if data is None:
+        return None if asked.kept is None else report_images(asked.kept, Path(asked.name), workload)
+    own = options if asked.options is options else _no_table(asked.options)
+    judged, ends = workload.metric is not None, workload.classifier.ends
+    return given_images(data, ends, own, for_metric=judged)
 
 
 def _judged(result: ApplyResult, report: Comparison, images: ImageSet, run: Path) -> ApplyResult:
@@ -219,24 +225,13 @@ def _fit(asked: ApplyRequest, settings: ApplySettings) -> _Fitted:
     return _Fitted(classifier, plan, scheme, edited)
 
 
-@contextmanager
-def _beside(
-    asked: ApplyRequest, codes: RoundedPlan, output: Path, here: Processor
-) -> Iterator[Path | None]:
-    """The plan of a run's point, written beside the output if that succeeds.
+def _point_document(asked: ApplyRequest, codes: RoundedPlan, here: Processor) -> PlanFile:
+    """The plan of a run's point, to be written beside the output.
 
     It was made here: on one kind of processor, if the run was measured on this one, too.
     """
-    if asked.kept is None:
-        yield None
-        return
-    plan, there = codes.plan, asked.kept.document.processor
-    document = structs.replace(
-        asked.document.with_plan(plan, codes.sha256), processor=here if here == there else None
-    )
-    with whole_file(plan_path(output)) as scratch:
-        scratch.write_text(document.to_json(), encoding="utf-8")
-        yield plan_path(output)
+    document = asked.document.with_plan(codes.plan, codes.sha256)
+    return structs.replace(document, processor=here if here == asked.document.processor else None)
 
 
 def _origin(document: PlanFile, codes: RoundedPlan, here: Processor) -> Origin | None:

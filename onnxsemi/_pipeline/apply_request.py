@@ -11,6 +11,7 @@ from onnxsemi._emit.profile import Profile
 from onnxsemi._emit.storage.native import OPSETS
 from onnxsemi._errors import ModelError, PlanError, SettingsError
 from onnxsemi._model.loader import Model
+from onnxsemi._reading import is_there
 from onnxsemi._run.frontier import KeptFrontier, KeptPoint
 from onnxsemi._run.frontier_file import read_frontier
 from onnxsemi._run.plan_file import PlanFile, read_plan
@@ -80,7 +81,7 @@ def apply_request(
         OnnxSemiError: If plan, run or model cannot be read, or no point is meant.
     """
     path, options = Path(plan), settings.data
-    if not path.exists():
+    if not is_there(path):
         raise PlanError(f"{path}: there is no such plan, and no such folder of a run")
     if not path.is_dir():
         if settings.at is not None:
@@ -98,7 +99,7 @@ def apply_request(
     if model is None:
         model = _own_model(source.model, path)
     rounded = kept.document.rounding is not None
-    own = source.data if rounded and source.data is not None and source.data.exists() else None
+    own = source.data if rounded and source.data is not None and is_there(source.data) else None
     asked = ApplyRequest(
         document=kept.document.with_plan(point.plan, kept.document.weights_of(point.plan)),
         name=str(path),
@@ -115,7 +116,7 @@ def apply_request(
 def _own_model(model: Path | None, run: Path) -> Path:
     if model is None:
         raise ModelError(f"{run}: the run's model was in memory: give it, too")
-    if not model.exists():
+    if not is_there(model):
         raise ModelError(f"{model}: the run's model is not there any more: give it as `model`")
     return model
 

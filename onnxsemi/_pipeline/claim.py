@@ -10,6 +10,7 @@ from onnxsemi._pipeline.advice import next_command
 from onnxsemi._pipeline.preparation import once
 from onnxsemi._pipeline.user_images import given_images
 from onnxsemi._plan.bits import BitPlan
+from onnxsemi._reading import is_there
 from onnxsemi._run.frontier import KeptFrontier
 from onnxsemi._run.looks import count_look, is_report
 from onnxsemi._search.verdict import Verdict, verdict
@@ -40,7 +41,7 @@ def report_images(kept: KeptFrontier, run: Path, workload: Workload) -> ImageSet
     source = kept.source
     apart = source.report is not None
     path = source.report if apart else source.data
-    if path is None or not path.exists() or not (apart or source.test_fraction):
+    if path is None or not is_there(path) or not (apart or source.test_fraction):
         return None
     labels = source.test_labels if apart else source.options.labels
     options = replace(source.options, labels=labels)

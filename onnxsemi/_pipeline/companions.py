@@ -9,8 +9,7 @@
 of the tensor that the node takes; symmetric, so without zero points.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import msgspec
 import numpy as np
 import onnx
 
-from onnxsemi._atomic_file import check_writable, whole_file
+from onnxsemi._atomic_file import check_writable
 from onnxsemi._emit.deployment import Companion
 from onnxsemi._errors import PlanError
 from onnxsemi._model.classifier import Classifier
@@ -48,35 +47,37 @@ def check_companion(settings: WriteSettings, output: Path) -> None:
         check_writable(path)
 
 
-@contextmanager
-def companion(
-    settings: WriteSettings, classifier: Classifier, codes: RoundedPlan, model: Path, output: Path
-) -> Iterator[None]:
-    """Hold a verified file against its target; what goes beside it appears if the block succeeds.
+def write_companion(
+    settings: WriteSettings,
+    classifier: Classifier,
+    codes: RoundedPlan,
+    scratches: Mapping[Path, Path],
+    output: Path,
+) -> None:
+    """Hold a verified file against its target, and write what goes beside it.
 
     Args:
         settings: How the file is written.
         classifier: The float model.
         codes: Codes of every target channel.
-        model: The file as it is written.
-        output: Where it will be.
+        scratches: Where each file is for now, by where it will be.
+        output: Where the model will be.
 
     Raises:
         PlanError: If the target does not take the plan or the file.
     """
-    taken, target = settings.deployment, settings.target
-    if taken is not None and target is not None:
+    taken, target, model = settings.deployment, settings.target, scratches[output]
+    if taken is None:
+        return
+    if target is not None:
         taken.check(codes.plan, codes.scheme, target)
         taken.check_file(onnx.load_model(model), target)
     path = companion_path(settings, output)
-    if path is None or taken is None:
-        yield
-        return
-    content = _bits if taken.companion is Companion.BITS else _encodings
-    with whole_file(path) as scratch:
+    if path is not None:
+        content = _bits if taken.companion is Companion.BITS else _encodings
         document = content(classifier, codes, onnx.load_model(model), output.name)
-        scratch.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")
-        yield
+        text = msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
+        scratches[path].write_bytes(text)
 
 
 def _layers(classifier: Classifier, codes: RoundedPlan) -> Iterator[tuple[Site, QuantizedChannels]]:

@@ -10,8 +10,7 @@ from msgspec.structs import asdict
 
 from onnxsemi._emit.bitwidths import bits_of
 from onnxsemi._emit.stored_weights import FOR_TOOLS, emitted_properties
-from onnxsemi._errors import ModelError
-from onnxsemi._model.loader import load_proto
+from onnxsemi._model.loader import load_proto, named
 from onnxsemi._pipeline.sizes import sizes_of
 from onnxsemi._plan.bitwidth import FLOAT_BITS
 from onnxsemi._plan.channel_numbers import channel_ranges
@@ -97,12 +96,9 @@ def _side(path: Path) -> _Side:
         plan = read_plan(path)
         return _Side(True, plan.bits, _stated(plan))  # noqa: FBT003  said by the class
     proto = load_proto(path)
-    try:
-        bits = bits_of(proto)
-    except ModelError as error:
-        raise ModelError(f"{path}: {error}") from None
+    with named(path):
+        bits, sizes = bits_of(proto), sizes_of(path)
     properties = emitted_properties(proto)
-    sizes = sizes_of(path)
     stated = {
         key.removeprefix("onnxsemi."): value
         for key, value in properties.items()

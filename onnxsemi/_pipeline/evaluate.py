@@ -15,7 +15,7 @@ from onnxsemi._evaluation.forward import forward
 from onnxsemi._field_types import check_argument
 from onnxsemi._model.evaluation_form import make_plain
 from onnxsemi._model.head import Ends, find_ends
-from onnxsemi._model.loader import Model, load_proto, name_of
+from onnxsemi._model.loader import Model, load_proto, name_of, named
 from onnxsemi._pipeline.sanity_checks import LEAST_IMAGES, JudgedImages, check_answers, checked
 from onnxsemi._pipeline.user_images import given_images
 from onnxsemi._progress import Progress, Silent, warn
@@ -102,11 +102,9 @@ class _Opened:
     @classmethod
     def of(cls, model: Model, settings: EvaluateSettings) -> "_Opened":
         proto, output = load_proto(model), settings.output
-        try:
+        with named(model):
             make_plain(proto, output)
             return cls(name_of(model), proto, find_ends(proto, output), settings.worker_threads)
-        except ModelError as error:
-            raise ModelError(f"{name_of(model)}: {error}") from error
 
     def logits(self, images: ImageSet, progress: Progress | None = None) -> Float32Array:
         """float32[N, K]."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from onnxsemi._emit.stored_weights import InspectedLayer, Stored, emitted_properties, read_stored
 from onnxsemi._model.classifier import Classifier
-from onnxsemi._model.loader import default_opset, file_bytes, load_proto
+from onnxsemi._model.loader import default_opset, file_bytes, load_proto, named
 from onnxsemi._model.reader import ReadOptions, read_model
 from onnxsemi._pipeline.sizes import sizes_of
 from onnxsemi._results.results import InspectResult
@@ -24,7 +24,9 @@ def inspect(path: str | os.PathLike[str], *, options: ReadOptions | None = None)
     proto = load_proto(path)
     properties = emitted_properties(proto)
     classifier = None if properties else read_model(path, options)
-    held = read_stored(proto) if classifier is None else Stored(_float_layers(classifier), 0, 0)
+    with named(path):
+        held = read_stored(proto) if classifier is None else Stored(_float_layers(classifier), 0, 0)
+        sizes = sizes_of(Path(path)) if properties else None
     return InspectResult(
         path=Path(path),
         opset=default_opset(proto),
@@ -34,7 +36,7 @@ def inspect(path: str | os.PathLike[str], *, options: ReadOptions | None = None)
         layers=held.layers,
         float_bytes=held.float_bytes,
         shared_bytes=held.shared_bytes,
-        sizes=sizes_of(Path(path)) if properties else None,
+        sizes=sizes,
         left_float=() if classifier is None else classifier.left_float,
         notes=() if classifier is None else classifier.notes,
     )

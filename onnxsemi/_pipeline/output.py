@@ -2,17 +2,14 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import onnx
-from google.protobuf.message import DecodeError
 
 from onnxsemi._arrays import Float32Array
-from onnxsemi._atomic_file import check_writable, whole_file
+from onnxsemi._atomic_file import check_writable
 from onnxsemi._emit.activations import ActivationRanges
 from onnxsemi._emit.model import emit
 from onnxsemi._emit.profile import Profile
@@ -21,6 +18,7 @@ from onnxsemi._errors import ModelError, OutputError, PlanError, VerificationErr
 from onnxsemi._evaluation.workload import Workload
 from onnxsemi._model.loader import Model, model_files, path_of
 from onnxsemi._quantizer.rounded_plan import RoundedPlan
+from onnxsemi._reading import reading, regular_file
 from onnxsemi._results import wording
 from onnxsemi._results.results import ApplyResult, CompressResult, LossError
 
@@ -48,13 +46,18 @@ def _files(source: Path | None) -> list[Path]:
     if source is None:
         return []
     try:
-        return model_files(source)
-    except (OSError, DecodeError):
+        regular_file(source, ModelError)
+        with reading(ModelError, f"{source}: cannot be read"):
+            return model_files(source)
+    except ModelError:
         return [source]  # no model; whatever is wrong with it is said where it is read
 
 
 def _same_file(one: Path, other: Path) -> bool:
-    return one.exists() and other.exists() and one.samefile(other)
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):  # one of them is not there
+        return False
 
 
 def plan_path(output: Path) -> Path:
@@ -114,50 +117,39 @@ class Writer:
                 return not_given(error).replace(f"{path}: ", "")
         return None
 
-    def write(self, rounded: RoundedPlan, output: Path) -> None:
+    def write(self, rounded: RoundedPlan, scratch: Path, output: Path) -> None:
         """Write a verified file without measuring it on all images.
 
         Args:
             rounded: Codes of every target channel.
-            output: Where to.
+            scratch: Where to for now.
+            output: What it is to be, for messages.
 
         Raises:
             VerificationError: If the file is not what was measured.
-            OutputError: If it cannot be written.
         """
-        with self._appearing(rounded, output):
-            pass
+        try:
+            self._put(rounded, scratch)
+        except VerificationError as error:
+            raise VerificationError(str(error).replace(str(scratch), str(output))) from error
 
-    @contextmanager
     def written(
-        self, rounded: RoundedPlan, output: Path, workload: Workload | None = None
-    ) -> Iterator[Written]:
-        """Write a file; it appears only once it is verified and the block succeeds.
+        self, rounded: RoundedPlan, scratch: Path, output: Path, workload: Workload | None = None
+    ) -> Written:
+        """Write a verified file, and measure it.
 
         Args:
             rounded: Codes of every target channel.
-            output: Where to.
+            scratch: Where to for now.
+            output: What it is to be, for messages.
             workload: Images to measure the file on; those to verify it on unless given.
 
         Raises:
             VerificationError: If the file is not what was measured.
-            OutputError: If it cannot be written.
         """
-        with self._appearing(rounded, output) as scratch:
-            model = onnx.load_model(scratch)
-            yield Written(
-                scratch,
-                (workload or self.workload).forward(model, integers=self.ranges is not None),
-            )
-
-    @contextmanager
-    def _appearing(self, rounded: RoundedPlan, output: Path) -> Iterator[Path]:
-        with whole_file(output) as scratch:
-            try:
-                self._put(rounded, scratch)
-            except VerificationError as error:
-                raise VerificationError(str(error).replace(str(scratch), str(output))) from error
-            yield scratch
+        self.write(rounded, scratch, output)
+        model, integers = onnx.load_model(scratch), self.ranges is not None
+        return Written(scratch, (workload or self.workload).forward(model, integers=integers))
 
     def _put(self, rounded: RoundedPlan, path: Path) -> None:
         """Write a file and verify what stands there."""

@@ -7,14 +7,14 @@ from pathlib import Path
 from msgspec import structs
 
 from onnxsemi._arrays import Float32Array
-from onnxsemi._atomic_file import whole_file
+from onnxsemi._atomic_file import whole_files
 from onnxsemi._emit.integer_kernels import Kernels, kernels_of
 from onnxsemi._emit.narrow_types import narrow_types
 from onnxsemi._errors import BudgetError
 from onnxsemi._evaluation.folds import Remembering
 from onnxsemi._pipeline.activations import recorded_ranges
 from onnxsemi._pipeline.advice import next_command
-from onnxsemi._pipeline.companions import companion
+from onnxsemi._pipeline.companions import companion_path, write_companion
 from onnxsemi._pipeline.evidence import Answers, class_names, evidence_of
 from onnxsemi._pipeline.measures import RecordedMeasures
 from onnxsemi._pipeline.nothing_holds import best_measured, estimated_bytes, nothing_holds
@@ -185,12 +185,11 @@ class Search:
         codes = self.rounder(plan)
         document = rounded_file(prepared, codes, ranges, run, nearest=self.codes.nearest)
         document = structs.replace(document, evidence=found.evidence())
-        with (
-            whole_file(plan_path(target)) as scratch,
-            self.writer.written(codes, target, workload) as file,
-            companion(settings, prepared.classifier, codes, file.path, target),
-        ):
-            scratch.write_text(document.to_json(), encoding="utf-8")
+        plan_file, beside = plan_path(target), companion_path(settings, target)
+        with whole_files(target, *filter(None, (plan_file, beside))) as scratches:
+            file = self.writer.written(codes, scratches[target], target, workload)
+            scratches[plan_file].write_text(document.to_json(), encoding="utf-8")
+            write_companion(settings, prepared.classifier, codes, scratches, target)
             size = file.path.stat().st_size
             anchor = Anchor(document, plan, size, found.search, found.refused)
             kept = kept_frontier(prepared, found, anchor)
@@ -296,11 +295,11 @@ class Search:
             return
         codes = self.rounder(best.plan)
         try:
-            with whole_file(plan) as scratch:
+            with whole_files(model, plan) as scratches:
                 ranges, nearest = self.writer.ranges, self.codes.nearest
                 document = rounded_file(prepared, codes, ranges, run, nearest=nearest)
-                scratch.write_text(document.to_json(), encoding="utf-8")
-                self.writer.write(codes, model)
+                scratches[plan].write_text(document.to_json(), encoding="utf-8")
+                self.writer.write(codes, scratches[model], model)
         except UNWRITABLE as error:
             said = f"{best.plan.compression:.2%} smaller, not kept on the way: {error}"
             warn(self.progress, [said])

@@ -27,14 +27,15 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from onnxsemi._atomic_file import sweep
+from onnxsemi._atomic_file import sweep, sync_folder
 from onnxsemi._errors import RunError
+from onnxsemi._reading import is_there
 from onnxsemi._run.journal import Journal
 from onnxsemi._run.spent import Spent
 from onnxsemi._run.store import NO_RUN, digest_of, read, write
 from onnxsemi._runtime.processor import Processor
 
-_HEAD, _END = "run.json", "finished.json"
+_HEAD, _END, _LOCK = "run.json", "finished.json", ".lock"
 FRONTIER, _SPENT = "frontier.json", "spent.json"
 RESULT, EVIDENCE, REPORT = "result.json", "evidence.npz", "report.html"
 _MEASURED = ("journal.jsonl", _SPENT, "rounding.npz", "crossed.npz", "moments.npz")
@@ -133,8 +134,8 @@ def made_of(path: Path) -> MadeOf:
     Raises:
         RunError: If the folder holds no run, or its head cannot be read.
     """
-    if not path.is_dir():
-        what = "is no folder" if path.exists() else "there is no such folder"
+    if not (is_there(path) and path.is_dir()):
+        what = "is no folder" if is_there(path) else "there is no such folder"
         raise RunError(f"{path}: {what}; name the folder of a run, such as small.run")
     if not (path / _HEAD).is_file():
         raise RunError(f"{path}: holds no run; name the folder of a run, such as small.run")
@@ -170,7 +171,9 @@ def open_run(
             working on it.
     """
     _check_place(path)
-    lock = FileLock(path / ".lock")
+    if (path / _LOCK).is_symlink():  # it would be followed
+        raise RunError(f"{path / _LOCK}: is a link; {_ANEW}")
+    lock = FileLock(path / _LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -210,14 +213,15 @@ def _check_place(path: Path) -> None:
     Raises:
         RunError: With the reason.
     """
-    if path.exists() and not path.is_dir():
+    if is_there(path) and not path.is_dir():
         raise RunError(f"{path}: is no folder; choose another `run`")
     try:
-        if path.exists() and not (path / _HEAD).exists():
-            ours = (".lock", f".{_HEAD}.")  # of a process that was killed, or has just begun
+        if is_there(path) and not (path / _HEAD).exists():
+            ours = (_LOCK, f".{_HEAD}.")  # of a process that was killed, or has just begun
             if any(not entry.name.startswith(ours) for entry in path.iterdir()):
                 raise RunError(f"{path}: is not empty and holds no run; choose another `run`")
         path.mkdir(exist_ok=True)
+        sync_folder(path.absolute().parent)
     except OSError as error:
         raise RunError(f"{path}: cannot be made: {error.strerror or error}") from None
 

@@ -15,11 +15,14 @@ from typing import Any, TypeVar, cast
 
 from msgspec import Struct
 
+from onnxsemi._atomic_file import open_own, sync_folder
 from onnxsemi._errors import RunError
+from onnxsemi._reading import reading
 from onnxsemi._run.spent import Spent
 from onnxsemi._run.store import NO_RUN, DamagedError, digest_of, opened_file, sealed, typed
 
 Reply = TypeVar("Reply")
+_REMEDY = "delete the folder or choose another `run` to start anew"
 
 
 class Question(Struct, frozen=True, tag=True):
@@ -68,9 +71,9 @@ class Journal:
         self._answers: dict[str, object] = {}
         self._recalled_last = True
         self._recorded, self._last = Spent(), began or Spent.so_far()
-        self._closed = path is None
+        self._closed, self._synced = path is None, False
         self.recalled = 0
-        if path is not None and path.exists():
+        if path is not None and os.path.lexists(path):
             self._read(path)
 
     @property
@@ -104,7 +107,8 @@ class Journal:
         self._recalled_last = line is not None or asked in self._answers
         if line is not None:
             self.recalled += 1
-            self._answers[asked] = typed(line.reply, kind)
+            with reading(RunError, f"{self._path}: an answer is of another version", _REMEDY):
+                self._answers[asked] = typed(line.reply, kind)
         elif asked not in self._answers:
             self._answers[asked] = reply = measure()
             if not self._closed:
@@ -122,13 +126,12 @@ class Journal:
         self._closed = True
 
     def _read(self, path: Path) -> None:
-        try:
-            data = path.read_bytes()
+        failure = f"{path}: cannot be read"
+        with reading(RunError, failure), open_own(path, os.O_RDWR) as file:
+            data = file.read()
             whole = data[: data.rfind(b"\n") + 1]
             if len(whole) < len(data):
-                os.truncate(path, len(whole))
-        except OSError as error:
-            raise RunError(f"{path}: cannot be read: {error.strerror or error}") from None
+                file.truncate(len(whole))
         for number, text in enumerate(whole.splitlines(keepends=True), start=1):
             try:
                 line = opened_file(text, _Line, self._run)
@@ -142,11 +145,12 @@ class Journal:
 
     def _append(self, line: _Line) -> None:
         assert self._path is not None
-        try:
-            with self._path.open("ab") as file:
-                file.write(sealed(line, self._run))
-                file.flush()
+        with reading(RunError, f"{self._path}: cannot be written"):
+            text = memoryview(sealed(line, self._run))
+            with open_own(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT) as file:
+                while text:
+                    text = text[file.write(text) :]
                 os.fsync(file.fileno())
-        except OSError as error:
-            reason = error.strerror or error
-            raise RunError(f"{self._path}: cannot be written: {reason}") from None
+            if not self._synced:
+                sync_folder(self._path.parent)
+                self._synced = True

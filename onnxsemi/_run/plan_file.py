@@ -29,9 +29,10 @@ from msgspec import Meta, Struct
 from onnxsemi._errors import PlanError
 from onnxsemi._plan.bits import BitPlan
 from onnxsemi._plan.bitwidth import FLOAT_BITS, MAX_BITS, MIN_BITS
-from onnxsemi._plan.channel_numbers import channel_ranges, parse_ranges
+from onnxsemi._plan.channel_numbers import channel_ranges, check_disjoint, ranges_of
 from onnxsemi._plan.layers import Sign, TargetLayer
 from onnxsemi._quantizer.settings import Inputs, Ranges, RoundingMethod, RoundingSettings
+from onnxsemi._reading import bytes_of, reading
 from onnxsemi._runtime.processor import Processor
 
 SCHEMA = 2
@@ -39,7 +40,7 @@ DIGEST = 12
 """Hexadecimal digits that an image is told by."""
 
 MOST_CHANNELS = 1_000_000
-"""Channels of a layer, at the most: a plan that says more is refused before they are counted."""
+"""Channels of a plan, at the most: one that says more is refused before they are counted."""
 
 _LEVELS = 4  # of objects that are written a line an entry: what is deeper stands on one
 _RANGES = r"^\s*[0-9]+(-[0-9]+)?\s*(,\s*[0-9]+(-[0-9]+)?\s*)*$"
@@ -61,15 +62,15 @@ class LayerBits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     bits: dict[Bits, Channels]
 
     def __post_init__(self) -> None:
-        found: set[int] = set()
         _check_bits(self.bits)
-        for text in self.bits.values():
-            for channel in parse_ranges(text, self.channels):
-                if channel in found:
-                    raise PlanError(f"channel {channel} stands twice")
-                found.add(channel)
-        if len(found) < self.channels:
-            missing = next(channel for channel in range(self.channels) if channel not in found)
+        parts = [part for text in self.bits.values() for part in ranges_of(text, self.channels)]
+        check_disjoint(parts)
+        missing = 0
+        for part in sorted(parts, key=lambda part: part.start):
+            if part.start > missing:
+                break
+            missing = part.stop
+        if missing < self.channels:
             raise PlanError(f"of its {self.channels} channels, channel {missing} is missing")
 
     @classmethod
@@ -87,8 +88,8 @@ class LayerBits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Bitwidth of each channel."""
         found = [FLOAT_BITS] * self.channels
         for value, text in self.bits.items():
-            for channel in parse_ranges(text, self.channels):
-                found[channel] = int(value)
+            for part in ranges_of(text, self.channels):
+                found[part.start : part.stop] = [int(value)] * len(part)
         return tuple(found)
 
 
@@ -177,6 +178,9 @@ class PlanFile(
     evidence: dict[str, dict[Bits, dict[Sign, ChannelEvidence]]] | None = None
 
     def __post_init__(self) -> None:
+        channels = sum(layer.channels for layer in self.layers.values())
+        if channels > MOST_CHANNELS:
+            raise PlanError(f"{channels:,} channels; a plan has at most {MOST_CHANNELS:,}")
         for name, (low, high) in (self.activations or {}).items():
             if not -math.inf < low <= high < math.inf:
                 raise PlanError(f"activation {name!r}: {low:g} to {high:g} is no range of values")
@@ -186,7 +190,7 @@ class PlanFile(
             _check_bits(by_bits)
             for by_sign in by_bits.values():
                 for known in by_sign.values():
-                    parse_ranges(known.channels, self.layers[layer].channels)
+                    ranges_of(known.channels, self.layers[layer].channels)
 
     @property
     def bits(self) -> dict[str, tuple[int, ...]]:
@@ -257,14 +261,13 @@ def read_plan(path: str | os.PathLike[str]) -> PlanFile:
     Raises:
         PlanError: If it is no plan; the message names the layer and what is wrong with it.
     """
+    file = Path(path)
     try:
-        return plan_of(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PlanError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
-        raise PlanError(f"{path}: not a JSON file ({error})") from None
+        with reading(PlanError, "not a JSON file"):
+            return plan_of(bytes_of(file, PlanError).decode("utf-8"))
     except PlanError as error:
-        raise PlanError(f"{path}: {error}") from None
+        said = str(error)
+        raise PlanError(said if said.startswith(str(file)) else f"{file}: {said}") from None
 
 
 def plan_of(text: str) -> PlanFile:
@@ -298,11 +301,11 @@ def _wrong_layer(layers: object) -> str:
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object whose keys stand once: of two, JSON readers drop the first without a word."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        repeated = next(key for key in keys if keys.count(key) > 1)
-        raise PlanError(f"the key {repeated!r} stands twice")
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise PlanError(f"the key {key!r} stands twice")
+        found[key] = value
     return found
 
 

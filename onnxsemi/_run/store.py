@@ -15,18 +15,21 @@ Floats come back bit for bit, those that are not finite, too.
 import hashlib
 import io
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 from zipfile import ZipFile
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxsemi._atomic_file import whole_file
-from onnxsemi._errors import OnnxSemiError, RunError
+from onnxsemi._atomic_file import open_own, whole_file
+from onnxsemi._errors import PlanError, RunError
+from onnxsemi._reading import reading
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -42,10 +45,11 @@ _COMMENT_BYTES = len(f"run {NO_RUN} sha256 {NO_RUN}")
 _PIECE = 2**20
 _UNSEALED = re.compile(rb'\{\s*"schema"')
 _DAMAGED, _OF_ANOTHER_RUN = "is damaged, or was changed", "is of another run"
+_OTHER = "is of another version"
 _OLD = "was written by an older version of onnxsemi"
 
 
-class DamagedError(Exception):
+class DamagedError(RunError):
     """Bytes are not those that were written, or belong to another run; the message says which."""
 
 
@@ -76,9 +80,10 @@ def opened_file(line: bytes, kind: type[T], run: str) -> T:
         raise DamagedError(_OLD if _UNSEALED.match(line) else _DAMAGED)
     _check(found, [found[3]], run)
     try:
-        return typed(json.loads(found[3]), kind)
-    except (ValueError, msgspec.ValidationError, OnnxSemiError) as error:
-        raise DamagedError(f"is of another version ({error})") from None
+        with reading(DamagedError, _OTHER):
+            return typed(json.loads(found[3]), kind)
+    except PlanError as error:
+        raise DamagedError(f"{_OTHER} ({error})") from None
 
 
 def typed(value: object, kind: type[T]) -> T:
@@ -113,12 +118,8 @@ def read(path: Path, kind: type[T], run: str, remedy: str) -> T:
     Raises:
         RunError: If it cannot be read, is damaged, or of another run.
     """
-    try:
-        return opened_file(path.read_bytes(), kind, run)
-    except OSError as error:
-        raise RunError(f"{path}: cannot be read: {error.strerror or error}; {remedy}") from None
-    except DamagedError as error:
-        raise RunError(f"{path}: {error}; {remedy}") from None
+    with _opened(path, remedy) as file:
+        return opened_file(file.read(), kind, run)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array], run: str) -> None:
@@ -132,8 +133,8 @@ def write_arrays(path: Path, arrays: Mapping[str, Array], run: str) -> None:
             np.savez(file, **arrays)  # type: ignore[arg-type]  # no name is an option
         with ZipFile(scratch, "a") as archive:
             archive.comment = b" " * _COMMENT_BYTES
-        seal = _seal(run, _without_comment(scratch))
         with scratch.open("r+b") as file:
+            seal = _seal(run, _without_comment(file))
             file.seek(-_COMMENT_BYTES, io.SEEK_END)
             file.write(f"run {run} sha256 {seal}".encode())
 
@@ -144,18 +145,30 @@ def read_arrays(path: Path, run: str, remedy: str) -> dict[str, Array]:
     Raises:
         RunError: If it cannot be read, is damaged, or of another run.
     """
+    with _opened(path, remedy) as file:
+        file.seek(max(0, _size(file) - _COMMENT_BYTES))
+        found = _COMMENT.fullmatch(file.read())
+        if found is None:
+            raise DamagedError(_DAMAGED)
+        _check(found, _without_comment(file), run)
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as arrays:
+            if any(member.compress_type for member in arrays.zip.infolist()):
+                raise DamagedError(_DAMAGED)  # ours are as large as the file says
+            return dict(arrays)
+
+
+@contextmanager
+def _opened(path: Path, remedy: str) -> Iterator[IO[bytes]]:
+    """A file of a run; whatever is wrong with it is said with what to do.
+
+    Raises:
+        RunError: Likewise.
+    """
     try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _COMMENT_BYTES))
-            found = _COMMENT.fullmatch(file.read())
-            if found is None:
-                raise DamagedError(_DAMAGED)
-            _check(found, _without_comment(path), run)
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as arrays:
-                return dict(arrays)
-    except OSError as error:
-        raise RunError(f"{path}: cannot be read: {error.strerror or error}; {remedy}") from None
+        failure = f"{path}: cannot be read"
+        with reading(RunError, failure, remedy), open_own(path, os.O_RDONLY) as file:
+            yield file
     except DamagedError as error:
         raise RunError(f"{path}: {error}; {remedy}") from None
 
@@ -177,13 +190,20 @@ def _seal(run: str, pieces: Iterable[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _without_comment(path: Path) -> Iterator[bytes]:
+def _without_comment(file: IO[bytes]) -> Iterator[bytes]:
     """Bytes of an archive before its comment, piece by piece."""
-    left = path.stat().st_size - _COMMENT_BYTES
-    with path.open("rb") as file:
-        while left > 0:
-            yield (piece := file.read(min(left, _PIECE)))
-            left -= len(piece)
+    left = _size(file) - _COMMENT_BYTES
+    file.seek(0)
+    while left > 0:
+        piece = file.read(min(left, _PIECE))
+        if not piece:
+            raise DamagedError(_DAMAGED)  # cut short meanwhile
+        yield piece
+        left -= len(piece)
+
+
+def _size(file: IO[bytes]) -> int:
+    return os.fstat(file.fileno()).st_size
 
 
 def _encoded(content: object) -> bytes:
