@@ -24,7 +24,17 @@ from onnxsemi._errors import (
 )
 from onnxsemi._model.reader import ReadOptions
 from onnxsemi._model.targets import TargetPolicy
-from onnxsemi._pipeline import apply, bench, check, compare, compress, evaluate, inspect, pareto
+from onnxsemi._pipeline import (
+    apply,
+    bench,
+    check,
+    compare,
+    compress,
+    evaluate,
+    inspect,
+    pareto,
+    verify,
+)
 from onnxsemi._plan.bits import BitPlan
 from onnxsemi._plan.bitwidth import ladder
 from onnxsemi._progress import Progress
@@ -41,6 +51,7 @@ from onnxsemi._results.results import (
     LossError,
 )
 from onnxsemi._results.timings import BenchResult
+from onnxsemi._results.verify import VerifyResult
 from onnxsemi._run.frontier import KeptFrontier, KeptPoint
 from onnxsemi._run.nothing_holds import NothingHoldsError
 from onnxsemi._runtime.calibration import Calibration
@@ -123,6 +134,7 @@ __all__ = [
     "TargetPolicy",
     "Verdict",
     "VerificationError",
+    "VerifyResult",
     "__version__",
     "apply",
     "bench",
@@ -135,4 +147,5 @@ __all__ = [
     "load_images",
     "load_session",
     "pareto",
+    "verify",
 ]

@@ -14,6 +14,6 @@ def pointer_remedy(path: Path) -> str | None:
     try:
         with path.open("rb") as file:
             found = file.read(len(_BEGINNING)) == _BEGINNING
-    except OSError:
+    except (OSError, ValueError):
         return None
     return f"{path}: is a Git LFS pointer, not the file: git lfs pull" if found else None

@@ -12,7 +12,7 @@ from run_files import asked
 
 from onnxsemi._errors import RunError
 from onnxsemi._report.record import read_result
-from onnxsemi._run.folder import _spent_before, made_of, nothing_held
+from onnxsemi._run.folder import check_spent, made_of, nothing_held
 from onnxsemi._run.frontier_file import read_frontier
 from onnxsemi._run.journal import Journal
 from onnxsemi._run.looks import LOOKS, is_report
@@ -50,7 +50,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "evidence.npz": result,
     "frontier.json": frontier,
     "finished.json": nothing_held,
-    "spent.json": lambda folder: _spent_before(folder, made_of(folder)),
+    "spent.json": lambda folder: check_spent(folder, made_of(folder)),
     LOOKS: lambda folder: is_report(folder, "0" * 64),
 }
 

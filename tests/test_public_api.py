@@ -13,8 +13,9 @@ PUBLIC = """
     KeptPoint LossError Means Method ModelError Normalization NothingHoldsError OnnxSemiError Order
     Outcome OutputError Paired Pin PlanError Preset Profile Progress Ranges ReadOptions
     RoundingMethod RoundingSettings RunError RunOptions Scheme SearchMethod SearchSettings Settings
-    SettingsError Split Target TargetPolicy Verdict VerificationError __version__ apply bench check
-    compare compress evaluate inspect ladder load_images load_session pareto
+    SettingsError Split Target TargetPolicy Verdict VerificationError __version__ apply bench
+    check compare compress evaluate inspect ladder load_images load_session pareto verify
+    VerifyResult
 """
 
 

@@ -21,6 +21,7 @@ from onnxsemi._cli.inspect import inspect
 from onnxsemi._cli.parameters import add_command
 from onnxsemi._cli.pareto import pareto
 from onnxsemi._cli.report import report
+from onnxsemi._cli.verify import verify
 
 _EPILOG = """**Example:** onnxsemi compress model.onnx --data images.npz -o small.onnx
 
@@ -31,7 +32,7 @@ written; 4 no plan holds what was asked; 130 interrupted.
 Results go to standard output, progress to standard error. NO_COLOR=1 turns colour off.
 """
 
-COMMANDS = (check, compress, apply, evaluate, inspect, pareto, bench, report)
+COMMANDS = (check, compress, apply, evaluate, inspect, verify, pareto, bench, report)
 """In the order of the help."""
 
 app = typer.Typer(

@@ -24,6 +24,18 @@ AnyFile = Annotated[
 OtherFile = Annotated[
     Path | None, typer.Argument(help="A plan or a compressed model: show what differs.")
 ]
+WrittenModel = Annotated[Path, typer.Argument(help="A file that 'compress' or 'apply' wrote.")]
+PlanToMatch = Annotated[
+    Path | None, Option(help="The plan that it is to be of.", decides=Decides.NOTHING)
+]
+RunToMatch = Annotated[
+    Path | None,
+    Option(
+        help="The folder of the run that it is to be of.",
+        metavar="FOLDER",
+        decides=Decides.NOTHING,
+    ),
+]
 BenchModels = Annotated[
     list[Path], typer.Argument(help="ONNX files; the others are compared with the first.")
 ]

@@ -16,8 +16,9 @@ from onnxsemi._emit.layout import Parts, groups_of
 from onnxsemi._emit.layout.nodes import nodes_apart
 from onnxsemi._emit.least_runtime import lowest_runtime
 from onnxsemi._emit.profile import FORMS, Form, Profile
+from onnxsemi._emit.seal import seal
 from onnxsemi._emit.storage.native import NativeTypes, has_type
-from onnxsemi._emit.stored_weights import StatedSizes, emitted_properties, read_stored
+from onnxsemi._emit.stored_weights import PLAN, StatedSizes, emitted_properties, read_stored
 from onnxsemi._model.bias_input import put_bias
 from onnxsemi._model.classifier import Classifier
 from onnxsemi._model.opset import raised
@@ -66,6 +67,7 @@ def emit(
         payload_bytes=read_stored(model).payload_bytes,
     )
     model.metadata_props.add(key="onnxsemi.sizes", value=sizes.to_json())
+    seal(model, rounded.sha256)
     return model
 
 
@@ -113,7 +115,7 @@ def metadata(rounded: RoundedPlan, profile: Profile, opset: int) -> dict[str, st
         "onnxsemi.version": __about__.VERSION,
         "onnxsemi.profile": profile,
         "onnxsemi.scheme": rounded.scheme,
-        "onnxsemi.plan_sha256": rounded.plan.sha256,
+        PLAN: rounded.plan.sha256,
         **({} if runtime is None else {"onnxsemi.lowest_onnxruntime": runtime}),
     }
 

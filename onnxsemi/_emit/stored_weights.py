@@ -87,7 +87,9 @@ class Stored:
         return self.float_bytes + sum(g.code_bytes + g.scale_bytes for g in groups)
 
 
-FOR_TOOLS = ("onnxsemi.sizes", KEY)
+PLAN = "onnxsemi.plan_sha256"
+WEIGHTS, CONTENT = "onnxsemi.weights_sha256", "onnxsemi.sha256"
+FOR_TOOLS = ("onnxsemi.sizes", KEY, WEIGHTS, CONTENT)
 """Properties that are no reading: what they say is shown in other words."""
 
 

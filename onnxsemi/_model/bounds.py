@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from math import prod
 
 import onnx
+from google.protobuf.message import Message
 from onnx import TensorProto, helper
 
 from onnxsemi._errors import ModelError
@@ -35,6 +36,7 @@ def check_bounds(model: onnx.ModelProto) -> None:
     Raises:
         ModelError: With the tensor.
     """
+    _check_text(model)
     if len(model.graph.node) > MOST_NODES:
         raise ModelError(f"it has {len(model.graph.node):,} nodes; at most {MOST_NODES:,} are read")
     for tensor in _tensors(model.graph):
@@ -44,6 +46,18 @@ def check_bounds(model: onnx.ModelProto) -> None:
             raise ModelError(
                 f"tensor {name!r} is to have {values:,} values, more than a classifier can hold"
             )
+
+
+def _check_text(message: Message) -> None:
+    """Refuse names that are no text: protobuf gives them as bytes, and libraries fail on them."""
+    for field, value in message.ListFields():
+        if field.type not in (field.TYPE_STRING, field.TYPE_MESSAGE):
+            continue
+        for part in [value] if isinstance(value, str | bytes | Message) else value:
+            if isinstance(part, bytes):
+                raise ModelError(f"{field.full_name} holds {part!r}, which is no text in UTF-8")
+            if isinstance(part, Message):
+                _check_text(part)
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
@@ -59,6 +73,8 @@ def _check_tensor(tensor: TensorProto) -> None:
     values = prod(tensor.dims)
     if values > MOST_VALUES:
         raise ModelError(f"tensor {tensor.name!r} claims {values:,} values")
+    if tensor.data_type not in TensorProto.DataType.values():
+        raise ModelError(f"tensor {tensor.name!r} has the unknown type {tensor.data_type}")
     if not tensor.HasField("raw_data"):
         return
     bits = _BITS.get(tensor.data_type)

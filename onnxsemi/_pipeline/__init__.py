@@ -11,5 +11,16 @@ from onnxsemi._pipeline.differences import compare
 from onnxsemi._pipeline.evaluate import evaluate
 from onnxsemi._pipeline.inspect import inspect
 from onnxsemi._pipeline.pareto import pareto
+from onnxsemi._pipeline.verify import verify
 
-__all__ = ["apply", "bench", "check", "compare", "compress", "evaluate", "inspect", "pareto"]
+__all__ = [
+    "apply",
+    "bench",
+    "check",
+    "compare",
+    "compress",
+    "evaluate",
+    "inspect",
+    "pareto",
+    "verify",
+]

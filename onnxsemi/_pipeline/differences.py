@@ -9,7 +9,7 @@ from pathlib import Path
 from msgspec.structs import asdict
 
 from onnxsemi._emit.bitwidths import bits_of
-from onnxsemi._emit.stored_weights import FOR_TOOLS, emitted_properties
+from onnxsemi._emit.stored_weights import FOR_TOOLS, PLAN, WEIGHTS, emitted_properties
 from onnxsemi._model.loader import load_proto, named
 from onnxsemi._pipeline.sizes import sizes_of
 from onnxsemi._plan.bitwidth import FLOAT_BITS
@@ -18,6 +18,7 @@ from onnxsemi._results.results import CompareResult, LayerDifference
 from onnxsemi._run.plan_file import PlanFile, read_plan
 
 Stated = Mapping[str, str]
+_WEIGHTS = "weights where it was made"
 
 
 @dataclass(frozen=True)
@@ -102,9 +103,10 @@ def _side(path: Path) -> _Side:
     stated = {
         key.removeprefix("onnxsemi."): value
         for key, value in properties.items()
-        if key not in (*FOR_TOOLS, "onnxsemi.plan_sha256")
+        if key not in (*FOR_TOOLS, PLAN)
     }
     stated |= {
+        _WEIGHTS: properties.get(WEIGHTS, "none")[:12],
         "target weights smaller by": f"{sizes.targets:.2%}",
         "file bytes": f"{sizes.bytes_after:,}",
         "content": hashlib.sha256(path.read_bytes()).hexdigest()[:12],
@@ -123,7 +125,7 @@ def _stated(plan: PlanFile) -> Stated:
         "activations": _digest(plan.activations),
         "evidence": _digest(plan.evidence),
         "processor": "none" if plan.processor is None else str(plan.processor),
-        "weights where it was made": (plan.weights_sha256 or "none")[:12],
+        _WEIGHTS: (plan.weights_sha256 or "none")[:12],
     }
     if plan.rounding is not None:
         stated |= {f"rounding {k}": str(v) for k, v in asdict(plan.rounding).items()}

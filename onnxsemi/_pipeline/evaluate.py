@@ -9,6 +9,7 @@ from onnxsemi._arrays import Float32Array
 from onnxsemi._data.checks import too_few
 from onnxsemi._data.images import ImageSet
 from onnxsemi._data.load import Data
+from onnxsemi._emit.seal import changed
 from onnxsemi._errors import ModelError
 from onnxsemi._evaluation.batch_independence import check_own_answers
 from onnxsemi._evaluation.forward import forward
@@ -67,12 +68,15 @@ def evaluate(
     judge = None if metric is None or images.targets is None else Judge(metric, images.targets)
     values = None if judge is None else judge(logits)
     judged = JudgedImages(images, logits, opened.logits, head)
+    said = opened.changed
     if reference is not None:
         other = _Opened.of(reference, settings)
+        said += other.changed
         judged = _referred(opened, judged, other, progress)
         comparison = comparison_of(judged.logits, logits, labels, judge, head)
     few = too_few(images, LEAST_IMAGES)
     warnings = (
+        *said,
         *fitting.warnings,
         *(() if few is None else (few,)),
         *check_answers(judged, fitting.doubts, force=settings.force),
@@ -105,6 +109,11 @@ class _Opened:
         with named(model):
             make_plain(proto, output)
             return cls(name_of(model), proto, find_ends(proto, output), settings.worker_threads)
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """What to say of a file of onnxsemi's that is not what was written."""
+        return tuple(f"{self.name}: {said}" for said in changed(self.proto))
 
     def logits(self, images: ImageSet, progress: Progress | None = None) -> Float32Array:
         """float32[N, K]."""

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from onnxsemi._emit.seal import changed
 from onnxsemi._emit.stored_weights import InspectedLayer, Stored, emitted_properties, read_stored
 from onnxsemi._model.classifier import Classifier
 from onnxsemi._model.loader import default_opset, file_bytes, load_proto, named
@@ -38,7 +39,7 @@ def inspect(path: str | os.PathLike[str], *, options: ReadOptions | None = None)
         shared_bytes=held.shared_bytes,
         sizes=sizes,
         left_float=() if classifier is None else classifier.left_float,
-        notes=() if classifier is None else classifier.notes,
+        notes=changed(proto) if classifier is None else classifier.notes,
     )
 
 

@@ -11,6 +11,7 @@ from onnxsemi._report.conversion import (
     evaluate_document,
     inspect_document,
     pareto_document,
+    verify_document,
 )
 from onnxsemi._report.pareto import pareto_table
 from onnxsemi._report.tables import (
@@ -20,6 +21,7 @@ from onnxsemi._report.tables import (
     evaluate_table,
     inspect_table,
 )
+from onnxsemi._report.verify import verify_table
 
 __all__ = [
     "apply_document",
@@ -38,4 +40,6 @@ __all__ = [
     "inspect_table",
     "pareto_document",
     "pareto_table",
+    "verify_document",
+    "verify_table",
 ]

@@ -15,6 +15,7 @@ from onnxsemi._report import parts
 from onnxsemi._results import results, wording
 from onnxsemi._results.check import CheckResult
 from onnxsemi._results.timings import BenchResult
+from onnxsemi._results.verify import VerifyResult
 from onnxsemi._run.frontier import KeptFrontier, KeptPoint
 from onnxsemi._runtime.processor import Origin
 from onnxsemi._search.protocols import Score
@@ -126,6 +127,11 @@ def bench_document(result: BenchResult) -> doc.BenchDocument:
 def compare_document(result: results.CompareResult) -> doc.Document:
     """What differs between two files."""
     return _part(result, doc.CompareDocument)
+
+
+def verify_document(result: VerifyResult) -> doc.Document:
+    """What was compared."""
+    return _part(result, doc.VerifyDocument)
 
 
 def check_document(result: CheckResult) -> doc.Document:

@@ -33,6 +33,7 @@ from onnxsemi._report.parts import (
 )
 from onnxsemi._results.check import CheckResult
 from onnxsemi._results.results import CompareResult, InspectResult
+from onnxsemi._results.verify import VerifyResult
 from onnxsemi._run.folder import Setting
 
 SCHEMA = 1
@@ -179,6 +180,7 @@ def _like(result: type, rename: dict[str, str] | None = None, **more: Any) -> ty
 
 
 CheckDocument = _like(CheckResult, forecast=ForecastPart)
+VerifyDocument = _like(VerifyResult)
 CompareDocument = _like(CompareResult, same=bool)
 InspectDocument = _like(
     InspectResult, {"shared_bytes": "shared_structure_bytes"}, sizes=Sizes | None

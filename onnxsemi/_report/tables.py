@@ -160,7 +160,8 @@ def inspect_table(result: InspectResult) -> RenderableType:
         left = float_lines(result.left_float, result.file_bytes)
         said = [*(f"Note: {note}." for note in result.notes), *left]
         return Group(*map(line, lines), _float_table(result.layers), *map(line, said))
-    return Group(*map(line, lines), _stored_table(result), _sizes_table(result.sizes))
+    notes = (line(f"Note: {note}.") for note in result.notes)
+    return Group(*map(line, lines), _stored_table(result), _sizes_table(result.sizes), *notes)
 
 
 def bench_table(result: BenchResult) -> RenderableType:

@@ -123,9 +123,17 @@ def nothing_held(path: Path) -> bool:
     Raises:
         RunError: If the run cannot be read.
     """
-    end = path / _END
+    return (path / _END).exists() and not check_end(path).held
+
+
+def check_end(path: Path) -> _End:
+    """What a finished run came to.
+
+    Raises:
+        RunError: If it cannot be read.
+    """
     remedy = "the command that made the run, with `resume`, writes it again"
-    return end.exists() and not read(end, _End, made_of(path).judged_digest, remedy).held
+    return read(path / _END, _End, made_of(path).judged_digest, remedy)
 
 
 def made_of(path: Path) -> MadeOf:
@@ -187,7 +195,7 @@ def open_run(
             made_of = _go_on(path, made_of, force=force)
         else:
             _begin(path, made_of, force=force)
-        began = (began or Spent.so_far()) - _spent_before(path, made_of)
+        began = (began or Spent.so_far()) - check_spent(path, made_of)
         journal = Journal(path / "journal.jsonl", made_of.measured_digest, began)
         _remove(path, _END, _SPENT)
         try:
@@ -199,8 +207,12 @@ def open_run(
         lock.release()
 
 
-def _spent_before(path: Path, made_of: MadeOf) -> Spent:
-    """What earlier sessions took after the last line of the journal."""
+def check_spent(path: Path, made_of: MadeOf) -> Spent:
+    """What earlier sessions took after the last line of the journal.
+
+    Raises:
+        RunError: If it cannot be read.
+    """
     if not (path / _SPENT).exists():
         return Spent()
     remedy = "delete it, and the run's cost is counted without it"

@@ -9,7 +9,7 @@ or of another run (:mod:`onnxsemi._run.store`) is not taken for a measurement.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -43,6 +43,40 @@ class _Line(Struct, frozen=True):
     of: str
     spent: Spent
     reply: Any
+
+
+def check_lines(path: Path, run: str, *, cut: bool = False) -> list[_Line]:
+    """The lines of a journal.
+
+    Args:
+        path: The file.
+        run: Digest of the run.
+        cut: Take away what was cut short at its end; else it is passed over.
+
+    Raises:
+        RunError: If the file cannot be read, or a line of it is damaged or of another run.
+    """
+    failure, flags = f"{path}: cannot be read", os.O_RDWR if cut else os.O_RDONLY
+    with reading(RunError, failure), open_own(path, flags) as file:
+        data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        if cut and len(whole) < len(data):
+            file.truncate(len(whole))
+    return [_opened(path, at, text, run) for at, text in enumerate(_texts(whole), start=1)]
+
+
+def _texts(whole: bytes) -> Iterator[bytes]:
+    return (text + b"\n" for text in whole.split(b"\n")[:-1])
+
+
+def _opened(path: Path, number: int, text: bytes, run: str) -> _Line:
+    try:
+        return opened_file(text, _Line, run)
+    except DamagedError as error:
+        raise RunError(
+            f"{path}: line {number} {error}; delete it and all lines behind it, and `resume` goes "
+            "on from there"
+        ) from None
 
 
 class Journal:
@@ -126,20 +160,7 @@ class Journal:
         self._closed = True
 
     def _read(self, path: Path) -> None:
-        failure = f"{path}: cannot be read"
-        with reading(RunError, failure), open_own(path, os.O_RDWR) as file:
-            data = file.read()
-            whole = data[: data.rfind(b"\n") + 1]
-            if len(whole) < len(data):
-                file.truncate(len(whole))
-        for number, text in enumerate(whole.splitlines(keepends=True), start=1):
-            try:
-                line = opened_file(text, _Line, self._run)
-            except DamagedError as error:
-                raise RunError(
-                    f"{path}: line {number} {error}; delete it and all lines behind it, and "
-                    "`resume` goes on from there"
-                ) from None
+        for line in check_lines(path, self._run, cut=True):
             self._lines[line.of] = line
             self._recorded += line.spent
 
