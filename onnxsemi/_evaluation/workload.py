@@ -101,6 +101,20 @@ class Workload:
         """Bytes that may still be taken."""
         return UNBOUNDED if self.memory == UNBOUNDED else max(0, self.memory - resident())
 
+    def room(self, most: int) -> int:
+        """Bytes that may still be taken, of no more than ``most`` that there is a use for.
+
+        Where memory is plenty, what was freed is not given back to be counted: that takes time, and
+        page faults afterwards.
+        """
+        plenty = self.memory == UNBOUNDED or self.memory - held() >= most
+        return most if plenty else min(most, self.free)
+
+    def together(self, each: int = 0) -> int:
+        """Results of ``each`` bytes to have there or under way: enough for every thread."""
+        most = 2 * self.threads
+        return max(1, self.room(most * each) // each) if each else most
+
     def rows(self, most: int, free: int | None = None) -> int:
         """Images in one run: at most ``most``, fewer of large ones. Changes no result.
 
@@ -113,9 +127,7 @@ class Workload:
             return most
         each = 2 * self.threads * self._row_bytes
         if free is None:
-            # giving back what was freed costs page faults afterwards: only where memory is short
-            plenty = self.memory - held() >= most * each
-            free = most * each if plenty else self.free
+            free = self.room(most * each)
         return max(1, min(most, free // each))
 
     def forward(self, model: onnx.ModelProto, *, integers: bool = False) -> Float32Array:

@@ -1,7 +1,9 @@
 """The rounding table of a model: grids and codes of every channel, for the float model's inputs."""
 
-from collections.abc import Collection, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -19,7 +21,7 @@ from onnxsemi._rounding.observed_layers import (
     layer_groups,
     observed_layers,
 )
-from onnxsemi._rounding.second_moments import SecondMoments
+from onnxsemi._rounding.second_moments import MomentSums, SecondMoments
 from onnxsemi._rounding.table import RoundingTable
 from onnxsemi._runtime.blas import one_thread
 from onnxsemi._runtime.engine import Engine
@@ -57,7 +59,7 @@ def rounding_table(
     for rounded in told.results("rounding", tasks, list(map(len, groups))):
         for name, found in rounded.items():
             entries[name], damping[name] = found.entries, found.damping
-            if found.shifts is not None:
+            if found.shifts:
                 shifts[name] = found.shifts
     names = [layer.name for layer in workload.classifier.layers]
     return RoundingTable(scheme, {name: entries[name] for name in names}, shifts, damping)
@@ -101,51 +103,106 @@ def _round_group(
     workload: Workload, group: Sequence[ObservedLayer], asked: _Asked, runner: Runner
 ) -> "dict[str, _Rounded]":
     """Round layers whose moments are held all at once, some of them side by side."""
-    settings, progress = asked.settings, workload.progress
+    progress, bits = workload.progress, asked.bits
     sums = input_moments(workload, group, asked.seed, progress)
     progress.start("rounding", len(group))
 
-    def work(layer: ObservedLayer) -> _Rounded:
-        bias = correctable_bias(workload.classifier, layer.site)
-        corrects = settings.bias_correction and bias is not None
-        own = sums.pop(layer.name)
-        moments = runner.pool.submit(own.moments, centred=corrects).result()
-        rounder = LayerRounder(moments, settings, workload.scheme, runner.pool)
-        weight = layer.site.layer.weight
-        entries = {b: rounder.at(weight, b) for b in asked.bits}
-        return _Rounded.of(layer, entries, moments, corrects=corrects)
-
-    widest, found = max(layer.rounding_bytes for layer in group), dict[str, _Rounded]()
-    at_once = max(1, min(workload.threads, workload.free // widest))
-    with Runner(None, at_once) as waiting:  # for the pool, which works on their blocks
-        for layer, rounded in zip(group, waiting.map(work, group), strict=True):
-            found[layer.name] = rounded
-            progress.step(layer.name)
+    prepare = _Preparation(workload, asked.settings, runner, sums)
+    under_way = [_UnderWay(layer, partial(prepare, layer)) for layer in group]
+    found = dict[str, _Rounded]()
+    for (layer, b), rounded in _in_turn(workload, under_way, bits):
+        found.setdefault(layer.name, _Rounded({}, rounded.damping, {})).add(b, rounded)
+        progress.step(layer.name, int(b == bits[-1]))
     return found
 
 
 @dataclass(frozen=True, eq=False)
 class _Rounded:
-    """What a layer has in the table; shifts are None if its bias is left alone."""
+    """What a layer has in the table; there are no shifts if its bias is left alone."""
 
     entries: dict[int, QuantizedChannels]
     damping: Float64Array
-    shifts: dict[int, Float32Array] | None
+    shifts: dict[int, Float32Array]
 
-    @classmethod
-    def of(
-        cls,
-        layer: ObservedLayer,
-        entries: dict[int, QuantizedChannels],
-        moments: SecondMoments,
-        *,
-        corrects: bool,
-    ) -> "_Rounded":
-        if not corrects:
-            return cls(entries, moments.damping, None)
-        weight = layer.site.layer.weight
-        shifts = {
-            b: -moments.mean_output(q.dequantize() - weight).astype(np.float32)
-            for b, q in entries.items()
-        }
-        return cls(entries, moments.damping, shifts)
+    def add(self, bits: int, found: "_AtBits") -> None:
+        self.entries[bits] = found.channels
+        if found.shift is not None:
+            self.shifts[bits] = found.shift
+
+
+@dataclass(frozen=True, eq=False)
+class _AtBits:
+    """A layer at one bitwidth; the shift is None if its bias is left alone."""
+
+    channels: QuantizedChannels
+    damping: Float64Array
+    shift: Float32Array | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """A layer that can be rounded to any bitwidth."""
+
+    rounder: LayerRounder
+    moments: SecondMoments
+    corrects: bool
+
+
+@dataclass(frozen=True, eq=False)
+class _Preparation:
+    """How layers are prepared, of whose inputs the sums are there."""
+
+    workload: Workload
+    settings: RoundingSettings
+    runner: Runner
+    sums: dict[str, MomentSums]
+
+    def __call__(self, layer: ObservedLayer) -> _Prepared:
+        bias = correctable_bias(self.workload.classifier, layer.site)
+        corrects = self.settings.bias_correction and bias is not None
+        own, pool = self.sums.pop(layer.name), self.runner.pool
+        moments = pool.submit(own.moments, centred=corrects).result()
+        rounder = LayerRounder(moments, self.settings, self.workload.scheme, pool)
+        return _Prepared(rounder, moments, corrects)
+
+
+class _UnderWay:
+    """A layer while it is rounded: whoever comes first prepares it, the others wait for that."""
+
+    def __init__(self, layer: ObservedLayer, prepare: Callable[[], _Prepared]) -> None:
+        self.layer, self._prepare = layer, prepare
+        self._lock, self._prepared = threading.Lock(), list[_Prepared]()
+
+    def at(self, bits: int) -> _AtBits:
+        """The layer at one bitwidth."""
+        with self._lock:
+            if not self._prepared:
+                self._prepared.append(self._prepare())
+            (prepared,) = self._prepared
+        weight, moments = self.layer.site.layer.weight, prepared.moments
+        found = prepared.rounder.at(weight, bits)
+        if not prepared.corrects:
+            return _AtBits(found, moments.damping, None)
+        shift = -moments.mean_output(found.dequantize() - weight).astype(np.float32)
+        return _AtBits(found, moments.damping, shift)
+
+    def forget(self) -> None:
+        """Give back the memory: all bitwidths are there."""
+        self._prepared.clear()
+
+
+def _in_turn(
+    workload: Workload, layers: Sequence[_UnderWay], bits: Sequence[int]
+) -> Iterator[tuple[tuple[ObservedLayer, int], _AtBits]]:
+    """Every layer at every bitwidth, several side by side, of as many layers as memory allows."""
+    widest = max(under_way.layer.rounding_bytes for under_way in layers)
+    at_once = max(1, workload.room(workload.threads * widest) // widest)
+    # in a row from the last bitwidth of one layer, they are of no more layers than that
+    ahead = min((at_once - 1) * len(bits) + 1, 2 * workload.threads)
+    items = [(layer, b) for layer in layers for b in bits]
+    with Runner(None, ahead) as waiting:  # for the pool, which works on their blocks
+        found = waiting.map(lambda item: item[0].at(item[1]), items)
+        for (under_way, b), rounded in zip(items, found, strict=True):
+            if b == bits[-1]:
+                under_way.forget()
+            yield (under_way.layer, b), rounded

@@ -138,7 +138,7 @@ def input_moments(
             return len(block)
 
         held = sum(layer.moment_bytes + layer.tensor_bytes for layer in layers)
-        together = runner.together(workload.free // held)
+        together = workload.together(held)
         for count in runner.map(look, enumerate(blocks(workload)), together):
             progress.step("", count)
     return sums

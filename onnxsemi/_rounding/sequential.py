@@ -31,7 +31,7 @@ from onnxsemi._progress import Progress
 from onnxsemi._quantizer.rounded_plan import RoundedPlan
 from onnxsemi._quantizer.settings import RoundingSettings
 from onnxsemi._rounding.observed_layers import blocks, images_of
-from onnxsemi._rounding.spill import ArraySpill, SpilledArray
+from onnxsemi._rounding.spill import OF_USE, ArraySpill, SpilledArray
 from onnxsemi._rounding.table import RoundingTable
 from onnxsemi._rounding.target_output import (
     TargetOutput,
@@ -108,7 +108,7 @@ class SequentialRounder:
 
     def _float_values(self, runner: Runner, progress: Progress) -> dict[str, list[SpilledArray]]:
         """Layer -> the float model's target output at the drawn positions, block by block."""
-        workload, spill = self._workload, ArraySpill(self._workload.free)
+        workload, spill = self._workload, ArraySpill(self._workload.room(OF_USE))
         found: dict[str, list[SpilledArray]] = {
             target_output.layer.name: [] for target_output in self._target_outputs
         }
@@ -130,7 +130,7 @@ class SequentialRounder:
                 values = pixels | runner.run_rows(session, pixels)
                 return [one.drawn(values[one.tensor], self._seed, item[0]) for one in some]
 
-            together = runner.together(workload.free // sum(one.held for one in group))
+            together = workload.together(sum(one.held for one in group))
             for part, drawn in zip(
                 parts, runner.map(look, enumerate(parts), together), strict=True
             ):

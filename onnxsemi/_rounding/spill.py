@@ -14,6 +14,9 @@ import numpy as np
 from onnxsemi._arrays import Float32Array
 from onnxsemi._runtime.batch_sizes import SPILLED_BYTES
 
+OF_USE = 4 * SPILLED_BYTES
+"""Bytes that are free: more change nothing."""
+
 
 @dataclass(frozen=True, eq=False)
 class SpilledArray:

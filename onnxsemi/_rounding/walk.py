@@ -4,7 +4,6 @@ What goes into a layer is computed for a block of images just before that block 
 thread waits for the others in between.
 """
 
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -21,7 +20,7 @@ from onnxsemi._quantizer.settings import RoundingSettings
 from onnxsemi._rounding.aimed_layer import LayerRequest, rounded_layer
 from onnxsemi._rounding.observed_layers import blocks, images_of
 from onnxsemi._rounding.second_moments import BlockSums, MomentSums
-from onnxsemi._rounding.spill import ArraySpill, SpilledArray
+from onnxsemi._rounding.spill import OF_USE, ArraySpill, SpilledArray
 from onnxsemi._rounding.table import RoundingTable
 from onnxsemi._rounding.target_output import LayerStep, TargetOutput
 from onnxsemi._runtime.batch_sizes import ROOMY
@@ -64,7 +63,7 @@ class Walk:
 
     def __post_init__(self) -> None:
         self._blocks = list(enumerate(blocks(self.workload)))
-        self._roomy = self.workload.free > ROOMY
+        self._roomy = self.workload.room(ROOMY + 1) > ROOMY
         # name -> number of a block -> its values; the image is elsewhere
         self._there: dict[str, dict[int, SpilledArray]] = {}
         self._onward: _Onward | None = None
@@ -99,20 +98,18 @@ class Walk:
     def go_on(self, step: LayerStep) -> None:
         """Compute what the next step takes: when its first layer is looked at, block by block."""
         if self._onward is not None:  # no layer was looked at
-            self._pass_blocks(lambda _: None)
+            self._pass_blocks(lambda _: None, self.workload.together())
         session = self._session(step.onward) if step.onward.gives else None
-        self._onward = _Onward(step, session, ArraySpill(self.workload.free))
+        self._onward = _Onward(step, session, ArraySpill(self.workload.room(OF_USE)))
 
-    def _pass_blocks(
-        self, work: Callable[[tuple[int, Batch]], None], most: int = sys.maxsize
-    ) -> None:
-        """Work on all blocks, at most so many at once, each as far on as the walk is."""
+    def _pass_blocks(self, work: Callable[[tuple[int, Batch]], None], together: int) -> None:
+        """Work on all blocks, so many at once, each as far on as the walk is."""
 
         def run(item: tuple[int, Batch]) -> None:
             self._advance(item)
             work(item)
 
-        for _ in self.runner.map(run, self._blocks, self.runner.together(most)):
+        for _ in self.runner.map(run, self._blocks, together):
             self.workload.progress.step("", 0)
         if self._onward is not None:
             keeps = self._onward.step.keeps
@@ -168,7 +165,7 @@ class Walk:
             short_of = wanted[item[0]].load()
             turns.give(item[0], target_output.block(total, values, positions, short_of))
 
-        self._pass_blocks(look, self.workload.free // (2 * target_output.sum_bytes))
+        self._pass_blocks(look, self.workload.together(2 * target_output.sum_bytes))
         return total
 
 

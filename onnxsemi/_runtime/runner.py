@@ -121,10 +121,6 @@ class Runner:
         """Images 0 to ``count`` in batches of the model's size, or of at most ``most``."""
         return Batch(0, count).cut(self._batch or self._fitting(most))
 
-    def together(self, most: int) -> int:
-        """How many of ``most`` results to have there or under way: enough for every thread."""
-        return max(1, min(2 * self.threads, most))
-
     def map(
         self,
         work: Callable[[_Item], _Result],
