@@ -21,6 +21,9 @@ from onnxsemi._data.source import Float32Source, Pixels, PixelSource, chunks, se
 from onnxsemi._errors import DataError
 from onnxsemi._head import Head
 
+_HASHED = 2**20
+"""Bytes of images that are laid out at once to be hashed."""
+
 
 def _listed(values: tuple[float, ...]) -> str:
     return ",".join(f"{value:g}" for value in values) or "nothing"
@@ -259,8 +262,11 @@ class ImageSet:
 
     def digests(self) -> list[bytes]:
         """A digest of each image as the model sees it."""
-        images = (self.batch(index, index + 1) for index in range(len(self)))
-        return [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]
+        step, found = max(1, _HASHED // (4 * math.prod(self.row))), list[bytes]()
+        for start in range(0, len(self), step):
+            rows = self.batch(start, min(start + step, len(self)))
+            found += (hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows)
+        return found
 
     def fingerprint(self) -> str:
         """SHA-256 of what the model sees and of the labels, whatever the images are read from."""

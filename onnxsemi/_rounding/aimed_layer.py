@@ -80,11 +80,11 @@ def rounded_layer(
         target_output: The layer, and what it brings close to the float model.
         request: How.
         sums: Of all blocks of images.
-        pool: Works on blocks of rows side by side.
+        pool: Works on blocks of rows side by side; called by none of its threads.
     """
     layer, settings, bias = target_output.layer.site.layer, request.settings, target_output.bias
     centred = settings.bias_correction and bias is not None
-    moments = sums.moments(centred=centred, damping=request.damping)
+    moments = sums.moments(centred=centred, damping=request.damping, each=pool.map)
     rounder = LayerRounder(moments, settings, request.scheme, pool)
     assert moments.cross is not None
     codes = rounder.codes(rounder.aimed(layer.weight, moments.cross), request.grid)

@@ -161,7 +161,7 @@ class _Preparation:
         bias = correctable_bias(self.workload.classifier, layer.site)
         corrects = self.settings.bias_correction and bias is not None
         own, pool = self.sums.pop(layer.name), self.runner.pool
-        moments = pool.submit(own.moments, centred=corrects).result()
+        moments = own.moments(centred=corrects, each=pool.map)
         rounder = LayerRounder(moments, self.settings, self.workload.scheme, pool)
         return _Prepared(rounder, moments, corrects)
 

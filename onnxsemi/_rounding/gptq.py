@@ -20,11 +20,13 @@ Transformers", ICLR 2023, sections 3 and 4; the error formula is Optimal Brain S
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from onnxsemi._arrays import Float32Array, Float64Array, Int64Array
 from onnxsemi._rounding.grid import Grid, values
+from onnxsemi._rounding.row_parts import Each, in_parts
 
 BLOCK = 32
 NEAR = 256  # columns that the updates of a block reach at once; those behind wait for all of them
@@ -45,7 +47,7 @@ class Factor:
     upper: Float32Array
 
     @classmethod
-    def of(cls, second: Float32Array) -> "Factor":
+    def of(cls, second: Float32Array, each: Each = map) -> "Factor":
         """Factorize one group, in float64.
 
         With the order reversed, ``C + damping = L L^T``; put back, L is upper triangular, and U its
@@ -54,6 +56,7 @@ class Factor:
         Args:
             second: float32[K, K], symmetric, damped, no negative eigenvalue but for float32 noise;
                 where that is larger, shares of the diagonal's mean are added.
+            each: Maps over parts of the rows.
 
         Raises:
             ValueError: If it is not positive definite, damping included.
@@ -62,7 +65,12 @@ class Factor:
 
         energy = np.diag(second).astype(np.float64)
         order = np.argsort(-energy, kind="stable")
-        matrix = second[np.ix_(order[::-1], order[::-1])].astype(np.float64)
+        matrix, found = np.empty(second.shape), np.zeros(second.shape, np.float32)
+
+        def reorder(rows: slice) -> None:
+            matrix[rows] = second[np.ix_(order[::-1][rows], order[::-1])]
+
+        in_parts(len(order), reorder, each)
         level = max(float(energy.mean()), float(np.finfo(np.float32).tiny))
         for raised in _RAISED:
             matrix[np.diag_indices_from(matrix)] = energy[order[::-1]] + raised * level
@@ -72,7 +80,12 @@ class Factor:
         upper, failed_too = lapack.dtrtri(lower, lower=1, overwrite_c=1)
         if failed or failed_too:
             raise ValueError("second moments are not positive definite, damping included")
-        return cls(order[None], np.triu(upper[::-1, ::-1]).astype(np.float32)[None])
+
+        def put_back(rows: slice) -> None:
+            found[rows, rows.start :] = np.triu(upper[::-1, ::-1][rows, rows.start :])
+
+        in_parts(len(order), put_back, each)
+        return cls(order[None], found[None])
 
     @classmethod
     def joined(cls, factors: Sequence["Factor"]) -> "Factor":
@@ -90,14 +103,27 @@ class Factor:
         """Some of the groups."""
         return Factor(self.order[chosen], self.upper[chosen])
 
-    def solved(self, rows: Float64Array) -> Float64Array:
-        """``rows (C + damping)^-1`` for float64[G * R, K]."""
+    def solved(self, rows: Float64Array, each: Each = map) -> Float64Array:
+        """``rows (C + damping)^-1`` for float64[G * R, K].
+
+        Args:
+            rows: The rows of a group together.
+            each: Maps over parts of them.
+        """
         result = np.empty_like(rows)
         parts = (np.split(values, len(self)) for values in (rows, result))
         for order, upper, given, found in zip(self.order, self.upper, *parts, strict=True):
             wide = upper.astype(np.float64)
-            found[:, order] = given[:, order] @ wide.T @ wide
+            solve = partial(_solve, wide, order, given, found)
+            in_parts(len(given), solve, each)
         return result
+
+
+def _solve(
+    wide: Float64Array, order: Int64Array, given: Float64Array, found: Float64Array, rows: slice
+) -> None:
+    """Put ``given (C + damping)^-1`` into some rows of ``found``."""
+    found[rows, order] = given[rows][:, order] @ wide.T @ wide
 
 
 def compensated(

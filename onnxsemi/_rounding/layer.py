@@ -27,7 +27,7 @@ from onnxsemi._rounding.ranges import (
     stored_exactly,
 )
 from onnxsemi._rounding.second_moments import SecondMoments
-from onnxsemi._runtime.batch_sizes import CANDIDATE_ROWS, ROUNDED_ROWS
+from onnxsemi._runtime.batch_sizes import CANDIDATE_ROWS, ROUNDED_ROWS, WIDE, WIDE_ROWS
 
 _RowsWork = Callable[[Float32Array, slice, Grid], Float32Array | Float64Array]
 """(rows, their panels, grids) -> float[rows, ...]; the rows of a panel are together."""
@@ -49,14 +49,15 @@ class LayerRounder:
             moments: Of the layer's inputs, P panels.
             settings: How to round.
             scheme: Of the grids.
-            pool: Works on blocks side by side.
+            pool: Works on blocks side by side; called by none of its threads.
         """
         self._settings, self._scheme, self._pool = settings, scheme, pool
         self._moments = moments
-        compensates = settings.method is RoundingMethod.GPTQ
-        self._factor = (
-            Factor.joined(list(pool.map(Factor.of, moments.second))) if compensates else None
-        )
+        self._factor: Factor | None = None
+        if settings.method is RoundingMethod.GPTQ and len(moments.second) == 1:
+            self._factor = Factor.of(moments.second[0], pool.map)
+        elif settings.method is RoundingMethod.GPTQ:
+            self._factor = Factor.joined(list(pool.map(Factor.of, moments.second)))
 
     def at(self, weight: Float32Array, bits: int) -> QuantizedChannels:
         """All channels of a weight, float32[O, ...], at one bitwidth, on grids that are chosen."""
@@ -81,7 +82,7 @@ class LayerRounder:
             return weight
         panels = self._moments.panels(weight[0].size)
         rows = panels.rows(weight.reshape(len(weight), -1))
-        moved = np.asarray(rows + self._factor.solved(cross), np.float32)
+        moved = np.asarray(rows + self._factor.solved(cross, self._pool.map), np.float32)
         return panels.joined(moved).reshape(weight.shape)
 
     def codes(self, weight: Float32Array, grid: Grid) -> Float32Array:
@@ -112,7 +113,9 @@ class LayerRounder:
         work: _RowsWork,
     ) -> Float32Array:
         """Codes of rows on one grid each: float32[O, K]."""
-        return self._moments.panels(rows.shape[1]).joined(self._in_blocks(rows, grid, work))
+        panels = self._moments.panels(rows.shape[1])
+        size = WIDE_ROWS if panels.width >= WIDE else ROUNDED_ROWS
+        return panels.joined(self._in_blocks(rows, grid, work, size))
 
     def _error(
         self, ranges: Ranges, rows: Float32Array, panels: slice, grid: Grid
@@ -146,7 +149,7 @@ class LayerRounder:
         rows: Float32Array,
         grid: Grid,
         work: _RowsWork,
-        size: int = ROUNDED_ROWS,
+        size: int,
     ) -> Float32Array:
         """Work on blocks of rows, panel after panel.
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from onnxsemi._arrays import Float32Array, Float64Array
 from onnxsemi._rounding.panels import Panels
+from onnxsemi._rounding.row_parts import Each, in_parts
 from onnxsemi._rounding.shrinkage import MomentSpread
 
 CONSTANT = 1e-5
@@ -143,22 +144,34 @@ class MomentSums:
                 self._cross[begin * count * each : end * count * each] += part.cross
                 self._distance[begin * each : end * each] += part.distance
 
-    def moments(self, *, centred: bool, damping: Float64Array | None = None) -> SecondMoments:
+    def moments(
+        self, *, centred: bool, damping: Float64Array | None = None, each: Each = map
+    ) -> SecondMoments:
         """What was summed, as means.
 
         Args:
             centred: If the bias takes up the mean of every change.
             damping: float64[P], where it is known; else it follows from how much blocks differ.
+            each: Maps over parts of the rows of large matrices.
         """
         count = int(self._samples[0])  # that of every panel
         mean = self._first / count
-        second = self._second / np.float32(count)
+        second = np.empty_like(self._second)
+
+        def divide(rows: slice) -> None:
+            np.divide(self._second[:, rows], np.float32(count), out=second[:, rows])
+
+        in_parts(second.shape[1], divide, each)
         if damping is None:
             damping = self._damping(second, mean)
         if centred:
             raw = np.einsum("gkk->gk", second).copy()
-            for place, average in enumerate(mean):  # one by one: in float64 they are large
-                second[place] -= (average[:, None] * average).astype(np.float32)
+
+            def centre(rows: slice) -> None:
+                for own, average in zip(second, mean, strict=True):  # in float64 they are large
+                    own[rows] -= (average[rows, None] * average).astype(np.float32)
+
+            in_parts(second.shape[1], centre, each)
             constant = np.einsum("gkk->gk", second) < CONSTANT * raw
             for own, columns in zip(second, constant, strict=True):
                 own[columns], own[:, columns] = 0, 0
@@ -168,9 +181,9 @@ class MomentSums:
         offset = self._distance / count
         cross = self._cross / count
         if centred:
-            each = len(cross) // len(mean)
-            cross -= self._panels.repeated(offset)[:, None] * np.repeat(mean, each, axis=0)
-            cross[np.repeat(constant, each, axis=0)] = 0
+            outputs = len(cross) // len(mean)
+            cross -= self._panels.repeated(offset)[:, None] * np.repeat(mean, outputs, axis=0)
+            cross[np.repeat(constant, outputs, axis=0)] = 0
         return SecondMoments(second, mean, damping, cross, offset)
 
     def _damping(self, second: Float32Array, mean: Float64Array) -> Float64Array:
