@@ -2,12 +2,12 @@
 
     python benchmarks/cores.py --shared ../shared
 
-A whole ``compress`` with as many threads as there are to be cores runs on whatever cores there are.
-Of every task of its thread pools, and of what lies between them, the CPU time is taken, and what
-it waits for. The same tasks are then played on as many cores: first come, first served, each core
-one at a time, every wait as it was. CPU time over cores times the length of that is the share. It
-is a replay, not a measurement: that many cores share caches, memory and Python's interpreter lock.
-At the end the table in ``benchmarks/README.md`` is written anew.
+A whole ``compress`` on sixteen threads runs on whatever cores there are. Of every task of its
+thread pools, and of what lies between them, the CPU time is taken, and what it waits for. The same
+tasks are then played on 2 to 16 cores: first come, first served, each core one at a time, every
+wait as it was. CPU time over cores times the length of that is the share. It is a replay, not a
+measurement: that many cores share caches, memory and Python's interpreter lock. At the end the
+table in ``benchmarks/README.md`` is written anew.
 """
 
 import argparse
@@ -36,21 +36,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shared", type=Path, required=True, help="folder with models/ and data/")
     parser.add_argument("--work", type=Path, default=Path("cores"), help="results so far")
-    parser.add_argument("--job", nargs=2, help="run one model in this process")
+    parser.add_argument("--job", help="run one model in this process")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     known = cases(arguments.shared)
     if arguments.job:
-        name, cores = arguments.job
-        row = recorded(known[name], int(cores))
-        _path(arguments.work, name, int(cores)).write_text(json.dumps(row, indent=1), "utf-8")
+        row = recorded(known[arguments.job])
+        _path(arguments.work, arguments.job).write_text(json.dumps(row, indent=1), "utf-8")
         return
     for name in IMAGES:
-        for cores in CORES:
-            if not _path(arguments.work, name, cores).exists():
-                print(name, cores, flush=True)
-                note_processor(arguments.work)
-                subprocess.run([sys.executable, *sys.argv, "--job", name, str(cores)], check=True)
+        if not _path(arguments.work, name).exists():
+            print(name, flush=True)
+            note_processor(arguments.work)
+            subprocess.run([sys.executable, *sys.argv, "--job", name], check=True)
     _write_table(known, arguments.work)
 
 
@@ -60,62 +58,69 @@ def cases(shared: Path) -> dict[str, Case]:
     return {name: replace(known[name], search_samples=count) for name, count in IMAGES.items()}
 
 
-def _path(work: Path, name: str, cores: int) -> Path:
-    return work / f"{name}-{cores}.json"
+def _path(work: Path, name: str) -> Path:
+    return work / f"{name}.json"
 
 
-def recorded(case: Case, cores: int) -> dict[str, object]:
-    """A run with as many threads, and its replay on as many cores."""
-    settings = Settings(data=case.data, search_samples=case.search_samples, threads=cores)
+def recorded(case: Case) -> dict[str, object]:
+    """A run on as many threads as the most cores, and its replay on all numbers of cores."""
+    settings = Settings(
+        data=case.data, search_samples=case.search_samples, threads=CORES[-1], allow_loss=True
+    )
     with tempfile.TemporaryDirectory() as folder, Recorder() as recorder:
 
         def phase(event: Event) -> None:
             if event.phase not in ("best", "warning"):
                 recorder.phase(event.phase)
 
-        result = onnxsemi.compress(
+        onnxsemi.compress(
             case.model,
             data_of(case.search, case.data),
             output=Path(folder) / "small.onnx",
             test_data=data_of(case.report, case.data),
-            settings=replace(settings, allow_loss=True),
+            settings=settings,
             progress=phase,
         )
-    found = replay(recorder.main, cores)
-    cpu_seconds = recorder.cpu_seconds
+    rows = {}
+    for cores in CORES:
+        found = replay(recorder.main, cores, CORES[-1])
+        rows[cores] = {
+            "share": found.share(cores),
+            "seconds": found.seconds,
+            "phases": {name: list(spent) for name, spent in found.phases.items()},
+            "idle": dict(found.idle.most_common(20)),
+        }
     return {
-        "measured": result.cost.cpu_seconds / result.cost.seconds / cores,
-        "recorded": found.busy / cpu_seconds,
+        "cpu_seconds": recorder.cpu_seconds,
+        "recorded": found.busy / recorder.cpu_seconds,
         "tasks": recorder.tasks,
-        "cpu_seconds": found.busy,
-        "seconds": found.seconds,
-        "share": found.share(cores),
-        "idle": dict(found.idle.most_common(20)),
-        "phases": {name: list(spent) for name, spent in found.phases.items()},
+        "cores": rows,
     }
 
 
 def _write_table(known: dict[str, Case], work: Path) -> None:
+    rows = {name: json.loads(_path(work, name).read_text("utf-8")) for name in IMAGES}
     lines = [
         f"{versions(work)}.",
         "",
-        "| model | calibration images | " + " | ".join(f"{n} cores" for n in CORES) + " |",
-        "|" + "---|" * (2 + len(CORES)),
+        "| model | calibration images | tasks | CPU s | "
+        + " | ".join(f"{n} cores" for n in CORES)
+        + " |",
+        "|" + "---|" * (4 + len(CORES)),
     ]
-    rows = {
-        name: [json.loads(_path(work, name, n).read_text("utf-8")) for n in CORES]
-        for name in IMAGES
-    }
-    for name, found in rows.items():
-        shares = [f"{row['share']:.0%}" for row in found]
-        lines.append(f"| {known[name].title} | {IMAGES[name]:,} | {' | '.join(shares)} |")
-    lines += ["", f"Where the time goes on {CORES[-1]} cores:", ""]
+    for name, row in rows.items():
+        cells = [known[name].title, f"{IMAGES[name]:,}", f"{row['tasks']:,}"]
+        cells += [f"{row['cpu_seconds']:.0f}"]
+        cells += [f"{row['cores'][str(cores)]['share']:.0%}" for cores in CORES]
+        lines.append(f"| {' | '.join(cells)} |")
+    most = CORES[-1]
+    lines += ["", f"Where the time goes on {most} cores:", ""]
     lines += ["| model | phase | share of the time | cores used there |", "|---|---|---|---|"]
-    for name, found in rows.items():
-        last = found[-1]
-        for phase, (seconds, busy) in last["phases"].items():
-            if seconds >= SHOWN * last["seconds"]:
-                share, used = seconds / last["seconds"], busy / seconds / CORES[-1]
+    for name, row in rows.items():
+        found = row["cores"][str(most)]
+        for phase, (seconds, busy) in found["phases"].items():
+            if seconds >= SHOWN * found["seconds"]:
+                share, used = seconds / found["seconds"], busy / seconds / most
                 lines.append(f"| {known[name].title} | {phase} | {share:.0%} | {used:.0%} |")
     replace_table("cores", lines)
 

@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import partial
 from typing import Any, Self
 
@@ -180,7 +181,8 @@ class _Pool:
 
 
 class _Player:
-    def __init__(self, cores: int) -> None:
+    def __init__(self, cores: int, recorded: int) -> None:
+        self.of_cores = Fraction(cores, recorded)
         self.cores, self.ready, self.running = cores, deque[tuple[Actor, Computation]](), []
         self.pools: dict[int, _Pool] = {}
         self.place: dict[Actor, int] = {}
@@ -226,7 +228,9 @@ class _Player:
                 self.ready.append((actor, step))
                 return
             if isinstance(step, Actor):
-                pool = self.pools.setdefault(step.pool or 0, _Pool(step.workers))
+                pool = self.pools.setdefault(
+                    step.pool or 0, _Pool(max(1, int(step.workers * self.of_cores)))
+                )
                 pool.waiting.append(step)
                 self._work(pool)
             elif step[0] == "phase":
@@ -251,6 +255,12 @@ class _Player:
             self._go_on(waiter)
 
 
-def replay(main: Actor, cores: int) -> Replay:
-    """Play what was recorded on so many cores."""
-    return _Player(cores).play(main)
+def replay(main: Actor, cores: int, recorded: int) -> Replay:
+    """Play what was recorded.
+
+    Args:
+        main: The main thread.
+        cores: To play it on; pools have as many workers for each as they had.
+        recorded: Threads of the run.
+    """
+    return _Player(cores, recorded).play(main)
