@@ -42,6 +42,7 @@ from onnxsemi._pipeline.preparation import Prepared, prepare
 from onnxsemi._pipeline.rounding import codes_of
 from onnxsemi._pipeline.sensitivity import measure_sensitivity
 from onnxsemi._plan.bits import BitPlan
+from onnxsemi._plan.groups import GROUP_BYTES
 from onnxsemi._plan.layers import TargetLayer
 from onnxsemi._progress import Silent
 from onnxsemi._quantizer.affine import QuantizedChannels, Scheme
@@ -55,7 +56,7 @@ from onnxsemi._rounding.target_output import TargetOutput
 from onnxsemi._run.folder import RunFolder, nowhere
 from onnxsemi._run.journal import Journal
 from onnxsemi._runtime.sessions import Session
-from onnxsemi._search.frontier import GROUP_BYTES, monotone
+from onnxsemi._search.frontier import monotone
 from onnxsemi._sensitivity.fast import FastMeasurement
 from onnxsemi._stats.metrics import hits, kl_divergence
 from onnxsemi._stats.paired import Paired

@@ -8,10 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnxsemi._plan.bits import BitPlan
+from onnxsemi._plan.groups import GROUP_BYTES, SCALE_BITS
 from onnxsemi._plan.layers import Semilayer, Sign
 from onnxsemi._search.frontier import (
-    GROUP_BYTES,
-    SCALE_BITS,
     between,
     frontier,
     hulls,

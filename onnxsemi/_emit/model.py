@@ -63,7 +63,7 @@ def emit(
         source_bytes=classifier.source_bytes,
         float_bytes=4 * classifier.parameters,
         target_weights=rounded.plan.parameters,
-        target_bits=rounded.plan.weight_bits,
+        target_bits=rounded.stored_bits,
         payload_bytes=read_stored(model).payload_bytes,
     )
     model.metadata_props.add(key="onnxsemi.sizes", value=sizes.to_json())

@@ -12,7 +12,7 @@ from onnxsemi._emit.bitwidths import bits_of
 from onnxsemi._emit.stored_weights import FOR_TOOLS, PLAN, WEIGHTS, emitted_properties
 from onnxsemi._model.loader import load_proto, named
 from onnxsemi._pipeline.sizes import sizes_of
-from onnxsemi._plan.bitwidth import FLOAT_BITS
+from onnxsemi._plan.bitwidth import FLOAT_BITS, shown, stores
 from onnxsemi._plan.channel_numbers import channel_ranges
 from onnxsemi._results.results import CompareResult, LayerDifference
 from onnxsemi._run.plan_file import PlanFile, read_plan
@@ -69,10 +69,10 @@ def _differences(one: _Side, other: _Side) -> Iterator[LayerDifference]:
             continue
         moves: dict[tuple[int, int], list[int]] = {}
         for channel, pair in enumerate(zip(before, after, strict=True)):
-            if pair[0] != pair[1]:
+            if pair[0] != pair[1] and (one.is_plan == other.is_plan or not stores(*pair)):
                 moves.setdefault(pair, []).append(channel)
         for (was, now), channels in sorted(moves.items(), reverse=True):
-            yield LayerDifference(layer, channel_ranges(channels), str(was), str(now))
+            yield LayerDifference(layer, channel_ranges(channels), str(shown(was)), str(shown(now)))
 
 
 def _of_layer(side: _Side, other: _Side, layer: str) -> tuple[int, ...]:

@@ -13,11 +13,11 @@ from onnxsemi._pipeline.preparation import Prepared
 from onnxsemi._pipeline.search_outcome import SearchOutcome, SearchRecord
 from onnxsemi._plan.bits import BitPlan
 from onnxsemi._plan.bitwidth import FLOAT_BITS
+from onnxsemi._plan.groups import GROUP_BYTES, SCALE_BITS
 from onnxsemi._run.frontier import KeptFrontier, KeptPoint, Source, by_size
 from onnxsemi._run.frontier_file import read_frontier
 from onnxsemi._run.plan_file import PlanFile
 from onnxsemi._search.correction import Prediction
-from onnxsemi._search.frontier import GROUP_BYTES, SCALE_BITS
 from onnxsemi._search.trajectory import Decision, Point
 from onnxsemi._stats.pairing import Pairing, pair
 

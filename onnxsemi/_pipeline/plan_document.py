@@ -9,9 +9,10 @@ from onnxsemi._emit.activations import ActivationRanges
 from onnxsemi._pipeline.preparation import Prepared
 from onnxsemi._pipeline.run_identity import one_processor
 from onnxsemi._plan.bits import BitPlan
+from onnxsemi._quantizer.coded import CodedLayer
 from onnxsemi._quantizer.rounded_plan import RoundedPlan
 from onnxsemi._run.folder import RunFolder
-from onnxsemi._run.plan_file import DIGEST, PlanFile, RoundingRecord, layers_of
+from onnxsemi._run.plan_file import DIGEST, LayerBits, PlanFile, RoundingRecord, layers_of
 
 
 def plan_file(
@@ -50,7 +51,16 @@ def rounded_file(
 ) -> PlanFile:
     """The plan with what came of it: a digest of its weights, and what rounded them."""
     document = plan_file(prepared, codes.plan, ranges, nearest=nearest)
+    coded = codes.coded
+    layers = {name: _with_levels(each, coded.get(name)) for name, each in document.layers.items()}
+    document = replace(document, layers=layers)
     return replace(document, processor=one_processor(run), weights_sha256=codes.sha256)
+
+
+def _with_levels(planned: LayerBits, coded: CodedLayer | None) -> LayerBits:
+    if coded is None:
+        return planned
+    return replace(planned, levels=coded.levels, coded_bits=round(coded.bits, 3))
 
 
 def _rounding_record(prepared: Prepared) -> RoundingRecord | None:

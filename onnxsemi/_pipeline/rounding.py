@@ -12,7 +12,7 @@ from onnxsemi._evaluation.folds import Fold, Folds, Remembering
 from onnxsemi._evaluation.workload import Workload
 from onnxsemi._pipeline.preparation import Prepared, drawn
 from onnxsemi._plan.bits import BitPlan
-from onnxsemi._plan.bitwidth import FLOAT_BITS
+from onnxsemi._plan.bitwidth import FLOAT_BITS, MAX_BITS, is_coded
 from onnxsemi._progress import Progress, Within
 from onnxsemi._quantizer.affine import QuantizedChannels
 from onnxsemi._quantizer.rounded_plan import Nearest, RoundedPlan, Rounding, rounded
@@ -221,7 +221,7 @@ def restored(path: Path, run: str, workload: Workload, bits: Collection[int]) ->
                 codes=arrays[f"codes_{place}_{b}"],
                 scale=arrays[f"scale_{place}_{b}"],
                 zero_point=arrays[f"zero_{place}_{b}"],
-                bits=b,
+                bits=MAX_BITS if is_coded(b) else b,
                 doubled=bool(arrays[f"kind_{place}_{b}"]),
             )
             for b in bits

@@ -18,6 +18,7 @@ from onnxsemi._option import Decides, values_of
 from onnxsemi._pipeline.companions import check_companion
 from onnxsemi._pipeline.output import check_output, plan_path
 from onnxsemi._pipeline.preparation import Prepared
+from onnxsemi._plan.bitwidth import shown
 from onnxsemi._progress import Progress, warn
 from onnxsemi._run.folder import Identity, MadeOf, RunFolder, nowhere, open_run
 from onnxsemi._run.spent import Spent
@@ -184,6 +185,7 @@ def made_of(prepared: Prepared) -> MadeOf:
         "calibration data": prepared.search.fingerprint(),
         "labels": "given" if prepared.has_labels else "the float model's own answers",
         **_settings(settings, Decides.MEASUREMENTS),
+        "--bits": tuple(map(shown, settings.search.bits)),
         **_kernels(settings),
         **{engine: _version(engine) for engine in _ENGINES},
     }

@@ -218,6 +218,7 @@ class Search:
                 types=narrow_types(codes, settings.profile),
                 made_from={**identity(prepared), "processor": "; ".join(map(str, run.processors))},
                 pinned=prepared.pinned(),
+                coded=codes.coded,
                 run=run.path,
                 warnings=warnings(prepared),
                 finding=guard.judge(found.search, found.close),

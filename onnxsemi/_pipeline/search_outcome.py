@@ -7,6 +7,7 @@ import numpy as np
 
 from onnxsemi._emit.activations import ActivationRanges
 from onnxsemi._pipeline.sensitivity import Sensitivity
+from onnxsemi._plan.bitwidth import shown
 from onnxsemi._plan.channel_numbers import channel_ranges
 from onnxsemi._plan.layers import Semilayer, Sign
 from onnxsemi._run.plan_file import Bits, ChannelEvidence
@@ -74,7 +75,7 @@ class SearchOutcome(SearchRecord):
             there = np.flatnonzero(self.chosen.plan.bits[layer] == b)
             for semilayer in by_sign({layer: there}, table, b):
                 channels = np.array(semilayer.channels)
-                found.setdefault(str(b), {})[semilayer.sign] = ChannelEvidence(
+                found.setdefault(str(shown(b)), {})[semilayer.sign] = ChannelEvidence(
                     channels=channel_ranges(semilayer.channels),
                     delta_loss=_short(table.column(layer, b)[channels].sum()),
                     kl=_short(kl_increase.column(layer, b)[channels].sum()),

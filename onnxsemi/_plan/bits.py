@@ -14,7 +14,7 @@ from types import MappingProxyType
 import numpy as np
 
 from onnxsemi._arrays import Int8Array, Int64Array, read_only
-from onnxsemi._plan.bitwidth import BITWIDTHS, FLOAT_BITS, is_bitwidth
+from onnxsemi._plan.bitwidth import BITS_TAKEN, BITWIDTHS, FLOAT_BITS, is_bitwidth
 from onnxsemi._plan.layers import Semilayer, TargetLayer
 
 
@@ -51,7 +51,8 @@ class BitPlan:
 
     Attributes:
         layout: Where the channels of each layer stand.
-        channel_bits: int8[C], bitwidth of every channel: 0 to 8, or 32 for float32. Read-only.
+        channel_bits: int8[C], width of every channel: 0 to 8 bits, a coded width, or 32 for
+            float32. Read-only.
     """
 
     layout: ChannelLayout
@@ -165,8 +166,8 @@ class BitPlan:
 
     @cached_property
     def weight_bits(self) -> int:
-        """Bits that all target weights take together."""
-        return int(self.layout.weights @ self.channel_bits.astype(np.int64))
+        """Bits that all target weights take together; about so many of coded widths."""
+        return round(float(self.layout.weights @ BITS_TAKEN[self.channel_bits]))
 
     @property
     def saved_parameters(self) -> float:

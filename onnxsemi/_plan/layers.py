@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from onnxsemi._arrays import Float32Array, read_only
-from onnxsemi._plan.bitwidth import is_bitwidth
+from onnxsemi._plan.bitwidth import is_bitwidth, shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,4 +70,4 @@ class Semilayer:
             raise ValueError(f"semilayer of {self.layer!r}: {self.bits} bits")
 
     def __str__(self) -> str:
-        return f"{self.layer} ({self.sign}, {len(self.channels)} channels, {self.bits} bits)"
+        return f"{self.layer} ({self.sign}, {len(self.channels)} channels, {shown(self.bits)} bits)"

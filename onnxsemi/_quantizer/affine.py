@@ -206,7 +206,7 @@ def fake_quantize(
 def _asymmetric_grid(
     low: Float64Array, high: Float64Array, bits: int
 ) -> tuple[Float32Array, Int64Array]:
-    scale = _storable((high - low) / (2**bits - 1))
+    scale = storable((high - low) / (2**bits - 1))
     zero = -np.rint(low.astype(np.float32) / scale).astype(np.int64)
     return scale, np.clip(zero, 0, 2**bits - 1)
 
@@ -215,7 +215,7 @@ def _symmetric_grid(
     low: Float64Array, high: Float64Array, bits: int
 ) -> tuple[Float32Array, Int64Array]:
     half = 2 ** (bits - 1)
-    scale = _storable(np.maximum(high / (half - 1), -low / half))
+    scale = storable(np.maximum(high / (half - 1), -low / half))
     return scale, np.full(scale.shape, half, np.int64)
 
 
@@ -223,7 +223,7 @@ def _signs(weight: Float32Array, flat: Float32Array, scheme: Scheme) -> Quantize
     """One bit: the signs of the weights, on a doubled grid with zero between its two levels."""
     largest = np.abs(flat).max(axis=1)
     constant = (flat.min(axis=1) == flat.max(axis=1)) & (largest > 0)
-    scale = np.where(constant, largest, _storable(largest.astype(np.float64)))
+    scale = np.where(constant, largest, storable(largest.astype(np.float64)))
     zero = np.ones(len(flat), np.uint8)
     codes = (flat >= 0).astype(np.uint8)
     if scheme is Scheme.ASYMMETRIC:
@@ -232,7 +232,7 @@ def _signs(weight: Float32Array, flat: Float32Array, scheme: Scheme) -> Quantize
     return QuantizedChannels(codes.reshape(weight.shape), scale, zero, 1, doubled=True)
 
 
-def _storable(scale: Float64Array) -> Float32Array:
+def storable(scale: Float64Array) -> Float32Array:
     """Scales as float32, never zero or subnormal: some runtimes flush subnormals to zero."""
     return np.maximum(scale, np.finfo(np.float32).tiny).astype(np.float32)
 

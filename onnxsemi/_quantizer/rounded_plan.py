@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from onnxsemi._arrays import Float32Array, Float64Array, Int8Array, read_only
 from onnxsemi._plan.bits import BitPlan
-from onnxsemi._plan.bitwidth import FLOAT_BITS
+from onnxsemi._plan.bitwidth import FLOAT_BITS, is_coded, stores
 from onnxsemi._plan.layers import TargetLayer
-from onnxsemi._quantizer.affine import QuantizedChannels, Scheme, quantize
+from onnxsemi._quantizer.affine import QuantizedChannels, Scheme
+from onnxsemi._quantizer.coded import CodedLayer, narrowed, nearest
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +31,8 @@ class RoundedLayer:
     """One layer at the bitwidths of its channels.
 
     Attributes:
-        bits: Bitwidth of each channel.
+        bits: Bitwidth that each channel is stored in: the plan's, or of coded widths what their
+            codes fit in.
         quantized: Bitwidth -> the channels that have it, ascending; float32 channels are in none.
         weight: float32[O, ...]: what a runtime computes from the codes, and float32 channels.
         bias: float32[O], replaces the bias of the layer's node; None leaves it as it is.
@@ -68,13 +70,15 @@ class RoundedLayer:
 
         Args:
             weight: float32[O, ...], the float model's.
-            bits: Bitwidth of each channel.
-            quantized: Bitwidth -> the channels that have it, ascending.
+            bits: Width of each channel; not bitwidths and coded widths both.
+            quantized: Width -> the channels that have it, ascending.
             bias: float32[O], or None.
         """
         bits_of, whole = np.asarray(bits), np.array(weight, np.float32)
         if bits_of.shape != (len(weight),):
             raise ValueError(f"{bits_of.size} bitwidths for {len(weight)} channels")
+        if any(map(is_coded, quantized)):
+            bits_of, quantized = narrowed(bits_of.astype(np.int8), quantized)
         for value, channels in quantized.items():
             whole[bits_of == value] = channels.dequantize()
         return cls(tuple(bits_of.tolist()), quantized, whole, bias)
@@ -105,13 +109,31 @@ class RoundedPlan:
     layers: Mapping[str, RoundedLayer]
 
     def __post_init__(self) -> None:
-        if {name: layer.bits for name, layer in self.layers.items()} != self.plan.listed():
+        planned = self.plan.listed()
+        if self.layers.keys() != planned.keys() or not all(
+            _stores(layer.bits, planned[name]) for name, layer in self.layers.items()
+        ):
             raise ValueError("the layers have other bitwidths than the plan")
         if self.scheme is Scheme.SYMMETRIC:
             for name, layer in self.layers.items():
                 if any((q.zero_point != q.centre).any() for q in layer.quantized.values()):
                     raise ValueError(f"layer {name!r}: a symmetric grid is not centred on zero")
         object.__setattr__(self, "layers", MappingProxyType(dict(self.layers)))
+
+    @property
+    def coded(self) -> Mapping[str, CodedLayer]:
+        """What the codes of entropy-coded layers are."""
+        return {
+            name: CodedLayer.of(self.layers[name].quantized.values())
+            for name, bits in self.plan.bits.items()
+            if any(map(is_coded, np.unique(bits).tolist()))
+        }
+
+    @property
+    def stored_bits(self) -> int:
+        """Bits of all codes and float32 weights as they are, each code in its bits."""
+        sizes = self.plan.channel_params
+        return sum(sum(layer.bits) * sizes[name] for name, layer in self.layers.items())
 
     @cached_property
     def sha256(self) -> str:
@@ -123,6 +145,11 @@ class RoundedPlan:
                 digest.update(f"{array.dtype.kind}{array.shape}\n".encode())
                 digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
         return digest.hexdigest()
+
+
+def _stores(stored: Sequence[int], planned: Sequence[int]) -> bool:
+    """Whether the channels of a layer are stored as a plan says."""
+    return len(stored) == len(planned) and all(map(stores, stored, planned))
 
 
 class Rounding(Protocol):
@@ -155,7 +182,7 @@ class Nearest:
 
     def at(self, layer: TargetLayer, bits: int) -> QuantizedChannels:
         """Every channel of a layer at one bitwidth."""
-        return quantize(layer.weight, bits, self.scheme)
+        return nearest(layer.weight, bits, self.scheme)
 
     def bias_shift(self, layer: TargetLayer, bits: int) -> Float32Array | None:
         """Biases are left alone."""

@@ -27,6 +27,8 @@ class RoundingMethod(StrEnum):
     """The nearest level: the paper's."""
     GPTQ = "gptq"
     """One after the other; the others make up for the error of each."""
+    RATE = "rate"
+    """The same on grids without a range, each code weighed by what it takes entropy-coded."""
 
 
 class Inputs(StrEnum):
@@ -53,7 +55,9 @@ class RoundingSettings:
     method: Annotated[
         RoundingMethod, Option(Panel.ROUNDING, flags=("--rounding",), advanced=True)
     ] = RoundingMethod.GPTQ
-    """nearest level, or gptq: the weights behind make up for the error of each."""
+    """nearest level; gptq: the weights behind make up for the error of each; rate: the same, on an
+    odd number of levels with zero among them, where a code that takes fewer bits once it is
+    entropy-coded may leave a larger error."""
     inputs: Annotated[Inputs, Option(Panel.ROUNDING, metavar="NAME", advanced=True)] = (
         Inputs.QUANTIZED
     )

@@ -1,5 +1,6 @@
 """Results made into documents (:mod:`onnxsemi._report.document`)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -9,7 +10,9 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import asdict, replace
 
 from onnxsemi._plan.bits import BitPlan
+from onnxsemi._plan.bitwidth import shown
 from onnxsemi._plan.channel_numbers import channel_ranges
+from onnxsemi._quantizer.coded import CodedLayer
 from onnxsemi._report import document as doc
 from onnxsemi._report import parts
 from onnxsemi._results import results, wording
@@ -49,9 +52,9 @@ def compress_document(result: results.CompressResult) -> doc.CompressDocument:
             images_needed=result.finding.images_needed,
             summary=result.finding.text,
         ),
-        sensitivity=_part(result.sensitivity, parts.SensitivityPart),
+        sensitivity=_sensitivity(result.sensitivity),
         cost=_part(result.cost, parts.CostPart),
-        plan=_plan(result.plan),
+        plan=_plan(result.plan, result.coded),
         chosen=_point(result.chosen, counts),
         baseline=counts.score(trajectory.baseline),
         stop=trajectory.stop,
@@ -298,12 +301,28 @@ def _verdict(claim: Verdict, report: Comparison, next_command: str | None) -> pa
     )
 
 
-def _plan(plan: BitPlan) -> parts.PlanPart:
+def _sensitivity(summary: results.SensitivitySummary) -> parts.SensitivityPart:
+    """With widths as they are shown."""
+    return replace(
+        _part(summary, parts.SensitivityPart),
+        agreement=tuple(
+            replace(_part(each, parts.AgreementPart), bits=shown(each.bits))
+            for each in summary.agreement
+        ),
+        exact_delta_loss=tuple(map(shown, summary.exact_delta_loss)),
+        exact_kl=tuple(map(shown, summary.exact_kl)),
+    )
+
+
+def _plan(plan: BitPlan, coded: Mapping[str, CodedLayer] | None = None) -> parts.PlanPart:
     return parts.PlanPart(
         compression=plan.compression,
         mean_bits=plan.mean_bits,
         parameters=plan.parameters,
-        layers=plan.listed(),
+        layers={name: tuple(map(shown, bits)) for name, bits in plan.listed().items()},
+        coded={name: _part(each, parts.CodedPart) for name, each in coded.items()}
+        if coded
+        else UNSET,
     )
 
 
@@ -311,7 +330,7 @@ def _point(point: Point, counts: "_Counts") -> parts.PointPart:
     return parts.PointPart(
         trial=point.trial,
         phase=point.phase,
-        bits=point.bits,
+        bits=None if point.bits is None else shown(point.bits),
         compression=point.plan.compression,
         saved_parameters=point.plan.saved_parameters,
         **asdict(counts.score(point.score)),
@@ -344,7 +363,7 @@ def _with_semilayer(part: parts.TrialPart, ranked: Ranked) -> parts.TrialPart:
         layer=semilayer.layer,
         sign=semilayer.sign,
         channels=channel_ranges(semilayer.channels),
-        bits=semilayer.bits,
+        bits=shown(semilayer.bits),
         kl_nats=ranked.kl,
         sensitivity=ranked.sensitivity,
     )

@@ -8,7 +8,6 @@ from msgspec import UNSET, Struct, UnsetType
 
 from onnxsemi._results.timings import TimeSpread
 from onnxsemi._runtime.processor import Processor
-from onnxsemi._sensitivity.agreement import Agreement
 
 Interval = tuple[float, float]
 
@@ -87,6 +86,17 @@ class FindingPart(Part, frozen=True, rename={"asked": "asked_points", "allowed":
     summary: str
 
 
+class AgreementPart(Part, frozen=True):
+    """Fast against exact at one width."""
+
+    bits: int | float
+    channels: int
+    same_sign: float
+    delta_loss_rank: float
+    semilayers: int
+    kl_rank: float
+
+
 class SensitivityPart(
     Part,
     frozen=True,
@@ -102,9 +112,9 @@ class SensitivityPart(
     """How Δloss and KL were measured."""
 
     samples: int
-    agreement: tuple[Agreement, ...]
-    exact_delta_loss: tuple[int, ...]
-    exact_kl: tuple[int, ...]
+    agreement: tuple[AgreementPart, ...]
+    exact_delta_loss: tuple[int | float, ...]
+    exact_kl: tuple[int | float, ...]
     missing: dict[str, str]
     estimated: tuple[str, ...]
     reliability: dict[str, float]
@@ -121,13 +131,21 @@ class CostPart(Part, frozen=True):
     trials: int
 
 
+class CodedPart(Part, frozen=True, rename={"bits": "bits_a_weight"}):
+    """What the codes of an entropy-coded layer are."""
+
+    levels: int
+    bits: float
+
+
 class PlanPart(Part, frozen=True, rename={"parameters": "target_parameters"}):
-    """Bits of every target channel."""
+    """Bits of every target channel; what entropy-coded layers are."""
 
     compression: float
     mean_bits: float
     parameters: int
-    layers: dict[str, tuple[int, ...]]
+    layers: dict[str, tuple[int | float, ...]]
+    coded: dict[str, CodedPart] | UnsetType = UNSET
 
 
 class Counted(Part, frozen=True, kw_only=True):
@@ -162,7 +180,7 @@ class PointPart(Score, frozen=True):
 
     trial: int
     phase: str
-    bits: int | None
+    bits: int | float | None
     compression: float
     saved_parameters: float
 
@@ -178,7 +196,7 @@ class TrialPart(Score, frozen=True):
     layer: str | None = None
     sign: str | None = None
     channels: str | None = None
-    bits: int | None = None
+    bits: int | float | None = None
     kl_nats: float | None = None
     sensitivity: float | None = None
     compression: float | None = None

@@ -11,6 +11,7 @@ from onnxsemi._emit.integer_kernels import Kernels
 from onnxsemi._emit.narrow_types import NarrowTypes
 from onnxsemi._emit.profile import Profile
 from onnxsemi._emit.stored_weights import FOR_TOOLS, InspectedLayer
+from onnxsemi._plan.bitwidth import shown
 from onnxsemi._report.leftover import float_lines, large
 from onnxsemi._report.line import line
 from onnxsemi._report.plans import given_lines, plan_lines
@@ -67,7 +68,9 @@ _TIME_ENDED = "The time budget ended: --resume goes on with the search."
 def _details(result: CompressResult) -> list[str]:
     """Everything that is no verdict."""
     point, report = result.chosen, result.report
-    where = f"{point.phase} phase" + (f", {point.bits} bits" if point.bits is not None else "")
+    where = f"{point.phase} phase" + (
+        f", {shown(point.bits)} bits" if point.bits is not None else ""
+    )
     return [
         wording.sentence(wording.agreed(report)),
         f"Asked of the calibration images: {result.finding.text}.",
@@ -359,7 +362,7 @@ def _duration(seconds: float) -> str:
 def _agreement_table(agreement: Sequence[Agreement]) -> Table:
     """How far the fast way can be trusted."""
     channels = agreement[0].channels
-    table = plain_table("fast against exact, bits", *(str(a.bits) for a in agreement))
+    table = plain_table("fast against exact, bits", *(str(shown(a.bits)) for a in agreement))
     table.add_row(f"same sign, of {channels} channels", *(f"{a.same_sign:.0%}" for a in agreement))
     table.add_row("rank of Δloss (Spearman)", *(f"{a.delta_loss_rank:.2f}" for a in agreement))
     table.add_row("rank of KL (Spearman)", *(f"{a.kl_rank:.2f}" for a in agreement))
@@ -369,7 +372,7 @@ def _agreement_table(agreement: Sequence[Agreement]) -> Table:
 def _exact_lines(summary: SensitivitySummary) -> list[str]:
     """What was measured exactly."""
     lines = [
-        f"{what} was measured exactly at {', '.join(map(str, bits))} bits."
+        f"{what} was measured exactly at {', '.join(str(shown(b)) for b in bits)} bits."
         for what, bits in (("Δloss", summary.exact_delta_loss), ("KL", summary.exact_kl))
         if bits
     ]

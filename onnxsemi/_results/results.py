@@ -14,6 +14,7 @@ from onnxsemi._head import Head
 from onnxsemi._model.float_parts import FloatWeights
 from onnxsemi._model.targets import Skipped
 from onnxsemi._plan.bits import BitPlan
+from onnxsemi._quantizer.coded import CodedLayer
 from onnxsemi._results import wording
 from onnxsemi._results.timings import BenchResult
 from onnxsemi._run.folder import Setting
@@ -157,6 +158,7 @@ class CompressResult(Brief):
         made_from: What decides it: digests of the model and of the images, every setting by its
             flag, versions, and the kind of processor.
         pinned: Layer -> bitwidth that was given, not searched.
+        coded: Layer -> what its codes are, of those that are entropy-coded.
         run: Folder that keeps the other points; None if nothing was kept.
         warnings: What is likely to be wrong with the images or their labels.
         speed: The float model and the written file side by side; None if they were not timed.
@@ -183,6 +185,7 @@ class CompressResult(Brief):
     kernels: Kernels | None = None
     types: NarrowTypes | None = None
     pinned: Mapping[str, int] = field(default_factory=dict)
+    coded: Mapping[str, CodedLayer] = field(default_factory=dict)
     run: Path | None = None
     next_command: str | None = None
     warnings: tuple[str, ...] = ()

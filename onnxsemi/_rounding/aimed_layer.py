@@ -12,7 +12,7 @@ import numpy as np
 
 from onnxsemi._arrays import Float64Array, Int8Array
 from onnxsemi._plan.bits import BitPlan
-from onnxsemi._plan.bitwidth import FLOAT_BITS
+from onnxsemi._plan.bitwidth import FLOAT_BITS, MAX_BITS, is_coded
 from onnxsemi._quantizer.affine import Scheme
 from onnxsemi._quantizer.rounded_plan import RoundedLayer
 from onnxsemi._quantizer.settings import RoundingSettings
@@ -87,12 +87,12 @@ def rounded_layer(
     moments = sums.moments(centred=centred, damping=request.damping, each=pool.map)
     rounder = LayerRounder(moments, settings, request.scheme, pool)
     assert moments.cross is not None
-    codes = rounder.codes(rounder.aimed(layer.weight, moments.cross), request.grid)
+    codes, grid = rounder.codes(rounder.aimed(layer.weight, moments.cross), request.grid)
     quantized = {}
     for value, doubled in request.doubled.items():
         rows = np.flatnonzero(request.bits == value)
-        grid = request.grid.rows(rows)
-        quantized[value] = written_codes(codes[rows], grid, value, halves=doubled)
+        stored = MAX_BITS if is_coded(value) else value
+        quantized[value] = written_codes(codes[rows], grid.rows(rows), stored, halves=doubled)
     found = RoundedLayer.of(layer.weight, request.bits, quantized)
     if bias is None or not settings.bias_correction or moments.offset is None:
         return found

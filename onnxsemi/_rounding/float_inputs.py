@@ -12,7 +12,8 @@ from onnxsemi._evaluation.workload import Workload
 from onnxsemi._model.bias import correctable_bias
 from onnxsemi._model.layer_groups import in_groups
 from onnxsemi._progress import Progress
-from onnxsemi._quantizer.affine import QuantizedChannels, quantize
+from onnxsemi._quantizer.affine import QuantizedChannels
+from onnxsemi._quantizer.coded import nearest
 from onnxsemi._quantizer.settings import RoundingSettings
 from onnxsemi._rounding.layer import LayerRounder
 from onnxsemi._rounding.observed_layers import (
@@ -50,7 +51,7 @@ def rounding_table(
     layers = observed_layers(workload.classifier, workload.image)
     known, scheme = {layer.name for layer in layers}, workload.scheme
     plain = [layer for layer in workload.classifier.layers if layer.name not in known]
-    entries = {layer.name: {b: quantize(layer.weight, b, scheme) for b in bits} for layer in plain}
+    entries = {layer.name: {b: nearest(layer.weight, b, scheme) for b in bits} for layer in plain}
     shifts: dict[str, dict[int, Float32Array]] = {}
     damping: dict[str, Float64Array] = {}
     told, asked = replace(workload, progress=progress), _Asked(tuple(bits), settings, seed)

@@ -103,6 +103,12 @@ class Factor:
         """Some of the groups."""
         return Factor(self.order[chosen], self.upper[chosen])
 
+    @property
+    def spread(self) -> Float32Array:
+        """float32[G]: mean over columns of 1 / U[j, j]^2, what the square of an error costs."""
+        diagonal = np.einsum("gkk->gk", self.upper).astype(np.float64)
+        return np.asarray((diagonal**-2).mean(axis=1), np.float32)
+
     def solved(self, rows: Float64Array, each: Each = map) -> Float64Array:
         """``rows (C + damping)^-1`` for float64[G * R, K].
 
@@ -139,7 +145,8 @@ def compensated(
     left = np.empty((groups, len(weight) // groups, size), np.float32)
     for place, (rows, order) in enumerate(zip(np.split(weight, groups), factor.order, strict=True)):
         left[place] = rows[:, order]
-    step, zero, top = (v.reshape(groups, -1) for v in (grid.step, grid.zero, grid.top))
+    shaped = grid.shaped(groups, -1)
+    step, zero = shaped.step, shaped.zero
     inverse_step, total = 1 / step, np.zeros_like(step)
     codes = np.empty((size, *step.shape), np.float32)  # a column at a time
     for near in range(0, size, NEAR):
@@ -154,10 +161,10 @@ def compensated(
             upper = factor.upper[:, begin:end, begin:end].transpose(1, 2, 0)[..., None]
             errors = np.empty_like(block)
             for place, wanted in enumerate(block):
-                code = np.rint(wanted * inverse_step + zero)
-                code = np.minimum(np.maximum(code, 0), top)  # faster than np.clip
+                own_upper = upper[place, place]
+                code = shaped.choose(wanted * inverse_step + zero, own_upper**-2)
                 codes[begin + place] = code
-                errors[place] = (wanted - (code - zero) * step) / upper[place, place]
+                errors[place] = (wanted - (code - zero) * step) / own_upper
                 block[place + 1 :] -= upper[place, place + 1 :] * errors[place]
             total += np.square(errors).sum(axis=0)
             gathered[:, :, some] = errors.transpose(1, 2, 0)
@@ -189,16 +196,18 @@ def refined(
         sweeps: Times that all columns are passed.
     """
     codes, moments = codes.copy(), second.reshape(-1, *second.shape[-2:])
-    gradient = _by_group(values(codes, grid) - weight, moments)
+    gradient = by_group(values(codes, grid) - weight, moments)
     each = len(codes) // len(moments)  # rows of a group
-    curvature = np.repeat(np.einsum("gkk->gk", moments), each, axis=0) * grid.step[:, None]
+    importance = np.repeat(np.einsum("gkk->gk", moments), each, axis=0)
+    curvature = importance * grid.step[:, None]
     curvature[curvature <= 0] = np.inf  # the output does not vary with it: no code moves
     moving = np.arange(len(codes))
     for _ in range(sweeps):
         moved = np.zeros(len(codes), bool)
         for begin in range(0, codes.shape[1], LOOKED_AT):
             some = slice(begin, begin + LOOKED_AT)
-            for rows, columns, code in _moves(moving, some, codes, gradient, curvature, grid.top):
+            slopes = _Slopes(codes, gradient, curvature, importance, grid)
+            for rows, columns, code in _moves(moving, some, slopes):
                 steps = (code - codes[rows, columns]) * grid.step[rows]
                 gradient[rows] += steps[:, None] * moments[rows // each, columns]
                 codes[rows, columns] = code
@@ -209,13 +218,35 @@ def refined(
     return codes
 
 
+@dataclass(frozen=True, eq=False)
+class _Slopes:
+    """Where codes are, and what the output says of moving them: float32[G * R, K] each.
+
+    Attributes:
+        codes: As they are.
+        gradient: Half of how the change of output changes with a weight.
+        curvature: How that changes with a code.
+        importance: How it changes with a weight.
+        grid: Grid of each row.
+    """
+
+    codes: Float32Array
+    gradient: Float32Array
+    curvature: Float32Array
+    importance: Float32Array
+    grid: Grid
+
+    def best(self, rows: Int64Array, some: slice) -> Float32Array:
+        """Where the codes of some rows and columns would go, each with all others as they are."""
+        own = self.codes[rows, some]
+        slope = self.gradient[rows, some] / self.curvature[rows, some]
+        return (
+            self.grid.rows(rows).shaped(-1, 1).choose(own - slope, self.importance[rows, some], own)
+        )
+
+
 def _moves(
-    rows: Int64Array,
-    some: slice,
-    codes: Float32Array,
-    gradient: Float32Array,
-    curvature: Float32Array,
-    top: Float32Array,
+    rows: Int64Array, some: slice, slopes: _Slopes
 ) -> Iterator[tuple[Int64Array, Int64Array, Float32Array]]:
     """The codes that move among some columns, in the order of the columns for each row by itself.
 
@@ -224,10 +255,8 @@ def _moves(
     """
     passed = np.zeros(len(rows), np.int64)
     while len(rows):
-        own = codes[rows, some]
-        slope = gradient[rows, some] / curvature[rows, some]
-        code = np.minimum(np.maximum(np.rint(own - slope), 0), top[rows, None])
-        moves = (code != own) & (np.arange(own.shape[1]) >= passed[:, None])
+        code = slopes.best(rows, some)
+        moves = (code != slopes.codes[rows, some]) & (np.arange(code.shape[1]) >= passed[:, None])
         found = np.flatnonzero(moves.any(axis=1))
         places = moves[found].argmax(axis=1)
         rows, passed = rows[found], places + 1
@@ -239,11 +268,11 @@ def output_error(
 ) -> Float32Array:
     """Mean square of the change of output, of the rows of groups as above: float32[G * R]."""
     change = values(codes, grid) - weight
-    product = _by_group(change, second.reshape(-1, *second.shape[-2:]))
+    product = by_group(change, second.reshape(-1, *second.shape[-2:]))
     return np.asarray((product * change).sum(axis=1), np.float32)
 
 
-def _by_group(rows: Float32Array, second: Float32Array) -> Float32Array:
+def by_group(rows: Float32Array, second: Float32Array) -> Float32Array:
     """Rows float32[G * R, K], each times the float32[K, K] of its group."""
     split = rows.reshape(len(second), -1, rows.shape[1])
     return np.asarray((split @ second).reshape(rows.shape), np.float32)

@@ -37,6 +37,28 @@ class Grid:
         """Grids of some rows."""
         return Grid(self.step[chosen], self.zero[chosen], self.top[chosen])
 
+    def shaped(self, *shape: int) -> "Grid":
+        """The same with rows in another shape."""
+        return Grid(*(each.reshape(shape) for each in (self.step, self.zero, self.top)))
+
+    def choose(
+        self, places: Float32Array, importance: Float32Array, held: Float32Array | None = None
+    ) -> Float32Array:
+        """The codes that are taken for places on the grid, whatever shape: the nearest.
+
+        Args:
+            places: Where weights lie, in codes.
+            importance: What the square of an error costs; decides nothing here.
+            held: Codes that were there before; neither do they.
+        """
+        del importance, held
+        return np.minimum(np.maximum(np.rint(places), 0), self.top)  # faster than np.clip
+
+    def priced(self, spread: Float32Array) -> "Grid":
+        """For rows of groups whose errors cost float32[G]; what a code takes is no concern here."""
+        del spread
+        return self
+
     @classmethod
     def of(cls, quantized: QuantizedChannels) -> "Grid":
         """The grids that codes are stored on."""

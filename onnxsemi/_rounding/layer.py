@@ -8,14 +8,17 @@ columns are cut (:mod:`onnxsemi._rounding.panels`).
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from onnxsemi._arrays import Float32Array, Float64Array
-from onnxsemi._quantizer.affine import QuantizedChannels, Scheme, quantize
+from onnxsemi._plan.bitwidth import is_coded
+from onnxsemi._quantizer.affine import QuantizedChannels, Scheme, quantize, storable
+from onnxsemi._quantizer.coded import on_coded_grid
 from onnxsemi._quantizer.settings import Ranges, RoundingMethod, RoundingSettings
-from onnxsemi._rounding.gptq import Factor, compensated, output_error, refined
+from onnxsemi._rounding.gptq import Factor, by_group, compensated, output_error, refined
 from onnxsemi._rounding.grid import Grid, nearest, written_codes
 from onnxsemi._rounding.ranges import (
     candidates,
@@ -26,6 +29,7 @@ from onnxsemi._rounding.ranges import (
     squared_error,
     stored_exactly,
 )
+from onnxsemi._rounding.rate import RateGrid, rate_grid
 from onnxsemi._rounding.second_moments import SecondMoments
 from onnxsemi._runtime.batch_sizes import CANDIDATE_ROWS, ROUNDED_ROWS, WIDE, WIDE_ROWS
 
@@ -54,15 +58,18 @@ class LayerRounder:
         self._settings, self._scheme, self._pool = settings, scheme, pool
         self._moments = moments
         self._factor: Factor | None = None
-        if settings.method is RoundingMethod.GPTQ and len(moments.second) == 1:
+        compensates = settings.method is not RoundingMethod.NEAREST
+        if compensates and len(moments.second) == 1:
             self._factor = Factor.of(moments.second[0], pool.map)
-        elif settings.method is RoundingMethod.GPTQ:
+        elif compensates:
             self._factor = Factor.joined(list(pool.map(Factor.of, moments.second)))
 
     def at(self, weight: Float32Array, bits: int) -> QuantizedChannels:
         """All channels of a weight, float32[O, ...], at one bitwidth, on grids that are chosen."""
         if bits == 0:
             return quantize(weight, bits, self._scheme)
+        if is_coded(bits):
+            return self._coded(weight, bits)
         rows, settings = weight.reshape(len(weight), -1), self._settings
         clipped = settings.ranges is not Ranges.MINMAX
         halves = on_halves(bits, halves=settings.half_steps and clipped)
@@ -85,10 +92,35 @@ class LayerRounder:
         moved = np.asarray(rows + self._factor.solved(cross, self._pool.map), np.float32)
         return panels.joined(moved).reshape(weight.shape)
 
-    def codes(self, weight: Float32Array, grid: Grid) -> Float32Array:
-        """Codes float32[O, ...] of a weight on given grids, refined as the settings say."""
+    def codes(self, weight: Float32Array, grid: Grid) -> tuple[Float32Array, Grid]:
+        """Codes float32[O, ...] of a weight on given grids, refined as the settings say.
+
+        The steps of entropy-coded channels are fitted to their codes afterwards.
+        """
         rows = np.asarray(weight.reshape(len(weight), -1), np.float32)
-        return self._codes(rows, grid, self._finely).reshape(weight.shape)
+        codes = self._codes(rows, grid, self._finely)
+        if isinstance(grid, RateGrid):
+            grid = self._fitted(rows, codes, grid)
+        return codes.reshape(weight.shape), grid
+
+    def _coded(self, weight: Float32Array, width: int) -> QuantizedChannels:
+        """All channels of a weight at a coded width."""
+        rows = weight.reshape(len(weight), -1)
+        grid = rate_grid(rows, np.full(len(rows), width))
+        codes = self._codes(rows, grid, self._rounded)
+        steps = self._fitted(rows, codes, grid).step
+        return on_coded_grid(codes.reshape(weight.shape).astype(np.uint8), steps)
+
+    def _fitted(self, rows: Float32Array, codes: Float32Array, grid: RateGrid) -> RateGrid:
+        """The steps s that change the output least with the codes q: s = (q C w) / (q C q)."""
+        panels, second = self._moments.panels(rows.shape[1]), self._moments.second
+        steps = panels.rows(codes - grid.zero[:, None])
+        weight = panels.rows(rows)
+        seen = by_group(steps, second).astype(np.float64)
+        both, own = (panels.summed((seen * other).sum(axis=1)) for other in (weight, steps))
+        fits = (both > 0) & (own > 0)
+        step = np.where(fits, both / np.where(fits, own, 1), grid.step)
+        return replace(grid, step=storable(step))
 
     def _grid(self, rows: Float32Array, bits: int) -> Grid:
         settings = self._settings
@@ -136,13 +168,18 @@ class LayerRounder:
     def _rounded(self, rows: Float32Array, panels: slice, grid: Grid) -> Float32Array:
         if self._factor is None:
             return nearest(rows, grid)
-        return compensated(rows, self._factor.groups(panels), grid)[0]
+        factor = self._factor.groups(panels)
+        return compensated(rows, factor, grid.priced(factor.spread))[0]
 
     def _finely(self, rows: Float32Array, panels: slice, grid: Grid) -> Float32Array:
         codes = self._rounded(rows, panels, grid)
         if self._factor is None:
             return codes
-        return refined(rows, codes, self._moments.second[panels], grid, self._settings.sweeps)
+        second, priced = (
+            self._moments.second[panels],
+            grid.priced(self._factor.groups(panels).spread),
+        )
+        return refined(rows, codes, second, priced, self._settings.sweeps)
 
     def _in_blocks(
         self,

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxsemi._arrays import Float32Array, Float64Array, Int8Array
+from onnxsemi._plan.bitwidth import is_coded
 from onnxsemi._plan.layers import TargetLayer
 from onnxsemi._quantizer.affine import QuantizedChannels, Scheme
 from onnxsemi._rounding.grid import Grid
+from onnxsemi._rounding.rate import rate_grid
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +40,9 @@ class RoundingTable:
         return None if shifts is None else shifts[bits]
 
     def grid(self, layer: TargetLayer, bits: Int8Array) -> Grid:
-        """The grids of the channels at their bitwidths; any grid for float32 channels."""
+        """The grids of the channels at their widths; any grid for float32 channels."""
+        if any(map(is_coded, np.unique(bits).tolist())):
+            return rate_grid(layer.weight.reshape(layer.channels, -1), bits.astype(np.int64))
         entries = self.entries[layer.name]
         rows = np.where(np.isin(bits, list(entries)), bits, min(entries))
         whole = Grid.of(entries[int(rows[0])])

@@ -28,7 +28,16 @@ from msgspec import Meta, Struct
 
 from onnxsemi._errors import PlanError
 from onnxsemi._plan.bits import BitPlan
-from onnxsemi._plan.bitwidth import FLOAT_BITS, MAX_BITS, MIN_BITS
+from onnxsemi._plan.bitwidth import (
+    BITS_TAKEN,
+    BITWIDTHS,
+    CODED_BITS,
+    FLOAT_BITS,
+    MAX_BITS,
+    MIN_BITS,
+    is_coded,
+    shown,
+)
 from onnxsemi._plan.channel_numbers import channel_ranges, check_disjoint, ranges_of
 from onnxsemi._plan.layers import Sign, TargetLayer
 from onnxsemi._quantizer.settings import Inputs, Ranges, RoundingMethod, RoundingSettings
@@ -45,9 +54,9 @@ MOST_CHANNELS = 1_000_000
 _LEVELS = 4  # of objects that are written a line an entry: what is deeper stands on one
 _RANGES = r"^\s*[0-9]+(-[0-9]+)?\s*(,\s*[0-9]+(-[0-9]+)?\s*)*$"
 
-_BITWIDTHS = (*map(str, range(MIN_BITS, MAX_BITS + 1)), str(FLOAT_BITS))
+_WIDTHS = {str(shown(width)): width for width in BITWIDTHS}
 
-Bits = Annotated[str, Meta(extra_json_schema={"enum": list(_BITWIDTHS)})]
+Bits = Annotated[str, Meta(extra_json_schema={"enum": list(_WIDTHS)})]
 Channels = Annotated[
     str, Meta(pattern=_RANGES, description="Channel numbers from 0 on, such as 0-3,5.")
 ]
@@ -55,14 +64,24 @@ Count = Annotated[int, Meta(ge=1, le=MOST_CHANNELS)]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 
-class LayerBits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A layer's channels by bitwidth; each channel stands once, and 32 means float32."""
+class LayerBits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A layer's channels by bitwidth; each channel stands once, and 32 means float32.
+
+    Bits with a decimal point are about what an entropy-coded weight takes. Of such a layer the
+    levels are said that its codes have, and the bits that a weight takes by their frequencies; both
+    decide nothing.
+    """
 
     channels: Count
     bits: dict[Bits, Channels]
+    levels: Annotated[int, Meta(ge=1, le=255)] | None = None
+    coded_bits: Annotated[float, Meta(ge=0)] | None = None
 
     def __post_init__(self) -> None:
         _check_bits(self.bits)
+        widths = {_WIDTHS[bits] for bits in self.bits}
+        if any(map(is_coded, widths)) and any(0 < width <= MAX_BITS for width in widths):
+            raise PlanError("bits of entropy-coded weights and whole ones stand in one layer")
         parts = [part for text in self.bits.values() for part in ranges_of(text, self.channels)]
         check_disjoint(parts)
         missing = 0
@@ -78,8 +97,8 @@ class LayerBits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """From the bitwidth of each channel, most bits first."""
         each = [int(value) for value in bits]
         ranges = {
-            str(value): channel_ranges(c for c, b in enumerate(each) if b == value)
-            for value in sorted(set(each), reverse=True)
+            str(shown(value)): channel_ranges(c for c, b in enumerate(each) if b == value)
+            for value in sorted(set(each), key=lambda width: -BITS_TAKEN[width])
         }
         return cls(channels=len(each), bits=ranges)
 
@@ -89,7 +108,7 @@ class LayerBits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         found = [FLOAT_BITS] * self.channels
         for value, text in self.bits.items():
             for part in ranges_of(text, self.channels):
-                found[part.start : part.stop] = [int(value)] * len(part)
+                found[part.start : part.stop] = [_WIDTHS[value]] * len(part)
         return tuple(found)
 
 
@@ -246,8 +265,11 @@ class PlanFile(
 
 def _check_bits(found: Iterable[str]) -> None:
     for bits in found:
-        if bits not in _BITWIDTHS:
-            raise PlanError(f"{bits} bits; allowed are {MIN_BITS} to {MAX_BITS} or {FLOAT_BITS}")
+        if bits not in _WIDTHS:
+            raise PlanError(
+                f"{bits} bits; allowed are {MIN_BITS} to {MAX_BITS} or {FLOAT_BITS}, and of "
+                f"entropy-coded weights {', '.join(map(str, CODED_BITS))}"
+            )
 
 
 def layers_of(bits: Mapping[str, Iterable[int]]) -> dict[str, LayerBits]:

@@ -11,27 +11,20 @@ bitwidth), lead from the widest bitwidth to the narrowest: each beginning of tha
 and no plan of its size is predicted to raise the KL less (Lagrange's multiplier is the price of the
 next step).
 
-At 0 bits a channel saves its scale and zero point, too: to a channel of n weights that is worth
-``SCALE_BITS / n`` bits a weight more.
+At 0 bits a channel saves its scale and zero point, too (:mod:`onnxsemi._plan.groups`).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
 from onnxsemi._arrays import BoolArray, Float64Array, Int8Array, Int64Array
 from onnxsemi._plan.bits import BitPlan
-from onnxsemi._plan.bitwidth import FLOAT_BITS
+from onnxsemi._plan.bitwidth import BITS_TAKEN, FLOAT_BITS, is_coded
+from onnxsemi._plan.groups import SCALE_BITS, merged, taken
 from onnxsemi._plan.layers import Semilayer
 from onnxsemi._search.protocols import DeltaLossTable
-
-GROUP_BYTES = 120
-"""What a group of channels takes in a file beyond codes and scales (measured: ``inspect``, qdq)."""
-
-SCALE_BITS = 40
-"""A channel's scale and zero point, which are not stored at 0 bits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,14 +65,15 @@ class Frontier:
         found: list[int] = np.searchsorted(saved, wanted - 1e-9).clip(0, len(self)).tolist()
         return found
 
-    def _saved(self) -> Int64Array:
-        """int64[S]: bits that each step saves."""
+    def _saved(self) -> Float64Array:
+        """float64[S]: bits that each step saves."""
         in_order = np.argsort(self.channels, kind="stable")  # the steps of a channel together
-        channels, bits = self.channels[in_order], self.bits[in_order].astype(np.int64)
+        channels, bits = self.channels[in_order], BITS_TAKEN[self.bits[in_order]]
         before = np.concatenate([[0], bits[:-1]])
         first = np.concatenate([[True], channels[1:] != channels[:-1]])[: len(bits)]
-        before = np.where(first, self.start.channel_bits[channels], before[: len(bits)])
-        saved = np.empty(len(bits), np.int64)
+        widest = BITS_TAKEN[self.start.channel_bits[channels]]
+        before = np.where(first, widest, before[: len(bits)])
+        saved = np.empty(len(bits))
         saved[in_order] = (before - bits) * self.start.layout.weights[channels]
         return saved
 
@@ -100,22 +94,18 @@ def frontier(start: BitPlan, kl_increase: DeltaLossTable, free: Sequence[str]) -
     )
     weights = start.layout.weights[channels][:, None]
     # [F, B], as `_taken`
-    taken = np.where(kl_increase.bits, kl_increase.bits, -SCALE_BITS / weights)
-    rows, columns = np.nonzero(hulls(nats, taken))
+    ladder = BITS_TAKEN[list(kl_increase.bits)]
+    each = np.where(ladder, ladder, -SCALE_BITS / weights)
+    rows, columns = np.nonzero(hulls(nats, each))
     same = rows[1:] == rows[:-1]
     rows, wider, narrower = rows[1:][same], columns[:-1][same], columns[1:][same]
     added = np.maximum(0.0, nats[rows, narrower] - nats[rows, wider])
-    saved = weights[rows, 0] * (taken[rows, wider] - taken[rows, narrower])
+    saved = weights[rows, 0] * (each[rows, wider] - each[rows, narrower])
     prices = added / saved
     order = np.argsort(prices, kind="stable")  # ties: by layer, channel and bitwidth
     bits = np.array(kl_increase.bits, np.int8)[narrower]
     widest = start.with_layers(free, kl_increase.bits[0])
     return Frontier(widest, prices[order], channels[rows][order], bits[order])
-
-
-def _taken(bits: int, weights: int) -> float:
-    """Bits that a weight takes in a file, less its share of the scale that 0 bits do not need."""
-    return bits or -SCALE_BITS / weights
 
 
 def hulls(kl_increase: Float64Array, bits: Float64Array) -> BoolArray:
@@ -184,17 +174,16 @@ def price(semilayer: Semilayer, plan: BitPlan, kl_increase: DeltaLossTable) -> f
     rows = kl_increase.nats[layer][channels]
     there = rows[:, kl_increase.bits.index(semilayer.bits)]
     added = (there - rows[np.arange(len(rows)), _columns(kl_increase)[now]]).sum()
-    taken = sum(_taken(bits, weights) for bits in now.tolist())
-    saved = (taken - len(now) * _taken(semilayer.bits, weights)) * weights
+    before = sum(taken(bits, weights) for bits in now.tolist())
+    saved = (before - len(now) * taken(semilayer.bits, weights)) * weights
     return max(0.0, float(added)) / saved
 
 
 def merged_groups(plan: BitPlan, free: Sequence[str]) -> BitPlan:
     """The plan without groups of channels that cost more to keep apart than wider codes would.
 
-    All channels of a layer with one bitwidth are one group in the file, with nodes and names of
-    their own. While there is a group that takes fewer bits at the layer's next wider bitwidth than
-    its ``GROUP_BYTES``, the cheapest goes there: the file shrinks, and no channel gets fewer bits.
+    Entropy-coded channels are left as they are: how many bits their codes are stored in follows
+    from the codes (:func:`onnxsemi._quantizer.coded.narrowed`).
 
     Args:
         plan: Bits of every target channel.
@@ -202,27 +191,10 @@ def merged_groups(plan: BitPlan, free: Sequence[str]) -> BitPlan:
     """
     found = plan.channel_bits.copy()
     for layer in free:
-        merged = _merged(plan.bits[layer], plan.channel_params[layer])
-        found[plan.layout.places[layer]] = merged
+        bits = plan.bits[layer]
+        if not any(map(is_coded, np.unique(bits).tolist())):
+            found[plan.layout.places[layer]] = merged(bits, plan.channel_params[layer])
     return plan.with_channel_bits(found)
-
-
-def _merged(bits: Int8Array, weights: int) -> Int8Array:
-    """The same for one layer: int8[O]."""
-    counts = np.bincount(bits).tolist()
-    found = bits.copy()
-    while len(ladder := [b for b, count in enumerate(counts) if count]) > 1:
-        added = [
-            counts[b] * weights * (_taken(wider, weights) - _taken(b, weights))
-            for b, wider in pairwise(ladder)
-        ]
-        least = min(added)
-        if least > 8 * GROUP_BYTES:
-            break
-        narrow, wider = ladder[added.index(least) :][:2]
-        found[found == narrow] = wider
-        counts[wider], counts[narrow] = counts[wider] + counts[narrow], 0
-    return found
 
 
 def one_bitwidth(plan: BitPlan, free: Sequence[str]) -> BitPlan:
@@ -255,8 +227,8 @@ def layer_kl_increase(plan: BitPlan, kl_increase: DeltaLossTable) -> dict[str, f
 
 
 def _columns(kl_increase: DeltaLossTable) -> Int64Array:
-    """int64[33]: where a bitwidth stands in the table; one that is not there is out of range."""
-    columns = np.full(FLOAT_BITS + 1, len(kl_increase.bits))
+    """int64[80]: where a width stands in the table; one that is not there is out of range."""
+    columns = np.full(len(BITS_TAKEN), len(kl_increase.bits))
     columns[list(kl_increase.bits)] = np.arange(len(kl_increase.bits))
     columns[FLOAT_BITS] = 0  # any: float32 adds no KL
     return columns

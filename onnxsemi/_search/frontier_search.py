@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 
 from onnxsemi._errors import BudgetError, SettingsError
 from onnxsemi._option import Decides, Option, Panel
-from onnxsemi._plan.bitwidth import MAX_BITS
+from onnxsemi._plan.bitwidth import EVERY_BITWIDTH, coded_ladder
 from onnxsemi._search.frontier_course import Course
 from onnxsemi._search.frontier_walk import FrontierWalk, kl_of
 from onnxsemi._search.guard import Guarantee, Guard, IntervalGuard, PointGuard
@@ -67,7 +67,8 @@ class FrontierSearch:
     @property
     def bits(self) -> tuple[int, ...]:
         """The ladder, widest first: from 8 to 1 unless told otherwise."""
-        return self.settings.bits or tuple(range(MAX_BITS, 0, -1))
+        bits = self.settings.bits or EVERY_BITWIDTH
+        return coded_ladder(bits) if self.settings.coded else bits
 
     def check_metric(self) -> None:
         """Any metric will do."""

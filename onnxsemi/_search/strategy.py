@@ -28,6 +28,7 @@ class MethodSettings:
     Attributes:
         bits: The ladder, widest first; empty for the method's own: all from 8 to 1 for the
             frontier, which takes 0 bits too, 8, 6, 4 for the paper's.
+        coded: Whether these are bits of entropy-coded weights; follows from how they are rounded.
     """
 
     effort: Annotated[Effort, Option(Panel.SEARCH)] = Effort.MEDIUM
@@ -46,11 +47,13 @@ class MethodSettings:
     """What `max_drop` is asked of. interval: the lower end of the paired 95 % interval of the
     change on the calibration images; point: the change itself. Unless given, the interval within
     `tolerance` (frontier), or the point (semilayer)."""
+    coded: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
         object.__setattr__(self, "effort", choice(Effort, self.effort))
-        object.__setattr__(self, "bits", ladder(self.bits) if self.bits else ())
+        bits = ladder(self.bits, coded=self.coded) if self.bits else ()
+        object.__setattr__(self, "bits", bits)
         if self.guarantee is not None:
             object.__setattr__(self, "guarantee", choice(Guarantee, self.guarantee))
         if not 0 <= self.max_drop <= 100:

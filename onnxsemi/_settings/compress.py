@@ -1,7 +1,7 @@
 """The settings of ``compress``."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Annotated
 
@@ -11,9 +11,9 @@ from onnxsemi._field_types import check_argument
 from onnxsemi._model.reader import ReadOptions
 from onnxsemi._model.targets import matches
 from onnxsemi._option import Decides, Option, Panel
-from onnxsemi._plan.bitwidth import is_bitwidth
+from onnxsemi._plan.bitwidth import EVERY_BITWIDTH, FLOAT_BITS
 from onnxsemi._quantizer.affine import Scheme
-from onnxsemi._quantizer.settings import RoundingSettings
+from onnxsemi._quantizer.settings import RoundingMethod, RoundingSettings
 from onnxsemi._runtime.memory import parse_memory
 from onnxsemi._search.few_images import images_to_show
 from onnxsemi._search.settings import SearchSettings
@@ -51,7 +51,7 @@ class Pin:
         pattern, _, bits = text.rpartition("=")
         if not pattern or not bits.isdecimal():
             raise SettingsError(f"`pins`: {text!r} is not PATTERN=BITS, such as 'layer3.*=8'")
-        if not is_bitwidth(int(bits)) or not int(bits):
+        if int(bits) not in (*EVERY_BITWIDTH, FLOAT_BITS):
             raise SettingsError(f"`pins`: {bits} bits; allowed are 1 to 8, or 32 for float32")
         return cls(pattern, int(bits))
 
@@ -183,6 +183,10 @@ class Settings(WriteSettings):
             raise SettingsError(
                 "`kl` output: the KL follows from `delta_loss` output; leave `kl` away"
             )
+        if self.target is not None and self.codes_rates:
+            raise SettingsError(
+                "`rounding` rate: for `target` weights are stored in whole bits; leave one away"
+            )
         if self.target is not None:
             check_target(self.target, self.scheme, (pin.bits for pin in self.pins))
             object.__setattr__(self, "search", constrained(self.search, self.target))
@@ -192,11 +196,20 @@ class Settings(WriteSettings):
                 f"`scheme` asymmetric: profile {self.profile} needs symmetric grids, as integer "
                 "kernels take no zero points of weights; leave `scheme` away"
             )
+        if self.codes_rates and self.scheme is Scheme.ASYMMETRIC:
+            raise SettingsError(
+                "`scheme` asymmetric: `rounding` rate needs symmetric grids, as zero is the middle "
+                "of its levels; leave `scheme` away"
+            )
         if self.rounding is not None and not self.search.strategy.compensates:
             raise SettingsError(
                 "`method` semilayer rounds weights from minimum to maximum to the nearest level: "
                 "`ranges`, `rounding`, `inputs` and `bias_correction` are for `method` frontier"
             )
+        if self.search.coded != self.codes_rates:
+            bits = self.search.bits if self.codes_rates else ()
+            search = replace(self.search, bits=bits, coded=self.codes_rates)
+            object.__setattr__(self, "search", search)
         if self.seed < 0:
             raise SettingsError(f"`seed`: {self.seed} must be 0 or more")
         if not 0 <= self.min_agreement <= 1:
@@ -212,7 +225,13 @@ class Settings(WriteSettings):
         asked = self.deployment.scheme if self.deployment else None
         if asked is not None:
             return asked
-        return Scheme.SYMMETRIC if self.profile.quantizes_activations else Scheme.ASYMMETRIC
+        centred = self.profile.quantizes_activations or self.codes_rates
+        return Scheme.SYMMETRIC if centred else Scheme.ASYMMETRIC
+
+    @property
+    def codes_rates(self) -> bool:
+        """Whether weights are rounded for what they take entropy-coded."""
+        return self.rounding is not None and self.rounding.method is RoundingMethod.RATE
 
     def crosses(self, images: int) -> bool:
         """Whether so many calibration images are few: those that weights are rounded on count, too.

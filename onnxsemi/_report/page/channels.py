@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxsemi._arrays import Float64Array, Int64Array
-from onnxsemi._plan.bitwidth import FLOAT_BITS
+from onnxsemi._plan.bitwidth import BITS_TAKEN, FLOAT_BITS, shown, width_of
 from onnxsemi._report.record import RunRecord
 
 
@@ -16,7 +16,7 @@ class LayerChannels:
 
     Attributes:
         name: Of the layer.
-        bits: int64[O], in the file.
+        bits: int64[O], width in the plan.
         delta_loss: float64[O], at these bits, or at the widest measured where the channel stayed
             float32 or has bits that were not measured; NaN where Δloss was not measured.
         parameters: Weights in one channel.
@@ -34,34 +34,42 @@ class LayerChannels:
         return np.where(np.isnan(self.delta_loss), 0, signs).astype(np.int64)
 
     @property
+    def mean_bits(self) -> float:
+        """Bits of a weight."""
+        return float(BITS_TAKEN[self.bits].mean())
+
+    @property
     def grouped(self) -> Int64Array:
         """Channels by sign, then bits from narrow to wide, then number: int64[O]."""
-        return np.lexsort((np.arange(len(self.bits)), self.bits, self.signs)).astype(np.int64)
+        return np.lexsort((np.arange(len(self.bits)), BITS_TAKEN[self.bits], self.signs)).astype(
+            np.int64
+        )
 
 
 def layers_of(kept: RunRecord) -> Iterator[LayerChannels]:
     """The layers in graph order."""
     evidence, start = kept.evidence, 0
     for name, values in kept.document.plan.layers.items():
-        bits = np.array(values, np.int64)
+        bits = np.array([width_of(value) for value in values], np.int64)
         rows = evidence.delta_loss[start : start + len(bits)]
-        columns = [_column(evidence.bits, value) for value in values]
+        columns = [_column(evidence.bits, value) for value in bits.tolist()]
         delta_loss = rows[np.arange(len(bits)), columns]
         yield LayerChannels(name, bits, delta_loss, kept.document.channel_parameters[name])
         start += len(bits)
 
 
 def bits_in(kept: RunRecord) -> list[int]:
-    """Bitwidths of the ladder and of the file, widest first."""
-    used = {bits for values in kept.document.plan.layers.values() for bits in values}
-    return sorted({*kept.evidence.bits.tolist(), *used}, reverse=True)
+    """Widths of the ladder and of the plan, widest first."""
+    layers = kept.document.plan.layers.values()
+    used = {width_of(bits) for values in layers for bits in values}
+    return sorted({*kept.evidence.bits.tolist(), *used}, key=lambda width: -BITS_TAKEN[width])
 
 
 def bits_name(bits: int) -> str:
-    """``0 bits``, ``1 bit``, ``float32``."""
+    """``0 bits``, ``1 bit``, ``2.5 bits``, ``float32``."""
     if bits == FLOAT_BITS:
         return "float32"
-    return f"{bits} bit{'s' * (bits != 1)}"
+    return f"{shown(bits)} bit{'s' * (bits != 1)}"
 
 
 def _column(ladder: Int64Array, bits: int) -> int:

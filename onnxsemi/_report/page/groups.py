@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from onnxsemi._plan.bitwidth import FLOAT_BITS
+from onnxsemi._plan.bitwidth import BITS_TAKEN, FLOAT_BITS
 from onnxsemi._report.page.channels import bits_name
 from onnxsemi._report.record import RunRecord
 
@@ -73,6 +73,6 @@ def groups_of(kept: RunRecord) -> list[SemilayerRow]:
     rows = zip(*(column.tolist() for column in columns), strict=True)
     for place, sign, bits, channels, delta_loss, kl in rows:
         name = names[place]
-        saved = channels * parameters[name] * (1 - bits / FLOAT_BITS)
+        saved = channels * parameters[name] * (1 - BITS_TAKEN[bits] / FLOAT_BITS)
         groups.append(SemilayerRow(name, sign, bits, channels, delta_loss, kl, kl / saved))
     return groups

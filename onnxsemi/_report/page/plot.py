@@ -1,10 +1,12 @@
 """What the figures share: the frame of a plot, its axes, marks that can be pointed at, tables."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from onnxsemi._plan.bitwidth import BITS_TAKEN
 from onnxsemi._report.page.markup import Markup, join, number, tag
 from onnxsemi._report.page.scale import Kind, Scale, short
 
@@ -131,8 +133,8 @@ def figure(drawing: Markup, caption: object) -> Markup:
 
 
 def bits_class(bits: int) -> str:
-    """Class of a bitwidth's colour: ``b0`` to ``b8``, ``b32``."""
-    return f"b{bits}"
+    """Class of a width's colour, coded ones rounded up: ``b0`` to ``b8``, ``b32``."""
+    return f"b{math.ceil(BITS_TAKEN[bits])}"
 
 
 def legend(entries: Iterable[tuple[str, str]]) -> Markup:

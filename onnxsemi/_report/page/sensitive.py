@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from onnxsemi._plan.bitwidth import BITS_TAKEN
 from onnxsemi._report.page.channels import bits_name
 from onnxsemi._report.page.groups import SemilayerRow, groups_of
 from onnxsemi._report.page.markup import Markup, join, tag
@@ -18,7 +19,7 @@ def sensitive(kept: RunRecord) -> Markup | None:
     if not found:
         return None
     mean = kept.document.plan.mean_bits
-    bits = min({group.bits for group in found}, key=lambda b: (abs(b - mean), -b))
+    bits = min({group.bits for group in found}, key=lambda b: (abs(BITS_TAKEN[b] - mean), -b))
     there = sorted((g for g in found if g.bits == bits), key=lambda g: (-g.sensitivity, g.layer))
     shown = there[:MOST]
     caption = (
@@ -42,7 +43,7 @@ def sensitive(kept: RunRecord) -> Markup | None:
 
 
 def _row(
-    group: SemilayerRow, shown: Sequence[SemilayerRow], bits: Sequence[int]
+    group: SemilayerRow, shown: Sequence[SemilayerRow], bits: Sequence[float]
 ) -> tuple[object, ...]:
     share = group.sensitivity / (shown[0].sensitivity or 1.0)
     bar = tag("span", class_="meter", style=f"--share:{share:.3f}")
@@ -51,7 +52,7 @@ def _row(
     return group.layer, group.sign_name, group.channels, value, kl, _range(bits)
 
 
-def _range(bits: Sequence[int]) -> str:
+def _range(bits: Sequence[float]) -> str:
     mean = sum(bits) / len(bits)
     ends = f"{min(bits)}" if min(bits) == max(bits) else f"{min(bits)} to {max(bits)}"
     return f"{mean:.2f} ({ends})"

@@ -11,6 +11,7 @@ from itertools import groupby
 import numpy as np
 
 from onnxsemi._arrays import Int64Array
+from onnxsemi._plan.bitwidth import shown
 from onnxsemi._report.page.channels import LayerChannels, bits_in, bits_name, layers_of
 from onnxsemi._report.page.markup import Markup, join, number, tag
 from onnxsemi._report.page.plot import bits_class, folded, legend, table
@@ -45,6 +46,7 @@ def strips(kept: RunRecord) -> Markup:
         _choice(),
         tag("figure", box, tag("figcaption", caption)),
         folded("Channels of each layer as a table", _table(layers, bits_in(kept))),
+        _coded(kept),
     )
 
 
@@ -77,7 +79,7 @@ def tag_input(name: str, *, checked: bool) -> Markup:
 
 
 def _row(layer: LayerChannels, pitch: float) -> Markup:
-    mean = f"{len(layer.bits)} channels, {layer.bits.mean():.2f} bits"
+    mean = f"{len(layer.bits)} channels, {layer.mean_bits:.2f} bits"
     return tag(
         "div",
         tag("div", tag("b", layer.name), tag("span", mean), class_="name"),
@@ -86,7 +88,7 @@ def _row(layer: LayerChannels, pitch: float) -> Markup:
         class_="strip",
         data_layer=layer.name,
         data_pitch=pitch,
-        data_bits=_listed(layer.bits.tolist()),
+        data_bits=_listed(map(shown, layer.bits.tolist())),
         data_loss=_listed(f"{value:.1e}" for value in layer.delta_loss.tolist()),
     )
 
@@ -143,7 +145,7 @@ def _table(layers: Sequence[LayerChannels], ladder: Sequence[int]) -> Markup:
         (
             layer.name,
             len(layer.bits),
-            f"{layer.bits.mean():.2f}",
+            f"{layer.mean_bits:.2f}",
             *(int((layer.bits == bits).sum()) or "" for bits in ladder),
             int((layer.signs < 0).sum()) if layer.signs.any() else "not measured",
         )
@@ -151,3 +153,14 @@ def _table(layers: Sequence[LayerChannels], ladder: Sequence[int]) -> Markup:
     ]
     headings = ("layer", "channels", "mean bits", *map(bits_name, ladder), "Δloss ≤ 0")
     return table(headings, rows, caption="Channels of each layer at each bitwidth")
+
+
+def _coded(kept: RunRecord) -> Markup | None:
+    """Levels and coded bits of the layers that are entropy-coded; None without any."""
+    coded = kept.document.plan.coded
+    if not isinstance(coded, dict):
+        return None
+    rows = [(name, layer.levels, f"{layer.bits:.2f}") for name, layer in coded.items()]
+    headings = ("layer", "levels", "bits a weight")
+    caption = "Levels of each layer, and bits that a weight takes by the frequencies of its codes"
+    return folded("Levels and coded bits as a table", table(headings, rows, caption=caption))
