@@ -20,7 +20,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -180,7 +180,7 @@ def _curve(case: Case, folder: Path) -> dict[str, list[dict[str, Any]]]:
     curves["paper"] = [_measured(prepared, codes.rounder, plan, output) for plan in paper]
     prepared = replace(prepared, settings=_settings(case))
     codes = codes_of(prepared, nowhere(), Silent())
-    plans = _frontier_plans(prepared, codes.rounding)
+    plans = frontier_plans(prepared, codes.rounding, MEAN_BITS)
     curves["frontier"] = [_measured(prepared, codes.rounder, plan, output) for plan in plans]
     return curves
 
@@ -200,7 +200,7 @@ def _paper_plans(prepared: Prepared) -> Iterable[BitPlan]:
             yield plan
 
 
-def _frontier_plans(prepared: Prepared, rounding: Any) -> list[BitPlan]:
+def frontier_plans(prepared: Prepared, rounding: Any, sizes: Sequence[float]) -> list[BitPlan]:
     """Plans of the frontier at some mean bitwidths."""
     sensitivity = measure_sensitivity(prepared, rounding, nowhere(), Silent())
     assert sensitivity.kl_increase is not None
@@ -208,7 +208,7 @@ def _frontier_plans(prepared: Prepared, rounding: Any) -> list[BitPlan]:
     path = frontier(prepared.start(), sensitivity.kl_increase, free)
     points_between = path.points_between(256)
     means = np.array([path.plan(stop).mean_bits for stop in points_between])
-    chosen = [points_between[int(np.abs(means - bits).argmin())] for bits in MEAN_BITS]
+    chosen = [points_between[int(np.abs(means - bits).argmin())] for bits in sizes]
     return [merged_groups(path.plan(stop), free) for stop in chosen]
 
 
