@@ -5,7 +5,7 @@
 All convolutions and the classifier, rounded on some of the calibration images; the KL is that of
 calibration images that nothing was fitted to, and the test images are not touched.
 
-*curve*: plans of the frontier at some sizes, by ``--rounding gptq`` in whole bits and by ``rate`` at
+*curve*: plans of the frontier at some sizes, by ``--rounding gptq`` in whole bits, by ``rate`` at
 several prices of a bit: bits of the codes (of coded widths the entropy over the channels of a
 width, of all layers), and of the scales: 40 bits a channel with its zero point, 32 without one.
 *widths*: what a weight takes at each coded width, all channels rounded one by one.
