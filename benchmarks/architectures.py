@@ -152,7 +152,7 @@ def _compressed(name: str, path: Path, classifier: Classifier) -> Row:
 
 def _write(name: str, classifier: Classifier, profile: Profile) -> None:
     """Write and verify a file with both bitwidths in every layer."""
-    images, integers = _images(name, VERIFIED, seed=5), profile is Profile.INT8
+    images, integers = _images(name, VERIFIED, seed=5), profile.quantizes_activations
     rounding = Nearest(Scheme.SYMMETRIC if integers else Scheme.ASYMMETRIC)
     codes = rounded(classifier.layers, _by_turns(classifier, profile), rounding)
     ranges = calibrate(classifier, images, Calibration.MINMAX) if integers else None

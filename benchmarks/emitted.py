@@ -43,7 +43,7 @@ class Form:
     @property
     def scheme(self) -> Scheme:
         """Symmetric where the profile asks for it, else the default."""
-        return Scheme.SYMMETRIC if self.profile is Profile.INT8 else Scheme.ASYMMETRIC
+        return Scheme.SYMMETRIC if self.profile.quantizes_activations else Scheme.ASYMMETRIC
 
 
 FORMS = [*map(Form, Profile), Form(Profile.NODES, align=16)]
@@ -65,7 +65,7 @@ def plan_of(
     """A random plan, with calibrated activations where the profile quantizes them."""
     classifier = read_model(case.model, ReadOptions(targets=targets))
     image, ranges = classifier.ends.image, None
-    if form.profile is Profile.INT8:
+    if form.profile.quantizes_activations:
         images = load_images(case.search, image.name, image.shape, case.data)
         ranges = calibrate(classifier, drawn(images, CALIBRATED), Calibration.MINMAX)
     return PlanFile(

@@ -25,7 +25,9 @@ pytestmark = pytest.mark.slow
 HINTS = {
     Profile.QDQ: "onnxsemi.load_session",
     Profile.FAST: "in any ONNX Runtime session",
+    Profile.DENSE: "in any ONNX Runtime session",
     Profile.INT8: "in any ONNX Runtime session",
+    Profile.INT8_DENSE: "in any ONNX Runtime session",
     Profile.NATIVE: "onnxsemi.load_session",
     Profile.NODES: "onnxsemi.load_session",
     Profile.PORTABLE: "in any ONNX Runtime session",
@@ -135,7 +137,7 @@ NEWER = (Profile.QDQ, Profile.NODES)
 """Profiles whose DequantizeLinear the reference evaluator has not at their own opset."""
 
 
-@pytest.mark.parametrize("profile", [p for p in Profile if p is not Profile.INT8])
+@pytest.mark.parametrize("profile", [p for p in Profile if not p.quantizes_activations])
 def test_the_reference_evaluator_has_dequantize_linear_from_opset_19(profile):
     model = Net(
         conv("stem", "image", SAME) + "last = Relu (stem)\n" + HEAD,

@@ -1,38 +1,52 @@
 """A code: its words and their groups; the best one for given frequencies."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnxsemi._arrays import Float64Array, Int64Array
 from onnxsemi._coding.groups import group_widths
-from onnxsemi._coding.words import WordTree, word_trees
+from onnxsemi._coding.words import WordTree, even_trees, word_trees
 
-PREFIX_BITS = range(1, 9)
-_SIZES = [2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024]  # words
+PREFIX_BITS = (1, 2, 3, 4, 5, 6, 8)
+_SIZES = [2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 1024]  # words
 _FEWEST, _MOST = 1, 16  # words a group, on average
+
+
+class Form(NamedTuple):
+    """What all codes of a file have in common.
+
+    Attributes:
+        prefix_bits: P.
+        even_length: Symbols of every word; 0 if words differ in length.
+    """
+
+    prefix_bits: int
+    even_length: int
 
 
 @dataclass(frozen=True, eq=False)
 class Code:
     """Words with names of ``prefix_bits`` bits and more.
 
-    The names of a group begin at a multiple of its size: groups lie in order of falling size.
+    Words are named 0, 1, ... from the likeliest to the least likely one, and so are groups.
 
     Attributes:
         alphabet: int64[A], ascending: what the symbols stand for; A >= 2.
+        commonest: The likeliest of them, which tables need not hold.
         tree: Divides symbols into words.
         prefix_bits: P.
-        widths: int64[G], G <= 2^P, falling: bits behind the prefix of each group.
-        names: int64[leaves]: leaf -> name, below ``2^widths`` summed up.
+        widths: int64[G], G <= 2^P: bits behind the prefix of each group.
+        names: int64[leaves]: leaf -> name.
     """
 
     alphabet: Int64Array
+    commonest: int
     tree: WordTree
     prefix_bits: int
     widths: Int64Array
@@ -58,47 +72,88 @@ class Code:
 
     @cached_property
     def words(self) -> Int64Array:
-        """int64[names, longest]: the symbols, as in the alphabet; zeros behind a word."""
-        found = np.zeros((len(self.lengths), int(self.lengths.max())), np.int64)
-        for name, word in zip(self.names, self.tree.symbols(), strict=True):
+        """int64[names, longest]: the symbols, as in the alphabet; the commonest behind a word."""
+        found = np.full((len(self.lengths), int(self.lengths.max())), self.commonest)
+        for name, word in zip(self.names.tolist(), self.tree.symbols(), strict=True):
             found[name, : len(word)] = self.alphabet[word]
         return found
 
-    @cached_property
-    def table_bytes(self) -> int:
-        """Bytes of what a file must hold of it: widths, lengths, and the words in shorter form."""
-        rows = self.words.size
-        sparse = 2 * len(self.lengths) * int((self.words != 0).sum(axis=1).max())
-        return len(self.widths) + len(self.lengths) + min(rows, sparse)
+    @property
+    def form(self) -> Form:
+        """What it shares with all codes of a file."""
+        return Form(self.prefix_bits, self.tree.even_length)
 
-    def bits_a_symbol(self, frequency: Float64Array) -> float:
-        """Of symbols with such frequencies, in the long run."""
-        probability = self.tree.leaf_probabilities(frequency)
+    @property
+    def table_bytes(self) -> int:
+        """Bytes of what a file must hold of it: widths, lengths, places and symbols."""
+        each = self.tree.even_length or 1 + 2 * self.tree.rare
+        return len(self.widths) + int((2**self.widths).sum()) * each
+
+    @property
+    def work(self) -> float:
+        """Bytes that operators make of a symbol while they decode it, more or less."""
+        length = float(self.tree.probability @ self.tree.length)
+        if self.tree.even_length:
+            return 29 / length + 1
+        return (44 + 9 * self.tree.rare) / length + 2
+
+    def bits_a_symbol(self, frequency: Float64Array | None = None) -> float:
+        """Of symbols with such frequencies, in the long run.
+
+        Args:
+            frequency: float64[A], sums to 1; those that the code was made for unless given.
+        """
+        probability = self.tree.probability
+        if frequency is not None:
+            probability = self.tree.leaf_probabilities(frequency)
         bits = self.prefix_bits + self.widths[self.prefixes]
         return float(probability @ bits) / float(probability @ self.tree.length)
 
 
+def best_codes(
+    alphabet: Int64Array, counts: Int64Array, bits_of_work: float = 0.0
+) -> Mapping[Form, tuple[float, Code]]:
+    """The codes with the fewest bits for symbols and table together, one of each form.
+
+    Args:
+        alphabet: int64[A], ascending, A >= 2.
+        counts: int64[A], > 0: how often each comes.
+        bits_of_work: What a byte of work counts, in bits.
+
+    Returns:
+        Form -> bits of all, work among them, and the best such code.
+    """
+    if len(alphabet) < 2:
+        raise ValueError(f"no code for {len(alphabet)} symbols")
+    total = int(counts.sum())
+    frequency = counts / total
+    least, commonest = total * entropy(counts), int(alphabet[np.argmax(counts)])
+    best: dict[Form, tuple[float, Code]] = {}
+    trees = word_trees(frequency, sorted({*_SIZES, len(alphabet)}))
+    for tree in (*trees, *even_trees(frequency, _SIZES[-1])):
+        at_least = least + 8 * len(tree.length)
+        open_bits = [
+            bits
+            for bits in PREFIX_BITS
+            if at_least < best.get(Form(bits, tree.even_length), (np.inf,))[0]
+        ]
+        for code in _codes(alphabet, commonest, tree, open_bits):
+            work = total * code.work * bits_of_work
+            size = total * code.bits_a_symbol() + 8 * code.table_bytes + work
+            if size < best.get(code.form, (np.inf,))[0]:
+                best[code.form] = (size, code)
+    return best
+
+
 def best_code(alphabet: Int64Array, counts: Int64Array) -> Code:
-    """The code with the fewest bits for symbols and table together.
+    """The best of all, few bits of a prefix before many.
 
     Args:
         alphabet: int64[A], ascending, A >= 2.
         counts: int64[A], > 0: how often each comes.
     """
-    total = int(counts.sum())
-    frequency = counts / total
-    least = total * entropy(counts)
-    best: tuple[float, Code] | None = None
-    for tree in word_trees(frequency, sorted({*_SIZES, len(alphabet)})):
-        if best is not None and least + 8 * 3 * len(tree.length) > best[0]:
-            break
-        for code in _codes(alphabet, tree):
-            size = total * code.bits_a_symbol(frequency) + 8 * code.table_bytes
-            if best is None or size < best[0]:
-                best = (size, code)
-    if best is None:
-        raise ValueError(f"no code for {len(alphabet)} symbols")
-    return best[1]
+    codes = best_codes(alphabet, counts)
+    return min(codes.values(), key=lambda sized: sized[0])[1]
 
 
 def entropy(counts: Int64Array) -> float:
@@ -120,30 +175,17 @@ def coded_bits(symbols: NDArray[np.integer[Any]]) -> int:
     if len(alphabet) < 2:
         return 0
     code = best_code(alphabet.astype(np.int64), counts)
-    share = counts / counts.sum()
-    return ceil(symbols.size * code.bits_a_symbol(share)) + 8 * code.table_bytes
+    return ceil(symbols.size * code.bits_a_symbol()) + 8 * code.table_bytes
 
 
-def _codes(alphabet: Int64Array, tree: WordTree) -> Iterator[Code]:
+def _codes(
+    alphabet: Int64Array, commonest: int, tree: WordTree, prefix_bits: Iterable[int]
+) -> Iterator[Code]:
     """Codes of the same words, few groups first."""
     words = len(tree.length)
     order = np.argsort(-tree.probability, kind="stable")
-    for prefix_bits in PREFIX_BITS:
-        if _FEWEST * 2**prefix_bits <= words <= _MOST * 2**prefix_bits:
-            widths = group_widths(tree.probability[order], 2**prefix_bits)
+    for bits in prefix_bits:
+        if _FEWEST * 2**bits <= words <= _MOST * 2**bits:
+            widths = group_widths(tree.probability[order], 2**bits)
             if widths is not None:
-                yield _named(alphabet, tree, prefix_bits, widths, order)
-
-
-def _named(
-    alphabet: Int64Array, tree: WordTree, prefix_bits: int, widths: Int64Array, order: Int64Array
-) -> Code:
-    """The code whose groups take the leaves in an order; those with wide names lie first."""
-    falling = np.argsort(-widths, kind="stable")
-    first = np.empty_like(widths)
-    first[falling] = np.concatenate([[0], np.cumsum(2 ** widths[falling])[:-1]])
-    group = np.repeat(np.arange(len(widths)), 2**widths)[: len(order)]
-    within = np.concatenate([np.arange(2**width) for width in widths])[: len(order)]
-    names = np.empty(len(order), np.int64)
-    names[order] = first[group] + within
-    return Code(alphabet, tree, prefix_bits, widths[falling], names)
+                yield Code(alphabet, commonest, tree, bits, widths, np.argsort(order))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from onnxsemi._arrays import Float64Array, Int64Array, UInt8Array
+from onnxsemi._arrays import Float64Array, Int64Array
 
 MAX_WIDTH = 8  # bits of a place in a group: they are read from one byte at a time
 
@@ -27,32 +27,20 @@ def group_widths(probability: Float64Array, groups: int) -> Int64Array | None:
         return None
     below = np.concatenate([[0], np.cumsum(probability), np.ones(most)])
     below[words:] = below[words]
-    cost = np.full(len(below), np.inf)
+    sizes = 2 ** np.arange(MAX_WIDTH + 1)
+    before = np.arange(len(below)) - sizes[:, None]  # where a group of each width begins
+    added = np.arange(MAX_WIDTH + 1)[:, None] * (below - below[np.maximum(before, 0)])
+    before[before < 0] = len(below)  # which nothing reaches
+    cost = np.full(len(below) + 1, np.inf)
     cost[0] = 0
-    chosen = np.zeros((groups, len(below)), np.uint8)
-    best: tuple[float, int, int] = (np.inf, 0, 0)
-    for group in range(groups):
-        cost, chosen[group] = _with_one_more(cost, below)
-        end = words + int(np.argmin(cost[words:]))
-        if cost[end] < best[0]:
-            best = (float(cost[end]), group, end)
-    _, group, end = best
-    widths: list[int] = []
-    for row in range(group, -1, -1):
-        widths.append(int(chosen[row, end]))
-        end -= 2 ** widths[-1]
-    return np.array(widths[::-1])
-
-
-def _with_one_more(cost: Float64Array, below: Float64Array) -> tuple[Float64Array, UInt8Array]:
-    """Costs with another group, and its r; the smallest r of equally good ones."""
-    best, chosen = np.full(len(cost), np.inf), np.zeros(len(cost), np.uint8)
-    for width in range(MAX_WIDTH + 1):
-        size = 2**width
-        if size >= len(cost):
-            break
-        tried = cost[:-size] + width * (below[size:] - below[:-size])
-        better = tried < best[size:]
-        best[size:][better] = tried[better]
-        chosen[size:][better] = width
-    return best, chosen
+    used = min(groups, words)  # one more is never worse
+    chosen, columns = np.zeros((used, len(below)), np.uint8), np.arange(len(below))
+    for group in range(used):
+        tried = cost[before] + added
+        chosen[group] = tried.argmin(axis=0)  # the smallest width of equally good ones
+        cost[:-1] = tried[chosen[group], columns]
+    end, widths = words + int(np.argmin(cost[words:-1])), np.zeros(used, np.int64)
+    for group in range(used - 1, -1, -1):
+        widths[group] = chosen[group, end]
+        end -= 2 ** int(widths[group])
+    return widths

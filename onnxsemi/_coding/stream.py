@@ -14,13 +14,15 @@ class Coded:
     """Symbols as they are written.
 
     Attributes:
-        prefixes: uint8[words]: the group of each word, P bits each.
-        suffixes: uint8[...]: places in the groups, the lowest bit of the first in the lowest bit.
+        names: int64[words]: the words.
+        prefixes: uint8[words]: the group of each, P bits each.
+        suffix_bits: uint8[...]: places in the groups, bit by bit, the lowest first.
         count: Symbols; what the last word has beyond them is nothing.
     """
 
+    names: Int64Array
     prefixes: UInt8Array
-    suffixes: UInt8Array
+    suffix_bits: UInt8Array
     count: int
 
 
@@ -39,25 +41,24 @@ def encode(symbols: Int64Array, code: Code) -> Coded:
     if (code.alphabet[np.minimum(index, len(code.alphabet) - 1)] != flat).any():
         raise ValueError("a symbol is not in the alphabet")
     leaves = _leaves(index, code)
-    prefixes = code.prefixes[leaves]
-    within = code.names[leaves] - code.first[prefixes]
-    places = np.arange(int(code.widths[0]))
+    names, prefixes = code.names[leaves], code.prefixes[leaves]
+    within = names - code.first[prefixes]
+    places = np.arange(int(code.widths.max()))
     bits = (within[:, None] >> places & 1).astype(np.uint8)
-    suffixes = np.packbits(bits[places < code.widths[prefixes][:, None]], bitorder="little")
-    return Coded(prefixes.astype(np.uint8), suffixes, flat.size)
+    suffixes = bits[places < code.widths[prefixes][:, None]]
+    return Coded(names, prefixes.astype(np.uint8), suffixes, flat.size)
 
 
 def decode(coded: Coded, code: Code) -> Int64Array:
-    """int64[count]: the symbols, read as the operators of a file read them."""
+    """int64[count]: the symbols, read from the two streams as the operators of a file do."""
     widths = code.widths[coded.prefixes]
-    bits = np.unpackbits(coded.suffixes, bitorder="little").astype(np.int64)
     begin = np.cumsum(widths) - widths
-    places = np.arange(int(code.widths[0]))
-    read = np.concatenate([bits, np.zeros(len(places), np.int64)])[begin[:, None] + places]
+    places = np.arange(int(code.widths.max()))
+    bits = np.concatenate([coded.suffix_bits, np.zeros(len(places), np.uint8)]).astype(np.int64)
+    read = bits[begin[:, None] + places]
     within = np.where(places < widths[:, None], read << places, 0).sum(axis=1)
     names = code.first[coded.prefixes] + within
-    lengths = code.lengths[names]
-    inside = np.arange(code.words.shape[1]) < lengths[:, None]
+    inside = np.arange(code.words.shape[1]) < code.lengths[names][:, None]
     symbols: Int64Array = code.words[names][inside]
     return symbols[: coded.count]
 

@@ -1,7 +1,9 @@
 """Dividing a sequence into words: the tree whose leaves they are."""
 
 import heapq
+from collections.abc import Iterator
 from dataclasses import dataclass
+from math import log
 
 import numpy as np
 
@@ -18,11 +20,19 @@ class WordTree:
         children: int64[nodes, A]: an inner node, or ``-1 - leaf``; node 0 is the root.
         probability: float64[leaves], of the leaves under the frequencies it was made for.
         length: int64[leaves]: symbols of the word.
+        rare: The most symbols of a word that are not the commonest one; 1 if there is none.
     """
 
     children: Int64Array
     probability: Float64Array
     length: Int64Array
+    rare: int
+
+    @property
+    def even_length(self) -> int:
+        """Symbols of every word; 0 if words differ in length."""
+        first = int(self.length[0])
+        return first if (self.length == first).all() else 0
 
     def symbols(self) -> list[list[int]]:
         """The words themselves, leaf by leaf."""
@@ -66,14 +76,36 @@ def word_trees(frequency: Float64Array, sizes: list[int]) -> list[WordTree]:
     return trees
 
 
+def even_trees(frequency: Float64Array, most: int) -> Iterator[WordTree]:
+    """Trees whose words are all of one length, from one symbol on, of at most so many words.
+
+    Args:
+        frequency: float64[A], > 0, sums to 1; A >= 2.
+        most: Words.
+    """
+    symbols, probability = len(frequency), np.ones(1)
+    while len(probability) * symbols <= most:
+        probability = (probability[:, None] * frequency).ravel()
+        length = round(log(len(probability), symbols))
+        nodes = (len(probability) - 1) // (symbols - 1)
+        below = np.arange(1, nodes * symbols + 1).reshape(nodes, symbols)  # numbered level by level
+        children = np.where(below < nodes, below, nodes - 1 - below)
+        yield WordTree(children, probability, np.full(len(probability), length), length)
+
+
+_Leaf = tuple[float, int, int, int]
+"""-probability, number, length, symbols that are not the commonest."""
+
+
 class _Growth:
     """A tree while it grows: its leaves in a heap, likeliest first."""
 
     def __init__(self, frequency: Float64Array) -> None:
         """Begin with the root as the only leaf."""
         self._frequency = frequency.tolist()
-        self._heap: list[tuple[float, int, int]] = [(-1.0, 0, 0)]  # -probability, number, length
-        self._full: list[tuple[float, int, int]] = []  # as long as a word may be
+        self._commonest = int(np.argmax(frequency))
+        self._heap: list[_Leaf] = [(-1.0, 0, 0, 0)]
+        self._full: list[_Leaf] = []  # as long as a word may be
         self._places = [(-1, 0)]  # of each leaf ever: parent and symbol
         self._inner: list[int] = []  # leaves that were divided, in order
 
@@ -86,12 +118,13 @@ class _Growth:
         """Make the likeliest leaf an inner node; False if there is none left to divide."""
         if not self._heap:
             return False
-        negative, number, length = heapq.heappop(self._heap)
+        negative, number, length, rare = heapq.heappop(self._heap)
         node = len(self._inner)
         self._inner.append(number)
         kept = self._full if length + 1 == MAX_LENGTH else self._heap
         for symbol, share in enumerate(self._frequency):
-            leaf = (negative * share, len(self._places), length + 1)
+            rarer = rare + (symbol != self._commonest)
+            leaf = (negative * share, len(self._places), length + 1, rarer)
             self._places.append((node, symbol))
             if kept is self._full:
                 kept.append(leaf)
@@ -105,7 +138,7 @@ class _Growth:
         children = np.zeros((len(self._inner), len(self._frequency)), np.int64)
         for node, number in enumerate(self._inner[1:], 1):
             children[self._places[number]] = node
-        for index, (_, number, _) in enumerate(leaves):
+        for index, (_, number, _, _) in enumerate(leaves):
             children[self._places[number]] = -1 - index
-        probability = np.array([-leaf[0] for leaf in leaves])
-        return WordTree(children, probability, np.array([leaf[2] for leaf in leaves]))
+        negative, _, length, rare = zip(*leaves, strict=True)
+        return WordTree(children, -np.array(negative), np.array(length), max(1, *rare))

@@ -62,6 +62,15 @@ class Builder:
         value = {} if dtype is np.float32 else {"value": gs.Constant("", np.zeros(1, dtype))}
         return self.node("ConstantOfShape", self.integers(*shape), dtype=dtype, **value)
 
+    def filled(self, count: int, value: np.generic) -> gs.Variable:
+        """A vector of one value that the file does not hold (ConstantOfShape, opset 9)."""
+        one = gs.Constant("", np.array([value]))
+        return self.node("ConstantOfShape", self.integers(count), dtype=value.dtype, value=one)
+
+    def gather(self, table: gs.Tensor, index: gs.Tensor) -> gs.Variable:
+        """Rows of a table."""
+        return self.node("Gather", table, index, dtype=table.dtype)
+
     def cast(self, tensor: gs.Tensor, dtype: Any) -> gs.Variable:
         """The tensor as another type."""
         to = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))

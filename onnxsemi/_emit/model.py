@@ -11,16 +11,19 @@ from onnxsemi._emit import divided_layers as divided
 from onnxsemi._emit.activations import ActivationRanges, integer_nodes, quantize_activations
 from onnxsemi._emit.builder import Builder
 from onnxsemi._emit.channel_order import Orders
+from onnxsemi._emit.coded_sizes import decoding
 from onnxsemi._emit.compaction import slim
 from onnxsemi._emit.layout import Parts, groups_of
 from onnxsemi._emit.layout.nodes import nodes_apart
 from onnxsemi._emit.least_runtime import lowest_runtime
 from onnxsemi._emit.profile import FORMS, Form, Profile
 from onnxsemi._emit.seal import seal
+from onnxsemi._emit.storage.coded import Coded, can_be_signed
 from onnxsemi._emit.storage.native import NativeTypes, has_type
 from onnxsemi._emit.stored_weights import PLAN, StatedSizes, emitted_properties, read_stored
 from onnxsemi._model.bias_input import put_bias
 from onnxsemi._model.classifier import Classifier
+from onnxsemi._model.index import GraphIndex
 from onnxsemi._model.opset import raised
 from onnxsemi._model.pixels import take_pixels
 from onnxsemi._plan.bitwidth import FLOAT_BITS
@@ -58,6 +61,9 @@ def emit(
         added = {tensor.name for tensor in model.graph.initializer} - there
         slim(model, keep={classifier.ends.logits, *added})
     own = metadata(rounded, profile, _opset(model)) | emitted_properties(model)
+    work = decoding(model, GraphIndex.of(model.graph))
+    if work is not None:
+        own["onnxsemi.decoding"] = work.to_json()
     _finish(model, {**classifier.properties, **own})
     sizes = StatedSizes(
         source_bytes=classifier.source_bytes,
@@ -81,6 +87,7 @@ def put_together(
     graph = gs.import_onnx(raised(classifier.proto, needed_opset(rounded, form)))
     build = Builder(graph)
     signed = rounded.scheme is Scheme.SYMMETRIC
+    signed |= form.storage is Coded and can_be_signed(_quantized(rounded))
     storage, orders = form.storage(build, signed=signed), Orders(build)
     parts = Parts(build, storage, form.tail, orders, signed)
     users = {node.name: node for node in graph.nodes}

@@ -9,6 +9,7 @@ from onnxsemi._emit.layout.nodes import nodes_apart
 from onnxsemi._emit.layout.semilayers import semilayers
 from onnxsemi._emit.layout.values import values
 from onnxsemi._emit.storage import Storage
+from onnxsemi._emit.storage.coded import Coded
 from onnxsemi._emit.storage.containers import Containers
 from onnxsemi._emit.storage.float_planes import FloatPlanes
 from onnxsemi._emit.storage.native import NativeTypes
@@ -26,8 +27,12 @@ class Profile(StrEnum):
     """Bit-packed weights behind DequantizeLinear; full speed through ``onnxsemi.load_session``."""
     FAST = "fast"
     """Bit-packed weights behind plain arithmetic; full speed in any session."""
+    DENSE = "dense"
+    """Entropy-coded weights behind plain arithmetic: the smallest; full speed in any session."""
     INT8 = "int8"
     """Bit-packed weights and activations in uint8, for integer kernels."""
+    INT8_DENSE = "int8-dense"
+    """Entropy-coded weights and activations in uint8, for integer kernels."""
     NATIVE = "native"
     """ONNX's own types of 2 and 4 bits, bit-packed otherwise."""
     NODES = "nodes"
@@ -57,7 +62,8 @@ class Profile(StrEnum):
     @property
     def activation_type(self) -> str | None:
         """Type of the activations; None where they stay float32."""
-        return {Profile.INT8: "uint8", Profile.TENSORRT: "int8"}.get(self)
+        types = {Profile.INT8: "uint8", Profile.INT8_DENSE: "uint8", Profile.TENSORRT: "int8"}
+        return types.get(self)
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,9 @@ class Form:
 FORMS = {
     Profile.QDQ: Form(BitPlanes, semilayers, dequantize),
     Profile.FAST: Form(BitPlanes, merged, arithmetic),
+    Profile.DENSE: Form(Coded, merged, arithmetic),
     Profile.INT8: Form(BitPlanes, merged_for_kernels, dequantize_for_kernels),
+    Profile.INT8_DENSE: Form(Coded, merged_for_kernels, dequantize_for_kernels),
     Profile.NATIVE: Form(NativeTypes, semilayers, dequantize),
     Profile.NODES: Form(BitPlanes, nodes_apart, dequantize),
     Profile.PORTABLE: Form(FloatPlanes, merged, arithmetic),

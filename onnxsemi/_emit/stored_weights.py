@@ -18,6 +18,7 @@ import msgspec
 import onnx
 from onnx import TensorProto, numpy_helper
 
+from onnxsemi._emit.coded_sizes import bits_of_outputs, coded_sizes
 from onnxsemi._emit.divided_layers import KEY, read_divided
 from onnxsemi._emit.profile import Profile
 from onnxsemi._errors import ModelError
@@ -144,10 +145,11 @@ def read_stored(model: onnx.ModelProto) -> Stored:
     """
     index = GraphIndex.of(model.graph)
     nodes = layer_nodes(model, index)
+    coded = coded_sizes(model, index)
     found = {name: _pieces(index, members) for name, members in nodes.items()}
     traced = {n: ps for n, ps in found.items() if any(p.bits != FLOAT_BITS for p in ps)}
     pieces = [piece for members in traced.values() for piece in members]
-    held = {name for piece in pieces for name in piece.held}
+    held = {name for piece in pieces for name in piece.held} | set(coded.streams)
     weights = {name: [node.input[1] for node in nodes[name]] for name in traced}
     of_layer = _structure(index, weights, held)
     of_group = _structure(index, {p.tensor: [p.tensor] for p in pieces}, held)
@@ -158,7 +160,7 @@ def read_stored(model: onnx.ModelProto) -> Stored:
             layers.append(InspectedLayer(name, shape, "float32", ()))
             continue
         groups = tuple(
-            StoredGroup(p.bits, p.channels, p.code_bytes, p.scale_bytes, of_group[p.tensor])
+            p.stored(coded.of_output.get(p.stream, p.code_bytes), of_group[p.tensor])
             for p in members
         )
         between = of_layer[name] - sum(group.structure_bytes for group in groups)
@@ -186,6 +188,12 @@ class _Piece:
     scale_bytes: int
     tensor: str
     held: tuple[str, ...]
+    stream: str = ""
+
+    def stored(self, code_bytes: int, structure_bytes: int) -> StoredGroup:
+        """With all sizes known."""
+        sizes = (code_bytes, self.scale_bytes, structure_bytes)
+        return StoredGroup(self.bits, self.channels, *sizes)
 
 
 @dataclass(frozen=True)
@@ -195,6 +203,7 @@ class _Codes:
     count: int
     tensor: str
     root: str
+    stream: str = ""
 
 
 def layer_nodes(model: onnx.ModelProto, index: GraphIndex) -> dict[str, list[onnx.NodeProto]]:
@@ -282,7 +291,7 @@ def _weight(index: GraphIndex, name: str) -> Iterator[_Piece]:
             code_bytes = _bytes(index, part.root) if alone else ceil(part.count * part.bits / 8)
             whole = name if len(parts) == 1 else part.tensor
             held = (part.root, *scales)
-            yield _Piece(part.bits, part.channels, code_bytes, size, whole, held)
+            yield _Piece(part.bits, part.channels, code_bytes, size, whole, held, part.stream)
 
 
 def tail_of(index: GraphIndex, node: onnx.NodeProto) -> tuple[str, list[str]]:
@@ -315,15 +324,25 @@ def codes_in(index: GraphIndex, name: str) -> Iterator[_Codes]:
             yield from codes_in(index, part)
     elif node.op_type in ("Gather", "Transpose"):
         yield from codes_in(index, node.input[0])
-    else:  # Reshape of what is unpacked
-        each = prod(numpy_helper.to_array(index.constants[node.input[1]])[1:].tolist())
+    else:
+        yield _unpacked(index, node)
+
+
+def _unpacked(index: GraphIndex, reshape: onnx.NodeProto) -> _Codes:
+    """A group of what is unpacked or decoded together."""
+    each = prod(numpy_helper.to_array(index.constants[reshape.input[1]])[1:].tolist())
+    name, split = reshape.output[0], producer(index, reshape.input[0])
+    if split is None or split.op_type != "Split":
         root = _root(index, name)
-        bits, count = _bits(root), _bytes(index, root) * 8 // _bits(root)
-        split = producer(index, node.input[0])
-        if split is not None and split.op_type == "Split":
-            sizes = numpy_helper.to_array(index.constants[split.input[1]])
-            count = int(sizes[list(split.output).index(node.input[0])])
-        yield _Codes(bits, count // each, count, name, root)
+        count = _bytes(index, root) * 8 // _bits(root)
+        return _Codes(_bits(root), count // each, count, name, root)
+    place = list(split.output).index(reshape.input[0])
+    count = int(numpy_helper.to_array(index.constants[split.input[1]])[place])
+    coded = bits_of_outputs(split)
+    if coded is not None:
+        return _Codes(coded[place], count // each, count, name, "", split.output[place])
+    root = _root(index, name)
+    return _Codes(_bits(root), count // each, count, name, root)
 
 
 def zeros_shape(index: GraphIndex, node: onnx.NodeProto) -> list[int]:

@@ -242,10 +242,14 @@ def _sizes_table(sizes: Sizes) -> Table:
     return table
 
 
+_INTEGERS = (
+    "At full speed in any ONNX Runtime session; on x86 processors without VNNI open it with "
+    "onnxsemi.load_session, whose integer sums do not overflow there."
+)
 _HINTS = {
     Profile.FAKE: "Float32 weights on the grid: the file is no smaller, and runs as the float one.",
-    Profile.INT8: "At full speed in any ONNX Runtime session; on x86 processors without VNNI open "
-    "it with onnxsemi.load_session, whose integer sums do not overflow there.",
+    Profile.INT8: _INTEGERS,
+    Profile.INT8_DENSE: _INTEGERS,
     Profile.TENSORRT: "For TensorRT, on which it was not tried; ONNX Runtime runs it, too.",
 }
 
@@ -270,7 +274,7 @@ def _verified(profile: Profile) -> str:
 
 def _kernel_lines(kernels: Kernels | None, profile: Profile) -> list[str]:
     """How many targets run on ONNX Runtime's integer kernels, and why the others do not."""
-    if kernels is None or profile is not Profile.INT8:
+    if kernels is None or profile.activation_type != "uint8":
         return []
     count = len(kernels.integer) + len(kernels.floating)
     used = ", ".join(

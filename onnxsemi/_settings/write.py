@@ -19,8 +19,9 @@ class WriteSettings(MeasureSettings):
 
     profile: Annotated[Profile, Option(Panel.FILE, metavar="NAME")] = Profile.QDQ
     """Form of the file. qdq: bit-packed weights behind DequantizeLinear, full speed with
-    onnxsemi.load_session; fast: behind plain arithmetic, full speed in any session; int8:
-    activations in uint8 too, for integer kernels, the fastest; native: ONNX's own types of 2 and 4
+    onnxsemi.load_session; fast: behind plain arithmetic, full speed in any session; dense: as fast,
+    entropy-coded, the smallest, slower to load; int8: activations in uint8 too, for integer
+    kernels, the fastest; int8-dense: the same, entropy-coded; native: ONNX's own types of 2 and 4
     bits (opset 25 and 21); nodes: one node a semilayer; portable: as fast, without operators on
     bits; tensorrt: weights and activations in int8; fake: float32 weights on the grid, no
     smaller, for importers that take nothing else."""

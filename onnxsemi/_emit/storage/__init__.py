@@ -13,7 +13,7 @@ from onnxsemi._quantizer.affine import QuantizedChannels
 class Storage(Protocol):
     """Puts codes into a graph, in the units of their zero points: doubled on a doubled grid.
 
-    Signed codes are centred on zero and need no zero points.
+    Signed codes are centred on zero and need no zero points: those of a bitwidth have the same.
     """
 
     def __init__(self, build: Builder, *, signed: bool) -> None:
@@ -42,7 +42,12 @@ def byte_codes(quantized: QuantizedChannels, *, signed: bool) -> NDArray[Any]:
     """One code a byte: uint8[C, ...], or int8[C, ...] centred on zero."""
     if not signed:
         return quantized.units
-    centred: NDArray[np.int8] = (quantized.units.astype(np.int16) - quantized.centre).astype(
+    centred: NDArray[np.int8] = (quantized.units.astype(np.int16) - centre(quantized)).astype(
         np.int8
     )
     return centred
+
+
+def centre(quantized: QuantizedChannels) -> int:
+    """The zero point of signed codes, which all have."""
+    return int(quantized.zero_point[0])

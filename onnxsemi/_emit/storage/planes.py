@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from onnxsemi._arrays import UInt8Array
 from onnxsemi._emit.bitplanes import field_widths, pack, padded_count, plane_bytes
 from onnxsemi._emit.builder import Builder
+from onnxsemi._emit.storage import centre
 from onnxsemi._emit.storage.containers import OPSET as BYTE_OPSET
 from onnxsemi._emit.storage.containers import Containers
 from onnxsemi._plan.bitwidth import MAX_BITS
@@ -34,9 +35,10 @@ OPSET = 18  # BitwiseAnd, BitwiseOr
 
 
 @dataclass(frozen=True, eq=False)
-class _Waiting:
-    """Codes that are to be stored, and the tensor that they will be."""
+class Waiting:
+    """Codes that are to be stored, under a label, and the tensor that they will be."""
 
+    label: str
     quantized: QuantizedChannels
     tensor: gs.Variable
 
@@ -49,7 +51,7 @@ class BitPlanes:
         self._build = build
         self._signed = signed
         self._bytes = Containers(build, signed=signed)
-        self._waiting: dict[tuple[int, bool], list[_Waiting]] = {}
+        self._waiting: dict[tuple[int, bool], list[Waiting]] = {}
 
     def codes(self, label: str, quantized: QuantizedChannels) -> gs.Tensor:
         """Codes [C, ...]; what gives them is added when all are known."""
@@ -57,7 +59,7 @@ class BitPlanes:
             return self._bytes.codes(label, quantized)
         tensor = self._build.variable(np.int8 if self._signed else np.uint8)
         kind = (quantized.bits, quantized.doubled)
-        self._waiting.setdefault(kind, []).append(_Waiting(quantized, tensor))
+        self._waiting.setdefault(kind, []).append(Waiting(label, quantized, tensor))
         return tensor
 
     def zero_points(self, label: str, values: NDArray[Any], bits: int) -> gs.Tensor:
@@ -78,14 +80,14 @@ class BitPlanes:
         """uint8[n], padded: one initializer and what unpacks it."""
         return _flat_codes(self._build, kind, codes)
 
-    def _unpack(self, waiting: list[_Waiting]) -> None:
+    def _unpack(self, waiting: list[Waiting]) -> None:
         build, kind = self._build, waiting[0].quantized
         every = np.concatenate([item.quantized.codes.ravel() for item in waiting])
         flat = self._flat(kind, every)
         if self._signed:
             wide = build.cast(flat, np.int32)
-            centre = build.shared(np.array([kind.centre], np.int32))
-            flat = build.cast(build.node("Sub", wide, centre, dtype=np.int32), np.int8)
+            zero = build.shared(np.array([centre(kind)], np.int32))
+            flat = build.cast(build.node("Sub", wide, zero, dtype=np.int32), np.int8)
         counts = [item.quantized.codes.size for item in waiting]
         padding = padded_count(every.size) - every.size
         pieces: list[gs.Tensor] = [flat]
@@ -102,8 +104,22 @@ def stored_planes(
     build: Builder, kind: QuantizedChannels, codes: UInt8Array
 ) -> Sequence[gs.Tensor]:
     """uint8[m] for each field: parts of one initializer, ``_<bits>`` or ``d_<bits>``."""
-    bits, fields = kind.bits, len(field_widths(kind.bits))
-    packed = build.stored(f"{'d' * kind.doubled}_{bits}", pack(codes, bits))
+    return _planes(build, f"{'d' * kind.doubled}_{kind.bits}", codes, kind.bits)
+
+
+def unpacked(build: Builder, label: str, fields: UInt8Array, bits: int) -> gs.Tensor:
+    """uint8[n] fields of 1 to 8 bits, from one initializer."""
+    if bits == MAX_BITS:
+        return build.stored(label, fields)
+    joined = _joined(build, _planes(build, label, fields, bits), bits)
+    if padded_count(fields.size) == fields.size:
+        return joined
+    ends = (build.integers(0), build.integers(fields.size))
+    return build.node("Slice", joined, *ends, dtype=np.uint8)
+
+
+def _planes(build: Builder, label: str, codes: UInt8Array, bits: int) -> Sequence[gs.Tensor]:
+    packed, fields = build.stored(label, pack(codes, bits)), len(field_widths(bits))
     if fields == 1:
         return [packed]
     sizes = build.integers(*plane_bytes(codes.size, bits))
@@ -112,7 +128,16 @@ def stored_planes(
 
 def _flat_codes(build: Builder, kind: QuantizedChannels, codes: UInt8Array) -> gs.Tensor:
     """uint8[n], padded: what is stored, unpacked."""
-    planes, widths = stored_planes(build, kind, codes), field_widths(kind.bits)
+    joined = _joined(build, stored_planes(build, kind, codes), kind.bits)
+    if kind.doubled:
+        one = build.shared(np.array([1], np.uint8))
+        joined = build.node("BitShift", joined, one, dtype=np.uint8, direction="LEFT")
+    return joined
+
+
+def _joined(build: Builder, planes: Sequence[gs.Tensor], bits: int) -> gs.Tensor:
+    """uint8[n], padded, of their planes."""
+    widths = field_widths(bits)
     joined, below = _fields(build, planes[0], widths[0]), widths[0]
     for plane, width in zip(planes[1:], widths[1:], strict=True):
         distance = build.shared(np.array([below], np.uint8))
@@ -120,9 +145,6 @@ def _flat_codes(build: Builder, kind: QuantizedChannels, codes: UInt8Array) -> g
         raised = build.node("BitShift", fields, distance, dtype=np.uint8, direction="LEFT")
         joined = build.node("BitwiseOr", joined, raised, dtype=np.uint8)
         below += width
-    if kind.doubled:
-        one = build.shared(np.array([1], np.uint8))
-        joined = build.node("BitShift", joined, one, dtype=np.uint8, direction="LEFT")
     return joined
 
 

@@ -1,0 +1,127 @@
+"""Run emitted files in onnxruntime-web and compare them with what they must give.
+
+    python web_probe.py FOLDER node|chromium PACKAGE
+
+The folder is that of ``runtime_probe.py``, and so is what is printed. PACKAGE is where npm put
+onnxruntime-web (``npm install --prefix HERE onnxruntime-web`` puts it into
+``HERE/node_modules/onnxruntime-web``). Chromium runs without a window, and gets the files from a
+server on this machine.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar
+
+import numpy as np
+
+PROBE = Path(__file__).with_name("web_probe.mjs")
+MODULE = "dist/ort.wasm.min.mjs"
+SECONDS = 600
+PAGE = f"""<!doctype html>
+<script type="module">
+import * as ort from "./package/{MODULE}";
+import {{ answers }} from "./{PROBE.name}";
+const read = async (name) => new Uint8Array(await (await fetch(name)).arrayBuffer());
+window.found = answers(ort, read).catch((error) => ({{ version: String(error), found: {{}} }}));
+</script>
+"""
+
+
+def main() -> None:
+    """Compare every file of a folder."""
+    folder, way, package = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]).resolve()
+    files = sorted(folder.glob("*.onnx"))
+    with TemporaryDirectory(prefix="onnxsemi-") as name:
+        scratch = Path(name)
+        _put(files, scratch)
+        document = (_in_node if way == "node" else _in_chromium)(scratch, package)
+    found = {path.stem: _outcome(path, document["found"].get(path.stem)) for path in files}
+    print(json.dumps({"version": document["version"], "found": found, "fused": {}}))
+
+
+def _put(files: list[Path], scratch: Path) -> None:
+    """Models and images as JavaScript reads them."""
+    cases = []
+    for path in files:
+        images = np.load(path.with_suffix(".npz"))["images"].astype("<f4")
+        cases.append({"file": path.stem, "shape": images.shape})
+        (scratch / f"{path.stem}.images").write_bytes(images.tobytes())
+        shutil.copy(path, scratch)
+    (scratch / "cases.json").write_text(json.dumps(cases), encoding="utf-8")
+
+
+def _in_node(scratch: Path, package: Path) -> dict[str, Any]:
+    command = ["node", str(PROBE), str(scratch), (package / MODULE).as_uri()]
+    ran = subprocess.run(command, check=True, capture_output=True, text=True)
+    document: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
+    return document
+
+
+def _in_chromium(scratch: Path, package: Path) -> dict[str, Any]:
+    (scratch / "index.html").write_text(PAGE, encoding="utf-8")
+    shutil.copy(PROBE, scratch)
+    (scratch / "package").symlink_to(package)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Files, directory=str(scratch)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    driver = _browser()
+    try:
+        driver.set_script_timeout(SECONDS)
+        driver.get(f"http://127.0.0.1:{server.server_port}/index.html")
+        document: dict[str, Any] = driver.execute_async_script(
+            "const done = arguments[0];"
+            "const wait = () => window.found ? window.found.then(done) : setTimeout(wait, 50);"
+            "wait();"
+        )
+    finally:
+        driver.quit()
+        server.shutdown()
+        server.server_close()
+    return document
+
+
+def _browser() -> Any:
+    from selenium import webdriver  # noqa: PLC0415  Node needs none
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(flag)
+    driver = os.environ.get("CHROMEDRIVER") or shutil.which("chromedriver")
+    return webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+
+
+class _Files(SimpleHTTPRequestHandler):
+    """Files with the types that a browser asks of modules and wasm; says nothing."""
+
+    extensions_map: ClassVar[dict[str, str]] = {
+        **SimpleHTTPRequestHandler.extensions_map,
+        ".mjs": "text/javascript",
+    }
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Keep quiet."""
+
+
+def _outcome(path: Path, found: dict[str, Any] | None) -> str:
+    if found is None or "error" in found:
+        said = "nothing came back" if found is None else found["error"]
+        return f"fails: {(said.splitlines() or ['no reason given'])[0][:200]}"
+    case = np.load(path.with_suffix(".npz"))
+    wanted, allowed = case["wanted"], float(case["allowed"])
+    logits = np.array(found["logits"]).reshape(wanted.shape)
+    difference = float(np.sqrt(np.mean(np.square(logits - wanted))))
+    if not difference <= allowed:
+        return f"differs by {difference:.3g} (root mean square), {allowed:.3g} may be"
+    return "agrees"
+
+
+if __name__ == "__main__":
+    main()
