@@ -16,10 +16,10 @@ from onnxsemi._quantizer.coded import (
     ZERO,
     code_lengths,
     coded_steps,
-    narrowed,
     nearest_coded,
     on_coded_grid,
 )
+from onnxsemi._quantizer.narrowing import narrowed
 from onnxsemi._quantizer.rounded_plan import RoundedLayer
 from onnxsemi._quantizer.settings import RoundingSettings
 from onnxsemi._rounding.gptq import Factor, compensated, output_error, refined

@@ -17,15 +17,13 @@ Source: H. Gish, J. Pierce, "Asymptotically Efficient Quantizing", IEEE Transact
 Theory 14(5), 1968.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from onnxsemi._arrays import Float32Array, Int8Array, Int64Array, UInt8Array
+from onnxsemi._arrays import Float32Array, UInt8Array
 from onnxsemi._plan.bitwidth import EVERY_CODED, MAX_BITS, is_coded
-from onnxsemi._plan.groups import merged
 from onnxsemi._quantizer.affine import QuantizedChannels, Scheme, quantize
 
 ZERO = 2 ** (MAX_BITS - 1)
@@ -63,57 +61,6 @@ def code_lengths(codes: UInt8Array) -> Float32Array:
     """Bits of each code by how often it comes: float32[256]."""
     counts = np.bincount(codes.ravel(), minlength=2 * ZERO) + _UNSEEN
     return np.asarray(-np.log2(counts / counts.sum()), np.float32)
-
-
-def narrowed(
-    widths: Int8Array, quantized: Mapping[int, QuantizedChannels]
-) -> tuple[Int8Array, dict[int, QuantizedChannels]]:
-    """Codes of entropy-coded channels in as few bits as hold them, on the same levels.
-
-    A channel whose codes are all zero takes no bits. Groups of channels that cost more to keep
-    apart are stored together, in wider codes (:func:`onnxsemi._plan.groups.merged`).
-
-    Args:
-        widths: int8[O], width of each channel of a layer: coded, 0 or 32.
-        quantized: Width -> the channels that have it, ascending.
-
-    Returns:
-        Bitwidth of each channel, int8[O]; bitwidth -> the channels that have it, ascending.
-
-    Raises:
-        ValueError: If there are bitwidths beside coded widths.
-    """
-    if any(0 < width <= MAX_BITS for width in quantized):
-        raise ValueError(f"bitwidths and coded widths in one layer: {sorted(quantized)}")
-    stored, shape = widths.copy(), next(iter(quantized.values())).codes.shape[1:]
-    steps = np.zeros((len(widths), *shape), np.int16)
-    scale = np.ones(len(widths), np.float32)
-    for width, channels in quantized.items():
-        rows = np.flatnonzero(widths == width)
-        steps[rows] = channels.codes.astype(np.int16) - channels.centre
-        scale[rows] = channels.scale
-        stored[rows] = _fewest_bits(steps[rows])
-    there, coded = np.isin(widths, list(quantized)), np.isin(widths, EVERY_CODED)
-    stored[coded] = merged(stored[coded], int(np.prod(shape)))
-    found = {}
-    for bits in np.unique(stored[there]).tolist():
-        rows = np.flatnonzero(there & (stored == bits))
-        found[bits] = _centred(steps[rows], scale[rows], bits)
-    return stored, found
-
-
-def _centred(steps: NDArray[np.int16], scale: Float32Array, bits: int) -> QuantizedChannels:
-    """Steps from zero, int16[C, ...], as codes of so many bits."""
-    centre = 2 ** (bits - 1) if bits else 0
-    scale = scale if bits else np.ones_like(scale)
-    zero = np.full(len(scale), centre, np.uint8)
-    return QuantizedChannels((steps + centre).astype(np.uint8), scale, zero, bits)
-
-
-def _fewest_bits(steps: NDArray[np.int16]) -> Int64Array:
-    """Bits for the largest step from zero of each channel, int16[C, ...], either way: int64[C]."""
-    largest = np.abs(steps).reshape(len(steps), -1).max(axis=1)
-    return np.where(largest > 0, 2 + np.floor(np.log2(np.maximum(largest, 1))), 0).astype(np.int64)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from onnxsemi._plan.bits import BitPlan
 from onnxsemi._plan.bitwidth import FLOAT_BITS, is_coded, stores
 from onnxsemi._plan.layers import TargetLayer
 from onnxsemi._quantizer.affine import QuantizedChannels, Scheme
-from onnxsemi._quantizer.coded import CodedLayer, narrowed, nearest
+from onnxsemi._quantizer.coded import CodedLayer, nearest
+from onnxsemi._quantizer.narrowing import narrowed
 
 
 @dataclass(frozen=True, eq=False)

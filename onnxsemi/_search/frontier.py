@@ -183,7 +183,7 @@ def merged_groups(plan: BitPlan, free: Sequence[str]) -> BitPlan:
     """The plan without groups of channels that cost more to keep apart than wider codes would.
 
     Entropy-coded channels are left as they are: how many bits their codes are stored in follows
-    from the codes (:func:`onnxsemi._quantizer.coded.narrowed`).
+    from the codes (:func:`onnxsemi._quantizer.narrowing.narrowed`).
 
     Args:
         plan: Bits of every target channel.
