@@ -149,6 +149,17 @@ class TestNarrowed:
         assert 0 not in layer.bits[20:]
         assert (layer.weight == nearest_coded(weight, TWO).dequantize()).all()
 
+    def test_widths_are_apart_where_that_is_worth_it(self):
+        """Two widths of many weights are two groups; of few they are one."""
+        for rows, groups in ((200, 2), (2, 1)):
+            weight = weights(rows=rows, size=300)
+            widths = np.repeat([ONE, SEVEN], rows // 2).astype(np.int8)
+            halves = weight[: rows // 2], weight[rows // 2 :]
+            found = dict(zip((ONE, SEVEN), map(nearest_coded, halves, (ONE, SEVEN)), strict=True))
+            bits, stored = narrowed(widths, found)
+            assert len(stored) == groups
+            assert len(set(bits.tolist())) == groups
+
     def test_not_beside_bitwidths(self):
         weight = weights(rows=2)
         both = {4: quantize(weight[:1], 4), TWO: nearest_coded(weight[1:], TWO)}

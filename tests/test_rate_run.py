@@ -60,7 +60,7 @@ def test_a_run_that_is_taken_up_again_gives_the_same_bytes(folder, lines):
     assert (folder / "small.onnx").read_bytes() == before
 
 
-@pytest.mark.parametrize("profile", ["qdq", "fast", "native", "nodes", "fake", "int8"])
+@pytest.mark.parametrize("profile", ["qdq", "fast", "dense", "native", "nodes", "fake", "int8"])
 def test_the_plan_can_be_written_in_every_profile(folder, profile):
     """The same levels whatever stores them; in the run's own profile the same bytes."""
     out = folder / f"{profile}.onnx"

@@ -20,7 +20,13 @@ from onnxsemi._emit.profile import FORMS, Form, Profile
 from onnxsemi._emit.seal import seal
 from onnxsemi._emit.storage.coded import Coded, can_be_signed
 from onnxsemi._emit.storage.native import NativeTypes, has_type
-from onnxsemi._emit.stored_weights import PLAN, StatedSizes, emitted_properties, read_stored
+from onnxsemi._emit.stored_weights import (
+    PLAN,
+    StatedSizes,
+    Stored,
+    emitted_properties,
+    read_stored,
+)
 from onnxsemi._model.bias_input import put_bias
 from onnxsemi._model.classifier import Classifier
 from onnxsemi._model.index import GraphIndex
@@ -65,16 +71,26 @@ def emit(
     if work is not None:
         own["onnxsemi.decoding"] = work.to_json()
     _finish(model, {**classifier.properties, **own})
+    stored = read_stored(model)
     sizes = StatedSizes(
         source_bytes=classifier.source_bytes,
         float_bytes=4 * classifier.parameters,
         target_weights=rounded.plan.parameters,
-        target_bits=rounded.stored_bits,
-        payload_bytes=read_stored(model).payload_bytes,
+        target_bits=_target_bits(rounded, FORMS[profile], stored),
+        payload_bytes=stored.payload_bytes,
     )
     model.metadata_props.add(key="onnxsemi.sizes", value=sizes.to_json())
     seal(model, rounded.sha256)
     return model
+
+
+def _target_bits(rounded: RoundedPlan, form: Form, stored: Stored) -> int:
+    """Bits of all target weights: the plan's, or of coded widths what the file holds."""
+    if not rounded.coded:
+        return rounded.plan.weight_bits
+    if form.storage is not Coded:
+        return rounded.stored_bits
+    return 8 * sum(group.code_bytes for layer in stored.layers for group in layer.groups)
 
 
 def put_together(
