@@ -6,7 +6,7 @@ Needs the runtime, onnx and numpy, not onnxsemi: older runtimes know nothing of 
 holds ``*.onnx``, and for each ``<stem>.npz`` with ``images``, ``wanted`` (logits that the file must
 give) and ``allowed`` (root mean square that they may differ by). One JSON document on standard
 output: version, for each file "agrees" or what is wrong, and, of ONNX Runtime, how many layers of a
-file became integer kernels.
+file became integer kernels, and which operators that only unpack a default session leaves.
 """
 
 import json
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 KERNELS = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat")
+UNPACKING = {"BitShift", "BitwiseAnd", "BitwiseOr", "CumSum", "ScatterElements"}
 Run = Callable[[Path, Any], Any]
 
 
@@ -28,8 +29,9 @@ def main() -> None:
     files = sorted(folder.glob("*.onnx"))
     found = {path.stem: _outcome(path, run) for path in files}
     ours = [path for path in files if runtime == "onnxruntime" and found[path.stem] == "agrees"]
-    fused = {path.stem: _fused(path) for path in ours}
-    print(json.dumps({"version": version, "found": found, "fused": fused}))
+    fused = {path.stem: _count(path) for path in ours}
+    left = {path.stem: _left(path) for path in ours}
+    print(json.dumps({"version": version, "found": found, "fused": fused, "left": left}))
 
 
 def _outcome(path: Path, run: Run) -> str:
@@ -58,18 +60,29 @@ def _onnxruntime() -> tuple[str, Run]:
     return onnxruntime.__version__, run
 
 
-def _fused(path: Path) -> int:
+def _count(path: Path) -> int:
     """Layers that run on integer kernels, in a session before its layout is fitted."""
+    return sum(operator in KERNELS for operator in _operators(path, extended_only=True))
+
+
+def _left(path: Path) -> list[str]:
+    """Operators of a default session that only unpack weights."""
+    return sorted(UNPACKING.intersection(_operators(path, extended_only=False)))
+
+
+def _operators(path: Path, *, extended_only: bool) -> list[str]:
+    """What a session runs, by what it writes of itself."""
     import onnx  # noqa: PLC0415
     import onnxruntime  # noqa: PLC0415
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    if extended_only:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.optimized_model_filepath = str(path.with_suffix(".optimized"))
     onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
     graph = onnx.load(options.optimized_model_filepath).graph
-    return sum(node.op_type in KERNELS for node in graph.node)
+    return [str(node.op_type) for node in graph.node]
 
 
 def _openvino() -> tuple[str, Run]:

@@ -1,12 +1,14 @@
 """Which runtimes load the emitted files, and agree with what was measured.
 
-    python benchmarks/runtimes.py
+    python benchmarks/runtimes.py --web
 
 The bundled model, all targets, in every profile, with plans of three and of five bitwidths, and a
 small model of matrix products on tokens, with one and three, whose default sessions have fusions of
 their own. In ONNX Runtime 1.19 and 1.22 from folders of their own, ``--every`` in each minor
-version since, and in this environment's ONNX Runtime, OpenVINO and ``onnx.reference``. Exits with 1
-if a file that should agree does not. ``--table`` writes the table of ``benchmarks/README.md`` anew.
+version since, and in this environment's ONNX Runtime, OpenVINO and ``onnx.reference``; with
+``--web`` in onnxruntime-web, which npm brings, in Node and in Chromium. Exits with 1 if a file that
+should agree does not, or if a default session leaves what unpacks weights. ``--table`` writes the
+table of ``benchmarks/README.md`` anew.
 """
 
 import argparse
@@ -37,6 +39,7 @@ from onnxsemi._run.plan_file import PlanFile
 from onnxsemi._runtime.sessions import Session
 
 PROBE = Path(__file__).with_name("runtime_probe.py")
+WEB_PROBE = Path(__file__).with_name("web_probe.py")
 EVERY = tuple(f"1.{minor}" for minor in range(19, 32))
 OLDER = ("1.19", "1.22")
 TOKENS = """
@@ -68,17 +71,20 @@ class Answers:
         title: The runtime and its version.
         found: File -> "agrees", or what is wrong.
         fused: Layers of the int8 file on integer kernels; None for what has no such kernels.
+        left: File -> operators that only unpack weights and are run all the same.
     """
 
     title: str
     found: dict[str, str]
     fused: int | None
+    left: dict[str, list[str]]
 
 
 def main() -> int:
     """Write the files, run them everywhere, print what was found."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--table", action="store_true", help="write the table in the README anew")
+    options.add_argument("--web", action="store_true", help="onnxruntime-web, too; needs npm")
     options.add_argument("--every", action="store_true", help="every minor version since 1.19")
     arguments = options.parse_args()
     with TemporaryDirectory(prefix="onnxsemi-") as name:
@@ -93,6 +99,9 @@ def main() -> int:
         older = EVERY if arguments.every else OLDER
         runs = [_probe(files, "onnxruntime", _older(folder / v, v)) for v in older]
         runs += [_probe(files, runtime) for runtime in HERE]
+        if arguments.web:
+            package = _web(folder / "web")
+            runs += [_probe_web(files, way, package) for way in ("node", "chromium")]
     lines = [f"{this_machine()}.", ""]
     lines += [f"| {' | '.join(cells)} |" for cells in _rows(runs)]
     print("\n".join(lines))
@@ -103,6 +112,12 @@ def main() -> int:
         for run in runs
         for stem, outcome in run.found.items()
         if outcome != "agrees" and not _may_fail(stem)
+    ]
+    wrong += [
+        f"{run.title}: {stem}: a default session leaves {', '.join(operators)}"
+        for run in runs
+        for stem, operators in run.left.items()
+        if operators
     ]
     for line in wrong:
         print(line, file=sys.stderr)
@@ -165,19 +180,35 @@ def _older(folder: Path, version: str) -> Path:
     return folder
 
 
+def _web(folder: Path) -> Path:
+    """onnxruntime-web as npm brings it into a folder."""
+    command = ["npm", "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--silent"]
+    subprocess.run([*command, "--ignore-scripts", "onnxruntime-web"], check=True)
+    return folder / "node_modules" / "onnxruntime-web"
+
+
 def _probe(files: Path, runtime: str, packages: Path | None = None) -> Answers:
     """Run the files in one runtime, looked for in a folder first."""
-    ran = subprocess.run(
-        [sys.executable, str(PROBE), str(files), runtime],
-        check=True,
-        capture_output=True,
-        text=True,
-        env={**os.environ, **({} if packages is None else {"PYTHONPATH": str(packages)})},
-    )
-    document = json.loads(ran.stdout.splitlines()[-1])
+    command = [sys.executable, str(PROBE), str(files), runtime]
+    own = {} if packages is None else {"PYTHONPATH": str(packages)}
     titles = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "reference": "onnx.reference"}
-    title = f"{titles[runtime]} {document['version']}"
-    return Answers(title, document["found"], document["fused"].get("fashion-three-int8"))
+    return _answers(titles[runtime], command, own)
+
+
+def _probe_web(files: Path, way: str, package: Path) -> Answers:
+    """Run the files in onnxruntime-web."""
+    title = {"node": "onnxruntime-web in Node", "chromium": "onnxruntime-web in Chromium"}[way]
+    return _answers(title, [sys.executable, str(WEB_PROBE), str(files), way, str(package)], {})
+
+
+def _answers(title: str, command: list[str], environment: dict[str, str]) -> Answers:
+    """What a probe says."""
+    own = {**os.environ, **environment}
+    ran = subprocess.run(command, check=True, capture_output=True, text=True, env=own)
+    document = json.loads(ran.stdout.splitlines()[-1])
+    title = f"{title} {document['version']}"
+    fused = document["fused"].get("fashion-three-int8")
+    return Answers(title, document["found"], fused, document["left"])
 
 
 def _rows(runs: list[Answers]) -> list[list[str]]:

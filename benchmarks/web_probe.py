@@ -44,7 +44,7 @@ def main() -> None:
         _put(files, scratch)
         document = (_in_node if way == "node" else _in_chromium)(scratch, package)
     found = {path.stem: _outcome(path, document["found"].get(path.stem)) for path in files}
-    print(json.dumps({"version": document["version"], "found": found, "fused": {}}))
+    print(json.dumps({"version": document["version"], "found": found, "fused": {}, "left": {}}))
 
 
 def _put(files: list[Path], scratch: Path) -> None:

@@ -85,9 +85,11 @@ class Code:
 
     @property
     def table_bytes(self) -> int:
-        """Bytes of what a file must hold of it: widths, lengths, places and symbols."""
-        each = self.tree.even_length or 1 + 2 * self.tree.rare
-        return len(self.widths) + int((2**self.widths).sum()) * each
+        """Bytes of what a file must hold of it: widths, words, and their stems."""
+        names = int((2**self.widths).sum())
+        if self.tree.even_length:
+            return len(self.widths) + names * self.tree.even_length
+        return len(self.widths) + 2 * names + self.tree.stems * (2 * self.tree.rare - 1)
 
     @property
     def work(self) -> float:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnxsemi._arrays import Int64Array, UInt8Array
 from onnxsemi._coding.classes import Classes, joined_classes
@@ -87,14 +88,19 @@ def best_division(counts: Int64Array, *, fixed_bits: Sequence[int], class_bits: 
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """What operators decode with; places and symbols of a name repeat where there are fewer.
+    """What operators decode words with: a *stem*, which many words have, and a last symbol.
 
     Attributes:
-        lengths: uint8[names]: symbols of a word.
-        places: uint8[names, rare]: where a word has other symbols than its code's commonest.
-        symbols: uint8[names, rare]: which; at place 0 the word's own if it has no other.
+        stems: uint8 or uint16[names]: the stem of each word.
+        last: uint8[names]: its last symbol.
+        lengths: uint8[stems]: symbols of a stem; a word has one more.
+        places: uint8[stems, rare]: where a stem has other symbols than its code's commonest.
+        symbols: uint8[stems, rare]: which. Where a stem has fewer, one of its symbols again; the
+            word's own if the stem has none, which is then no other word's.
     """
 
+    stems: UInt8Array | NDArray[np.uint16]
+    last: UInt8Array
     lengths: UInt8Array
     places: UInt8Array
     symbols: UInt8Array
@@ -102,26 +108,48 @@ class Tables:
     @classmethod
     def of(cls, codes: Sequence[Code]) -> "Tables":
         """Those of several codes, one after the other."""
-        rare = max(code.tree.rare for code in codes)
-        found = [_rare_symbols(code, rare) for code in codes]
+        known: dict[tuple[int, ...], int] = {}
+        rows: list[_Stem] = []
+        stems, last = [], []
+        for number, code in enumerate(codes):
+            for word, length in zip(code.words.tolist(), code.lengths.tolist(), strict=True):
+                used = word[: max(length, 1)]
+                key = (number, *(used[:-1] or (-1, *used)))  # -1: a word of its own
+                if key not in known:
+                    known[key] = len(rows)
+                    rows.append(_Stem.of(used, code.commonest))
+                stems.append(known[key])
+                last.append(used[-1])
+        rare = max(len(stem.places) for stem in rows)
         return cls(
-            np.concatenate([code.lengths for code in codes]).astype(np.uint8),
-            np.concatenate([places for places, _ in found]),
-            np.concatenate([symbols for _, symbols in found]),
+            np.array(stems, np.min_scalar_type(len(rows) - 1)),
+            np.array(last, np.uint8),
+            np.array([stem.length for stem in rows], np.uint8),
+            np.array([stem.filled(stem.places, 0, rare) for stem in rows], np.uint8),
+            np.array([stem.filled(stem.symbols, stem.first, rare) for stem in rows], np.uint8),
         )
 
 
-def _rare_symbols(code: Code, rare: int) -> tuple[UInt8Array, UInt8Array]:
-    """uint8[names, rare]: places, and symbols there."""
-    differs = code.words != code.commonest
-    behind = np.argsort(~differs, axis=1, kind="stable")[:, :rare]  # those that differ come first
-    if behind.shape[1] < rare:
-        behind = np.pad(behind, ((0, 0), (0, rare - behind.shape[1])))
-    count = np.maximum(differs.sum(axis=1), 1)
-    last = np.minimum(np.arange(rare), count[:, None] - 1)
-    places = np.take_along_axis(behind, last, axis=1)
-    symbols = np.take_along_axis(code.words, places, axis=1)
-    return places.astype(np.uint8), symbols.astype(np.uint8)
+@dataclass(frozen=True)
+class _Stem:
+    """Symbols of a word but the last; ``first`` is the word's first."""
+
+    length: int
+    first: int
+    places: tuple[int, ...]
+    symbols: tuple[int, ...]
+
+    @classmethod
+    def of(cls, word: Sequence[int], commonest: int) -> "_Stem":
+        rare = [(place, symbol) for place, symbol in enumerate(word[:-1]) if symbol != commonest]
+        places, symbols = tuple(zip(*rare, strict=True)) or ((), ())
+        return cls(len(word) - 1, word[0], places, symbols)
+
+    @staticmethod
+    def filled(values: tuple[int, ...], otherwise: int, count: int) -> list[int]:
+        """So many of them: the first again where there are fewer."""
+        first = values[0] if values else otherwise
+        return [*values, *[first] * (count - len(values))]
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,6 +29,12 @@ class WordTree:
     rare: int
 
     @property
+    def stems(self) -> int:
+        """What words are but for their last symbols: inner nodes, and each word of one symbol."""
+        ends = self.children < 0
+        return int(ends[1:].any(axis=1).sum() + ends[0].sum())
+
+    @property
     def even_length(self) -> int:
         """Symbols of every word; 0 if words differ in length."""
         first = int(self.length[0])

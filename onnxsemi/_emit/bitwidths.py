@@ -13,14 +13,8 @@ from onnx import numpy_helper
 
 from onnxsemi._arrays import Int64Array
 from onnxsemi._emit.profile import Profile
-from onnxsemi._emit.stored_weights import (
-    codes_in,
-    emitted_properties,
-    layer_nodes,
-    producer,
-    tail_of,
-    zeros_shape,
-)
+from onnxsemi._emit.stored_codes import codes_in, producer, tail_of, zeros_shape
+from onnxsemi._emit.stored_weights import emitted_properties, layer_nodes
 from onnxsemi._errors import ModelError
 from onnxsemi._model.index import GraphIndex
 from onnxsemi._plan.bitwidth import FLOAT_BITS

@@ -85,17 +85,31 @@ def _places(
     model: onnx.ModelProto, index: GraphIndex, prefix: str, symbols: int
 ) -> tuple[Int64Array, Int64Array]:
     """int64[words]: symbols before each word, and bits of suffixes before it."""
-    tables = [prefix + table for table in "lw" if prefix + table in index.constants]
-    sums = [_sums_over(index, table) for table in tables]
-    evaluated = ReferenceEvaluator(only_outputs(model, sums)).run(None, {}) if sums else []
-    known = dict(zip(tables, map(np.asarray, evaluated), strict=True))
-    even = np.arange(0, symbols, index.constants[f"{prefix}v"].dims[-1])  # words of one length
-    begin = known.get(f"{prefix}l", even)
-    return begin, known.get(f"{prefix}w", np.zeros_like(begin))
+    sums = {}
+    if f"{prefix}l" in index.constants:
+        sums["l"] = _sums_of_lengths(index, f"{prefix}l")
+    if f"{prefix}w" in index.constants:
+        sums["w"] = _sums_of_widths(index, f"{prefix}w")
+    part = only_outputs(model, sums.values())
+    evaluated = ReferenceEvaluator(part).run(None, {}) if sums else []
+    known = dict(zip(sums, map(np.asarray, evaluated), strict=True))
+    begin = known.get("l")
+    if begin is None:  # words of one length
+        begin = np.arange(0, symbols, index.constants[f"{prefix}v"].dims[-1])
+    return begin, known.get("w", np.zeros_like(begin))
 
 
-def _sums_over(index: GraphIndex, table: str) -> str:
-    """The sums before each word of what a table says of words."""
+def _sums_of_lengths(index: GraphIndex, table: str) -> str:
+    """What is computed of the lengths of words."""
+    for _, node in index.nodes("CumSum"):
+        above = index.upstream(node.output)
+        if any(table in index.graph.node[place].input for place in above):
+            return str(node.output[0])
+    raise KeyError(table)
+
+
+def _sums_of_widths(index: GraphIndex, table: str) -> str:
+    """What is computed of the widths of the groups that words are in."""
     (wide,) = (index.graph.node[place].output[0] for place in index.consumers[table])
     rows = {
         index.graph.node[place].output[0]

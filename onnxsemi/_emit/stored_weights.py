@@ -16,17 +16,23 @@ from math import ceil, prod
 
 import msgspec
 import onnx
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
 
-from onnxsemi._emit.coded_sizes import bits_of_outputs, coded_sizes
+from onnxsemi._emit.coded_sizes import coded_sizes
 from onnxsemi._emit.divided_layers import KEY, read_divided
 from onnxsemi._emit.profile import Profile
+from onnxsemi._emit.stored_codes import (
+    REARRANGING,
+    codes_in,
+    producer,
+    stored_bytes,
+    tail_of,
+    zeros_shape,
+)
 from onnxsemi._errors import ModelError
 from onnxsemi._model.index import GraphIndex
 from onnxsemi._model.roles import WEIGHTED
 from onnxsemi._plan.bitwidth import FLOAT_BITS
-
-_REARRANGING = ("Reshape", "Transpose", "Gather")
 
 
 @dataclass(frozen=True)
@@ -196,16 +202,6 @@ class _Piece:
         return StoredGroup(self.bits, self.channels, *sizes)
 
 
-@dataclass(frozen=True)
-class _Codes:
-    bits: int
-    channels: int
-    count: int
-    tensor: str
-    root: str
-    stream: str = ""
-
-
 def layer_nodes(model: onnx.ModelProto, index: GraphIndex) -> dict[str, list[onnx.NodeProto]]:
     """Weighted layers with their nodes; a shared weight once, semilayers of a layer together.
 
@@ -242,7 +238,7 @@ def _shared(index: GraphIndex, weight: str) -> str:
     All but one have the codes through a Transpose that leaves the order of the axes.
     """
     node = producer(index, weight)
-    if node is None or node.op_type in (*_REARRANGING, "Concat"):
+    if node is None or node.op_type in (*REARRANGING, "Concat"):
         return weight
     try:
         codes, _ = tail_of(index, node)
@@ -279,99 +275,21 @@ def _weight(index: GraphIndex, name: str) -> Iterator[_Piece]:
     elif node.op_type == "Concat":
         for part in node.input:
             yield from _weight(index, part)
-    elif node.op_type in _REARRANGING:
+    elif node.op_type in REARRANGING:
         yield from _weight(index, node.input[0])
     else:
         codes, scales = tail_of(index, node)
         parts = list(codes_in(index, codes))
         channels = sum(part.channels for part in parts)
         for part in parts:
-            size = sum(_bytes(index, scale) for scale in scales) * part.channels // channels
+            size = sum(stored_bytes(index, scale) for scale in scales) * part.channels // channels
             alone = part.root == part.tensor  # of its own type, with room to spare or none
-            code_bytes = _bytes(index, part.root) if alone else ceil(part.count * part.bits / 8)
+            code_bytes = (
+                stored_bytes(index, part.root) if alone else ceil(part.count * part.bits / 8)
+            )
             whole = name if len(parts) == 1 else part.tensor
             held = (part.root, *scales)
             yield _Piece(part.bits, part.channels, code_bytes, size, whole, held, part.stream)
-
-
-def tail_of(index: GraphIndex, node: onnx.NodeProto) -> tuple[str, list[str]]:
-    """The codes that a tail begins with, and its scales and zero points."""
-    if node.op_type == "DequantizeLinear":
-        return node.input[0], list(node.input[1:])
-    if node.op_type != "Mul":
-        raise ValueError(node.op_type)
-    scales, inner = [node.input[1]], producer(index, node.input[0])
-    if inner is not None and inner.op_type == "Sub":
-        zero = producer(index, inner.input[1])
-        scales.append(zero.input[0] if zero is not None else inner.input[1])
-        inner = producer(index, inner.input[0])
-    if inner is None or inner.op_type != "Cast":
-        raise ValueError(node.op_type)
-    return inner.input[0], scales
-
-
-def codes_in(index: GraphIndex, name: str) -> Iterator[_Codes]:
-    """The groups that a tensor of integers is put together from."""
-    node = producer(index, name)
-    if node is None:
-        dims = index.constants[name].dims
-        yield _Codes(_bits(name), dims[0], prod(dims), name, name)
-    elif node.op_type == "ConstantOfShape":
-        shape = zeros_shape(index, node)
-        yield _Codes(0, shape[0], prod(shape), name, name)
-    elif node.op_type == "Concat":
-        for part in node.input:
-            yield from codes_in(index, part)
-    elif node.op_type in ("Gather", "Transpose"):
-        yield from codes_in(index, node.input[0])
-    else:
-        yield _unpacked(index, node)
-
-
-def _unpacked(index: GraphIndex, reshape: onnx.NodeProto) -> _Codes:
-    """A group of what is unpacked or decoded together."""
-    each = prod(numpy_helper.to_array(index.constants[reshape.input[1]])[1:].tolist())
-    name, split = reshape.output[0], producer(index, reshape.input[0])
-    if split is None or split.op_type != "Split":
-        root = _root(index, name)
-        count = _bytes(index, root) * 8 // _bits(root)
-        return _Codes(_bits(root), count // each, count, name, root)
-    place = list(split.output).index(reshape.input[0])
-    count = int(numpy_helper.to_array(index.constants[split.input[1]])[place])
-    coded = bits_of_outputs(split)
-    if coded is not None:
-        return _Codes(coded[place], count // each, count, name, "", split.output[place])
-    root = _root(index, name)
-    return _Codes(_bits(root), count // each, count, name, root)
-
-
-def zeros_shape(index: GraphIndex, node: onnx.NodeProto) -> list[int]:
-    """Shape of a tensor of zeros that the file does not hold: channels at 0 bits."""
-    shape: list[int] = numpy_helper.to_array(index.constants[node.input[0]]).tolist()
-    return shape
-
-
-def _root(index: GraphIndex, name: str) -> str:
-    """The initializer that a chain of first inputs begins with."""
-    while (node := producer(index, name)) is not None:
-        name = node.input[0]
-    return name
-
-
-def _bits(name: str) -> int:
-    """Bitwidth of stored codes, which their name ends with."""
-    return int(name.rpartition("_")[2])
-
-
-def producer(index: GraphIndex, name: str) -> onnx.NodeProto | None:
-    """The node that makes a tensor; None for an initializer or an input."""
-    position = index.producer.get(name)
-    return None if position is None else index.graph.node[position]
-
-
-def _bytes(index: GraphIndex, name: str) -> int:
-    tensor = index.constants.get(name)
-    return 0 if tensor is None else len(tensor.raw_data) or tensor.ByteSize()
 
 
 def _structure(
@@ -397,5 +315,5 @@ def _item_bytes(index: GraphIndex, item: int | str, held: Collection[str]) -> in
     """Bytes of a node, or of a constant, with the tag and the length before it."""
     message = index.graph.node[item] if isinstance(item, int) else index.constants[item]
     size = int(message.ByteSize())
-    values = _bytes(index, item) if isinstance(item, str) and item in held else 0
+    values = stored_bytes(index, item) if isinstance(item, str) and item in held else 0
     return 1 + max(1, -(-size.bit_length() // 7)) + size - values

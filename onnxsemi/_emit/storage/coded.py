@@ -20,11 +20,14 @@ from onnxsemi._coding.code import entropy
 from onnxsemi._coding.shared import Division, best_division, encode_blocks
 from onnxsemi._emit.builder import Builder
 from onnxsemi._emit.storage import byte_codes, centre
+from onnxsemi._emit.storage.decoded_layers import cast_early, replaced, reshaped
 from onnxsemi._emit.storage.decoder import decoded
 from onnxsemi._emit.storage.planes import OPSET, BitPlanes, Waiting, unpacked
 from onnxsemi._quantizer.affine import QuantizedChannels
 
 _INT8 = np.iinfo(np.int8)
+_EARLY = 2**20
+"""Symbols up to which all become float32 at once: a node fewer a layer, for memory at load."""
 _NODES = (70, 70, 250, 70, 250, 250, 320, 0)
 """Bytes of what unpacks prefixes of 1 bit, 2 bits, ...; more or less."""
 _DECODER, _CLASS = 900, 80
@@ -60,7 +63,7 @@ class Coded:
         symbols = [self._symbols(item) for item in self._waiting]
         chosen, division = _divided(self._waiting, symbols)
         for item in (item for index, item in enumerate(self._waiting) if index not in chosen):
-            _replace(item.tensor, self._planes.codes(item.label, item.quantized))
+            replaced(item.tensor, self._planes.codes(item.label, item.quantized))
         if division is not None:
             items = [self._waiting[index] for index in chosen]
             self._code(items, [symbols[index] for index in chosen], division)
@@ -79,26 +82,34 @@ class Coded:
         self, items: Sequence[Waiting], symbols: Sequence[NDArray[np.int64]], division: Division
     ) -> None:
         build, streams = self._build, encode_blocks(symbols, division)
-        width = division.form.prefix_bits
+        width, dtype = division.form.prefix_bits, np.int8 if self._signed else np.uint8
         prefixes = unpacked(build, f"g_{width}", streams.prefixes, width)
-        dtype = np.int8 if self._signed else np.uint8
         every = decoded(build, prefixes, streams, division.codes, dtype)
-        counts, bits = [], []
-        tensors: list[gs.Variable] = []
-        for members, total in zip(division.classes, streams.symbols, strict=True):
-            sizes = [symbols[block].size for block in members]
-            for block in members:
-                tensors.append(build.variable(dtype))
-                shape = build.integers(-1, *symbols[block].shape[1:])
-                build.append("Reshape", [tensors[-1], shape], [items[block].tensor])
-                bits.append(items[block].quantized.bits)
-            if total > sum(sizes):  # what the last word has beyond the semilayers
-                tensors.append(build.variable(dtype))
-                bits.append(0)
-                sizes.append(total - sum(sizes))
-            counts += sizes
-        name = f"n_{''.join(map(str, bits))}"
-        build.append("Split", [every, build.stored(name, np.array(counts))], tensors, axis=0)
+        if len(items) == len(self._waiting) and sum(streams.symbols) <= _EARLY:
+            every = cast_early(build, every, [item.tensor for item in items])
+        order, counts = _pieces(division, streams.symbols, [found.size for found in symbols])
+        bits = ("0" if block is None else str(items[block].quantized.bits) for block in order)
+        sizes = build.stored(f"n_{''.join(bits)}", np.array(counts))
+        pieces = [build.variable(every.dtype) for _ in order]
+        build.append("Split", [every, sizes], pieces, axis=0)
+        placed = [(items[b], p) for b, p in zip(order, pieces, strict=True) if b is not None]
+        reshaped(build, placed)
+
+
+def _pieces(
+    division: Division, symbols: Sequence[int], sizes: Sequence[int]
+) -> tuple[list[int | None], list[int]]:
+    """Blocks as they are decoded, None for what no block has, and the symbols of each."""
+    order: list[int | None] = []
+    counts: list[int] = []
+    for members, total in zip(division.classes, symbols, strict=True):
+        order += members
+        counts += [sizes[block] for block in members]
+        beyond = total - sum(sizes[block] for block in members)
+        if beyond:  # of the last word
+            order.append(None)
+            counts.append(beyond)
+    return order, counts
 
 
 def can_be_signed(channels: Iterable[QuantizedChannels]) -> bool:
@@ -136,11 +147,3 @@ def _divided(
             return (chosen, division) if smaller else ([], None)
         chosen = [index for place, index in enumerate(chosen) if place not in wide]
     return [], None
-
-
-def _replace(tensor: gs.Variable, other: gs.Tensor) -> None:
-    """Give all that take a tensor another one."""
-    for node in list(tensor.outputs):
-        for place, taken in enumerate(node.inputs):
-            if taken is tensor:
-                node.inputs[place] = other

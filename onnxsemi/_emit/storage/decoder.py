@@ -6,9 +6,10 @@
     ConstantOfShape(the commonest symbol) -> ScatterElements(where, what)
 
 ``->`` with a table is a Gather. A suffix is looked up by the bit that it begins at, in the bytes
-that begin at every bit. A word with fewer rare symbols than others has one of its own in the tables
-again, so a place comes twice with the same symbol only. (``Compress`` and ``NonZero`` would be
-shorter, but ONNX Runtime does not fold them, as the size of what they give is unknown.)
+that begin at every bit. Tables of words are made of those of their stems first. A word with fewer
+rare symbols than others has one of its own in the tables again, so a place comes twice with the
+same symbol only. (``Compress`` and ``NonZero`` would be shorter, but ONNX Runtime does not fold
+them, as the size of what they give is unknown.)
 """
 
 from collections.abc import Sequence
@@ -104,23 +105,27 @@ def _shifted(
 def _rare(
     build: Builder, names: gs.Tensor, tables: Tables, dtype: type
 ) -> tuple[gs.Tensor, gs.Tensor]:
-    """int32[n] places, and [n] symbols there."""
-    places: NDArray[np.generic] = tables.places
-    symbols: NDArray[np.generic] = tables.symbols.view(dtype)
-    lengths = build.cast(build.stored("l", tables.lengths), np.int32)
-    begin = _sums_before(build, build.gather(lengths, names))
-    several = places.shape[1] > 1
-    if several:
-        begin = build.node("Unsqueeze", begin, build.integers(1), dtype=np.int32)
-    else:
-        places, symbols = places[:, 0], symbols[:, 0]
-    within = build.gather(build.cast(build.stored("p", places), np.int32), names)
-    where = build.node("Add", begin, within, dtype=np.int32)
-    what = build.gather(build.stored("v", symbols), names)
-    if several:
-        flat = build.integers(-1)
-        where, what = (build.node("Reshape", t, flat, dtype=t.dtype) for t in (where, what))
-    return where, what
+    """int32[n] places, and [n] symbols there: those of stems, and the last of each word."""
+    stems = build.cast(build.stored("t", tables.stems), np.int32)
+    length = build.gather(build.cast(build.stored("l", tables.lengths), np.int32), stems)
+    one = build.shared(np.array([1], np.int32))
+    begin = _sums_before(build, build.gather(build.node("Add", length, one, dtype=np.int32), names))
+    last: NDArray[np.generic] = tables.last.view(dtype)
+    if not tables.places.shape[1]:
+        where = build.node("Add", begin, build.gather(length, names), dtype=np.int32)
+        return where, build.gather(build.stored("e", last), names)
+    column, flat = build.integers(1), build.integers(-1)
+    places = build.gather(build.cast(build.stored("p", tables.places), np.int32), stems)
+    symbols = build.gather(build.stored("v", tables.symbols.view(dtype)), stems)
+    length = build.node("Unsqueeze", length, column, dtype=np.int32)
+    places = build.node("Concat", places, length, dtype=np.int32, axis=1)  # [names, rare]
+    symbols = build.node("Concat", symbols, build.stored("e", last[:, None]), dtype=dtype, axis=1)
+    begin = build.node("Unsqueeze", begin, column, dtype=np.int32)
+    where = build.node("Add", begin, build.gather(places, names), dtype=np.int32)
+    return (
+        build.node("Reshape", where, flat, dtype=np.int32),
+        build.node("Reshape", build.gather(symbols, names), flat, dtype=dtype),
+    )
 
 
 def _sums_before(build: Builder, tensor: gs.Tensor) -> gs.Tensor:
