@@ -79,10 +79,20 @@ def whole_files(*paths: Path) -> Iterator[Mapping[Path, Path]]:
 
 def sweep(path: Path) -> None:
     """Delete what processes that were killed left of a file that they were writing."""
-    for scratch in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        with suppress(OSError), open_own(scratch, os.O_RDONLY) as file:
-            if _locks(file):
-                scratch.unlink()
+    _sweep(path.parent, f".{glob.escape(path.name)}.*.part")
+
+
+def sweep_folder(folder: Path) -> None:
+    """The same of every file in a folder that is ours alone."""
+    _sweep(folder, ".*.*.part")
+
+
+def _sweep(folder: Path, pattern: str) -> None:
+    with suppress(OSError):  # a folder that cannot be read now is swept another time
+        for scratch in folder.glob(pattern):
+            with suppress(OSError), open_own(scratch, os.O_RDONLY) as file:
+                if _locks(file):
+                    scratch.unlink()
 
 
 def open_own(path: Path, flags: int) -> IO[bytes]:

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from onnxsemi import OutputError, RunError
-from onnxsemi._atomic_file import check_writable, open_own, sweep, whole_file, whole_files
+from onnxsemi._atomic_file import (
+    check_writable,
+    open_own,
+    sweep,
+    sweep_folder,
+    whole_file,
+    whole_files,
+)
 from onnxsemi._run.folder import MadeOf, open_run
 from onnxsemi._run.journal import Journal, Question
 from onnxsemi._run.store import NO_RUN, read, write
@@ -145,6 +152,17 @@ def test_what_a_killed_process_left_is_swept(tmp_path):
     (tmp_path / ".other.0123456789abcdef.part").write_text("half")
     sweep(tmp_path / "out")
     assert names(tmp_path) == [".other.0123456789abcdef.part"]
+    (tmp_path / "kept.part").write_text("no scratch file of ours")
+    sweep_folder(tmp_path)
+    assert names(tmp_path) == ["kept.part"]
+
+
+def test_a_folder_that_cannot_be_read_is_swept_another_time(tmp_path, monkeypatch):
+    def fails(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "scandir", fails)
+    sweep(tmp_path / "out")
 
 
 def test_swept_before_it_was_locked(tmp_path, monkeypatch):

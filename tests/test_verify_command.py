@@ -14,6 +14,7 @@ from onnxsemi._emit.seal import CHANGED, content_digest, is_whole
 from onnxsemi._emit.stored_weights import CONTENT, WEIGHTS
 from onnxsemi._run.plan_file import read_plan
 
+pytestmark = pytest.mark.slow
 SMALL = ("--rounding-samples", "20", "--max-drop", "90", "--bits", "8,4", "-q")
 FLIPS = 300
 
@@ -47,7 +48,6 @@ def test_whole(done):
     assert document["checked"] == ["model: what was written, 7 layers"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("profile", list(onnxsemi.Profile))
 def test_every_profile_carries_its_digests(done, tmp_path, profile):
     more = ("--scheme", "symmetric", "--profile", profile, "--pin", "dw=8")
@@ -60,7 +60,6 @@ def test_every_profile_carries_its_digests(done, tmp_path, profile):
     assert properties[WEIGHTS] == read_plan(tmp_path / "out.plan.json").weights_sha256
 
 
-@pytest.mark.slow
 def test_one_flipped_bit_of_the_model(done, tmp_path):
     """It is refused, or means the same: a name of no consequence, an order of bytes."""
     whole = (done / "small.onnx").read_bytes()

@@ -112,6 +112,7 @@ def check_seen(result, code=0):
     assert not FORBIDDEN & set(result.output)
 
 
+@pytest.mark.slow
 def test_commands(hostile):
     model, data = hostile / "model\u202e.onnx", hostile / "search.npz"
     check_seen(run("inspect", model))

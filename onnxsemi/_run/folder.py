@@ -27,7 +27,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from onnxsemi._atomic_file import sweep, sync_folder
+from onnxsemi._atomic_file import sweep_folder, sync_folder
 from onnxsemi._errors import RunError
 from onnxsemi._reading import is_there
 from onnxsemi._run.journal import Journal
@@ -189,8 +189,7 @@ def open_run(
     except OSError as error:
         raise RunError(f"{path}: cannot be written: {error.strerror or error}") from None
     try:
-        for name in (_HEAD, *_MEASURED, *_FOUND, _END):
-            sweep(path / name)
+        sweep_folder(path)
         if resume and (path / _HEAD).exists():
             made_of = _go_on(path, made_of, force=force)
         else:
