@@ -262,5 +262,12 @@ def replay(main: Actor, cores: int, recorded: int) -> Replay:
         main: The main thread.
         cores: To play it on; pools have as many workers for each as they had.
         recorded: Threads of the run.
+
+    >>> tasks = [Actor(1, 4, "task", [Computation(1.0, "task")]) for _ in range(4)]
+    >>> main = Actor(steps=[*tasks, *(("wait", task) for task in tasks), Computation(1.0, "main")])
+    >>> [replay(main, cores, 4).seconds for cores in (1, 2, 4)]
+    [5.0, 3.0, 2.0]
+    >>> replay(main, 4, 4).share(4)
+    0.625
     """
     return _Player(cores, recorded).play(main)

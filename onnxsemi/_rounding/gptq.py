@@ -30,7 +30,7 @@ from onnxsemi._rounding.row_parts import Each, in_parts
 
 BLOCK = 32
 NEAR = 256  # columns that the updates of a block reach at once; those behind wait for all of them
-LOOKED_AT = 32  # columns among which codes that move are looked for at once
+LOOKED_AT = 128  # columns among which codes that move are looked for at once; changes no result
 _RAISED = (0.0, *(10.0**power for power in range(-4, 5)))  # where float32 noise is larger than C
 
 
