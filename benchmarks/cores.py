@@ -36,6 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shared", type=Path, required=True, help="folder with models/ and data/")
     parser.add_argument("--work", type=Path, default=Path("cores"), help="results so far")
+    parser.add_argument("--only", nargs="*", default=IMAGES, help="models to run, such as fashion")
     parser.add_argument("--job", help="run one model in this process")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
@@ -44,7 +45,7 @@ def main() -> None:
         row = recorded(known[arguments.job])
         _path(arguments.work, arguments.job).write_text(json.dumps(row, indent=1), "utf-8")
         return
-    for name in IMAGES:
+    for name in arguments.only:
         if not _path(arguments.work, name).exists():
             print(name, flush=True)
             note_processor(arguments.work)
@@ -99,7 +100,8 @@ def recorded(case: Case) -> dict[str, object]:
 
 
 def _write_table(known: dict[str, Case], work: Path) -> None:
-    rows = {name: json.loads(_path(work, name).read_text("utf-8")) for name in IMAGES}
+    there = [name for name in IMAGES if _path(work, name).exists()]
+    rows = {name: json.loads(_path(work, name).read_text("utf-8")) for name in there}
     lines = [
         f"{versions(work)}.",
         "",
