@@ -31,7 +31,7 @@ from onnxsemi._rounding.ranges import (
 )
 from onnxsemi._rounding.rate import RateGrid, rate_grid
 from onnxsemi._rounding.second_moments import SecondMoments
-from onnxsemi._runtime.batch_sizes import CANDIDATE_ROWS, ROUNDED_ROWS, WIDE, WIDE_ROWS
+from onnxsemi._runtime.batch_sizes import CANDIDATE_ROWS, ROUNDED_ROWS
 
 _RowsWork = Callable[[Float32Array, slice, Grid], Float32Array | Float64Array]
 """(rows, their panels, grids) -> float[rows, ...]; the rows of a panel are together."""
@@ -146,8 +146,7 @@ class LayerRounder:
     ) -> Float32Array:
         """Codes of rows on one grid each: float32[O, K]."""
         panels = self._moments.panels(rows.shape[1])
-        size = WIDE_ROWS if panels.width >= WIDE else ROUNDED_ROWS
-        return panels.joined(self._in_blocks(rows, grid, work, size))
+        return panels.joined(self._in_blocks(rows, grid, work, ROUNDED_ROWS))
 
     def _error(
         self, ranges: Ranges, rows: Float32Array, panels: slice, grid: Grid

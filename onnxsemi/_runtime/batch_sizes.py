@@ -32,10 +32,6 @@ COMPANIONS = 4
 """Images beside which an image must have the answer that it has alone."""
 ROUNDED_ROWS = 256
 """Rows of weights that are rounded at once."""
-WIDE_ROWS, WIDE = 128, 1024
-"""The same of as many columns and more: half as many cost hardly more, and keep more threads busy.
-(CPU seconds in blocks of 256, 128 and 64 rows: 256 rows of 1,152 columns 0.058, 0.071 and 0.104;
-512 of 2,304 columns 0.359, 0.382 and 0.514.)"""
 CANDIDATE_ROWS = 2048
 """Rows times candidate grids: there is less work between the products of matrices."""
 PART_ROWS = 128
