@@ -13,6 +13,7 @@ CURVES = {
     "uniform": ("uniform bitwidths, nearest level", "#9a6324", "s"),
     "paper": ("paper's method", "#4363d8", "o"),
     "frontier": ("frontier", "#c0392b", "^"),
+    "rate": ("frontier, rate and dense", "#2e7d32", "v"),
 }
 
 
@@ -42,6 +43,7 @@ def _whole_table(titles: dict[str, str], work: Path) -> str:
     ]
     names = {
         "frontier": "frontier",
+        "rate": "frontier, `--rounding rate --profile dense`",
         "without labels": "frontier, no labels at all",
         "semilayer": "semilayer (the paper's)",
     }
@@ -89,7 +91,7 @@ def _curve_table(title: str, curves: dict[str, Any]) -> str:
         "|---|---|---|---|---|",
     ]
     for curve, (shown, _, _) in CURVES.items():
-        for row in curves[curve]:
+        for row in curves.get(curve, []):
             smaller = 1 - row["bytes"] / row["bytes_before"]
             cells = [shown, f"{row['mean_bits']:.2f}", f"{smaller:.2%}", _change(row)]
             cells.append(f"{row['kl']:.4f}")
@@ -102,7 +104,7 @@ def _draw(curves: dict[str, dict[str, Any]]) -> None:
     figure, axes = pyplot.subplots(1, len(curves), figsize=(4.4 * len(curves), 3.6), squeeze=False)
     for place, (axis, (title, found)) in enumerate(zip(axes[0], curves.items(), strict=True)):
         for curve, (label, colour, marker) in CURVES.items():
-            rows = sorted(found[curve], key=lambda row: -row["bytes"])
+            rows = sorted(found.get(curve, []), key=lambda row: -row["bytes"])
             smaller = [100 * (1 - row["bytes"] / row["bytes_before"]) for row in rows]
             change = [row["change"] for row in rows]
             axis.plot(smaller, change, color=colour, marker=marker, ms=4, lw=1.3, label=label)

@@ -171,3 +171,26 @@ def test_pinned_layers_keep_whole_bits(folder):
     assert isinstance(layers["c1"][0], int)
     others = [bits for name, own in layers.items() if name != "c1" for bits in own]
     assert any(isinstance(bits, float) for bits in others)
+
+
+@pytest.fixture(scope="module")
+def dense(folder):
+    """The same in profile dense, and the JSON of that."""
+    result = run(*frontier_command(folder, "dense.onnx", *MORE, "--profile", "dense", "--json"))
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_sizes_in_dense_are_those_of_the_words(folder, dense):
+    held = json.loads(run("inspect", folder / "dense.onnx", "--json").stdout)["layers"]
+    words = sum(group["code_bytes"] for layer in held for group in layer["groups"])
+    smaller = 1 - 8 * words / (32 * dense["plan"]["target_parameters"])
+    assert json.loads(run("inspect", folder / "dense.onnx", "--json").stdout)["sizes"][
+        "targets"
+    ] == pytest.approx(smaller)
+
+
+def test_only_profiles_of_whole_bits_are_warned_of(folder, dense):
+    asked, plain = "profile` dense", json.loads((folder / "small.json").read_text())["warnings"]
+    assert any(asked in each for each in plain)
+    assert not any(asked in each for each in dense["warnings"])

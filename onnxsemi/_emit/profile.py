@@ -50,6 +50,11 @@ class Profile(StrEnum):
         return self in (Profile.QDQ, Profile.NATIVE, Profile.NODES)
 
     @property
+    def codes_entropy(self) -> bool:
+        """Whether codes are entropy-coded where that is smaller."""
+        return self in (Profile.DENSE, Profile.INT8_DENSE)
+
+    @property
     def has_narrow_types(self) -> bool:
         """Whether 2 and 4 bits are stored in ONNX's own types, which have no half steps."""
         return self is Profile.NATIVE

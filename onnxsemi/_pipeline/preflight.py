@@ -33,8 +33,14 @@ def preflight(prepared: Prepared, progress: Progress) -> Float32Array:
 
 def warnings(prepared: Prepared) -> tuple[str, ...]:
     """What is to be said first: what the images cannot show, and what may be wrong with them."""
-    few = prepared.guard.warning(len(prepared.search))
-    return (*(() if few is None else (few,)), *prepared.warnings)
+    few, settings = prepared.guard.warning(len(prepared.search)), prepared.settings
+    said = [few, *prepared.warnings]
+    if settings.codes_rates and not settings.profile.codes_entropy:
+        said.append(
+            f"`rounding` rate: profile {settings.profile} stores codes in whole bits, in a larger "
+            "file: give `profile` dense"
+        )
+    return tuple(each for each in said if each is not None)
 
 
 def check_profile(prepared: Prepared) -> None:

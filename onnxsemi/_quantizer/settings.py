@@ -57,7 +57,7 @@ class RoundingSettings:
     ] = RoundingMethod.GPTQ
     """nearest level; gptq: the weights behind make up for the error of each; rate: the same, on an
     odd number of levels with zero among them, where a code that takes fewer bits once it is
-    entropy-coded may leave a larger error."""
+    entropy-coded may leave a larger error (with `profile` dense)."""
     inputs: Annotated[Inputs, Option(Panel.ROUNDING, metavar="NAME", advanced=True)] = (
         Inputs.QUANTIZED
     )
