@@ -8,15 +8,19 @@ calibration images that nothing was fitted to, and the test images are not touch
 *curve*: plans of the frontier at some sizes, by ``--rounding gptq`` in whole bits, by ``rate`` at
 several prices of a bit: bits of the codes (of coded widths the entropy over the channels of a
 width, of all layers), and of the scales: 40 bits a channel with its zero point, 32 without one.
+*whole*: ``compress`` as a user runs it, on all calibration images, and what it says of the test
+images: ``gptq`` in profile qdq, the same plan written in dense, and ``rate`` in dense.
 *widths*: what a weight takes at each coded width, all channels rounded one by one.
 
-Every model leaves a JSON file in the work folder; one that is there is not run again.
+Every model and part leaves a JSON file in the work folder; one that is there is not run again.
 """
 
 import argparse
 import json
+import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +30,15 @@ from frontier import frontier_plans
 from numpy.typing import NDArray
 from tables import note_processor, replace_table, versions
 
-from onnxsemi import ReadOptions, RoundingSettings, Settings
+from onnxsemi import (
+    ApplySettings,
+    CompressResult,
+    ReadOptions,
+    RoundingSettings,
+    Settings,
+    apply,
+    compress,
+)
 from onnxsemi._coding.code import entropy
 from onnxsemi._evaluation.evaluator import simulate
 from onnxsemi._pipeline.preparation import Prepared, prepare
@@ -35,6 +47,7 @@ from onnxsemi._plan.bitwidth import EVERY_CODED, FLOAT_BITS, is_coded, shown
 from onnxsemi._plan.groups import SCALE_BITS
 from onnxsemi._progress import Silent
 from onnxsemi._quantizer.rounded_plan import RoundedPlan
+from onnxsemi._results.results import Sizes
 from onnxsemi._rounding import rate
 from onnxsemi._run.folder import nowhere
 from onnxsemi._stats.metrics import kl_divergence
@@ -51,20 +64,62 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, required=True, help="folder with models/ and data/")
     parser.add_argument("--work", type=Path, default=Path("rate"), help="results so far")
     parser.add_argument("--models", nargs="*", default=["fashion", "resnet20"])
+    parser.add_argument("--parts", nargs="*", default=["whole", "curve"])
     parser.add_argument("--samples", type=int, default=2000, help="calibration images")
     arguments = parser.parse_args()
     known, found = trained(arguments.shared), {}
     arguments.work.mkdir(parents=True, exist_ok=True)
+    parts = {"curve": partial(_curves, samples=arguments.samples), "whole": _whole}
     for name in arguments.models:
-        target = arguments.work / f"{name}.json"
-        if not target.exists():
-            note_processor(arguments.work)
-            target.write_text(json.dumps(_measured(known[name], arguments.samples)), "utf-8")
-        found[known[name].title] = json.loads(target.read_text(encoding="utf-8"))
+        for part in arguments.parts:
+            target = arguments.work / f"{name}_{part}.json"
+            if not target.exists():
+                note_processor(arguments.work)
+                target.write_text(json.dumps(parts[part](known[name])), encoding="utf-8")
+        there = [part for part in parts if (arguments.work / f"{name}_{part}.json").exists()]
+        texts = {p: (arguments.work / f"{name}_{p}.json").read_text("utf-8") for p in there}
+        found[known[name].title] = {part: json.loads(text) for part, text in texts.items()}
     replace_table("rate", [*_lines(found, arguments.work)])
 
 
-def _measured(case: Case, samples: int) -> dict[str, Any]:
+def _whole(case: Case) -> list[dict[str, Any]]:
+    """Files as a user gets them, and verdicts."""
+    gptq = Settings(model=ReadOptions(targets="all"), data=case.data, allow_loss=True)
+    dense = replace(gptq, profile="dense")
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "small.onnx"
+        give = partial(compress, case.model, case.search, output=output, test_data=case.report)
+        found = give(settings=gptq)
+        rows.append(_row("gptq", found, found.sizes))
+        again = apply(
+            found.plan_file,
+            case.model,
+            output=Path(folder) / "dense.onnx",
+            calibration_data=case.search,
+            settings=ApplySettings(profile="dense", data=case.data),
+        )
+        rows.append(_row("gptq", found, again.sizes) | {"profile": "dense"})
+        found = give(settings=replace(dense, rounding=RoundingSettings(method="rate")))
+        rows.append(_row("rate", found, found.sizes))
+    return rows
+
+
+def _row(rounding: str, result: CompressResult, sizes: Sizes) -> dict[str, Any]:
+    return {
+        "rounding": rounding,
+        "profile": str(result.profile),
+        "bits": 32 * (1 - sizes.targets),
+        "file": sizes.file,
+        "bytes": sizes.bytes_after,
+        "gzip": sizes.gzip_bytes / sizes.bytes_after,
+        "verdict": str(result.verdict.outcome),
+        "interval": result.report.top1.interval,
+        "kl": result.report.kl,
+    }
+
+
+def _curves(case: Case, samples: int) -> dict[str, Any]:
     given = Settings(
         model=ReadOptions(targets="all"),
         data=case.data,
@@ -136,7 +191,23 @@ def _widths(prepared: Prepared) -> dict[str, float]:
 
 def _lines(found: dict[str, Any], work: Path) -> Iterable[str]:
     yield f"{versions(work)}. {ROUNDED} images rounded on."
-    for title, known in found.items():
+    yield from (
+        "",
+        "| model | rounding | profile | bits a weight | file smaller by | gzip / file "
+        "| verdict, change of top-1 | KL |",
+        "|" + "---|" * 8,
+    )
+    for title, parts in found.items():
+        for row in parts.get("whole", []):
+            low, high = (f"{100 * end:+.2f}" for end in row["interval"])
+            said = f"{row['verdict']}, [{low}, {high}]"
+            yield (
+                f"| {title} | {row['rounding']} | {row['profile']} | {row['bits']:.2f} "
+                f"| {row['file']:.2%} | {row['gzip']:.2f} | {said} | {row['kl']:.4f} |"
+            )
+    for title, parts in found.items():
+        if (known := parts.get("curve")) is None:
+            continue
         yield from ("", f"{title}: bits a weight, and KL in nats.", "")
         yield "| rounding | codes | with scales | KL |"
         yield "|" + "---|" * 4

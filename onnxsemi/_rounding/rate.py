@@ -28,8 +28,9 @@ from onnxsemi._rounding.grid import Grid
 
 PRICE = 0.07
 """Of 0, 0.06, 0.1, 0.15, 0.22 and 0.3, 0.06 and 0.1 have the least output error at 0.8 to 3.5 bits,
-within 0.02 bits of each other; 0 takes 0.1 bits more at one bit. What prices are worth in KL:
-``benchmarks/rate.py``."""
+within 0.02 bits of each other; 0 takes 0.1 bits more at one bit. In KL of
+whole plans 0 to 0.07 cannot be told apart above one bit, and 0.2 is worse (``benchmarks/rate.py``).
+"""
 
 
 @dataclass(frozen=True, eq=False)
