@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from command_line import run
 from emitting import HalfSteps, check_outputs, check_weights
 from onnx import helper, numpy_helper
 
@@ -22,6 +23,7 @@ from onnxsemi._model.classifier import Classifier
 from onnxsemi._model.index import GraphIndex
 from onnxsemi._model.reader import ReadOptions, read_model
 from onnxsemi._plan.bits import BitPlan
+from onnxsemi._plan.bitwidth import width_of
 from onnxsemi._quantizer.affine import QuantizedChannels
 from onnxsemi._quantizer.rounded_plan import Nearest, RoundedPlan, rounded
 
@@ -144,6 +146,44 @@ def test_bits_and_bytes_are_read_back(emitted):
         counted += layer.structure_bytes
         counted += sum(g.code_bytes + g.scale_bytes + g.structure_bytes for g in layer.groups)
     assert counted == model.ByteSize()
+
+
+@pytest.fixture(scope="module")
+def coded(tmp_path_factory):
+    """Channels at coded widths, some of which have no weights."""
+    path = tmp_path_factory.mktemp("coded") / "net.onnx"
+    onnx.save(network(), path)
+    classifier = read_model(path, ReadOptions(targets="all"))
+    plan = BitPlan.uniform(classifier.layers, width_of(1.5)).with_layers("c", width_of(0.5))
+    plan = plan.with_bits("b", range(8), 0).with_bits("b", range(8, 32), width_of(3.0))
+    return classifier, rounded(classifier.layers, plan, Nearest(Scheme.SYMMETRIC))
+
+
+def test_entropy_coded_channels(coded):
+    """Exact, in groups of their own, and in fewer bits than their codes have."""
+    classifier, codes = coded
+    model = emit(classifier, codes, Profile.DENSE)
+    check_weights(model, classifier, codes)
+    stored = read_stored(model)
+    assert {name: layer.bits for name, layer in codes.layers.items()} == bits_of(model)
+    groups = {layer.name: layer.groups for layer in stored.layers}
+    assert [group.channels for group in groups["b"] if group.bits == 0] == [8]
+    assert sum(group.weights for each in groups.values() for group in each) == sum(
+        layer.weight.size for layer in classifier.layers
+    )
+    taken = 8 * sum(group.code_bytes for each in groups.values() for group in each)
+    assert taken < 0.6 * codes.stored_bits
+    stated = json.loads(emitted_properties(model)["onnxsemi.sizes"])
+    assert stated["target_bits"] == taken
+
+
+def test_what_weights_take_is_shown(coded, tmp_path):
+    classifier, codes = coded
+    for profile, shown in ((Profile.DENSE, True), (Profile.FAST, False)):
+        onnx.save(emit(classifier, codes, profile), tmp_path / "out.onnx")
+        result = run("inspect", tmp_path / "out.onnx")
+        assert result.exit_code == 0, result.output
+        assert ("bits taken" in result.stdout) is shown
 
 
 def test_what_decoding_takes_stands_in_the_metadata(emitted):

@@ -42,6 +42,7 @@ class StoredGroup:
     Attributes:
         bits: 0 to 8, or 32.
         channels: Number of channels.
+        weights: Number of weights.
         code_bytes: Bytes of the codes, or of the float32 weights; a begun byte counts.
         scale_bytes: Bytes of scales and zero points.
         structure_bytes: Bytes of nodes, names and shapes that only this group needs.
@@ -49,9 +50,15 @@ class StoredGroup:
 
     bits: int
     channels: int
+    weights: int
     code_bytes: int
     scale_bytes: int
     structure_bytes: int
+
+    @property
+    def taken_bits(self) -> float:
+        """Bits that a weight takes: fewer than its code has where codes are entropy-coded."""
+        return 8 * self.code_bytes / self.weights
 
 
 @dataclass(frozen=True)
@@ -190,6 +197,7 @@ class _Piece:
 
     bits: int
     channels: int
+    weights: int
     code_bytes: int
     scale_bytes: int
     tensor: str
@@ -199,7 +207,7 @@ class _Piece:
     def stored(self, code_bytes: int, structure_bytes: int) -> StoredGroup:
         """With all sizes known."""
         sizes = (code_bytes, self.scale_bytes, structure_bytes)
-        return StoredGroup(self.bits, self.channels, *sizes)
+        return StoredGroup(self.bits, self.channels, self.weights, *sizes)
 
 
 def layer_nodes(model: onnx.ModelProto, index: GraphIndex) -> dict[str, list[onnx.NodeProto]]:
@@ -269,9 +277,11 @@ def _weight(index: GraphIndex, name: str) -> Iterator[_Piece]:
     node = producer(index, name)
     if node is None:
         tensor = index.constants[name]
-        yield _Piece(FLOAT_BITS, tensor.dims[0], 4 * prod(tensor.dims), 0, name, (name,))
+        count = prod(tensor.dims)
+        yield _Piece(FLOAT_BITS, tensor.dims[0], count, 4 * count, 0, name, (name,))
     elif node.op_type == "ConstantOfShape":
-        yield _Piece(0, zeros_shape(index, node)[0], 0, 0, name, ())
+        shape = zeros_shape(index, node)
+        yield _Piece(0, shape[0], prod(shape), 0, 0, name, ())
     elif node.op_type == "Concat":
         for part in node.input:
             yield from _weight(index, part)
@@ -289,7 +299,8 @@ def _weight(index: GraphIndex, name: str) -> Iterator[_Piece]:
             )
             whole = name if len(parts) == 1 else part.tensor
             held = (part.root, *scales)
-            yield _Piece(part.bits, part.channels, code_bytes, size, whole, held, part.stream)
+            counts = (part.bits, part.channels, part.count)
+            yield _Piece(*counts, code_bytes, size, whole, held, part.stream)
 
 
 def _structure(

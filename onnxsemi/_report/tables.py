@@ -210,23 +210,28 @@ def _float_table(layers: Iterable[InspectedLayer]) -> Table:
 
 
 def _stored_table(result: InspectResult) -> Table:
-    table = plain_table("layer", "bits", "channels", "codes", "scales", "structure")
+    groups = [group for layer in result.layers for group in layer.groups]
+    coded = any(group.taken_bits < 0.97 * group.bits for group in groups)
+    taken = ("bits taken",) if coded else ()
+    table = plain_table("layer", "bits", *taken, "channels", "codes", "scales", "structure")
     for layer in result.layers:
         if not layer.groups:
-            table.add_row(line(layer.name), "32", "", "", "", "")
+            table.add_row(line(layer.name), "32")
         for place, group in enumerate(layer.groups):
             table.add_row(
                 "" if place else line(layer.name),
                 str(group.bits),
+                *([f"{group.taken_bits:.2f}"] if coded else []),
                 str(group.channels),
                 f"{group.code_bytes:,}",
                 f"{group.scale_bytes:,}",
                 f"{group.structure_bytes:,}",
             )
         if len(layer.groups) > 1:
-            table.add_row("", "", "", "", "", f"+ {layer.structure_bytes:,}")
-    table.add_row("float32 outside of them", "32", "", f"{result.float_bytes:,}", "", "")
-    table.add_row("shared by layers", "", "", "", "", f"{result.shared_bytes:,}")
+            table.add_row(*[""] * (5 + len(taken)), f"+ {layer.structure_bytes:,}")
+    apart = [""] * (1 + len(taken))
+    table.add_row("float32 outside of them", "32", *apart, f"{result.float_bytes:,}", "", "")
+    table.add_row("shared by layers", "", *apart, "", "", f"{result.shared_bytes:,}")
     return table
 
 
