@@ -143,7 +143,7 @@ def decoding(model: onnx.ModelProto, index: GraphIndex) -> Decoding | None:
     split = coded_split(index)
     if split is None:
         return None
-    inferred = shape_inference.infer_shapes(model, data_prop=True).graph.value_info
+    inferred = shape_inference.infer_shapes(model).graph.value_info
     types = {value.name: value.type.tensor_type for value in inferred}
     varying = index.downstream({value.name for value in model.graph.input} - index.constants.keys())
     made = [
