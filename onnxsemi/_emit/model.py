@@ -65,7 +65,8 @@ def emit(
     if profile is not Profile.FAKE:
         there = {tensor.name for tensor in classifier.proto.graph.initializer}
         added = {tensor.name for tensor in model.graph.initializer} - there
-        slim(model, keep={classifier.ends.logits, *added})
+        dense = FORMS[profile].storage is Coded
+        slim(model, keep={classifier.ends.logits, *added}, implied=dense)
     own = metadata(rounded, profile, _opset(model)) | emitted_properties(model)
     work = decoding(model, GraphIndex.of(model.graph))
     if work is not None:
