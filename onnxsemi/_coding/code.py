@@ -15,6 +15,7 @@ from onnxsemi._coding.words import WordTree, even_trees, word_trees
 
 PREFIX_BITS = (1, 2, 3, 4, 5, 6, 8)
 _SIZES = [2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 1024]  # words
+_FREE_WORK = 20  # which loads within three times the time of float32 weights, or nearly so
 _FEWEST, _MOST = 1, 32  # words a group, on average
 
 
@@ -123,7 +124,7 @@ def best_codes(
     Args:
         alphabet: int64[A], ascending, A >= 2.
         counts: int64[A], > 0: how often each comes.
-        bits_of_work: What a byte of work counts, in bits.
+        bits_of_work: What a byte of work a symbol counts, in bits, beyond what is free.
 
     Returns:
         Form -> bits of all, work among them, and the best such code.
@@ -143,7 +144,7 @@ def best_codes(
             if at_least < best.get(Form(bits, tree.even_length), (np.inf,))[0]
         ]
         for code in _codes(alphabet, commonest, tree, open_bits):
-            work = total * code.work * bits_of_work
+            work = total * max(0.0, code.work - _FREE_WORK) * bits_of_work
             size = total * code.bits_a_symbol() + 8 * code.table_bytes + work
             if size < best.get(code.form, (np.inf,))[0]:
                 best[code.form] = (size, code)
