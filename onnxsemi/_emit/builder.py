@@ -67,9 +67,9 @@ class Builder:
         one = gs.Constant("", np.array([value]))
         return self.node("ConstantOfShape", self.integers(count), dtype=value.dtype, value=one)
 
-    def gather(self, table: gs.Tensor, index: gs.Tensor) -> gs.Variable:
-        """Rows of a table."""
-        return self.node("Gather", table, index, dtype=table.dtype)
+    def gather(self, table: gs.Tensor, index: gs.Tensor, axis: int = 0) -> gs.Variable:
+        """Rows of a table, or its columns."""
+        return self.node("Gather", table, index, dtype=table.dtype, axis=axis)
 
     def cast(self, tensor: gs.Tensor, dtype: Any) -> gs.Variable:
         """The tensor as another type."""

@@ -83,21 +83,22 @@ def _names(
 
 def _bytes_at_bits(build: Builder, suffixes: UInt8Array) -> gs.Tensor:
     """uint8[8 * bytes]: the eight bits that begin at each bit; zeros behind the last one."""
-    padded = np.concatenate([suffixes, np.zeros(2, np.uint8)])[:, None]
+    padded = np.concatenate([suffixes, np.zeros(2, np.uint8)])
     stored, count = build.stored("s", padded), build.integers(len(padded))
     low = build.node("Slice", stored, build.integers(0), build.integers(-1), dtype=np.uint8)
     high = build.node("Slice", stored, build.integers(1), count, dtype=np.uint8)
     low = _shifted(build, low, 2**8 - 2**_SHIFTS, _SHIFTS, "RIGHT")
     high = _shifted(build, high, 2**_SHIFTS - 1, -_SHIFTS % 8, "LEFT")
-    both = build.node("BitwiseOr", low, high, dtype=np.uint8)  # [bytes, 8]
-    return build.node("Reshape", both, build.integers(-1), dtype=np.uint8)
+    both = build.node("BitwiseOr", low, high, dtype=np.uint8)  # [8, bytes]
+    turned = build.node("Transpose", both, dtype=np.uint8)
+    return build.node("Reshape", turned, build.integers(-1), dtype=np.uint8)
 
 
 def _shifted(
     build: Builder, tensor: gs.Tensor, masks: NDArray[np.int_], by: NDArray[np.int_], way: str
 ) -> gs.Tensor:
-    """uint8[n, 1] -> uint8[n, 8], masked first: see :mod:`planes`."""
-    masks, by = (build.shared(values.astype(np.uint8)) for values in (masks, by))
+    """uint8[n] -> uint8[8, n], masked first: see :mod:`planes`."""
+    masks, by = (build.shared(values.astype(np.uint8)[:, None]) for values in (masks, by))
     masked = build.node("BitwiseAnd", tensor, masks, dtype=np.uint8)
     return build.node("BitShift", masked, by, dtype=np.uint8, direction=way)
 
@@ -114,17 +115,17 @@ def _rare(
     if not tables.places.shape[1]:
         where = build.node("Add", begin, build.gather(length, names), dtype=np.int32)
         return where, build.gather(build.stored("e", last), names)
-    column, flat = build.integers(1), build.integers(-1)
-    places = build.gather(build.cast(build.stored("p", tables.places), np.int32), stems)
-    symbols = build.gather(build.stored("v", tables.symbols.view(dtype)), stems)
-    length = build.node("Unsqueeze", length, column, dtype=np.int32)
-    places = build.node("Concat", places, length, dtype=np.int32, axis=1)  # [names, rare]
-    symbols = build.node("Concat", symbols, build.stored("e", last[:, None]), dtype=dtype, axis=1)
-    begin = build.node("Unsqueeze", begin, column, dtype=np.int32)
-    where = build.node("Add", begin, build.gather(places, names), dtype=np.int32)
+    flat = build.integers(-1)
+    stored: NDArray[np.generic] = tables.symbols.T.view(dtype)
+    places = build.cast(build.stored("p", tables.places.T), np.int32)
+    length = build.node("Unsqueeze", length, build.integers(0), dtype=np.int32)
+    places = build.node("Concat", build.gather(places, stems, 1), length, dtype=np.int32, axis=0)
+    symbols = build.gather(build.stored("v", stored), stems, 1)  # [rare, names]
+    symbols = build.node("Concat", symbols, build.stored("e", last[None]), dtype=dtype, axis=0)
+    where = build.node("Add", begin, build.gather(places, names, 1), dtype=np.int32)
     return (
         build.node("Reshape", where, flat, dtype=np.int32),
-        build.node("Reshape", build.gather(symbols, names), flat, dtype=dtype),
+        build.node("Reshape", build.gather(symbols, names, 1), flat, dtype=dtype),
     )
 
 
