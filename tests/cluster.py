@@ -5,11 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,6 +33,12 @@ class Machines:
         options = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--memory-limit", "0")
         self.workers.append(start("worker", self.address, *options, **environment))
 
+    def wait_for_admitted(self, count: int, ended: threading.Event) -> None:
+        """Wait until so many workers may work, or everything has ended."""
+        with distributed.Client(self.address, timeout=30) as client:
+            while client.run_on_scheduler(admitted) < count and not ended.wait(0.1):
+                pass
+
     def kill(self, place: int = 0) -> None:
         """Kill a worker, as a machine fails: it tells nobody."""
         worker = self.workers.pop(place)
@@ -44,9 +52,15 @@ class Machines:
         return client
 
 
+def admitted(dask_scheduler: Any) -> int:
+    """How many workers may work."""
+    return sum(bool(worker.resources) for worker in dask_scheduler.workers.values())
+
+
 def start(kind: str, *given: str, **environment: str) -> subprocess.Popen[bytes]:
     """Start a scheduler or a worker."""
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
+    inherited = os.environ.get("PYTHONPATH", "")
+    path = os.pathsep.join(filter(None, (str(ROOT), str(ROOT / "tests"), inherited)))
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     return subprocess.Popen(
         [sys.executable, "-m", "distributed.cli.dask_" + kind, *given],

@@ -30,7 +30,7 @@ PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 IMAGES = 48
 MANY = 20 * IMAGES
 LANGUAGES = {"sh", "python", "json", ""}  # what has none is output
-NOT_RUN = {"installs packages", "needs PyTorch"}
+NOT_RUN = {"installs packages", "needs PyTorch", "needs a cluster"}
 TIMEOUT = 300  # seconds; a block that hangs fails
 FENCE = re.compile(
     r"(?:<!-- not run: (?P<excuse>[^>]*) -->\n)?"

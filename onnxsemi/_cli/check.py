@@ -18,6 +18,7 @@ def check(
     settings: Annotated[Settings, _WRITING],
     printed: Printed,
     test_data: opt.TestImages = None,
+    workers: opt.Workers = None,
 ) -> None:
     """Look at a model and images before compressing, in seconds: what to expect, what is odd.
 
@@ -29,6 +30,11 @@ def check(
     """
     with printed.progress() as progress:
         result = pipeline.check(
-            model, data, test_data=test_data, settings=settings, progress=progress
+            model,
+            data,
+            test_data=test_data,
+            settings=settings,
+            progress=progress,
+            workers=workers,
         )
     printed.show(check_table(result), check_document(result))

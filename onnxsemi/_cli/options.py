@@ -90,6 +90,15 @@ TestImages = Annotated[
         older=("--report-data",),
     ),
 ]
+Workers = Annotated[
+    int | None,
+    Option(
+        help="Say what to expect of a run on so many workers of a Dask cluster, too; see "
+        "'compress --cluster'. Measures tasks of each kind, which takes longer.",
+        panel=Panel.RUN,
+        decides=Decides.NOTHING,
+    ),
+]
 Images = Annotated[
     Path, Option(help=f"Images: {_IMAGES}", panel=Panel.IMAGES, flags=("--data", "-d"))
 ]

@@ -2,16 +2,18 @@
 
 from onnxsemi._data.checks import sample
 from onnxsemi._data.load import Data
+from onnxsemi._errors import SettingsError
 from onnxsemi._field_types import check_argument
 from onnxsemi._model.loader import Model, name_of
+from onnxsemi._pipeline.cluster_forecast import cluster_forecast, task_times
 from onnxsemi._pipeline.memory_need import least_memory
 from onnxsemi._pipeline.nothing_holds import file_bytes
 from onnxsemi._pipeline.preflight import warnings
 from onnxsemi._pipeline.preparation import Prepared, prepare
 from onnxsemi._pipeline.remaining_time import passes_of
-from onnxsemi._progress import warn
+from onnxsemi._progress import Progress, warn
 from onnxsemi._progress_callback import Listener, listening
-from onnxsemi._results.check import CheckResult, Forecast
+from onnxsemi._results.check import CheckResult, ClusterForecast, Forecast
 from onnxsemi._search.few_images import images_to_show, least_tolerance
 from onnxsemi._sensitivity.forecast import forward_pass
 from onnxsemi._settings import Settings
@@ -30,6 +32,7 @@ def check(
     settings: Settings | None = None,
     metric: Metric | None = None,
     progress: Listener | None = None,
+    workers: int | None = None,
 ) -> CheckResult:
     """Look at a model and images as :func:`compress` would, and say what to expect.
 
@@ -42,6 +45,8 @@ def check(
         settings: As for :func:`compress`.
         metric: As for :func:`compress`.
         progress: Told where the work is.
+        workers: Say what to expect of a run on so many workers of a cluster, too: tasks of each
+            kind are measured here, which takes longer.
 
     Raises:
         OnnxSemiError: If ``compress`` would refuse the model, the images or the settings.
@@ -85,7 +90,16 @@ def check(
         mean=None if values is None else float(values.each.mean()),
         head=workload.head,
         notes=classifier.notes,
+        cluster=None if workers is None else _on_cluster(prepared, workers, progress),
     )
+
+
+def _on_cluster(prepared: Prepared, workers: int, progress: Progress) -> ClusterForecast:
+    """From what tasks take here."""
+    if workers < 1:
+        raise SettingsError(f"`workers`: {workers} must be 1 or more")
+    progress.start("tasks of each kind", 1)
+    return cluster_forecast(task_times(prepared), len(prepared.search), workers)
 
 
 def _size(prepared: Prepared, bits: int) -> int:

@@ -42,7 +42,18 @@ def _rows(result: CheckResult) -> list[tuple[str, str]]:
         ("asked", _asked(result)),
         ("time", f"{low} to {high}: {result.forecast.text}"),
         ("memory", f"at least about {need}, at most {may}"),
+        *_cluster(result),
     ]
+
+
+def _cluster(result: CheckResult) -> list[tuple[str, str]]:
+    found = result.cluster
+    if found is None:
+        return []
+    many = f"{found.workers} worker{'s' if found.workers > 1 else ''}"
+    took = f"about {duration(found.seconds)} with {many}, {found.efficiency:.0%} of their time used"
+    alone = f"{duration(found.serial)} of it alone, {found.moved / 2**30:,.1f} GB over the network"
+    return [("cluster", f"{took}; {alone}")]
 
 
 def _memory(result: CheckResult) -> tuple[int, int]:

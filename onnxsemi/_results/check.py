@@ -43,6 +43,25 @@ class Forecast:
         return wording.forwards(self.passes, self.images)
 
 
+@dataclass(frozen=True)
+class ClusterForecast:
+    """What a run is likely to take on a cluster.
+
+    Attributes:
+        workers: How many work, each on one thread like those of this machine.
+        seconds: Wall time of the run.
+        efficiency: Time with one worker, over this one times the workers.
+        serial: Seconds of it in which one machine works alone, or the network.
+        moved: Bytes that go over the network.
+    """
+
+    workers: int
+    seconds: float
+    efficiency: float
+    serial: float
+    moved: float
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class CheckResult(Brief):
     """What ``compress`` will work with.
@@ -65,6 +84,7 @@ class CheckResult(Brief):
         images_needed: Calibration images that can show what is asked; None if none is.
         sizes: Bitwidth -> bytes of the file with it for all targets.
         forecast: Time and memory of a run.
+        cluster: The same on a cluster, if that was asked for.
         warnings: What is likely to be wrong, and what these images cannot show.
         metric: Name of the metric; None without one.
         mean: Its mean over those that the float model was run on.
@@ -94,6 +114,7 @@ class CheckResult(Brief):
     mean: float | None = None
     head: Head = Head.SOFTMAX
     notes: tuple[str, ...] = ()
+    cluster: ClusterForecast | None = None
 
     @property
     def brief(self) -> tuple[tuple[str, str], ...]:

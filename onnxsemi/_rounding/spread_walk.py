@@ -9,6 +9,7 @@ All of it are tasks that follow from others: what goes on, sums, codes. What is 
 is computed again from the images on, by another.
 """
 
+import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -38,9 +39,15 @@ from onnxsemi._rounding.target_output import (
     same_bits,
 )
 from onnxsemi._rounding.walk import layer_from_table
+from onnxsemi._runtime.batch_sizes import BLOCK_IMAGES
+from onnxsemi._runtime.engine import BANDWIDTH, HANDLING
 from onnxsemi._runtime.runner import Batch
 from onnxsemi._runtime.sessions import Session
 
+PASSES = 8
+"""Forward passes that a block of images takes in a plan, about: on the way, and for the sums."""
+TASKS = 3
+"""Tasks of a layer for each share: a look, its sums added, and going on."""
 Tensors = Mapping[str, Sequence[Float32Array]]
 """Name -> its values for each block of a share."""
 Codes = Mapping[str, LayerCodes]
@@ -69,7 +76,7 @@ class Share:
     Attributes:
         workload: Their images.
         blocks: Number of each block among all -> where its images lie among these.
-        wanted: A task: the float model's target outputs; see :func:`_float_outputs`.
+        wanted: A task: the float model's target outputs; see :func:`float_outputs`.
     """
 
     workload: Workload
@@ -143,12 +150,12 @@ class SpreadRounder:
                 if name not in codes:
                     request = LayerRequest.of(target_output, plan, self._table, self._settings)
                     look = Look(number, place, self._seed)
-                    codes[name] = self._rounded(look, request, there, _of(part, codes))
+                    codes[name] = self._rounded(look, request, there, known_of(part, codes))
                     yield codes[name]
             if step.keeps:
                 there = [
                     share.workload.begin(
-                        _go_on, tensors, share.blocks, number, _of(step.onward, codes)
+                        go_on, tensors, share.blocks, number, known_of(step.onward, codes)
                     )
                     for share, tensors in zip(self._shares, there, strict=True)
                 ]
@@ -165,31 +172,51 @@ class SpreadRounder:
             if total is None:
                 total = share.workload.begin(_first_sums, *given)
             else:
-                total = engine.begin(_added, total, share.workload.begin(_block_sums, *given))
+                total = engine.begin(_added, total, share.workload.begin(block_sums, *given))
         given = (tensors, last.wanted, last.blocks, look, codes)
-        sums = last.workload.begin(_block_sums, *given)
-        return last.workload.begin(_codes, look, request, total, sums)
+        sums = last.workload.begin(block_sums, *given)
+        return last.workload.begin(codes_of_layer, look, request, total, sums)
+
+
+def shares_for(workers: int, images: int, seconds: float, layers: Sequence[TargetOutput]) -> int:
+    """Into how many shares images are dealt. Changes no result.
+
+    A share is worth the tasks that it takes, and the sums that go through it: with T the time of
+    all blocks and t that of a share, T / S + S t is least for S = sqrt(T / t).
+
+    Args:
+        workers: How many work.
+        images: That plans are rounded on.
+        seconds: A forward pass of an image.
+        layers: The layers.
+    """
+    count = max(1, images // BLOCK_IMAGES)
+    each = len(layers) * TASKS * HANDLING + sum(one.sum_bytes for one in layers) / BANDWIDTH
+    return max(1, min(workers, count, int((images * PASSES * seconds / each) ** 0.5)))
 
 
 def _dealt(workload: Workload, seed: int) -> list[Share]:
     """The blocks of images, dealt to the workers: neighbours to each."""
-    every = list(enumerate(blocks(workload)))
-    count, found = min(len(every), workload.engine.workers), list[Share]()
+    every, found = list(enumerate(blocks(workload))), list[Share]()
+    runs = [one.cpu_seconds for one in workload.float_runs]
+    seconds = statistics.median(runs) if runs else HANDLING
+    layers = find_target_outputs(workload.classifier, workload.image)
+    count = shares_for(workload.engine.workers, len(workload.images), seconds, layers)
     for places in np.array_split(np.arange(len(every)), count):
         own = [every[place] for place in places.tolist()]
         start, stop = own[0][1].start, own[-1][1].stop
         some = workload.part(slice(start, stop))
         here = {number: Batch(one.start - start, one.stop - start) for number, one in own}
-        found.append(Share(some, here, some.begin(_float_outputs, here, seed)))
+        found.append(Share(some, here, some.begin(float_outputs, here, seed)))
     return found
 
 
-def _of(part: Segment, codes: Mapping[str, Any]) -> dict[str, Any]:
+def known_of(part: Segment, codes: Mapping[str, Any]) -> dict[str, Any]:
     """Codes of the layers of a part that are rounded so far."""
     return {name: codes[name] for name in sorted(part.layers) if name in codes}
 
 
-def _float_outputs(workload: Workload, share: Mapping[int, Batch], seed: int) -> Tensors:
+def float_outputs(workload: Workload, share: Mapping[int, Batch], seed: int) -> Tensors:
     """Layer -> the float model's target output at the drawn positions, block by block."""
     every = find_target_outputs(workload.classifier, workload.image)
     found: dict[str, list[Float32Array]] = {one.layer.name: [] for one in every}
@@ -206,7 +233,7 @@ def _float_outputs(workload: Workload, share: Mapping[int, Batch], seed: int) ->
     return found
 
 
-def _go_on(
+def go_on(
     workload: Workload, there: Tensors, share: Mapping[int, Batch], number: int, codes: Codes
 ) -> Tensors:
     """What the next step takes.
@@ -257,7 +284,7 @@ def _taken(
     }
 
 
-def _block_sums(
+def block_sums(
     workload: Workload,
     there: Tensors,
     wanted: Tensors,
@@ -314,7 +341,7 @@ def _added(total: MomentSums, sums: Iterable[list[BlockSums]]) -> MomentSums:
     return more
 
 
-def _codes(
+def codes_of_layer(
     workload: Workload,
     look: Look,
     request: LayerRequest,

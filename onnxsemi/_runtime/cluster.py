@@ -46,6 +46,7 @@ TRIES = 20
 """Times that a task is begun: more workers than that do not die of it."""
 _PLUGIN = "onnxsemi"
 _PLENTY = 1_000_000  # of the resource: it names who may work, and counts nothing
+_FEWER_SAMPLES = {"distributed.worker.profile.enabled": False}
 _WHOLE_GRAPHS = {"distributed.admin.large-graph-warning-threshold": "1 TiB"}
 
 
@@ -118,7 +119,7 @@ class Cluster:
     def workers(self) -> int:
         """Threads of the workers that may work, 1 at least."""
         with _connection():
-            threads: dict[str, int] = self._client.nthreads()
+            threads: dict[str, int] = self._surely(self._client.nthreads)
         return max(1, sum(threads.values()))
 
     def admit(self, reference: ReferenceRun) -> tuple[str, ...]:
@@ -133,10 +134,22 @@ class Cluster:
                     f"`cluster`: no worker has joined {self._client.scheduler.address} within "
                     f"{SECONDS} seconds"
                 ) from None
-            self._client.register_plugin(plugin, _PLUGIN)
-            found = self._client.run(_findings)
+            self._surely(lambda: self._client.register_plugin(plugin, _PLUGIN))
+            found = self._surely(lambda: self._client.run(_findings, on_error="return"))
         self._resources = {plugin.resource: 1}
-        return self._judged(found, wanted)
+        said = {address: each for address, each in found.items() if isinstance(each, Findings)}
+        return self._judged(said, wanted)
+
+    def _surely(self, call: Callable[[], Any]) -> Any:
+        """Ask all workers something; again, if one was lost meanwhile."""
+        for _ in range(TRIES):
+            try:
+                return call()
+            except OSError:  # CommClosedError is one, and so is what a worker's end gives
+                if self._client.status != "running":
+                    raise
+                time.sleep(0.1)
+        return call()
 
     def _judged(self, found: dict[str, Findings], wanted: Findings) -> tuple[str, ...]:
         """What is said of workers that are set aside."""
@@ -213,9 +226,10 @@ class Cluster:
         """Copy what is shared to those who do not have it: who joins is given work only then."""
         if self._holders and time.monotonic() - self._looked < LOOKS:
             return
-        self._looked, there = time.monotonic(), frozenset(self._client.nthreads())
+        self._looked, there = time.monotonic(), frozenset(self._surely(self._client.nthreads))
         if there != self._holders and self._shared:
-            self._client.replicate([future for _, future in self._shared])
+            futures = [future for _, future in self._shared]
+            self._surely(lambda: self._client.replicate(futures))
             self._holders = there
 
 
@@ -254,13 +268,14 @@ def _client(where: str | Client) -> Iterator[Client]:
 def _local(text: str) -> LocalCluster:
     if not text.isdecimal() or not int(text):
         raise SettingsError(f"`cluster` {LOCAL}{text}: is not {LOCAL}N, such as {LOCAL}4")
-    return LocalCluster(
-        n_workers=int(text),
-        threads_per_worker=1,
-        processes=True,
-        dashboard_address=":0",
-        silence_logs=logging.CRITICAL,
-    )
+    with dask.config.set(_FEWER_SAMPLES):
+        return LocalCluster(
+            n_workers=int(text),
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=":0",
+            silence_logs=logging.CRITICAL,
+        )
 
 
 @contextmanager

@@ -19,6 +19,10 @@ MOST_TASK_IMAGES = 512
 """At most: the last tasks are to end together."""
 TASKS_A_WORKER = 8
 """Tasks in which what there is to do is cut for each worker: the fastest does more of them."""
+HANDLING = 0.0025
+"""Seconds to hand over a task and to take its result, measured with Dask."""
+BANDWIDTH = 1e9
+"""Bytes a second from one machine to another: a network of 10 Gbit/s."""
 
 
 class Engine(Protocol):

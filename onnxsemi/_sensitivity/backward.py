@@ -120,7 +120,7 @@ class SentPart:
 def block_effects(
     workload: Workload, sent: SentPart, cotangents: Float32Array
 ) -> tuple[dict[str, str], Effects]:
-    """Of all images of a block: layers without a gradient, and the effects of the others.
+    """Of all images: layers without a gradient, and the effects of the others.
 
     Args:
         workload: The images.

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -26,7 +27,7 @@ from onnxsemi._evaluation.workload import Workload
 from onnxsemi._plan.layers import Semilayer
 from onnxsemi._progress import Progress
 from onnxsemi._run.store import Array, read_arrays, write_arrays
-from onnxsemi._runtime.batch_sizes import BLOCK_IMAGES
+from onnxsemi._runtime.batch_sizes import BACKWARD_IMAGES, BLOCK_IMAGES
 from onnxsemi._runtime.runner import Batch, Runner
 from onnxsemi._runtime.sessions import Session
 from onnxsemi._search.protocols import DeltaLossTable
@@ -34,6 +35,8 @@ from onnxsemi._sensitivity.backward import BackwardGraph, SentPart, block_effect
 from onnxsemi._sensitivity.parts import Part, parts_of
 from onnxsemi._sensitivity.probe import ForwardGraph
 
+TASK_IMAGES = BACKWARD_IMAGES
+"""Images of a task: there are few images, and many workers."""
 FOLDS = 8
 """Parts of the images, image n in part n % FOLDS: enough for a standard error of a mean over them,
 few enough for each to hold some images of the smallest samples."""
@@ -229,14 +232,14 @@ class FastMeasurement:
         blocks = Batch(self.done - number * count, count).cut(BLOCK_IMAGES)
         sent, engine = SentPart(part, self._cotangents(Batch(0, 1)).shape[1]), self._workload.engine
         with engine.shared(sent) as shared:
-            tasks = (
-                self._workload.part(slice(block.start, block.stop)).begin(
-                    block_effects, shared, self._cotangents(block)
-                )
-                for block in blocks
-            )
-            for block, (missing, found) in zip(blocks, engine.results(tasks), strict=True):
-                self._missing.update(missing)
+            found_in_runs = engine.results(self._block_tasks(shared, blocks))
+            for block in blocks:
+                runs = [next(found_in_runs) for _ in block.cut(TASK_IMAGES)]
+                self._missing.update(runs[0][0])
+                found = {
+                    layer: np.concatenate([effects[layer] for _, effects in runs])
+                    for layer in runs[0][1]
+                }
                 for layer in found:
                     self._begun(layer)
                 add = partial(self._add_block, found, self._columns(part), block)
@@ -323,6 +326,15 @@ class FastMeasurement:
         # without products there is so little to add that the runs behind it are not to wait
         each = map if self._products is None else runner.map
         list(each(add, part.graph.probe.effects))
+
+    def _block_tasks(self, shared: Any, blocks: Iterable[Batch]) -> Iterator[Any]:
+        """Tasks of a part, several for each block."""
+        for block in blocks:
+            cotangents = self._cotangents(block)
+            for run in block.cut(TASK_IMAGES):
+                own = cotangents[run.start - block.start : run.stop - block.start]
+                images = self._workload.part(slice(run.start, run.stop))
+                yield images.begin(block_effects, shared, own)
 
     def _add_block(
         self, found: Mapping[str, Float32Array], columns: slice, block: Batch, layer: str

@@ -1,0 +1,193 @@
+"""Workers, schedulers and clients that are really killed: the same bytes in the end."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+distributed = pytest.importorskip("distributed", reason="needs onnxsemi[distributed]")
+
+from cluster import machines  # noqa: E402
+from command_line import frontier_command, run  # noqa: E402
+from residual_net import save_noise, save_residual_net  # noqa: E402
+
+import onnxsemi  # noqa: E402
+from onnxsemi import RunOptions, Settings  # noqa: E402
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model and images, and what one process makes of them."""
+    folder = tmp_path_factory.mktemp("faults")
+    save_residual_net(folder / "model.onnx")
+    save_noise(folder / "search.npz", count=300, seed=1)
+    save_noise(folder / "report.npz", count=40, seed=2)
+    compressed(folder, "alone")
+    return folder
+
+
+def compressed(folder, name, engine=None, **run):
+    """Bytes of the file and of the plan."""
+    onnxsemi.compress(
+        folder / "model.onnx",
+        folder / "search.npz",
+        output=folder / f"{name}.onnx",
+        test_data=folder / "report.npz",
+        settings=Settings(force=True, allow_loss=True, run=RunOptions(**run)),
+        engine=engine,
+    )
+    return written(folder, name)
+
+
+def written(folder, name):
+    return (folder / f"{name}.onnx").read_bytes(), (folder / f"{name}.plan.json").read_bytes()
+
+
+def tasks_done(dask_worker):
+    return dask_worker.state.executed_count
+
+
+@contextmanager
+def meanwhile(work):
+    """Do something again and again, until the ``with`` ends."""
+    ended = threading.Event()
+
+    def again():
+        while not ended.is_set():
+            work(ended)
+
+    beside = threading.Thread(target=again)
+    beside.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        beside.join()
+
+
+def test_workers_killed_again_and_again_and_others_added(folder, tmp_path):
+    killed, moments = [], np.random.default_rng(0)
+    with machines(tmp_path, 2) as found, found.client() as client:
+
+        def kill(ended):
+            found.wait_for_admitted(len(found.workers), ended)
+            found.add()
+            found.wait_for_admitted(len(found.workers), ended)
+            if not ended.wait(moments.uniform(0.1, 1.5)):
+                found.kill()
+                killed.append(time.monotonic())
+
+        with meanwhile(kill):
+            made = compressed(folder, "killed", client)
+    assert made == written(folder, "alone")
+    assert len(killed) >= 2
+
+
+def test_the_only_worker_is_killed_and_another_comes_later(folder, tmp_path):
+    with machines(tmp_path, 1) as found, found.client() as client:
+
+        def replace(ended):
+            found.wait_for_admitted(1, ended)
+            if not ended.wait(2):
+                found.kill()
+                found.add()
+                ended.wait(600)
+
+        with meanwhile(replace):
+            made = compressed(folder, "only", client)
+    assert made == written(folder, "alone")
+
+
+def test_a_worker_that_joins_in_the_middle_works(folder, tmp_path):
+    with machines(tmp_path, 1) as found, found.client() as client:
+
+        def add(ended):
+            found.wait_for_admitted(1, ended)
+            found.add()
+            ended.wait(600)
+
+        with meanwhile(add):
+            made = compressed(folder, "joined", client)
+        worked = client.run(tasks_done)
+    assert made == written(folder, "alone")
+    assert len(worked) == 2
+    assert min(worked.values()) > 20
+
+
+def test_a_slow_worker_and_one_that_hangs_for_a_while(folder, tmp_path):
+    with machines(tmp_path, 2) as found, found.client() as client:
+        slow = found.workers[0]
+
+        def stop(ended):
+            slow.send_signal(signal.SIGSTOP)
+            ended.wait(0.3)
+            slow.send_signal(signal.SIGCONT)
+            ended.wait(0.1)
+
+        with meanwhile(stop):
+            made = compressed(folder, "slow", client)
+    assert made == written(folder, "alone")
+
+
+def test_a_worker_whose_connection_is_lost(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL", "5s")
+    with machines(tmp_path, 2) as found, found.client() as client:
+
+        def lose(ended):
+            found.wait_for_admitted(2, ended)
+            if not ended.wait(1):
+                found.workers[0].send_signal(signal.SIGSTOP)  # it is not heard of any more
+                ended.wait(20)
+                found.workers[0].send_signal(signal.SIGCONT)
+                ended.wait(600)
+
+        with meanwhile(lose):
+            made = compressed(folder, "lost", client)
+    assert made == written(folder, "alone")
+
+
+def test_the_scheduler_is_killed_the_run_stops_clean_and_goes_on_elsewhere(folder, tmp_path):
+    kept = {"folder": tmp_path / "run"}
+    with machines(tmp_path, 2) as found, found.client() as client:
+
+        def kill(ended):
+            found.wait_for_admitted(2, ended)
+            if not ended.wait(2):
+                found.scheduler.kill()
+                ended.wait(600)
+
+        with meanwhile(kill), pytest.raises(onnxsemi.RunError, match="connection to the cluster"):
+            compressed(folder, "stopped", client, **kept)
+        assert not (folder / "stopped.onnx").exists()
+    with machines(tmp_path, 2) as found, found.client() as client:
+        made = compressed(folder, "stopped", client, **kept, resume=True)
+    assert made == written(folder, "alone")
+
+
+def test_the_client_is_killed_and_goes_on(folder, tmp_path):
+    command = frontier_command(folder, "client.onnx", "--allow-loss", "-q")
+    with machines(tmp_path, 2) as found:
+        words = [*map(str, command), "--cluster", found.address]
+        process = subprocess.Popen([sys.executable, "-m", "onnxsemi", *words])
+        found.client().close()
+        for _ in range(600):
+            if (folder / "client.run" / "rounding.npz").exists():
+                break
+            time.sleep(0.05)
+        time.sleep(0.5)
+        assert process.poll() is None
+        process.kill()
+        process.wait()
+        assert not (folder / "client.onnx").exists()
+        resumed = run(*words, "--resume")
+        assert resumed.exit_code == 0, resumed.output
+    whole = run(*frontier_command(folder, "whole.onnx", "--allow-loss", "-q"))
+    assert whole.exit_code == 0, whole.output
+    assert written(folder, "client") == written(folder, "whole")
