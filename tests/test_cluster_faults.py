@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
     """A model and images, and what one process makes of them."""
     folder = tmp_path_factory.mktemp("faults")
     save_residual_net(folder / "model.onnx")
-    save_noise(folder / "search.npz", count=300, seed=1)
+    save_noise(folder / "search.npz", count=150, seed=1)
     save_noise(folder / "report.npz", count=40, seed=2)
     compressed(folder, "alone")
     return folder

@@ -29,6 +29,7 @@ import cloudpickle
 import dask
 from distributed import Client, Future, KilledWorker, LocalCluster, Worker, WorkerPlugin, wait
 from distributed.comm import CommClosedError
+from distributed.core import Status
 
 from onnxsemi._errors import RunError, SettingsError
 from onnxsemi._runtime.blas import limit_to_one_thread
@@ -75,6 +76,10 @@ class Admission(WorkerPlugin):
             self.findings = await run(aside, self._reference.here)
         if self.findings.against(self._wanted) is None:
             await worker.set_resources(**{self.resource: _PLENTY})
+            # the scheduler looks for tasks of a worker when that begins to run, not when its
+            # resources change
+            worker.status = Status.paused
+            worker.status = Status.running
 
 
 def _findings(dask_worker: Worker) -> Findings | None:
