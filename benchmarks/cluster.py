@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from random_resnets import random_images, random_resnet
 from tables import note_processor, replace_table, versions
 
 import onnxsemi
-from onnxsemi import ImageSet, Settings
+from onnxsemi import ImageSet, RunOptions, Settings
 from onnxsemi._pipeline.cluster_forecast import cluster_forecast, task_times
 from onnxsemi._pipeline.preparation import prepare
 
@@ -98,6 +98,7 @@ def measured_run(case: Case, way: str) -> dict[str, Any]:
                     search_samples=case.search_samples,
                     threads=1,
                     allow_loss=True,
+                    run=RunOptions(cluster=f"local:{way}" if way.isdecimal() else None),
                 ),
                 engine=engine,
             )
@@ -116,15 +117,14 @@ def measured_run(case: Case, way: str) -> dict[str, Any]:
 
 @contextmanager
 def _engine(way: str, killed: list[float]) -> Iterator[Client | None]:
-    """Workers of this machine; None for this process alone."""
-    if way == "alone":
+    """Workers of this machine that are killed; None for those that the command starts itself."""
+    if way != "killed":
         yield None
         return
-    count = 2 if way == "killed" else int(way)
     with (
-        LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=":0") as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster) as client,
-        _killing(cluster, killed) if way == "killed" else nullcontext(),
+        _killing(cluster, killed),
     ):
         yield client
 

@@ -129,3 +129,20 @@ def test_what_compress_refuses_is_refused(folder, tmp_path):
     assert_one_line(few, "--max-memory", "MB whatever the number of images")
     save_noise(tmp_path / "ten.npz", count=10, seed=5)
     assert_one_line(run("check", folder / "net.onnx", "--data", tmp_path / "ten.npz"), "images")
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_what_a_cluster_takes(folder, workers):
+    words = ("check", folder / "net.onnx", "--data", folder / "search.npz", "--force")
+    found = json.loads(run(*words, "--workers", workers, "--json").stdout)["cluster"]
+    assert found["workers"] == workers
+    assert 0 < found["serial"] < found["seconds"]
+    assert (found["efficiency"] == 1) == (workers == 1)
+    assert (found["moved"] == 0) == (workers == 1)
+    shown = " ".join(run(*words, "--workers", workers).stdout.split())
+    assert f"with {workers} worker" in shown
+
+
+def test_no_workers(folder):
+    words = ("check", folder / "net.onnx", "--data", folder / "search.npz", "--force")
+    assert_one_line(run(*words, "--workers", 0), "--workers: 0 must be 1 or more")

@@ -13,6 +13,7 @@ _ARGUMENTS = {
     "data": opt.TestImages,
     "test_data": opt.TestImages,
     "calibration_data": opt.ActivationImages,
+    "workers": opt.Workers,
 }
 
 

@@ -93,8 +93,8 @@ TestImages = Annotated[
 Workers = Annotated[
     int | None,
     Option(
-        help="Say what to expect of a run on so many workers of a Dask cluster, too; see "
-        "'compress --cluster'. Measures tasks of each kind, which takes longer.",
+        help="Say what to expect of a run on so many workers of a Dask cluster, too (`cluster` of "
+        "'compress'). Measures tasks of each kind, which takes longer.",
         panel=Panel.RUN,
         decides=Decides.NOTHING,
     ),
