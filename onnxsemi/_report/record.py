@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from onnxsemi._arrays import Float64Array, Int64Array, UInt8Array
 from onnxsemi._errors import RunError
+from onnxsemi._reading import reading
 from onnxsemi._report.document import RunResult
 from onnxsemi._run.folder import EVIDENCE, RESULT, RunFolder, made_of, nothing_held
 from onnxsemi._run.store import read, read_arrays, write, write_arrays
@@ -107,7 +108,8 @@ def read_result(folder: Path) -> RunRecord:
         )
     document = read(folder / RESULT, RunResult, run, _REMEDY)
     arrays = read_arrays(folder / EVIDENCE, _digest(folder / RESULT), _REMEDY)
-    return RunRecord(replace(document, run=str(folder)), ResultArrays(**arrays))
+    with reading(RunError, f"{folder / EVIDENCE}: is of another version", _REMEDY):
+        return RunRecord(replace(document, run=str(folder)), ResultArrays(**arrays))
 
 
 def _from_here(document: RunResult) -> RunResult:

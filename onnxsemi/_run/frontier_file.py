@@ -19,10 +19,11 @@ import numpy as np
 from msgspec import Struct
 
 from onnxsemi._data.load import DataOptions, Preset
-from onnxsemi._errors import RunError
+from onnxsemi._errors import PlanError, RunError
 from onnxsemi._head import Head
 from onnxsemi._plan.bits import BitPlan
 from onnxsemi._plan.channel_numbers import channel_ranges, parse_ranges
+from onnxsemi._reading import reading
 from onnxsemi._run.folder import FRONTIER, made_of
 from onnxsemi._run.frontier import KeptFrontier, KeptPoint, Source
 from onnxsemi._run.plan_file import PlanFile
@@ -196,6 +197,15 @@ def read_frontier(folder: Path) -> KeptFrontier:
             "`resume` if the run was interrupted"
         )
     found = read(path, _Frontier, run, _REMEDY)
+    failure = f"{path}: is of another version"
+    try:
+        with reading(RunError, failure, _REMEDY):
+            return _kept(found, folder)
+    except PlanError as error:
+        raise RunError(f"{failure}: {error}; {_REMEDY}") from None
+
+
+def _kept(found: _Frontier, folder: Path) -> KeptFrontier:
     start = BitPlan(found.document.bits, found.weights)
     return KeptFrontier(
         document=found.document,

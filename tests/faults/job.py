@@ -8,7 +8,6 @@ import os
 import shutil
 import sys
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,30 +60,18 @@ def make(folder: Path) -> None:
         np.savez(folder / f"{name}.npz", x=x, y=rng.integers(0, 3, count))
 
 
-def compress(folder: Path, *more: str) -> list[str]:
-    """The command that makes small.onnx."""
+def compress(*more: str) -> list[str]:
+    """The command that makes small.onnx, in the folder of the net as all of them."""
     images = ("-d", "search.npz", "--test-data", "report.npz", "--rounding-samples", "8")
     given = ("--force", "--allow-loss", "--bits", "8,4", "--max-drop", "90", "--threads", "1", "-q")
-    words = ["compress", "model.onnx", *images, "-o", OUTPUTS[0], *given, *more]
-    return [str(folder / word) if (folder / word).exists() else word for word in words]
+    return ["compress", "model.onnx", *images, "-o", OUTPUTS[0], *given, *more]
 
 
-def apply(folder: Path, *more: str) -> list[str]:
-    """The command that writes a point of the run."""
-    out = str(folder / "again.onnx")
-    return ["apply", str(folder / "small.run"), "-o", out, "--allow-loss", "-q", *more]
-
-
-def report(folder: Path, *more: str) -> list[str]:
-    """The command that writes the page of the run."""
-    return ["report", str(folder / "small.run"), "--out", str(folder / "page.html"), "-q", *more]
-
-
-COMMANDS: dict[str, Callable[..., list[str]]] = {
-    "compress": compress,
-    "resume": lambda folder: compress(folder, "--resume"),
-    "apply": apply,
-    "report": report,
+COMMANDS = {
+    "compress": compress(),
+    "resume": compress("--resume"),
+    "apply": ["apply", "small.run", "-o", "again.onnx", "--allow-loss", "-q"],
+    "report": ["report", "small.run", "--out", "page.html", "-q"],
 }
 
 
@@ -103,13 +90,12 @@ def call(folder: Path, command: str, faults: Faults | None = None, *, clock: boo
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.stderr, sys.stdout = os.fdopen(2, "w"), os.fdopen(1, "w")
         seen.unlink(missing_ok=True)
-        words = COMMANDS[command](folder)
         if faults is not None:
             inject(faults)
         if clock:
             jump()
         try:
-            app(words)
+            app(COMMANDS[command])
         except SystemExit as left:
             code = left.code if isinstance(left.code, int) else 0
         except BaseException:

@@ -14,28 +14,22 @@ pytestmark = pytest.mark.slow
 AT_ONCE = 3
 
 
-def at_once(*commands):
+def at_once(folder, *commands):
     """Exit code and standard error of each, all begun together."""
 
     def one(words):
         command = [sys.executable, "-m", "onnxsemi", *map(str, words)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         return done.returncode, done.stderr
 
     with ThreadPoolExecutor(len(commands)) as pool:
         return list(pool.map(one, commands))
 
 
-def paths(folder, command):
-    """A command whose files are named from anywhere."""
-    words = command(folder)
-    return [folder / word if word in (*OUTPUTS, "small.run") else word for word in words]
-
-
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     folder = begin(tmp_path_factory.mktemp("two") / "done")
-    ((code, said),) = at_once(paths(folder, compress))
+    ((code, said),) = at_once(folder, compress())
     assert code == 0, said
     return folder
 
@@ -47,7 +41,7 @@ def whole(folder, done):
 def test_one_run(done, tmp_path):
     """One works on it, the others are told so; what is there in the end is whole."""
     folder = begin(tmp_path / "one")
-    found = at_once(*[paths(folder, compress)] * AT_ONCE)
+    found = at_once(folder, *[compress()] * AT_ONCE)
     assert sorted(code for code, _ in found)[0] == 0
     for code, said in found:
         assert code == 0 or "another process is working on this run" in said, said
@@ -57,8 +51,8 @@ def test_one_run(done, tmp_path):
 
 def test_one_output_and_a_run_each(done, tmp_path):
     folder = begin(tmp_path / "outputs")
-    runs = [("--run", folder / f"{n}.run") for n in range(AT_ONCE)]
-    found = at_once(*([*paths(folder, compress), *run] for run in runs))
+    runs = [("--run", f"{n}.run") for n in range(AT_ONCE)]
+    found = at_once(folder, *(compress(*run) for run in runs))
     assert [code for code, _ in found] == [0] * AT_ONCE, found
     assert whole(folder, done)
     assert not list(folder.rglob("*.part"))
@@ -67,7 +61,7 @@ def test_one_output_and_a_run_each(done, tmp_path):
 @pytest.mark.parametrize(("command", "output"), [("apply", "again.onnx"), ("report", "page.html")])
 def test_readers_of_one_run(done, tmp_path, command, output):
     folder = shutil.copytree(done, tmp_path / "readers")
-    found = at_once(*[COMMANDS[command](folder)] * AT_ONCE)
+    found = at_once(folder, *[COMMANDS[command]] * AT_ONCE)
     assert [code for code, _ in found] == [0] * AT_ONCE, found
     if command == "apply":
         onnxsemi.verify(folder / output, plan=folder / "again.plan.json", run=folder / "small.run")
@@ -79,10 +73,7 @@ def test_a_run_that_is_read_while_it_is_taken_up_again(done, tmp_path):
     """Whoever reads finds a whole run, or is told in a line that it has no result yet."""
     folder = shutil.copytree(done, tmp_path / "while")
     found = at_once(
-        [*paths(folder, compress), "--resume"],
-        ["report", folder / "small.run", "--out", folder / "page.html"],
-        ["pareto", folder / "small.run"],
-        ["apply", folder / "small.run", "-o", folder / "again.onnx", "--allow-loss"],
+        folder, compress("--resume"), ["pareto", "small.run"], COMMANDS["report"], COMMANDS["apply"]
     )
     assert found[0][0] == 0, found[0]
     for code, said in found[1:]:

@@ -1,5 +1,6 @@
 """Hostile files of every kind, made by Hypothesis and kept from before, are a line or a result."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -10,6 +11,9 @@ from fuzz import changed, expected_of, place_of, verdict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kinds import KINDS, make
+
+from onnxsemi import RunError
+from onnxsemi._run.store import sealed
 
 CORPUS = Path(__file__).with_name("corpus")
 EXAMPLES = int(os.environ.get("ONNXSEMI_FUZZ_EXAMPLES", "15"))
@@ -71,3 +75,35 @@ def test_kept_files(name, file, whole, tmp_path):
     path = folder / (target if name.startswith("runs") else f"changed{file.suffix}")
     shutil.copy(file, path)
     assert verdict(KINDS[name], path, "refused") is None
+
+
+def no_guard(content):
+    content["guard"] = {}
+
+
+def another_layer(content):
+    moved = content["points"][0]["bits"]
+    moved["\u202e"] = moved.pop(next(iter(moved)))
+
+
+def no_points(content):
+    content["points"] = []
+    content["weights"] = {"a": -1}
+
+
+def huge_channels(content):
+    moved = content["points"][0]["bits"]
+    moved[next(iter(moved))] = {"8": f"0-{10**11}"}
+
+
+@pytest.mark.parametrize("change", [no_guard, another_layer, no_points, huge_channels])
+def test_a_frontier_whose_digest_is_right(change, whole, tmp_path):
+    """Each but the third was a traceback, or might have been."""
+    folder = shutil.copytree(whole, tmp_path / "files")
+    text = json.loads((folder / "small.run/frontier.json").read_bytes())
+    change(text["content"])
+    path = folder / "frontier.json"
+    path.write_bytes(sealed(text["content"], text["run"]))
+    assert verdict(KINDS["runs made to do harm"], path, None) is None
+    with pytest.raises(RunError, match=r"frontier\.json: is of another version"):
+        KINDS["runs made to do harm"].read(path)
