@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO
 
 from onnxsemi._errors import OutputError
@@ -111,6 +112,23 @@ def open_own(path: Path, flags: int) -> IO[bytes]:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder for files that are read at once, gone afterwards.
+
+    Raises:
+        OutputError: If there is no room for them.
+    """
+    try:
+        with TemporaryDirectory(prefix="onnxsemi-", ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise OutputError(
+            f"a temporary file cannot be written: {error.strerror or error}; set TMPDIR to a "
+            "folder with room"
+        ) from error
 
 
 def sync_folder(folder: Path) -> None:

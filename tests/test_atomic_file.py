@@ -15,6 +15,7 @@ from onnxsemi._atomic_file import (
     open_own,
     sweep,
     sweep_folder,
+    temporary_folder,
     whole_file,
     whole_files,
 )
@@ -264,3 +265,21 @@ class TestPlanted:
                 check_writable(path)
         with pytest.raises(OutputError, match="no file has such a name"):
             check_writable(Path("a\0b"))
+
+
+def test_temporary_files_without_room_are_a_line(monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
+    with pytest.raises(OutputError, match=r"temporary file.*; set TMPDIR"), temporary_folder():
+        pass
+
+
+def test_a_temporary_file_that_cannot_be_deleted_is_left(monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def fails(*_, **__):
+        raise OSError(5, "Input/output error")
+
+    with temporary_folder() as folder:
+        (folder / "tried.onnx").write_text("")
+        monkeypatch.setattr(os, "unlink", fails)
+    assert (folder / "tried.onnx").exists()

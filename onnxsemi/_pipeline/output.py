@@ -4,12 +4,11 @@ import hashlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import onnx
 
 from onnxsemi._arrays import Float32Array
-from onnxsemi._atomic_file import check_writable
+from onnxsemi._atomic_file import check_writable, temporary_folder
 from onnxsemi._emit.activations import ActivationRanges
 from onnxsemi._emit.model import emit
 from onnxsemi._emit.profile import Profile
@@ -109,7 +108,7 @@ class Writer:
         Args:
             rounded: Codes of every target channel.
         """
-        with TemporaryDirectory(prefix="onnxsemi-") as folder:
+        with temporary_folder() as folder:
             path = Path(folder) / "tried.onnx"
             try:
                 self._put(rounded, path)

@@ -1,7 +1,6 @@
 """Ranges of activations, by ONNX Runtime's own calibrators."""
 
 import io
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import redirect_stdout
 from enum import StrEnum
@@ -13,6 +12,7 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from onnxsemi._atomic_file import temporary_folder
 from onnxsemi._errors import ModelError, one_line
 from onnxsemi._runtime.sessions import REFUSALS, single_threaded
 
@@ -52,7 +52,7 @@ def activation_ranges(
         Calibration.PERCENTILE: CalibrationMethod.Percentile,
     }
     said = redirect_stdout(io.StringIO())  # a calibrator prints a line for every batch
-    with tempfile.TemporaryDirectory(prefix="onnxsemi-") as folder, said:
+    with temporary_folder() as folder, said:
         path, augmented = Path(folder) / "model.onnx", Path(folder) / "augmented.onnx"
         onnx.save(model, path)
         try:

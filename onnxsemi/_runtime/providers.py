@@ -19,12 +19,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from onnxsemi._atomic_file import temporary_folder
 from onnxsemi._errors import SettingsError
 
 _SUFFIX = "ExecutionProvider"
@@ -143,7 +143,7 @@ def nodes_run(model: bytes, feeds: dict[str, NDArray[Any]], provider: Provider) 
     options.log_severity_level = 4  # fatal only
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.enable_profiling = True
-    with TemporaryDirectory(prefix="onnxsemi-") as folder:
+    with temporary_folder() as folder:
         options.profile_file_prefix = str(Path(folder) / "run")
         session = provider.open(model, options)
         session.run(None, feeds)

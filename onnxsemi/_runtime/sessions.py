@@ -6,7 +6,6 @@ inside one session that held only at full optimisation (ONNX Runtime 1.32, ResNe
 """
 
 import os
-import tempfile
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -19,6 +18,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from onnxsemi._atomic_file import temporary_folder
 from onnxsemi._errors import ModelError, one_line
 from onnxsemi._runtime.providers import CPU, Provider
 
@@ -229,7 +229,7 @@ def fused(model: bytes) -> bytes:
 def _optimized(model: bytes, level: ort.GraphOptimizationLevel) -> bytes:
     options = single_threaded()
     options.graph_optimization_level = level
-    with tempfile.TemporaryDirectory(prefix="onnxsemi-") as folder:
+    with temporary_folder() as folder:
         target = Path(folder) / "optimized.onnx"
         options.optimized_model_filepath = str(target)
         try:

@@ -158,6 +158,8 @@ def inject(faults: Faults) -> None:
 def _met(faults: Faults, name: str, real: Callable[..., Any], *, place: int) -> Callable[..., Any]:
     def called(*given: Any, **named: Any) -> Any:
         path = given[place] if len(given) > place else "."
+        if named.get("dir_fd") is not None:
+            path = os.path.join(os.readlink(f"/proc/self/fd/{named['dir_fd']}"), path)
         faults.meet(name, path.fileno() if hasattr(path, "fileno") else path)
         return real(*given, **named)
 
