@@ -20,7 +20,7 @@ from onnxsemi._coding.code import entropy
 from onnxsemi._coding.shared import Division, best_division, encode_blocks
 from onnxsemi._emit.builder import Builder
 from onnxsemi._emit.storage import byte_codes, centre
-from onnxsemi._emit.storage.decoded_layers import cast_early, replaced, reshaped
+from onnxsemi._emit.storage.decoded_layers import cast_early, replaced, reshaped, unmatched
 from onnxsemi._emit.storage.decoder import decoded
 from onnxsemi._emit.storage.planes import OPSET, BitPlanes, Waiting, unpacked
 from onnxsemi._quantizer.affine import QuantizedChannels
@@ -63,7 +63,10 @@ class Coded:
         symbols = [self._symbols(item) for item in self._waiting]
         chosen, division = _divided(self._waiting, symbols)
         for item in (item for index, item in enumerate(self._waiting) if index not in chosen):
-            replaced(item.tensor, self._planes.codes(item.label, item.quantized))
+            stored = self._planes.codes(item.label, item.quantized)
+            if isinstance(stored, gs.Constant):
+                unmatched(self._build, item)
+            replaced(item.tensor, stored)
         if division is not None:
             items = [self._waiting[index] for index in chosen]
             self._code(items, [symbols[index] for index in chosen], division)

@@ -13,6 +13,7 @@ from onnxsemi._emit.builder import Builder
 from onnxsemi._emit.storage.planes import Waiting
 
 _BETWEEN = ("Concat", "Gather", "Reshape", "Transpose")
+_TAIL = ("Cast", "Sub", "Mul", "Reshape", "Transpose")
 
 
 def reshaped(build: Builder, placed: Sequence[tuple[Waiting, gs.Variable]]) -> None:
@@ -65,6 +66,21 @@ def _cast_of(tensor: gs.Variable) -> gs.Node | None:
             return None
         (tensor,) = user.outputs
     return None
+
+
+def unmatched(build: Builder, item: Waiting) -> None:
+    """What is made of stored bytes goes through a Concat of one: see ``unmatched`` of layouts.
+
+    Those see to it where a storage gives a constant at once; here it is known only now.
+    """
+    tensor, multiplied = item.tensor, False
+    while len(tensor.outputs) == 1 and tensor.outputs[0].op in _TAIL:
+        multiplied |= tensor.outputs[0].op == "Mul"
+        (tensor,) = tensor.outputs[0].outputs
+    if multiplied and all(size == 1 for size in item.quantized.codes.shape[2:]):
+        values = build.variable(np.float32)
+        tensor.inputs[0].outputs = [values]
+        build.append("Concat", [values], [tensor], axis=0)
 
 
 def replaced(tensor: gs.Variable, other: gs.Tensor) -> None:
