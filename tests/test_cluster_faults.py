@@ -1,6 +1,5 @@
-"""Workers, schedulers and clients that are really killed: the same bytes in the end."""
+"""Workers and clients that are really killed: the same bytes in the end."""
 
-import signal
 import subprocess
 import sys
 import threading
@@ -33,17 +32,17 @@ def folder(tmp_path_factory):
     return folder
 
 
-def compressed(folder, name, engine=None, **run):
+def compressed(where, name, engine=None, **run):
     """Bytes of the file and of the plan."""
     onnxsemi.compress(
-        folder / "model.onnx",
-        folder / "search.npz",
-        output=folder / f"{name}.onnx",
-        test_data=folder / "report.npz",
+        where / "model.onnx",
+        where / "search.npz",
+        output=where / f"{name}.onnx",
+        test_data=where / "report.npz",
         settings=Settings(force=True, allow_loss=True, run=RunOptions(**run)),
         engine=engine,
     )
-    return written(folder, name)
+    return written(where, name)
 
 
 def written(folder, name):
@@ -119,56 +118,6 @@ def test_a_worker_that_joins_in_the_middle_works(folder, tmp_path):
     assert made == written(folder, "alone")
     assert len(worked) == 2
     assert min(worked.values()) > 20
-
-
-def test_a_slow_worker_and_one_that_hangs_for_a_while(folder, tmp_path):
-    with machines(tmp_path, 2) as found, found.client() as client:
-        slow = found.workers[0]
-
-        def stop(ended):
-            slow.send_signal(signal.SIGSTOP)
-            ended.wait(0.3)
-            slow.send_signal(signal.SIGCONT)
-            ended.wait(0.1)
-
-        with meanwhile(stop):
-            made = compressed(folder, "slow", client)
-    assert made == written(folder, "alone")
-
-
-def test_a_worker_whose_connection_is_lost(folder, tmp_path, monkeypatch):
-    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL", "5s")
-    with machines(tmp_path, 2) as found, found.client() as client:
-
-        def lose(ended):
-            found.wait_for_admitted(2, ended)
-            if not ended.wait(1):
-                found.workers[0].send_signal(signal.SIGSTOP)  # it is not heard of any more
-                ended.wait(20)
-                found.workers[0].send_signal(signal.SIGCONT)
-                ended.wait(600)
-
-        with meanwhile(lose):
-            made = compressed(folder, "lost", client)
-    assert made == written(folder, "alone")
-
-
-def test_the_scheduler_is_killed_the_run_stops_clean_and_goes_on_elsewhere(folder, tmp_path):
-    kept = {"folder": tmp_path / "run"}
-    with machines(tmp_path, 2) as found, found.client() as client:
-
-        def kill(ended):
-            found.wait_for_admitted(2, ended)
-            if not ended.wait(2):
-                found.scheduler.kill()
-                ended.wait(600)
-
-        with meanwhile(kill), pytest.raises(onnxsemi.RunError, match="connection to the cluster"):
-            compressed(folder, "stopped", client, **kept)
-        assert not (folder / "stopped.onnx").exists()
-    with machines(tmp_path, 2) as found, found.client() as client:
-        made = compressed(folder, "stopped", client, **kept, resume=True)
-    assert made == written(folder, "alone")
 
 
 def test_the_client_is_killed_and_goes_on(folder, tmp_path):
