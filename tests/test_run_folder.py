@@ -488,7 +488,7 @@ class TestIdentity:
         apart = {each.flag for each in settings_of(Settings)} - set(identity(inputs, Settings()))
         assert apart == {
             *("--run", "--resume", "--time-budget", "--command", "--threads", "--max-memory"),
-            *("--force", "--allow-loss", "--bench"),
+            *("--force", "--allow-loss", "--bench", "--cluster", "--allow-mixed"),
             "--provider",  # in the identity where it is not the processor
             *("--search-samples", "--test-fraction", "--test-labels"),  # show in the images
             *("--mean", "--std", "--resize", "--crop", "--preset", "--classes", "--labels"),

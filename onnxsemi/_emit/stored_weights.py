@@ -164,6 +164,7 @@ def read_stored(model: onnx.ModelProto) -> Stored:
     pieces = [piece for members in traced.values() for piece in members]
     held = {name for piece in pieces for name in piece.held} | set(coded.streams)
     weights = {name: [node.input[1] for node in nodes[name]] for name in traced}
+    made_of = {item for names in weights.values() for item in _reach(index, names)}
     of_layer = _structure(index, weights, held)
     of_group = _structure(index, {p.tensor: [p.tensor] for p in pieces}, held)
     layers = []
@@ -181,7 +182,7 @@ def read_stored(model: onnx.ModelProto) -> Stored:
     float_bytes = sum(
         4 * prod(tensor.dims)
         for name, tensor in index.constants.items()
-        if tensor.data_type == TensorProto.FLOAT and name not in held
+        if tensor.data_type == TensorProto.FLOAT and name not in held | made_of
     )
     counted = float_bytes + sum(
         layer.structure_bytes
