@@ -158,6 +158,6 @@ DEPLOYMENTS = {
     Target.TRACT: Deployment(Profile.FAST),
     Target.MNN: _BY_LAYER,
     Target.NCNN: Deployment(Profile.PORTABLE, refused=_ON_BITS),
-    Target.LITERT: _BY_LAYER,
+    Target.LITERT: replace(_BY_LAYER, tried=False),
     Target.COREAI: replace(_BY_LAYER, tried=False),
 }

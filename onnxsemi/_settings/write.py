@@ -29,7 +29,7 @@ class WriteSettings(MeasureSettings):
     """Where the file is to run: the form follows, and the search keeps to what is taken there
     (docs/targets.md). openvino, web, opencv, tract, ncnn: any bitwidths; qnn, mnn, litert, coreai:
     8 or 4 bits for all of a layer, with a file beside the model that says which; tensorrt: 8 bits,
-    activations too. tensorrt, qnn and coreai were not tried on hardware."""
+    activations too. tensorrt, qnn, litert and coreai were not tried there."""
     align: Annotated[int, Option(Panel.FILE, metavar="CHANNELS", advanced=True)] = 1
     """Round bitwidths up, so that the channels of each in a layer are a multiple of this: 16 makes
     profile nodes faster (kernels compute channels in blocks)."""
