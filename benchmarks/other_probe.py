@@ -2,11 +2,11 @@
 
     python other_probe.py FOLDER opencv|tract|mnn|ncnn|litert
 
-Needs the runtime, onnx and numpy, not onnxsemi. The folder holds ``*.onnx``, and for each ``<stem>.npz`` with ``images``, ``wanted`` (logits that the file must
-give) and ``allowed`` (root mean square that they may differ by). Each file is run in a process of
-its own, as a runtime may end it. One JSON document on standard output: version, for each file
-"agrees" or what is wrong, seconds to load, bytes of memory after that and seconds for one image on
-one thread.
+Needs the runtime, onnx and numpy, not onnxsemi. The folder holds ``*.onnx``, and for each
+``<stem>.npz`` with ``images``, ``wanted`` (logits that the file must give) and ``allowed`` (root
+mean square that they may differ by). Each file is run in a process of its own, as a runtime may end
+it. One JSON document on standard output: version, for each file "agrees" or what is wrong, seconds
+to load, bytes of memory after that and seconds for one image on one thread.
 """
 
 import json
