@@ -126,7 +126,7 @@ def parse_ladder(text: str) -> tuple[int, ...]:
     Raises:
         SettingsError: If a part is no whole number, or :func:`ladder` refuses it.
     """
-    parts = [part.strip() for part in text.split(",") if part.strip()]
+    parts = [part.strip() for part in text.split(",")] if text.strip() else []
     for part in parts:
         if not part.removeprefix("-").isdecimal():
             raise SettingsError(f"`bits`: {part!r} is no whole number; write it like 8,6,4")
