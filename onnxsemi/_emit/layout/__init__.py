@@ -87,12 +87,12 @@ class Parts:
         turned = layout.is_matrix and not layout.is_identity
         if group.quantized is None or group.bits == 0 or not turned:
             plain = to_stored(self.build, self.weight(label, group), layout)
-            return unmatched(self.build, plain, layout)
+            return unmatched(self, plain, layout)
         codes = group.quantized.codes[..., None]
         values = self.weight(label, replace(group, quantized=replace(group.quantized, codes=codes)))
         shape = self.build.integers(*layout.channel_first)
         flat = self.build.node("Reshape", values, shape, dtype=np.float32)
-        return unmatched(self.build, to_stored(self.build, flat, layout), layout)
+        return unmatched(self, to_stored(self.build, flat, layout), layout)
 
 
 _TAIL = ("DequantizeLinear", "Cast", "Sub", "Mul", "Reshape", "Transpose")
@@ -129,8 +129,10 @@ def in_order(
     return parts.build.node("Gather", tensor, places, dtype=dtype, axis=axis)
 
 
-def unmatched(build: Builder, weight: gs.Tensor, layout: WeightLayout) -> gs.Tensor:
+def unmatched(parts: Parts, weight: gs.Tensor, layout: WeightLayout) -> gs.Tensor:
     """A matrix that a tail makes of a stored tensor as it is goes through a Concat of one.
+
+    So does one whose codes are unpacked by what is folded before runtimes look at it.
 
     OpenVINO takes such a matrix, or a convolution of 1x1, for its own compressed weights, and then
     rounds the other factor to 8 bits unless it is told not to (2026.4, on processors with VNNI).
@@ -139,9 +141,10 @@ def unmatched(build: Builder, weight: gs.Tensor, layout: WeightLayout) -> gs.Ten
     codes = weight
     while codes.inputs and codes.inputs[0].op in _TAIL:
         codes = codes.inputs[0].inputs[0]
-    if not layout.is_pointwise or codes is weight or not isinstance(codes, gs.Constant):
+    stored = parts.storage.folds_early or isinstance(codes, gs.Constant)
+    if not layout.is_pointwise or codes is weight or not stored:
         return weight
-    return build.node("Concat", weight, dtype=np.float32, axis=0)
+    return parts.build.node("Concat", weight, dtype=np.float32, axis=0)
 
 
 def to_stored(

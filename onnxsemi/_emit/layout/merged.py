@@ -30,7 +30,7 @@ def merged(
     if packed:
         _merge(parts, label, site, (_others(groups, packed), packed), nodes)
         for node in nodes:
-            node.inputs[1] = unmatched(parts.build, node.inputs[1], site.layout)
+            node.inputs[1] = unmatched(parts, node.inputs[1], site.layout)
     else:
         semilayers(parts, label, site, groups, nodes)
 

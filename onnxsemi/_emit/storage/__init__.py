@@ -1,6 +1,6 @@
 """How the codes of quantized channels lie in the file: one module a way."""
 
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -14,7 +14,13 @@ class Storage(Protocol):
     """Puts codes into a graph, in the units of their zero points: doubled on a doubled grid.
 
     Signed codes are centred on zero and need no zero points: those of a bitwidth have the same.
+
+    Attributes:
+        folds_early: Whether runtimes fold what unpacks codes before they look for weights that are
+            compressed in a way of their own.
     """
+
+    folds_early: ClassVar[bool]
 
     def __init__(self, build: Builder, *, signed: bool) -> None:
         """Store into a graph."""

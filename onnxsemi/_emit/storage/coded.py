@@ -10,7 +10,7 @@ ends with a digit for each.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -38,6 +38,8 @@ _INCOMPRESSIBLE = 0.97
 
 class Coded:
     """Codes in fewer bits than they have, where their frequencies allow it."""
+
+    folds_early: ClassVar[bool] = False
 
     def __init__(self, build: Builder, *, signed: bool) -> None:
         """Store into a graph."""

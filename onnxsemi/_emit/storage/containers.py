@@ -1,6 +1,6 @@
 """One code a byte, whatever its bitwidth: nothing to unpack, and nothing saved below 8 bits."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ OPSET = 13  # DequantizeLinear with an axis
 
 class Containers:
     """Codes as uint8 or int8 initializers."""
+
+    folds_early: ClassVar[bool] = False
 
     def __init__(self, build: Builder, *, signed: bool) -> None:
         """Store into a graph."""

@@ -3,7 +3,7 @@
 INT4 and UINT4 need opset 21, INT2 and UINT2 opset 25. Doubled codes have no type of their width.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
@@ -33,6 +33,8 @@ def narrow_type(quantized: QuantizedChannels, *, signed: bool) -> str | None:
 
 class NativeTypes:
     """Codes as initializers of the narrowest type that ONNX has."""
+
+    folds_early: ClassVar[bool] = False
 
     def __init__(self, build: Builder, *, signed: bool) -> None:
         """Store into a graph."""

@@ -16,7 +16,7 @@ right, which makes the division exact, and a field shifted left fits its byte.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -45,6 +45,8 @@ class Waiting:
 
 class BitPlanes:
     """Codes in exactly their bits; 8-bit codes as they are."""
+
+    folds_early: ClassVar[bool] = False
 
     def __init__(self, build: Builder, *, signed: bool) -> None:
         """Store into a graph."""
