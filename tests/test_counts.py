@@ -56,7 +56,7 @@ class Counted:
         sessions: Sessions of ONNX Runtime that were opened.
         shapes: Times that a model was run for its shapes.
         files: Verified files, by what stands in them.
-        models: Models that gave logits, serialized; the float one first.
+        models: Plans that gave logits, by their digests; "" is the float model.
         answered: Images that the float model gave logits of, by what they show.
         rounded: Plans that were rounded layer after layer, by their digests and whoever rounded.
     """
@@ -64,7 +64,7 @@ class Counted:
     sessions: int = 0
     shapes: int = 0
     files: Counter[bytes] = field(default_factory=Counter)
-    models: dict[bytes, None] = field(default_factory=dict)
+    models: set[str] = field(default_factory=set)
     answered: Counter[bytes] = field(default_factory=Counter)
     rounded: Counter[tuple[int, str]] = field(default_factory=Counter)
 
@@ -92,11 +92,18 @@ def run(request, tmp_path_factory):
         counted.rounded[id(self), plan.sha256] += 1
         return rounding(self, plan, progress, known)
 
-    forward = workload.forward
+    forward, answers, floats = workload.forward, workload.Workload.answers, set[bytes]()
 
-    def answered(model, ends, images, *args, **kwargs):
-        counted.models[model.SerializeToString()] = None
-        if model.SerializeToString() == next(iter(counted.models)):
+    def answered(self, model, spent=None):
+        plan = model._rounded
+        counted.models.add("" if plan is None else plan.plan.sha256)
+        if plan is None:
+            floats.add(self.classifier.proto.SerializeToString())
+            counted.answered.update(self.images.digests())
+        return answers(self, model, spent)
+
+    def ran_here(model, ends, images, *args, **kwargs):
+        if model.SerializeToString() in floats:
             counted.answered.update(images.digests())
         return forward(model, ends, images, *args, **kwargs)
 
@@ -113,7 +120,8 @@ def run(request, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(onnxruntime, "InferenceSession", opened)
         patched.setattr(rows, "_found_by_running", ran)
-        patched.setattr(workload, "forward", answered)
+        patched.setattr(workload, "forward", ran_here)
+        patched.setattr(workload.Workload, "answers", answered)
         patched.setattr(write, "verify", verified)
         patched.setattr(SequentialRounder, "__call__", rounded)
         found = compress(
@@ -168,9 +176,9 @@ def test_image_files_are_decoded_once(tmp_path, monkeypatch):
         for number, pixels in enumerate(rng.integers(0, 256, (count, 8, 8, 3), np.uint8)):
             Image.fromarray(pixels).save(tmp_path / place / f"{number}.png")
 
-    def counted(path):
+    def counted(path, **options):
         opened[f"{path.parent.name}/{path.name}"] += 1
-        return decode(path)
+        return decode(path, **options)
 
     monkeypatch.setattr(source, "MEMORY_LIMIT", 0)
     monkeypatch.setattr(Image, "open", counted)

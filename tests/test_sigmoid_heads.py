@@ -288,7 +288,7 @@ class TestCommands:
         assert f"Change of {right} (" in " ".join(said.stdout.split())
         page = (folder / "small.html").read_text(encoding="utf-8")
         assert (f"{right} accuracy changed" if labels == 1 else f"{right} changed") in page
-        assert ("by class" in page) == (labels == 1)
+        assert ('id="classes"' in page) == (labels == 1)
         assert "Changed answers" in page
         two, other = folder / "two.html", shutil.copytree(folder / "small.run", folder / "copy.run")
         shown = run("report", folder / "small.run", other, "--out", two)

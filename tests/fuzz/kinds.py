@@ -81,8 +81,10 @@ def _pictures(folder: Path) -> None:
     for suffix, kind in _PICTURES.items():
         Image.fromarray(pixels).save(folder / f"a.{suffix}", kind)
     Image.fromarray(pixels).convert("P").save(folder / "b.png", "PNG")
-    lines = [f"{path.name},{at % 2}" for at, path in enumerate(sorted(folder.iterdir()))]
-    (folder.parent / "labels.csv").write_text("\n".join(["file,label", *lines]))
+    files = [path.name for path in sorted(folder.iterdir())]
+    for name, labels in (("labels.csv", "01"), ("named.csv", ("cat", "dog"))):
+        lines = [f"{file},{labels[at % 2]}" for at, file in enumerate(files)]
+        (folder.parent / name).write_text("\n".join(["file,label", *lines]))
     (folder.parent / "classes.txt").write_text("cat\ndog\n")
 
 
@@ -115,12 +117,11 @@ def _images(path: Path) -> None:
     """A picture, a table or a list of names, each beside whole ones."""
     options = onnxsemi.DataOptions()
     folder = path.parent / "images"
-    if path.suffix in (".csv", ".txt"):
-        names = path if path.suffix == ".txt" else path.parent / "classes.txt"
-        table = path if path.suffix == ".csv" else path.parent / "labels.csv"
-        options = onnxsemi.DataOptions(classes=read_class_names(names), labels=table)
-        if path.suffix == ".csv":
-            options = onnxsemi.DataOptions(labels=table)
+    if path.suffix == ".txt":
+        names, table = read_class_names(path), path.parent / "named.csv"
+        options = onnxsemi.DataOptions(classes=names, labels=table)
+    elif path.suffix == ".csv":
+        options = onnxsemi.DataOptions(labels=path)
     else:
         folder = path.parent / "one"
         shutil.rmtree(folder, ignore_errors=True)
