@@ -16,7 +16,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -164,7 +164,9 @@ def _expected(case: Case, document: PlanFile, plan: BitPlan, form: Form) -> dict
     in_float = answers(simulated)
     if document.activations is None:
         return {"images": images, "wanted": in_float, "allowed": TOLERANCE * np.abs(in_float).max()}
-    grids = put_together(classifier, codes, PARTS[Profile.FAKE], document.activations)
+    signed = PARTS[form.profile].signed_activations
+    plain = replace(PARTS[Profile.FAKE], signed_activations=signed)
+    grids = put_together(classifier, codes, plain, document.activations)
     grids.ir_version = classifier.proto.ir_version
     on_grids = answers(grids)
     noise = np.sqrt(np.mean((on_grids - in_float) ** 2))
