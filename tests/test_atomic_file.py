@@ -1,12 +1,15 @@
 """Files appear whole or not at all, several together; nothing that was planted is used."""
 
+import errno
 import os
 import stat
 import subprocess
 import sys
 import textwrap
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from onnxsemi import OutputError, RunError
@@ -21,7 +24,7 @@ from onnxsemi._atomic_file import (
 )
 from onnxsemi._run.folder import MadeOf, open_run
 from onnxsemi._run.journal import Journal, Question
-from onnxsemi._run.store import NO_RUN, read, write
+from onnxsemi._run.store import NO_RUN, read, write, write_arrays
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links, fifos and modes are POSIX")
 
@@ -283,3 +286,18 @@ def test_a_temporary_file_that_cannot_be_deleted_is_left(monkeypatch, tmp_path):
         (folder / "tried.onnx").write_text("")
         monkeypatch.setattr(os, "unlink", fails)
     assert (folder / "tried.onnx").exists()
+
+
+def test_arrays_that_cannot_be_read_back_are_not_written(tmp_path, monkeypatch):
+    """``zipfile`` begins an archive anew where it cannot read the one that it is to add to."""
+
+    def unreadable(_file):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    write_arrays(tmp_path / "a.npz", {"a": np.zeros(3)}, NO_RUN)
+    before = (tmp_path / "a.npz").read_bytes()
+    monkeypatch.setattr(zipfile, "_EndRecData", unreadable)
+    with pytest.raises(OutputError, match=r"a\.npz: cannot be written"):
+        write_arrays(tmp_path / "a.npz", {"a": np.ones(3)}, NO_RUN)
+    assert (tmp_path / "a.npz").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]

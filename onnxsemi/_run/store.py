@@ -12,6 +12,7 @@ Content is what its type says: structs and dataclasses of plain values, and arra
 Floats come back bit for bit, those that are not finite, too.
 """
 
+import errno
 import hashlib
 import io
 import json
@@ -132,6 +133,8 @@ def write_arrays(path: Path, arrays: Mapping[str, Array], run: str) -> None:
         with scratch.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]  # no name is an option
         with ZipFile(scratch, "a") as archive:
+            if len(archive.namelist()) != len(arrays):  # begun anew where it could not be read
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
             archive.comment = b" " * _COMMENT_BYTES
         with scratch.open("r+b") as file:
             seal = _seal(run, _without_comment(file))
