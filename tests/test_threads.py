@@ -17,7 +17,7 @@ from onnxsemi._progress import Silent
 from onnxsemi._quantizer.affine import Scheme
 from onnxsemi._quantizer.rounded_plan import Nearest
 from onnxsemi._quantizer.settings import RoundingSettings
-from onnxsemi._rounding import layer, row_parts
+from onnxsemi._rounding import layer, row_parts, triangular
 from onnxsemi._rounding.float_inputs import rounding_table
 from onnxsemi._rounding.gptq import Factor
 from onnxsemi._rounding.observed_layers import input_moments, observed_layers
@@ -35,6 +35,7 @@ def small_parts():
     """The net is small: so are the parts that threads work on."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(row_parts, "PART_ROWS", 5)
+        patch.setattr(triangular, "TILE_ROWS", 4)
         patch.setattr(layer, "ROUNDED_ROWS", 3)
         yield
 

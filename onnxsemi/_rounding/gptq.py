@@ -20,13 +20,13 @@ Transformers", ICLR 2023, sections 3 and 4; the error formula is Optimal Brain S
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
 from onnxsemi._arrays import Float32Array, Float64Array, Int64Array
 from onnxsemi._rounding.grid import Grid, values
 from onnxsemi._rounding.row_parts import Each, in_parts
+from onnxsemi._rounding.triangular import inverse_cholesky
 
 BLOCK = 32
 NEAR = 256  # columns that the updates of a block reach at once; those behind wait for all of them
@@ -61,8 +61,6 @@ class Factor:
         Raises:
             ValueError: If it is not positive definite, damping included.
         """
-        from scipy.linalg import lapack  # noqa: PLC0415  slow to import
-
         energy = np.diag(second).astype(np.float64)
         order = np.argsort(-energy, kind="stable")
         matrix, found = np.empty(second.shape), np.zeros(second.shape, np.float32)
@@ -70,19 +68,18 @@ class Factor:
         def reorder(rows: slice) -> None:
             matrix[rows] = second[np.ix_(order[::-1][rows], order[::-1])]
 
-        in_parts(len(order), reorder, each)
         level = max(float(energy.mean()), float(np.finfo(np.float32).tiny))
         for raised in _RAISED:
+            in_parts(len(order), reorder, each)
             matrix[np.diag_indices_from(matrix)] = energy[order[::-1]] + raised * level
-            lower, failed = lapack.dpotrf(matrix, lower=1)
-            if not failed:
+            inverse = inverse_cholesky(matrix, each)
+            if inverse is not None:
                 break
-        upper, failed_too = lapack.dtrtri(lower, lower=1, overwrite_c=1)
-        if failed or failed_too:
+        else:
             raise ValueError("second moments are not positive definite, damping included")
 
         def put_back(rows: slice) -> None:
-            found[rows, rows.start :] = np.triu(upper[::-1, ::-1][rows, rows.start :])
+            found[rows, rows.start :] = inverse[::-1, ::-1][rows, rows.start :]
 
         in_parts(len(order), put_back, each)
         return cls(order[None], found[None])
@@ -114,22 +111,30 @@ class Factor:
 
         Args:
             rows: The rows of a group together.
-            each: Maps over parts of them.
+            each: Maps over parts of U.
         """
         result = np.empty_like(rows)
         parts = (np.split(values, len(self)) for values in (rows, result))
         for order, upper, given, found in zip(self.order, self.upper, *parts, strict=True):
-            wide = upper.astype(np.float64)
-            solve = partial(_solve, wide, order, given, found)
-            in_parts(len(given), solve, each)
+            found[:, order] = _solved(given[:, order], upper.astype(np.float64), each)
         return result
 
 
-def _solve(
-    wide: Float64Array, order: Int64Array, given: Float64Array, found: Float64Array, rows: slice
-) -> None:
-    """Put ``given (C + damping)^-1`` into some rows of ``found``."""
-    found[rows, order] = given[rows][:, order] @ wide.T @ wide
+def _solved(rows: Float64Array, upper: Float64Array, each: Each) -> Float64Array:
+    """Rows times U^T U, columns of the product side by side."""
+    half, whole = np.empty_like(rows), np.empty_like(rows)
+
+    def times_transposed(some: slice) -> None:
+        behind = slice(some.start, None)  # before it U is 0
+        half[:, some] = rows[:, behind] @ upper[some, behind].T
+
+    def times_upper(some: slice) -> None:
+        before = slice(some.stop)  # behind it U is 0
+        whole[:, some] = half[:, before] @ upper[before, some]
+
+    in_parts(len(upper), times_transposed, each)
+    in_parts(len(upper), times_upper, each)
+    return whole
 
 
 def compensated(

@@ -1,6 +1,6 @@
 """Work on the rows of a large matrix, part by part: side by side where there are threads.
 
-Every row by itself, so that it does not matter how many work on them.
+Every part by one thread, so that it does not matter how many there are.
 """
 
 from collections.abc import Callable, Iterable

@@ -30,12 +30,6 @@ SPILLED_BYTES = 512 * 2**20
 """Of arrays that are kept for later, what stays in memory; the rest goes to a file."""
 COMPANIONS = 4
 """Images beside which an image must have the answer that it has alone."""
-ROUNDED_ROWS = 256
-"""Rows of weights that are rounded at once."""
-CANDIDATE_ROWS = 2048
-"""Rows times candidate grids: there is less work between the products of matrices."""
-PART_ROWS = 128
-"""Rows of a layer's matrices that a thread works on at once where every row is by itself."""
 COLUMN_BYTES = 2**23
 """Columns of the groups of a layer that are taken at once: what is larger is slow to be given."""
 LIVE_TENSORS = 6
@@ -59,6 +53,15 @@ WAVE_IMAGES = 64
 VERIFIED_IMAGES = 32
 """Images on which a file's outputs are compared with what was measured. Its weights are compared
 bit for bit; that takes none."""
+ROUNDED_ROWS = 128
+"""Rows of weights that are rounded at once, on one thread. Half as many take nearly as long: most of
+it is Python's own time, which only one thread has at once."""
+CANDIDATE_ROWS = 2048
+"""Rows times candidate grids: there is less work between the products of matrices."""
+PART_ROWS = 128
+"""Rows, or columns, of a layer's matrices that a thread works on at once."""
+TILE_ROWS = 256
+"""Rows and columns of a tile of a matrix that is factorized."""
 PART_BYTES = 256 * 2**20
 """Changed weights in one graph of Δloss, at most. ONNX Runtime holds them about four times while it
 loads a graph; every part repeats the forward pass."""
