@@ -246,8 +246,9 @@ class TestSequential:
             names = {target_output.source, target_output.tensor, *target_output.seen} - {"image"}
             model = with_outputs(workload.classifier.proto, names).SerializeToString()
             values = Session(model).run({"image": pixels}) | {"image": pixels}
-            wanted = np.zeros_like(target_output.drawn(values[target_output.tensor], 0, 0))
             positions = layer.patches[0].positions(0, 0)
+            drawn = target_output.drawn(values[target_output.tensor], positions)
+            wanted = np.zeros((len(drawn), drawn[0].size), np.float32)
             sums = []
             for way in (target_output, replace(target_output, bias=None)):
                 patches = layer.patches[0]

@@ -84,7 +84,7 @@ class TestDecisions:
         order = [*FRONTIER_PHASES, Phase.LAYERS, Phase.DESCENT]
         places = [order.index(trial.phase) for trial in found.trials]
         assert places == sorted(places)
-        assert all((t.ranked is not None) == (t.phase is Phase.DESCENT) for t in found.trials)
+        assert all(t.ranked is None or t.phase is Phase.DESCENT for t in found.trials)
         assert found.stop == "the tries were used up"
         assert not found.out_of_time
         assert found.baseline == fake.checker.check(fake.start).score
@@ -180,21 +180,26 @@ class TestFrontier:
         plan = next(plan for plan in reversed(kept) if plan in plans)
         ahead = plans[min(plans.index(plan) + REACH, len(plans) - 1)]
         wanted = between(plan, ahead, fake.delta_loss, fake.kl_increase)[:5]
+        lowered = [plan]
+        for _, semilayer in wanted:
+            lowered.append(lowered[-1].with_semilayer(semilayer))
         descent = found.trials[len(without.trials) :]
-        tried, left = [trial.plan for trial in without.trials], iter(descent)
-        for price, semilayer in wanted:
-            lowered = plan.with_semilayer(semilayer)
-            if lowered in tried:
-                continue
-            trial = next(left)
-            assert (trial.ranked.sensitivity, trial.ranked.semilayer) == (price, semilayer)
-            added = predicted(lowered, fake.kl_increase) - predicted(plan, fake.kl_increase)
-            assert trial.ranked.kl == added
-            assert trial.compression == lowered.compression
-            if trial.decision is Decision.KEPT:
-                plan = lowered
-        assert next(left, None) is None
-        assert plan in [point.plan for point in found.points]
+        assert len(descent) <= len(wanted).bit_length()
+        points, known = [point.plan for point in found.points], [t.plan for t in found.trials]
+        assert known[len(without.trials)] == lowered[-1]
+        for trial in descent:
+            count = lowered.index(trial.plan)
+            assert trial.compression == lowered[count].compression
+            if trial.ranked is not None:
+                assert (trial.ranked.sensitivity, trial.ranked.semilayer) == wanted[count - 1]
+                one, other = (predicted(lowered[n], fake.kl_increase) for n in (count, count - 1))
+                assert trial.ranked.kl == one - other
+        last = max(n for n, plan in enumerate(lowered) if plan in points)
+        if last < len(wanted):  # with one more it does not hold
+            assert lowered[last + 1] in known
+            assert fake.objection(lowered[last + 1]) is not None
+        holds = {n: plan in points for n, plan in enumerate(lowered) if plan in known}
+        assert sorted(holds, key=lambda n: not holds[n]) == sorted(holds)
 
     def test_a_descent_may_find_what_the_frontier_has_not(self):
         """Of several seeds some go on, and no search gets worse by trying."""

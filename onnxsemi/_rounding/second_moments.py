@@ -120,7 +120,8 @@ class MomentSums:
         some = replace(self._panels, groups=len(chosen))
         columns = some.columns(columns)  # [P, k, S]
         turned = columns.transpose(0, 2, 1)
-        second, first = columns @ turned, columns.sum(axis=2, dtype=np.float64)
+        # sums of neighbours, pair by pair: float32 is enough for a block
+        second, first = columns @ turned, columns.sum(axis=2).astype(np.float64)
         if distance is None:
             return BlockSums(chosen, columns.shape[2], second, first)
         split = some.repeated(distance).reshape(len(columns), -1, columns.shape[2])  # [P, O/G, S]

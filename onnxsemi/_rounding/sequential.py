@@ -35,6 +35,7 @@ from onnxsemi._rounding.spill import OF_USE, ArraySpill, SpilledArray
 from onnxsemi._rounding.table import RoundingTable
 from onnxsemi._rounding.target_output import (
     TargetOutput,
+    drawn_outputs,
     find_target_outputs,
     find_way,
     same_bits,
@@ -126,9 +127,8 @@ class SequentialRounder:
                 some: Sequence[TargetOutput] = group,
                 session: Session = session,
             ) -> list[Float32Array]:
-                pixels = images_of(workload, item[1])
-                values = pixels | runner.run_rows(session, pixels)
-                return [one.drawn(values[one.tensor], self._seed, item[0]) for one in some]
+                pixels, drawn = images_of(workload, item[1]), (self._seed, item[0])
+                return drawn_outputs(some, pixels, session, runner, drawn)
 
             together = workload.together(sum(one.held for one in group))
             for part, drawn in zip(

@@ -34,6 +34,7 @@ from onnxsemi._rounding.second_moments import BlockSums, MomentSums
 from onnxsemi._rounding.table import RoundingTable
 from onnxsemi._rounding.target_output import (
     TargetOutput,
+    drawn_outputs,
     find_target_outputs,
     find_way,
     same_bits,
@@ -226,10 +227,10 @@ def float_outputs(workload: Workload, share: Mapping[int, Batch], seed: int) -> 
             model = with_outputs(workload.classifier.proto, names)
             session = workload.open(model.SerializeToString())
             for number, block in share.items():
-                pixels = images_of(workload, block)
-                values = pixels | runner.run_rows(session, pixels)
-                for one in group:
-                    found[one.layer.name].append(one.drawn(values[one.tensor], seed, number))
+                pixels, where = images_of(workload, block), (seed, number)
+                drawn = drawn_outputs(group, pixels, session, runner, where)
+                for one, values in zip(group, drawn, strict=True):
+                    found[one.layer.name].append(values)
     return found
 
 

@@ -17,7 +17,9 @@ from onnxsemi._model.shapes import Shape, image_shapes
 from onnxsemi._plan.bits import BitPlan
 from onnxsemi._rounding.observed_layers import ObservedLayer, observed_layers
 from onnxsemi._rounding.second_moments import BlockSums, MomentSums
-from onnxsemi._runtime.batch_sizes import BLOCK_IMAGES
+from onnxsemi._runtime.batch_sizes import SEEN_IMAGES
+from onnxsemi._runtime.runner import Runner
+from onnxsemi._runtime.sessions import Session
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +31,7 @@ class TargetOutput:
         tensor: Its output, or the sum that its output only goes into.
         beside: What is added to its output there; None if the tensor is its output.
         bias: float32[O], its bias; None if that cannot be changed.
-        held: Bytes of the tensor for one block of images.
+        held: Bytes of the tensor for the images of one run.
     """
 
     layer: ObservedLayer
@@ -55,10 +57,10 @@ class TargetOutput:
             return (self.source, self.tensor)
         return (self.source,) if self.beside is None else (self.source, self.beside)
 
-    def drawn(self, values: Float32Array, seed: int, number: int) -> Float32Array:
-        """Values of the tensor at the positions drawn of a block: float32[O, S]."""
-        patches = self.layer.patches[0]
-        return patches.outputs_at(values, patches.positions(seed, number))
+    def drawn(self, values: Float32Array, positions: Int64Array) -> Float32Array:
+        """Values of the tensor, float32[N, ...], at some positions: float32[O, N, P]."""
+        found = self.layer.patches[0].outputs_at(values, positions)
+        return found.reshape(len(found), len(values), -1)
 
     def block(
         self,
@@ -108,6 +110,33 @@ class LayerStep:
     keeps: tuple[str, ...]
 
 
+def drawn_outputs(
+    layers: Sequence[TargetOutput],
+    pixels: Mapping[str, Float32Array],
+    session: Session,
+    runner: Runner,
+    drawn: tuple[int, int],
+) -> list[Float32Array]:
+    """Values of tensors of the float model at the positions drawn of a block: float32[O, S] each.
+
+    Args:
+        layers: Whose tensors.
+        pixels: The images of the block.
+        session: Gives the tensors.
+        runner: Runs it, on few images at once: few values of each are kept.
+        drawn: Seed of the positions, and number of the block.
+    """
+    positions = [layer.layer.patches[0].positions(*drawn) for layer in layers]
+    count, parts = len(next(iter(pixels.values()))), list[list[Float32Array]]()
+    for some in runner.batches(count, SEEN_IMAGES):
+        given = {name: rows[some.start : some.stop] for name, rows in pixels.items()}
+        values = given | runner.run_rows(session, given)
+        each = zip(layers, positions, strict=True)
+        parts.append([layer.drawn(values[layer.tensor], places) for layer, places in each])
+    joined = (np.concatenate(own, axis=1) for own in zip(*parts, strict=True))
+    return [own.reshape(len(own), -1) for own in joined]
+
+
 @fact
 def find_target_outputs(classifier: Classifier, image: Shape) -> tuple[TargetOutput, ...]:
     """What each layer of one node brings close to the float model's, in graph order."""
@@ -131,7 +160,8 @@ def _target_output(
         if node.op_type in ("Add", "Sum") and both and same:
             (beside,) = (str(name) for name in node.input if name != tensor)
             tensor = str(node.output[0])
-    held = 4 * BLOCK_IMAGES * int(np.prod(shapes[tensor]))
+    rows = classifier.ends.image.batch or SEEN_IMAGES
+    held = 4 * rows * int(np.prod(shapes[tensor]))
     return TargetOutput(layer, tensor, beside, correctable_bias(classifier, layer.site), held)
 
 

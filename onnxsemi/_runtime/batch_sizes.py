@@ -54,14 +54,17 @@ VERIFIED_IMAGES = 32
 """Images on which a file's outputs are compared with what was measured. Its weights are compared
 bit for bit; that takes none."""
 ROUNDED_ROWS = 128
-"""Rows of weights that are rounded at once, on one thread. Half as many take nearly as long: most of
-it is Python's own time, which only one thread has at once."""
+"""Rows of weights that are rounded at once, on one thread. Half as many take nearly as long: most
+of it is Python's own time, which only one thread has at once."""
 CANDIDATE_ROWS = 2048
 """Rows times candidate grids: there is less work between the products of matrices."""
 PART_ROWS = 128
 """Rows, or columns, of a layer's matrices that a thread works on at once."""
 TILE_ROWS = 256
 """Rows and columns of a tile of a matrix that is factorized."""
+SEEN_IMAGES = 8
+"""Images in one run that looks at the float model's values of all layers at once. (It decides which
+layers are looked at together.)"""
 PART_BYTES = 256 * 2**20
 """Changed weights in one graph of Δloss, at most. ONNX Runtime holds them about four times while it
 loads a graph; every part repeats the forward pass."""

@@ -190,17 +190,31 @@ class Runner:
         run = partial(self._part, session, given)
         if len(batches) == 1:
             return run(batches[0])
-        found: Rows = {}
-        for batch, part in zip(batches, each(run, batches), strict=True):
-            for name, rows in part.items():  # at once: its memory is free for the next run
-                if name not in found:
-                    found[name] = np.empty((count, *rows.shape[1:]), rows.dtype)
-                found[name][batch.start : batch.stop] = rows
+        first = run(batches[0])
+        found = {
+            name: np.empty((count, *rows.shape[1:]), rows.dtype) for name, rows in first.items()
+        }
+        for name, rows in first.items():
+            found[name][: len(batches[0])] = rows
+        for _ in each(partial(self._put, session, given, found), batches[1:]):
+            pass
         return found
 
     def _part(self, session: Session, given: Mapping[str, NDArray[Any]], batch: Batch) -> Rows:
         rows = slice(batch.start, batch.stop)
         return self.run(session, {name: value[rows] for name, value in given.items()})
+
+    def _put(
+        self, session: Session, given: Mapping[str, NDArray[Any]], found: Rows, batch: Batch
+    ) -> None:
+        """Put what a session gives for some rows where it belongs."""
+        rows = slice(batch.start, batch.stop)
+        if self._batch is None:
+            some = {name: value[rows] for name, value in given.items()}
+            session.run_into(some, {name: value[rows] for name, value in found.items()})
+            return
+        for name, value in self._part(session, given, batch).items():
+            found[name][rows] = value
 
 
 def padded(rows: NDArray[Any], size: int | None) -> NDArray[Any]:

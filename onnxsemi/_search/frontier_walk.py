@@ -12,9 +12,9 @@ broken is left open while it is looked for: how many change grows from plan to p
 noise, which of them fall well does not; but only what the guard has nothing against is taken.
 *Layers*: the plan of that size in which all channels of a layer have one KL increase; it takes the
 place if its KL is less; it is measured only where it looks clearly less.
-*Descent*: from there on semilayers, the channels of a layer that the frontier lowers next to one
-bitwidth and that share the sign of Δloss there, are lowered one after the other, least predicted
-KL increase per bit saved first; what fails is undone.
+*Descent*: from there on semilayers are lowered, the channels of a layer that the frontier lowers
+next to one bitwidth and that share the sign of Δloss there, least predicted KL increase per bit
+saved first: all that may be tried at once, and where that fails, half as many.
 
 Every plan that is taken was measured on all calibration images, as it will be rounded. Where a look
 would save nothing (few images, a metric), all are measured.
@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from onnxsemi._plan.bits import BitPlan
+from onnxsemi._plan.layers import Semilayer
 from onnxsemi._search.boundary import Boundary, Seen
 from onnxsemi._search.frontier import between, merged_groups, predicted
 from onnxsemi._search.frontier_course import Course, even
@@ -226,17 +227,30 @@ class FrontierWalk:
         """
         kl_increase = self.course.prediction.kl_increase
         found = between(plan, ahead, delta_loss, kl_increase)[:tries]
-        self.watch.progress.start(f"frontier phase, {Phase.DESCENT}", len(found))
-        for price, semilayer in found:
-            if self._out_of_time():
-                return
-            candidate = merged_groups(plan.with_semilayer(semilayer), self.course.free)
-            if self._is_known(candidate):
-                continue
-            added = predicted(candidate, kl_increase) - predicted(plan, kl_increase)
-            self._try(candidate, Phase.DESCENT, ranked=Ranked(semilayer, added, price))
-            if self._is_point(candidate):
-                plan = candidate
+        self.watch.progress.start(f"frontier phase, {Phase.DESCENT}", len(found).bit_length())
+        lowered = [plan]  # by so many semilayers
+        for _, semilayer in found:
+            lowered.append(merged_groups(lowered[-1].with_semilayer(semilayer), self.course.free))
+        few, many, count = 0, len(lowered), len(found)
+        while many - few > 1:
+            if not self._is_known(lowered[count]):
+                if self._out_of_time():
+                    return
+                self._try(
+                    lowered[count], Phase.DESCENT, ranked=self._last_of(lowered, found, count)
+                )
+            holds = self._is_point(lowered[count])
+            few, many = (count, many) if holds else (few, count)
+            count = (few + many) // 2
+
+    def _last_of(
+        self, lowered: list[BitPlan], found: list[tuple[float, Semilayer]], count: int
+    ) -> Ranked | None:
+        """The semilayer that a plan lowers, if it lowers but one more than the plan that holds."""
+        price, semilayer = found[count - 1]
+        kl_increase = self.course.prediction.kl_increase
+        added = predicted(lowered[count], kl_increase) - predicted(lowered[count - 1], kl_increase)
+        return Ranked(semilayer, added, price) if self._is_point(lowered[count - 1]) else None
 
     def settle(self) -> None:
         """Tell of the best point, if it is another one than when the last phase ended."""
