@@ -35,7 +35,7 @@ from onnxsemi._rounding.observed_layers import input_moments, observed_layers
 from onnxsemi._rounding.second_moments import MomentSums, SecondMoments
 from onnxsemi._runtime.blas import one_thread
 
-BITS = (4, 3, 2, 1)
+BITS = (6, 5, 4, 3, 2, 1)
 ALL = "the same, all candidates rounded"
 WAYS = {
     "mse": RoundingSettings(ranges="mse", half_steps=False),

@@ -129,6 +129,8 @@ class LayerRounder:
         grids = candidates(rows, bits, self._scheme, halves=settings.half_steps)
         if settings.ranges is Ranges.OUTPUT:
             grids = likely(grids, self._errors(rows, grids, self._weighted_error), bits)
+            if len(grids) == 1:
+                return grids[0]
         return pick(grids, self._errors(rows, grids, partial(self._error, settings.ranges)))
 
     def _errors(self, rows: Float32Array, grids: list[Grid], work: _RowsWork) -> Float64Array:

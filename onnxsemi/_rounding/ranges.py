@@ -21,11 +21,11 @@ ResNet-20): the output error at 2, 3 and 4 bits is 0.81, 0.92 and 0.95 of that o
 _CLIPS = tuple(np.linspace(0.3, 1.0, 8).tolist())
 _FEW_CLIPS = tuple(np.linspace(0.7, 1.0, 4).tolist())
 _WIDE_BITS = 5  # from here on clipping gains little
-_CLOSER = {1: 4, 2: 6, 3: 4, 4: 3}
-_CLOSER_WIDE = 2
+_CLOSER = {1: 4, 2: 6, 3: 4, 4: 3, 5: 2}
+_CLOSER_WIDE = 1
 """Candidates of a row that are rounded, of 4 to 16, those with the least squared errors weighted by
 the second moments of the inputs. Of the output errors of all candidates the best is met within 1 %
-at 3 and 4 bits, 3 % below (``benchmarks/rounding.py``), with two fifths of the roundings."""
+at 3 bits and above, 3 % below (``benchmarks/rounding.py``), with a third of the roundings."""
 
 
 def minmax_grid(weight: Float32Array, bits: int, scheme: Scheme) -> Grid:
