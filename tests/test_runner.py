@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from onnx import parser
 
+from onnxsemi._errors import ModelError
 from onnxsemi._runtime.runner import Batch, InOrder, Runner, padded
 from onnxsemi._runtime.sessions import Session
 
@@ -153,3 +154,16 @@ def test_all_rows_however_many_fit(batch, threads):
             runner.spread_rows(session, {"x": x}),
         ):
             assert found["y"].tolist() == (2 * x).tolist()
+
+
+def test_outputs_put_where_they_belong():
+    """Inputs need not be one piece of memory; what is around the rows stays as it is."""
+    session, x = rows_of("N"), np.arange(12, dtype=np.float32).reshape(6, 2)
+    found = np.full((5, 2), -1, np.float32)
+    session.run_into({"x": x[::2]}, {"y": found[1:4]})
+    assert found.tolist() == [[-1, -1], *(2 * x[::2]).tolist(), [-1, -1]]
+
+
+def test_no_place_for_the_outputs():
+    with pytest.raises(ModelError, match="ONNX Runtime cannot run the model"):
+        rows_of("N").run_into({"x": np.ones((3, 2), np.float32)}, {"y": np.ones((2, 2), "f4")})
