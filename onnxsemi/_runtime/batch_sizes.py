@@ -26,7 +26,7 @@ RUN_BYTES = 128 * 2**20
 """What one run may take, estimated from above, unless one image takes more: larger runs leave the
 cache, too, and are slower. (EfficientNet-Lite0, CPU milliseconds an image: forward in runs of 4
 and 32 images 8.1 and 9.4; forward and backward in runs of 1 and 8 images 557 and 1,065.)"""
-SPILLED_BYTES = 256 * 2**20
+SPILLED_BYTES = 192 * 2**20
 """Of arrays that are kept for later, what stays in memory; the rest goes to a file."""
 COMPANIONS = 4
 """Images beside which an image must have the answer that it has alone."""
