@@ -8,7 +8,7 @@ from fake_evaluator import FakeScout
 from fake_search import LADDER, NEAR, SEEDS, SETTINGS, Fake, points_between
 
 from onnxsemi._search.frontier_course import Course
-from onnxsemi._search.frontier_walk import MOST_LOOKS
+from onnxsemi._search.frontier_walk import MOST_LOOKS, MOST_MEASURED
 from onnxsemi._search.protocols import DeltaLossTable
 from onnxsemi._search.trajectory import Decision, Phase
 
@@ -102,3 +102,18 @@ def test_where_predictions_are_worthless_one_bitwidth_is_left():
 
 def test_again_is_the_same(fake, scout):
     assert fake.walk(scout=scout) == fake.walk(scout=scout)
+
+
+@pytest.mark.parametrize(("effort", "patience"), [("medium", 4), ("high", MOST_MEASURED)])
+def test_after_some_measured_plans_the_first_that_holds_is_taken(effort, patience):
+    """Looking on takes as long each time, and what holds behind a plan that fails is luck."""
+    counts = []
+    for seed in range(40):
+        fake = Fake(seed)
+        settings = replace(SETTINGS, effort=effort, tries=0)
+        found = fake.walk(settings, scout=FakeScout(fake.checker))
+        measured = [trial for trial in found.trials if trial.phase is Phase.FRONTIER]
+        kept = [n for n, trial in enumerate(measured, 1) if trial.decision is Decision.KEPT]
+        assert all(n < patience or n == len(measured) for n in kept)
+        counts.append(len(measured))
+    assert max(counts) > 4

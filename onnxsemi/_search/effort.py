@@ -34,6 +34,8 @@ class EffortOptions:
         tries: Semilayers that are tried on top of the best plan of the frontier.
         caution: Places of the frontier before the one where the last plan that holds is expected;
             the first plan from there on that holds is taken. 0 to look for the last.
+        patience: Plans of the frontier that are measured until the first that holds will do; what
+            holds behind a plan that fails is luck, and each takes as long as the others.
     """
 
     search_samples: int | None
@@ -41,10 +43,11 @@ class EffortOptions:
     delta_loss_samples: int
     tries: int
     caution: int = 0
+    patience: int = 4
 
 
 _OPTIONS = {
     Effort.LOW: EffortOptions(None, 256, 128, 0, caution=4),
     Effort.MEDIUM: EffortOptions(None, 1024, 512, 4),
-    Effort.HIGH: EffortOptions(None, 4096, 2048, 12),
+    Effort.HIGH: EffortOptions(None, 4096, 2048, 12, patience=8),
 }

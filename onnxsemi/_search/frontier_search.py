@@ -102,8 +102,9 @@ class FrontierSearch:
         )
         guards = self.guards(has_labels=problem.has_labels)
         scout = problem.measures.scout
-        caution = self.settings.effort.options.caution
-        walk = FrontierWalk(course, checker, scout, problem.watch, baseline, *guards, caution)
+        effort = self.settings.effort.options
+        begin = effort.caution, effort.patience
+        walk = FrontierWalk(course, checker, scout, problem.watch, baseline, *guards, *begin)
         walk.points.append(Point(start, first.score, Phase.START))
         try:
             self._go_along(walk, problem.delta_loss)

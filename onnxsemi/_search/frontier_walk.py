@@ -67,6 +67,8 @@ class FrontierWalk:
         guard: What is asked of a point.
         balance: What is asked of how many answers change.
         caution: Places before the expected one where measuring begins, and ends at once.
+        patience: Plans of the frontier that are measured until the first that holds will do, if
+            looks have led there.
         points: Every plan that holds, in the order in which they were found.
         trials: Every decision so far.
         tested: What was measured so far.
@@ -83,6 +85,7 @@ class FrontierWalk:
     guard: Guard
     balance: Guard
     caution: int = 0
+    patience: int = MOST_MEASURED
     points: list[Point] = field(default_factory=list)
     trials: list[Trial] = field(default_factory=list)
     tested: dict[BitPlan, Tested] = field(default_factory=dict)
@@ -153,7 +156,8 @@ class FrontierWalk:
             if len(self.course.redrawn) > redrawn:
                 many = len(self.course)  # the new frontier may hold where the old one failed
             expected = self.boundary.place
-            if holds and (self.caution or expected <= place):
+            patient = self.scout is None or count + 1 < self.patience
+            if holds and (self.caution or expected <= place or not patient):
                 break
             # one by one at first: which of the answers are broken is luck
             place = expected if holds else min(expected, place - max(1, 2**failed // 4))
