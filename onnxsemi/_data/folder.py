@@ -11,17 +11,18 @@ too large for the memory are put in a temporary file.
 import math
 import os
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from onnxsemi._arrays import UInt8Array
+from onnxsemi._arrays import Int64Array, UInt8Array
 from onnxsemi._data.images import ImageSet, Normalization
 from onnxsemi._data.naming import read_labels
 from onnxsemi._data.rowfile import PixelSpill, RowFile
-from onnxsemi._data.source import fits_memory
+from onnxsemi._data.source import PixelSource, fits_memory
 from onnxsemi._errors import DataError
 from onnxsemi._lfs import pointer_remedy
 from onnxsemi._reading import reading, regular_file
@@ -99,11 +100,33 @@ def _decoded(files: Collection[Path], framing: Framing, name: str) -> UInt8Array
         spill = PixelSpill(name, math.prod(shape))
         for file in files:
             spill.write(_read(file, framing))
-        return spill.rows(shape, dtype)
+        return spill.rows(shape, dtype, partial(_chosen, list(files), framing))
     pixels = np.empty(shape, dtype)
     for image, file in zip(pixels, files, strict=True):
         image[...] = _read(file, framing)
     return pixels
+
+
+class ImageFiles(PixelSource):
+    """Image files, which are decoded whenever they are asked for."""
+
+    def __init__(self, files: Sequence[Path], framing: Framing) -> None:
+        """Of files, each framed alike."""
+        self.files, self.framing = tuple(files), framing
+        self.shape = (len(files), framing.crop, framing.crop, framing.colours)
+        self.dtype = np.dtype(np.uint8)
+
+    def take(self, indices: Int64Array) -> UInt8Array:
+        """uint8[M, crop, crop, colours]; see :meth:`PixelSource.take`."""
+        pixels = np.empty((len(indices), *self.shape[1:]), np.uint8)
+        for image, place in zip(pixels, indices.tolist(), strict=True):
+            image[...] = _read(self.files[place], self.framing)
+        return pixels
+
+
+def _chosen(files: Sequence[Path], framing: Framing, indices: Int64Array) -> ImageFiles:
+    """Some of the files, by paths that do not depend on where a process runs."""
+    return ImageFiles([files[place].absolute() for place in indices.tolist()], framing)
 
 
 def _in_folders(

@@ -193,6 +193,11 @@ class ImageSet:
         _, strata = np.unique(self.labels, axis=0, return_inverse=True)
         return np.asarray(strata, np.int64).ravel()
 
+    def with_pixels(self, pixels: UInt8Array | Float32Array | PixelSource) -> "ImageSet":
+        """The same images, whose pixels are kept in memory, or read from somewhere else."""
+        held = read_only(pixels) if isinstance(pixels, np.ndarray) else pixels
+        return self._with(pixels=held)
+
     def named(self, classes: tuple[str, ...] | None) -> "ImageSet":
         """The same images with names of the labels."""
         return self._with(classes=classes)

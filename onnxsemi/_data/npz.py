@@ -14,6 +14,7 @@ import os
 import struct
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
@@ -22,7 +23,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from onnxsemi._data.images import ImageSet, Normalization
-from onnxsemi._data.rowfile import PixelSpill, RowFile
+from onnxsemi._data.rowfile import PixelSpill, RowFile, StoredRows
 from onnxsemi._data.source import Pixels, fits_memory
 from onnxsemi._errors import DataError
 from onnxsemi._lfs import pointer_remedy
@@ -138,7 +139,8 @@ def _large(file: BinaryIO, archive: zipfile.ZipFile, name: str) -> RowFile | Non
     start += info.header_offset + _LOCAL_HEADER.size
     start += sum(_LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size)))
     # The same open file, so that what was checked is what will be read
-    return RowFile(os.fdopen(os.dup(file.fileno()), "rb", buffering=0), start, *header, name)
+    again = partial(StoredRows, Path(name).absolute(), start, *header)
+    return RowFile(os.fdopen(os.dup(file.fileno()), "rb", buffering=0), start, *header, name, again)
 
 
 def _plain_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

@@ -12,6 +12,8 @@ import sys
 import tempfile
 import threading
 import weakref
+from collections.abc import Callable
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -20,6 +22,10 @@ from numpy.typing import NDArray
 from onnxsemi._arrays import Int64Array
 from onnxsemi._data.source import PixelSource
 from onnxsemi._errors import DataError
+from onnxsemi._reading import reading
+
+Elsewhere = Callable[[Int64Array], PixelSource]
+"""See :meth:`~onnxsemi._data.source.PixelSource.elsewhere`."""
 
 
 class RowFile(PixelSource):
@@ -31,7 +37,13 @@ class RowFile(PixelSource):
     """
 
     def __init__(
-        self, file: IO[bytes], offset: int, shape: tuple[int, ...], dtype: np.dtype[Any], name: str
+        self,
+        file: IO[bytes],
+        offset: int,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        name: str,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         """Take over ``file``: it is closed when nothing reads it any more.
 
@@ -41,9 +53,10 @@ class RowFile(PixelSource):
             shape: Shape of the array, at least one axis.
             dtype: Its type, not ``object``.
             name: Where the images come from, for messages.
+            elsewhere: Gives some of them for other processes; None if only this one has them.
         """
         self.name, self.offset, self.shape, self.dtype = name, offset, shape, dtype
-        self._file = file
+        self._file, self._elsewhere = file, elsewhere
         self._row = math.prod(shape[1:]) * dtype.itemsize
         self._position = threading.Lock()
         weakref.finalize(self, file.close)
@@ -58,6 +71,10 @@ class RowFile(PixelSource):
                 run = rows[start:stop].reshape(-1).view(np.uint8).data
                 self._fill(run, self.offset + int(places[start]) * self._row)
         return rows
+
+    def elsewhere(self, indices: Int64Array) -> PixelSource | None:
+        """Some of the images for other processes."""
+        return None if self._elsewhere is None else self._elsewhere(indices)
 
     def _fill(self, run: memoryview, offset: int) -> None:
         """Fill the buffer with the file's bytes from ``offset``."""
@@ -81,6 +98,39 @@ class RowFile(PixelSource):
             return len(data)
         else:  # noqa: RET505  mypy takes it for unreachable without the branch
             return os.preadv(self._file.fileno(), [run], offset)
+
+
+class StoredRows(PixelSource):
+    """Rows of an array in a file of the user's, which is opened whenever some are asked for."""
+
+    def __init__(
+        self,
+        path: Path,
+        offset: int,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        indices: Int64Array,
+    ) -> None:
+        """Choose rows.
+
+        Args:
+            path: The file.
+            offset: Position of the array's first byte.
+            shape: Shape of the whole array.
+            dtype: Its type.
+            indices: int64[M], the rows that these images are.
+        """
+        self.path, self.offset, self.whole, self.dtype = path, offset, shape, dtype
+        self.indices = np.arange(shape[0])[indices]
+        self.shape = (len(self.indices), *shape[1:])
+
+    def take(self, indices: Int64Array) -> NDArray[Any]:
+        """dtype[M, ...]; see :meth:`PixelSource.take`."""
+        name = str(self.path)
+        failure = f"{name}: cannot be read"
+        with reading(DataError, failure), self.path.open("rb", buffering=0) as file:
+            rows = RowFile(file, self.offset, self.whole, self.dtype, name)
+            return rows.take(self.indices[indices])
 
 
 class PixelSpill:
@@ -126,10 +176,12 @@ class PixelSpill:
         except OSError as error:
             raise self._failure(error.strerror or error) from None
 
-    def rows(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> RowFile:
+    def rows(
+        self, shape: tuple[int, ...], dtype: np.dtype[Any], elsewhere: Elsewhere | None = None
+    ) -> RowFile:
         """Everything written, as an array of this shape and type; nothing more can be written."""
         self._close.detach()
-        return RowFile(self._file, 0, shape, dtype, self._name)
+        return RowFile(self._file, 0, shape, dtype, self._name, elsewhere)
 
     def _failure(self, cause: object) -> DataError:
         return DataError(

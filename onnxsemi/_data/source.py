@@ -49,6 +49,18 @@ class PixelSource(ABC):
             DataError: If the images can no longer be read.
         """
 
+    def elsewhere(self, indices: Int64Array) -> "PixelSource | None":
+        """Some of the images for other processes, which read them from the user's files.
+
+        Args:
+            indices: int64[M], as for :meth:`take`.
+
+        Returns:
+            What can be pickled, and is small; None if only this process has the images.
+        """
+        del indices
+        return None
+
 
 Pixels = NDArray[Any] | PixelSource
 
@@ -69,6 +81,10 @@ class Selection(PixelSource):
         """dtype[M, ...]; see :meth:`PixelSource.take`."""
         return take(self.source, self.indices[indices])
 
+    def elsewhere(self, indices: Int64Array) -> PixelSource | None:
+        """Those of what they were chosen from."""
+        return elsewhere(self.source, self.indices[indices])
+
 
 class Float32Source(PixelSource):
     """Another source's images, of whatever float type, as float32."""
@@ -81,6 +97,11 @@ class Float32Source(PixelSource):
     def take(self, indices: Int64Array) -> Float32Array:
         """float32[M, ...]; see :meth:`PixelSource.take`."""
         return self.source.take(indices).astype(np.float32)
+
+    def elsewhere(self, indices: Int64Array) -> PixelSource | None:
+        """The other source's, as float32."""
+        source = self.source.elsewhere(indices)
+        return None if source is None else Float32Source(source)
 
 
 def fits_memory(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
@@ -95,6 +116,11 @@ def fits_memory(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
 def take(pixels: Pixels, indices: Int64Array) -> NDArray[Any]:
     """The chosen images of an array or a source: dtype[M, ...]."""
     return pixels[indices] if isinstance(pixels, np.ndarray) else pixels.take(indices)
+
+
+def elsewhere(pixels: Pixels, indices: Int64Array) -> PixelSource | None:
+    """Some images for other processes; None of an array, which is sent as it is."""
+    return None if isinstance(pixels, np.ndarray) else pixels.elsewhere(indices)
 
 
 def select(pixels: Pixels, indices: Int64Array) -> UInt8Array | Float32Array | PixelSource:
