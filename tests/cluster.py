@@ -3,12 +3,13 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,15 @@ class Machines:
     scheduler: subprocess.Popen[bytes]
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def add(self, **environment: str) -> None:
-        """Start a worker of one thread that no nanny brings back."""
+    def add(self, through: str = "", **environment: str) -> None:
+        """Start a worker of one thread that no nanny brings back.
+
+        Args:
+            through: Another address that leads to the scheduler.
+            environment: Variables of its own.
+        """
         options = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--memory-limit", "0")
-        self.workers.append(start("worker", self.address, *options, **environment))
+        self.workers.append(start("worker", through or self.address, *options, **environment))
 
     def wait_for_admitted(self, count: int, ended: threading.Event) -> None:
         """Wait until so many workers may work, or everything has ended."""
@@ -44,6 +50,20 @@ class Machines:
         worker = self.workers.pop(place)
         worker.send_signal(signal.SIGKILL)
         worker.wait()
+
+    def restart_scheduler(self, folder: Path) -> None:
+        """Kill the scheduler and start another at the same address."""
+        self.scheduler.kill()
+        self.scheduler.wait()
+        port = int(self.address.rpartition(":")[2])
+        self.scheduler = start_scheduler(folder / "scheduler.json", port)
+        assert address(folder / "scheduler.json") == self.address
+
+    def pause(self, seconds: float, place: int = 0) -> None:
+        """Stop a worker for a while, as a machine that swaps: its connections stay."""
+        self.workers[place].send_signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        self.workers[place].send_signal(signal.SIGCONT)
 
     def client(self, workers: int = 0) -> "distributed.Client":
         """A client that sees so many workers."""
@@ -68,6 +88,49 @@ def start(kind: str, *given: str, **environment: str) -> subprocess.Popen[bytes]
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+
+
+class Proxy:
+    """Passes bytes on between a port of its own and another address, until it is cut."""
+
+    def __init__(self, target: str) -> None:
+        host, port = target.removeprefix("tcp://").split(":")
+        self._target = host, int(port)
+        self._ends: list[socket.socket] = []
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.address = f"tcp://127.0.0.1:{self._server.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """Drop every connection, and take no other."""
+        for end in (self._server, *self._ends):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._server.accept()
+                far = socket.create_connection(self._target)
+                self._ends += near, far
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=self._pass, args=pair, daemon=True).start()
+
+    @staticmethod
+    def _pass(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(2**16):
+                target.sendall(data)
+        with suppress(OSError):
+            target.shutdown(socket.SHUT_RDWR)
+
+
+class OwnSight:
+    """Sees what a variable of the environment says."""
+
+    def __call__(self) -> str:
+        return os.environ.get("SEEN", "")
 
 
 @contextmanager

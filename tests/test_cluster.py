@@ -1,17 +1,26 @@
 """Measured by the workers of a Dask cluster: the same bytes, and who is refused."""
 
+import os
 import sys
+import threading
 
+import numpy as np
 import pytest
+from onnx import TensorProto
+from onnx.helper import make_graph, make_model, make_node, make_tensor_value_info
 
 distributed = pytest.importorskip("distributed", reason="needs onnxsemi[distributed]")
 
-from cluster import machines  # noqa: E402
+from cluster import OwnSight, machines  # noqa: E402
 from command_line import assert_one_line, frontier_command, run  # noqa: E402
 from residual_net import save_noise, save_residual_net  # noqa: E402
 
 import onnxsemi  # noqa: E402
 from onnxsemi import RunOptions, SearchSettings, Settings  # noqa: E402
+from onnxsemi._data import source  # noqa: E402
+from onnxsemi._rounding import spread_walk  # noqa: E402
+from onnxsemi._runtime.cluster import Cluster  # noqa: E402
+from onnxsemi._runtime.reference_run import ReferenceRun  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -41,13 +50,17 @@ WAYS = {
 }
 
 
-def compressed(folder, name, engine=None, settings=None, **run):
+def tasks_done(dask_worker):
+    return dask_worker.state.executed_count
+
+
+def compressed(folder, name, engine=None, settings=None, data="search", **run):
     """Bytes of the file and of the plan."""
     output = folder / f"{name}.onnx"
     given = {"force": True, "allow_loss": True} | (settings or {})
     onnxsemi.compress(
         folder / "model.onnx",
-        folder / "search.npz",
+        folder / f"{data}.npz",
         output=output,
         test_data=folder / "report.npz",
         settings=Settings(**given, run=RunOptions(**run)),
@@ -63,6 +76,13 @@ def written(folder, name):
 def test_workers_that_are_processes_give_the_same_bytes(folder, two):
     with two.client() as client:
         assert compressed(folder, "processes", client) == written(folder, "alone")
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_so_do_several_that_share_the_rounding_of_a_plan(folder, two, count, monkeypatch):
+    monkeypatch.setattr(spread_walk, "share_count", lambda _: count)
+    with two.client() as client:
+        assert compressed(folder, "shared", client) == written(folder, "alone")
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -107,6 +127,69 @@ def test_without_a_worker_that_gives_these_bits_there_is_nothing_to_set_aside(fo
         found.add(OPENBLAS_CORETYPE="Prescott")
         with found.client() as client, pytest.raises(onnxsemi.SettingsError, match="same kind"):
             compressed(folder, "none", client, allow_mixed=True)
+
+
+def test_images_are_read_by_the_workers_or_sent(folder, two, monkeypatch):
+    monkeypatch.setattr(source, "MEMORY_LIMIT", 0)  # as if there were too many
+    np.savez_compressed(folder / "packed.npz", **np.load(folder / "search.npz"))
+    for data in ("search", "packed"):
+        alone = compressed(folder, f"{data}_read", data=data)
+        with two.client() as client:
+            assert compressed(folder, f"{data}_spread", client, data=data) == alone
+
+
+def test_who_does_not_see_the_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEEN", "here")
+    net = make_node("Identity", ["x"], ["y"])
+    ends = [make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
+    model = make_model(make_graph([net], "net", ends[:1], ends[1:]), ir_version=8)
+    feeds = {"x": np.ones(1, np.float32)}
+    reference = ReferenceRun(model.SerializeToString(), feeds, sight=OwnSight())
+    with machines(tmp_path, 0) as found:
+        found.add(SEEN="here")
+        with found.client() as client:
+            with Cluster(client, allow_mixed=False, patience=60) as cluster:
+                assert cluster.admit(reference) == ()
+                assert cluster.sees_files
+                found.add(SEEN="others")
+                found.wait_for_admitted(2, threading.Event())
+                tasks = (cluster.begin(os.getenv, "SEEN") for _ in range(20))
+                assert set(cluster.results(tasks, lambda: None)) == {"here"}
+            with Cluster(client, allow_mixed=False, patience=60) as cluster:
+                assert cluster.admit(reference) == ()
+                assert not cluster.sees_files
+                tasks = (cluster.begin(os.getenv, "SEEN") for _ in range(20))
+                assert set(cluster.results(tasks, lambda: None)) == {"here", "others"}
+
+
+def test_apply_rounds_on_the_workers(folder, two):
+    given = (folder / "alone.plan.json", folder / "model.onnx", "-q")
+    given += ("--calibration-data", folder / "search.npz")
+    for name, more in (("here", ()), ("there", ("--cluster", two.address))):
+        result = run("apply", *given, "-o", folder / f"{name}.onnx", *more)
+        assert result.exit_code == 0, result.output
+    with two.client() as client:
+        assert min(client.run(tasks_done).values()) > 0
+    assert (folder / "there.onnx").read_bytes() == (folder / "here.onnx").read_bytes()
+
+
+def test_evaluate_runs_on_the_workers(folder, two):
+    given = ("evaluate", folder / "alone.onnx", "--data", folder / "search.npz", "--force", "-q")
+    given += ("--reference", folder / "model.onnx", "--json")
+    here, there = run(*given), run(*given, "--cluster", two.address)
+    assert here.exit_code == there.exit_code == 0, there.output
+    assert here.stdout == there.stdout
+
+
+@pytest.mark.parametrize("command", ["apply", "evaluate"])
+def test_other_commands_refuse_what_is_no_cluster(folder, command):
+    given = {
+        "apply": (folder / "alone.plan.json", folder / "model.onnx", "-o", folder / "no.onnx"),
+        "evaluate": (folder / "model.onnx",),
+    }[command]
+    data = "--calibration-data" if command == "apply" else "--data"
+    result = run(command, *given, data, folder / "search.npz", "--cluster", "local:x")
+    assert_one_line(result, "is not local:N")
 
 
 @pytest.mark.parametrize("where", ["local:", "local:x", "local:0"])

@@ -11,12 +11,13 @@ import pytest
 
 distributed = pytest.importorskip("distributed", reason="needs onnxsemi[distributed]")
 
-from cluster import machines  # noqa: E402
-from command_line import frontier_command, run  # noqa: E402
+from cluster import Proxy, machines  # noqa: E402
+from command_line import assert_one_line, frontier_command, run  # noqa: E402
 from residual_net import save_noise, save_residual_net  # noqa: E402
 
 import onnxsemi  # noqa: E402
 from onnxsemi import RunOptions, Settings  # noqa: E402
+from onnxsemi._rounding import spread_walk  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -30,6 +31,12 @@ def folder(tmp_path_factory):
     save_noise(folder / "report.npz", count=40, seed=2)
     compressed(folder, "alone")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def shares(monkeypatch):
+    """The rounding of a plan is shared, as that of a large model."""
+    monkeypatch.setattr(spread_walk, "share_count", lambda _: 3)
 
 
 def compressed(where, name, engine=None, **run):
@@ -140,3 +147,116 @@ def test_the_client_is_killed_and_goes_on(folder, tmp_path):
     whole = run(*frontier_command(folder, "whole.onnx", "--allow-loss", "-q"))
     assert whole.exit_code == 0, whole.output
     assert written(folder, "client") == written(folder, "whole")
+
+
+def test_a_worker_that_stands_still_for_a_while(folder, tmp_path):
+    with machines(tmp_path, 2) as found, found.client() as client:
+
+        def pause(ended):
+            found.wait_for_admitted(2, ended)
+            if not ended.wait(0.5):
+                found.pause(4)
+                ended.wait(600)
+
+        with meanwhile(pause):
+            made = compressed(folder, "slow", client)
+    assert made == written(folder, "alone")
+
+
+def test_a_worker_whose_connection_is_lost(folder, tmp_path):
+    with machines(tmp_path, 1) as found:
+        proxy = Proxy(found.address)
+        found.add(proxy.address)
+        with found.client() as client:
+
+            def cut(ended):
+                found.wait_for_admitted(2, ended)
+                if not ended.wait(1):
+                    proxy.cut()
+                    ended.wait(600)
+
+            with meanwhile(cut):
+                made = compressed(folder, "lost", client)
+    assert made == written(folder, "alone")
+
+
+class Command:
+    """``compress`` in a process of its own, whose cluster is at an address."""
+
+    def __init__(self, folder, name, address, *more):
+        self.words = [*map(str, frontier_command(folder, f"{name}.onnx", "--allow-loss", "-q"))]
+        given = [*self.words, "--cluster", address, *more]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "onnxsemi", *given],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.folder, self.name = folder, name
+        for _ in range(1200):
+            if (folder / f"{name}.run" / "rounding.npz").exists():
+                break
+            time.sleep(0.05)
+        time.sleep(0.5)
+        assert self.process.poll() is None
+
+    def assert_ends_with_one_line(self, *words):
+        """And without a file."""
+        printed, said = self.process.communicate(timeout=200)
+        assert self.process.returncode == 1, said
+        assert printed == ""
+        *warnings, error = said.splitlines()
+        assert error.startswith("error: ")
+        assert all(line.startswith("warning: ") for line in warnings), said
+        assert all(word in error for word in words), error
+        assert not (self.folder / f"{self.name}.onnx").exists()
+
+    def assert_resumed(self, *more):
+        """To the bytes of a run without interruption."""
+        resumed = run(*self.words, "--resume", *more)
+        assert resumed.exit_code == 0, resumed.output
+        whole = run(*frontier_command(self.folder, "whole.onnx", "--allow-loss", "-q", "--force"))
+        assert whole.exit_code == 0, whole.output
+        assert written(self.folder, self.name) == written(self.folder, "whole")
+
+
+def test_the_scheduler_is_killed_and_started_again(folder, tmp_path):
+    with machines(tmp_path, 2) as found:
+        command = Command(folder, "scheduler", found.address)
+        found.scheduler.kill()
+        found.scheduler.wait()
+        command.assert_ends_with_one_line("connection to the cluster was lost", "--resume")
+    with machines(tmp_path, 1) as found:
+        command.assert_resumed("--cluster", found.address)
+
+
+def test_the_scheduler_is_restarted_at_once(folder, tmp_path):
+    with machines(tmp_path, 2) as found:
+        command = Command(folder, "restarted", found.address)
+        found.restart_scheduler(tmp_path)
+        command.assert_ends_with_one_line("connection to the cluster was lost", "--resume")
+        command.assert_resumed()
+
+
+def test_the_connection_of_the_command_is_lost(folder, tmp_path):
+    with machines(tmp_path, 2) as found:
+        proxy = Proxy(found.address)
+        command = Command(folder, "cut", proxy.address)
+        proxy.cut()
+        command.assert_ends_with_one_line("connection to the cluster was lost", "--resume")
+        command.assert_resumed("--cluster", found.address)
+
+
+def test_no_worker_is_left(folder, tmp_path):
+    with machines(tmp_path, 1) as found:
+        command = Command(folder, "none_left", found.address, "--cluster-wait", "8s")
+        found.kill()
+        command.assert_ends_with_one_line("no worker", "8 seconds", "--cluster-wait", "--resume")
+        command.assert_resumed()
+
+
+def test_no_worker_comes(folder, tmp_path):
+    with machines(tmp_path, 0) as found:
+        words = ("--cluster", found.address, "--cluster-wait", "1s")
+        result = run(*frontier_command(folder, "nobody.onnx", *words))
+    assert_one_line(result, "no worker has joined", "1 seconds", "--cluster-wait")

@@ -1,7 +1,7 @@
 """The checker of plans that are rounded as a whole: every plan is rounded, run, and compared."""
 
 from onnxsemi._arrays import Int64Array
-from onnxsemi._evaluation.evaluator import in_full, simulate
+from onnxsemi._evaluation.evaluator import simulate
 from onnxsemi._evaluation.folds import Folds
 from onnxsemi._plan.bits import BitPlan
 from onnxsemi._search.protocols import Tested
@@ -22,8 +22,6 @@ class RoundingChecker:
     def check(self, plan: BitPlan) -> Tested:
         """Measure a plan on all images."""
         workload = self._folds.workload
-        reference = workload.float_logits()
-        is_float = plan == plan.all_float()
-        logits = reference if is_float else self._folds.logits(plan, simulate)
-        judge, rule = workload.judge, workload.likelihood
-        return in_full(logits, workload.labels, reference, self._unseen, judge, rule)
+        if plan == plan.all_float():
+            return workload.float_outcomes().tested(self._unseen)
+        return self._folds.outcomes(plan, simulate).tested(self._unseen)

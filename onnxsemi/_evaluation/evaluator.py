@@ -13,16 +13,14 @@ import onnx
 
 from onnxsemi._arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from onnxsemi._evaluation.chain import Chain
+from onnxsemi._evaluation.outcomes import Outcomes
 from onnxsemi._evaluation.workload import Workload
 from onnxsemi._model.classifier import Classifier
 from onnxsemi._plan.bits import BitPlan
 from onnxsemi._plan.layers import Semilayer
 from onnxsemi._quantizer.rounded_plan import RoundedPlan
 from onnxsemi._runtime.batch_sizes import SAMPLE_IMAGES, WAVE_IMAGES
-from onnxsemi._search.protocols import Closeness, Score, Tested
-from onnxsemi._stats.likelihood import CATEGORICAL, Likelihood
-from onnxsemi._stats.metric import Judge
-from onnxsemi._stats.metrics import upper_mean
+from onnxsemi._search.protocols import Score, Tested
 from onnxsemi._stats.risk import Margins
 
 KlSource = Callable[[Sequence[Semilayer]], Float64Array]
@@ -58,8 +56,8 @@ class ModelEvaluator:
         return self._in_full(self.logits(plan))
 
     def _in_full(self, logits: Float32Array) -> Tested:
-        workload = self._workload
-        return in_full(logits, workload.labels, self._reference, rule=workload.likelihood)
+        labels, rule = self._workload.labels, self._workload.likelihood
+        return Outcomes.of(logits, self._reference, labels, rule).tested()
 
     @cached_property
     def _reference(self) -> Float32Array:
@@ -128,34 +126,6 @@ class _Look:
         score = Score(correct, len(self._known.right), len(images), None)
         margins, right = np.concatenate(self._margins), np.concatenate(self._right)
         return Tested(score, images, margins, right, change)
-
-
-def in_full(
-    logits: Float32Array,
-    labels: Int64Array,
-    reference: Float32Array,
-    unseen: Int64Array | slice = slice(None),
-    judge: Judge | None = None,
-    rule: Likelihood = CATEGORICAL,
-) -> Tested:
-    """What is seen of a plan whose answers to all images are known.
-
-    Args:
-        logits: float32[N, K] of the plan.
-        labels: int64[N]; int64[N, L] where each label is judged by itself.
-        reference: float32[N, K], logits of the float model.
-        unseen: Images that nothing was fitted to: the KL is their mean.
-        judge: The metric that the plan is judged by; None for right answers.
-        rule: What is measured of logits.
-    """
-    right, count = rule.right(logits, labels), len(labels)
-    values = None if judge is None else judge(logits)
-    correct = int(right.sum()) if values is None else values.sum
-    loss = float(np.mean(rule.loss(logits, labels)))
-    score, margins = Score(correct, count, count, loss), rule.margins(logits, labels)
-    kl = rule.divergence(reference[unseen], logits[unseen])
-    close = Closeness(upper_mean(kl), int((~rule.same(reference, logits)).sum()))
-    return Tested(score, np.arange(count), margins, right, 0.0, float(kl.mean()), close, values)
 
 
 def simulate(classifier: Classifier, rounded: RoundedPlan) -> onnx.ModelProto:

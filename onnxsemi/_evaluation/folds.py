@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onnxsemi._arrays import Float32Array, Int64Array
+from onnxsemi._arrays import Int64Array
+from onnxsemi._evaluation.outcomes import Outcomes
 from onnxsemi._evaluation.plan_model import ModelOf, PlanModel
 from onnxsemi._evaluation.workload import Workload
 from onnxsemi._plan.bits import BitPlan
@@ -77,14 +78,14 @@ class Folds:
     workload: Workload
     folds: tuple[Fold, ...]
 
-    def logits(
+    def outcomes(
         self,
         plan: BitPlan,
         model_of: ModelOf,
         *,
         integers: bool = False,
-    ) -> Float32Array:
-        """What a plan answers to every image: float32[N, K].
+    ) -> Outcomes:
+        """What a plan's answers to all images come to, in their order.
 
         Args:
             plan: Bits of every target channel.
@@ -92,7 +93,7 @@ class Folds:
             integers: Whether it is to run on integer kernels.
         """
         parts = [
-            self._workload_of(fold).answers(
+            self._workload_of(fold).outcomes(
                 PlanModel(fold.rounder(plan), model_of, integers=integers)
             )
             for fold in self.folds
@@ -100,8 +101,7 @@ class Folds:
         if len(parts) == 1:
             return parts[0]
         order = np.argsort(np.concatenate([fold.images for fold in self.folds]))
-        joined: Float32Array = np.concatenate(parts)[order]
-        return joined
+        return Outcomes.joined(parts).at(order)
 
     def _workload_of(self, fold: Fold) -> Workload:
         if len(self.folds) == 1:

@@ -7,14 +7,18 @@ it), and so results do not depend on threads and memory. Of other providers that
 from collections.abc import Iterator
 
 import numpy as np
+import onnx
 
 from onnxsemi._arrays import Float32Array
+from onnxsemi._data.images import ImageSet
+from onnxsemi._data.sent import sight_of
 from onnxsemi._errors import SettingsError
 from onnxsemi._evaluation.batch_independence import check_own_answers
 from onnxsemi._evaluation.workload import Workload
+from onnxsemi._model.head import Ends
 from onnxsemi._model.outputs import with_outputs
 from onnxsemi._runtime.batch_sizes import BACKWARD_IMAGES, CHAIN_IMAGES, COMPANIONS, FORWARD_IMAGES
-from onnxsemi._runtime.providers import CPU, nodes_run
+from onnxsemi._runtime.providers import CPU, Provider, nodes_run
 from onnxsemi._runtime.reference_run import ReferenceRun
 from onnxsemi._runtime.runner import Batch, padded
 
@@ -33,7 +37,7 @@ def check_provider(workload: Workload) -> tuple[str, ...]:
     provider, classifier = workload.provider, workload.classifier
     if provider.on_cpu:
         return ()
-    ends, few = classifier.ends, reference_run(workload)
+    ends, few = classifier.ends, reference_run_of(workload)
     ran = nodes_run(few.model, dict(few.feeds), provider)
     named, left = f"`provider` {provider.flag}", ran[CPU.name]
     if not ran[provider.name]:
@@ -54,12 +58,27 @@ def check_provider(workload: Workload) -> tuple[str, ...]:
     return tuple(said)
 
 
-def reference_run(workload: Workload) -> ReferenceRun:
+def reference_run_of(workload: Workload) -> ReferenceRun:
     """A few images through the float model."""
-    ends, images = workload.classifier.ends, workload.images
-    model = with_outputs(workload.classifier.proto, [ends.logits]).SerializeToString()
+    classifier = workload.classifier
+    return reference_run(classifier.proto, classifier.ends, workload.images, workload.provider)
+
+
+def reference_run(
+    model: onnx.ModelProto, ends: Ends, images: ImageSet, provider: Provider = CPU
+) -> ReferenceRun:
+    """A few images through a model.
+
+    Args:
+        model: The graph.
+        ends: Names of its image input and logits.
+        images: Images laid out for it.
+        provider: What runs it.
+    """
     few = images.batch(0, min(COMPANIONS, len(images)))
-    return ReferenceRun(model, {ends.image.name: padded(few, ends.image.batch)}, workload.provider)
+    feeds = {ends.image.name: padded(few, ends.image.batch)}
+    run = with_outputs(model, [ends.logits]).SerializeToString()
+    return ReferenceRun(run, feeds, provider, sight_of(images))
 
 
 def _varies(workload: Workload) -> bool:

@@ -16,9 +16,10 @@ from functools import cached_property
 
 import numpy as np
 
-from onnxsemi._arrays import Float32Array, Int64Array
+from onnxsemi._arrays import Int64Array
 from onnxsemi._evaluation.evaluator import simulate
 from onnxsemi._evaluation.folds import Rounder
+from onnxsemi._evaluation.outcomes import Outcomes
 from onnxsemi._evaluation.plan_model import PlanModel
 from onnxsemi._evaluation.workload import Workload
 from onnxsemi._plan.bits import BitPlan
@@ -56,44 +57,39 @@ class RoundedScout:
         """What a plan is likely to do to all images."""
         model = PlanModel(self._rounder(plan), simulate)
         (risky, _), (others, _) = self._images
-        logits = self._workload.float_logits()[np.concatenate([risky, others])]
-        logits[: len(risky)] = self._run(model, risky)
-        found = self._scouted(logits)
+        first = self._run(model, risky)
+        found = self._scouted(first, self._float.at(others))
         if found.kl > MOST_NATS and self._guard.against(found.paired, found.close) is not None:
             return replace(found, whole=False)
-        logits[len(risky) :] = self._run(model, others)
-        return self._scouted(logits)
+        return self._scouted(first, self._run(model, others))
+
+    @cached_property
+    def _float(self) -> Outcomes:
+        return self._workload.float_outcomes()
 
     @cached_property
     def _images(self) -> tuple[tuple[Int64Array, Int64Array], tuple[Int64Array, Int64Array]]:
         """Images at risk and some of the others: int64[M], and how many each stands for."""
-        workload = self._workload
-        margins = np.abs(
-            workload.likelihood.margins(self._workload.float_logits(), workload.labels)
-        )
-        order = np.argsort(margins, kind="stable")
+        order = np.argsort(np.abs(self._float.margins), kind="stable")
         risky, rest = np.split(order, [-(-len(order) // AT_RISK)])
         parts = np.array_split(rest, -(-len(rest) // EVERY)) if len(rest) else []
         others = np.array([part[len(part) // 2] for part in parts], np.int64)
         counts = np.array([len(part) for part in parts], np.int64)
         return (risky, np.ones(len(risky), np.int64)), (others, counts)
 
-    def _run(self, model: PlanModel, images: Int64Array) -> Float32Array:
+    def _run(self, model: PlanModel, images: Int64Array) -> Outcomes:
         if not len(images):
-            return np.empty((0, self._workload.float_logits().shape[1]), np.float32)
-        return replace(self._workload, images=self._workload.images.select(images)).answers(model)
+            return self._float.at(images)
+        workload = replace(self._workload, images=self._workload.images.select(images))
+        return workload.outcomes(model)
 
-    def _scouted(self, logits: Float32Array) -> Scouted:
-        """What the logits of the chosen images, float32[M, K], say of all."""
+    def _scouted(self, *parts: Outcomes) -> Scouted:
+        """What the outcomes of the chosen images say of all."""
         images, counts = (np.concatenate(both) for both in zip(*self._images, strict=True))
-        workload, reference = self._workload, self._workload.float_logits()[images]
-        rule, labels = workload.likelihood, workload.labels[images]
-        before, after = (
-            np.repeat(rule.right(each, labels), counts) for each in (reference, logits)
-        )
-        correct = int(rule.right(self._workload.float_logits(), workload.labels).sum())
-        paired = replace(Paired.of(before, after), before=correct)
-        kl = np.repeat(rule.divergence(reference, logits), counts)
-        changed = int(np.repeat(~rule.same(reference, logits), counts).sum())
-        score = Score(paired.after, len(workload.images), len(images), None)
+        before, after = self._float.at(images), Outcomes.joined(parts)
+        paired = Paired.of(np.repeat(before.right, counts), np.repeat(after.right, counts))
+        paired = replace(paired, before=int(self._float.right.sum()))
+        kl = np.repeat(after.kl, counts)
+        changed = int(np.repeat(~after.same, counts).sum())
+        score = Score(paired.after, len(self._workload.images), len(images), None)
         return Scouted(score, paired, Closeness(upper_mean(kl), changed), float(kl.mean()))

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,10 @@ import onnx
 
 from onnxsemi._arrays import Float32Array, Int64Array
 from onnxsemi._data.images import ImageSet
+from onnxsemi._data.sent import SentImages
 from onnxsemi._evaluation.float_answers import FloatAnswers, float_answers
 from onnxsemi._evaluation.forward import answers, forward
+from onnxsemi._evaluation.outcomes import Outcomes
 from onnxsemi._evaluation.plan_model import PlanModel
 from onnxsemi._head import Head
 from onnxsemi._model.classifier import Classifier
@@ -25,6 +27,7 @@ from onnxsemi._runtime.batch_sizes import LIVE_TENSORS, RUN_BYTES
 from onnxsemi._runtime.engine import (
     MOST_TASK_IMAGES,
     TASK_IMAGES,
+    TASK_SECONDS,
     THREADS,
     Engine,
     parts_for,
@@ -158,7 +161,39 @@ class Workload:
             spent = known.spent if self.provider == CPU else None  # what costs are counted in
             return replace(self, images=images).answers(PlanModel(), spent)
 
-        return known.of(self.images, run, self.provider)
+        # other parts of the images than plans answer would be sent once more
+        return known.of(self.images, run, self.provider, whole=self.engine.workers > 0)
+
+    def float_outcomes(self) -> Outcomes:
+        """What the float model's answers come to."""
+        logits = self.float_logits()
+        return Outcomes.of(logits, logits, self.labels, self.likelihood, self.judge)
+
+    def outcomes(self, model: PlanModel) -> Outcomes:
+        """What a plan's answers to all images come to.
+
+        They are looked at where they are given; a metric, which is the user's, is asked here.
+
+        Args:
+            model: The plan.
+        """
+        reference, engine = self.float_logits(), self.engine
+        if not engine.workers or self.judge is not None:
+            logits = self.answers(model)
+            return Outcomes.of(logits, reference, self.labels, self.likelihood, self.judge)
+        parts = parts_for(engine, len(self.images), self.task_images, MOST_TASK_IMAGES)
+        with engine.shared(model) as shared:
+            tasks = (
+                (own := self.part(part)).begin(_outcomes, shared, own.placed_logits())
+                for part in parts
+            )
+            counts = [part.stop - part.start for part in parts]
+            return Outcomes.joined(list(self.results("forward pass", tasks, counts)))
+
+    def placed_logits(self) -> Any:
+        """What stands for the float model's logits in tasks on these images."""
+        key = "float", self.images.origin, self.images.places.tobytes(), self.provider
+        return self.engine.place(key, self.float_logits)
 
     def answers(self, model: PlanModel, spent: list[Spent] | None = None) -> Float32Array:
         """Logits of a plan over all images: float32[N, K].
@@ -167,7 +202,7 @@ class Workload:
             model: The plan.
             spent: Is given what an image took on its thread, in some batches.
         """
-        parts = parts_for(self.engine, len(self.images), TASK_IMAGES, MOST_TASK_IMAGES)
+        parts = parts_for(self.engine, len(self.images), self.task_images, MOST_TASK_IMAGES)
         counts, found = [part.stop - part.start for part in parts], []
         with self.engine.shared(model) as shared:
             tasks = (self.part(part).begin(_answers, shared) for part in parts)
@@ -197,8 +232,9 @@ class Workload:
             return work(self, *given)
         labels = None if images.labels is None else images.labels.tobytes()
         key = images.origin, images.places.tobytes(), labels
+        there = engine.place(key, partial(SentImages.of, images, by_files=engine.sees_files))
         own = [engine.share(self.classifier), engine.share(self.rounding)]
-        return engine.begin(_Task(work, self.provider), *own, engine.place(key, images), *given)
+        return engine.begin(_Task(work, self.provider), *own, there, *given)
 
     def results(self, phase: str, tasks: Iterable[Any], steps: Sequence[int]) -> Iterator[Any]:
         """Results of tasks, in order. What runs here tells the progress itself.
@@ -208,24 +244,43 @@ class Workload:
             tasks: Begun as they are taken.
             steps: What each is of the phase.
         """
-        said = self.where
-        if said:
+        if self.where:
             self.progress.start(phase, sum(steps))
-        for amount, result in zip(steps, self.engine.results(tasks), strict=True):
-            if said:
-                self.progress.step(said, amount)
+        for amount, result in zip(steps, self.taken(tasks, self.progress), strict=True):
+            if self.where:
+                self.progress.step(self.where, amount)
             yield result
+
+    def taken(self, tasks: Iterable[Any], progress: Progress) -> Iterator[Any]:
+        """Results of tasks, in order.
+
+        Args:
+            tasks: Begun as they are taken.
+            progress: Told who works, for as long as none ends.
+        """
+        return self.engine.results(tasks, lambda: progress.step(self.where, 0))
 
     @property
     def where(self) -> str:
         """Who works, for the progress; empty if it is this process."""
-        workers = self.engine.workers
-        return f"{workers} worker{'s' if workers > 1 else ''}" if workers else ""
+        return self.engine.where
 
     @property
     def float_runs(self) -> list[Spent]:
         """What an image took in each batch of the float model, but the first of a session."""
         return self._float_answers.spent
+
+    @property
+    def image_seconds(self) -> float:
+        """CPU seconds of an image in the float model, always the same; 0 where it is not known."""
+        return self._float_answers.image_seconds
+
+    @property
+    def task_images(self) -> int:
+        """Images of a task at least, so that it is worth to hand it over. Changes no result."""
+        each = self.image_seconds
+        enough = math.ceil(TASK_SECONDS / each) if each else TASK_IMAGES
+        return max(TASK_IMAGES, min(MOST_TASK_IMAGES, enough))
 
     @property
     def unanswered(self) -> int:
@@ -289,3 +344,9 @@ def _answers(workload: Workload, model: PlanModel) -> tuple[Float32Array, list[S
     with workload.running() as runner:
         logits = answers(session, ends, workload.images, runner, workload.progress, spent)
     return logits, spent
+
+
+def _outcomes(workload: Workload, model: PlanModel, reference: Float32Array) -> Outcomes:
+    """What a plan's answers to the images come to."""
+    logits, _ = _answers(workload, model)
+    return Outcomes.of(logits, reference, workload.labels, workload.likelihood)

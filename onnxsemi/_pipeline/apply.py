@@ -15,7 +15,8 @@ from onnxsemi._emit.integer_kernels import kernels_of
 from onnxsemi._emit.narrow_types import narrow_types
 from onnxsemi._emit.profile import Profile
 from onnxsemi._errors import DataError, PlanError, SettingsError
-from onnxsemi._evaluation.provider_check import check_provider
+from onnxsemi._evaluation.folds import Remembering
+from onnxsemi._evaluation.provider_check import check_provider, reference_run_of
 from onnxsemi._evaluation.workload import Workload
 from onnxsemi._field_types import check_argument
 from onnxsemi._model.classifier import Classifier
@@ -41,9 +42,8 @@ from onnxsemi._quantizer.affine import Scheme
 from onnxsemi._quantizer.rounded_plan import Nearest, RoundedPlan, rounded
 from onnxsemi._results.results import ApplyResult
 from onnxsemi._run.folder import made_of
-from onnxsemi._run.plan_file import DIGEST, PlanFile
+from onnxsemi._run.plan_file import DIGEST, PlanFile, RoundingRecord
 from onnxsemi._runtime.processor import Origin, Processor
-from onnxsemi._runtime.providers import Provider
 from onnxsemi._search.align import aligned
 from onnxsemi._settings import ApplySettings
 from onnxsemi._stats.comparison import Comparison, comparison_of
@@ -122,7 +122,7 @@ def apply(
     loaded = _images(asked, data, options, workload)
     workload = labelled(workload if loaded is None else replace(workload, images=loaded))
     before = workload.float_logits()
-    codes = _codes(asked, shown, bits, workload, settings.runs_on)
+    codes = _codes(asked, shown, bits, workload, settings)
     progress.start("writing and verifying", 1)
     here = Processor.here(settings.runs_on)
     plan_file = None if asked.kept is None else plan_path(target)
@@ -283,9 +283,9 @@ def _codes(
     shown: ImageSet | None,
     plan: BitPlan,
     workload: Workload,
-    provider: Provider,
+    settings: ApplySettings,
 ) -> RoundedPlan:
-    """The plan's codes, rounded on the images that it names by what runs on a provider."""
+    """The plan's codes, rounded on the images that it names, where the settings say."""
     record, path = asked.document.rounding, asked.name
     if record is None:
         return rounded(workload.classifier.layers, plan, workload.rounding)
@@ -304,15 +304,23 @@ def _codes(
                 "the same preprocessing; or empty 'images' in the plan, to round on these"
             )
         shown = shown.select(np.array([places[digest] for digest in record.digests]))
-    used = plan.widths - {FLOAT_BITS}
-    calibration = replace(workload, images=shown, provider=provider)
-    warn(workload.progress, check_provider(calibration))
-    settings = record.settings
-    if asked.table is not None:
-        run = made_of(asked.table.parent).measured_digest
-        table = restored(asked.table, run, calibration, used)
-        return plan_rounder(calibration, table, settings, record.seed, workload.progress)(plan)
-    return calibrated_rounder(calibration, used, settings, record.seed, workload.progress)(plan)
+    calibration = replace(workload, images=shown, provider=settings.runs_on)
+    with settings.engine() as engine:
+        said = engine.admit(reference_run_of(calibration))
+        warn(workload.progress, (*check_provider(calibration), *said))
+        return _rounder(asked, plan, replace(calibration, engine=engine), record)(plan)
+
+
+def _rounder(
+    asked: ApplyRequest, plan: BitPlan, workload: Workload, record: RoundingRecord
+) -> Remembering:
+    """Gives the plan its codes, on the run's table if it is there."""
+    used, progress = plan.widths - {FLOAT_BITS}, workload.progress
+    if asked.table is None:
+        return calibrated_rounder(workload, used, record.settings, record.seed, progress)
+    run = made_of(asked.table.parent).measured_digest
+    table = restored(asked.table, run, workload, used)
+    return plan_rounder(workload, table, record.settings, record.seed, progress)
 
 
 def _check_grids(scheme: Scheme, path: str) -> None:

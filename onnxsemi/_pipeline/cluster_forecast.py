@@ -13,6 +13,7 @@ takes their results.
 import math
 from dataclasses import dataclass, field
 
+from onnxsemi._evaluation.outcomes import OUTCOME_BYTES
 from onnxsemi._pipeline.preparation import Prepared
 from onnxsemi._quantizer.settings import RoundingSettings
 from onnxsemi._results.check import ClusterForecast
@@ -25,6 +26,7 @@ from onnxsemi._runtime.engine import (
     HANDLING,
     MOST_TASK_IMAGES,
     TASK_IMAGES,
+    TASK_SECONDS,
     TASKS_A_WORKER,
 )
 from onnxsemi._sensitivity.forecast import forward_pass
@@ -128,7 +130,8 @@ class _Run:
             self._shares(LOOK_IMAGES) - 1
         )
         copies = (PLANS + LOOKS) * self.times.weights * self.workers
-        return self._answered * self.times.logits + hops * sums + copies
+        once = self.images * self.times.logits + self.times.delta_loss * self.times.backward.moved
+        return once + self._answered * OUTCOME_BYTES + hops * sums + copies
 
     @property
     def _moved_alone(self) -> float:
@@ -144,8 +147,8 @@ class _Run:
 
     @property
     def _answered(self) -> float:
-        """Answers of images."""
-        return self.images * (1 + PLANS + LOOKS * LOOKED_AT)
+        """Answers of images to plans."""
+        return self.images * (PLANS + LOOKS * LOOKED_AT)
 
     @property
     def _codes(self) -> float:
@@ -170,8 +173,9 @@ class _Run:
 
     def _answers(self, images: int) -> float:
         """Seconds of a pass over images, in whole tasks."""
+        least = max(TASK_IMAGES, min(MOST_TASK_IMAGES, math.ceil(TASK_SECONDS / self.times.image)))
         size = math.ceil(images / (TASKS_A_WORKER * self.workers))
-        size = max(TASK_IMAGES, min(MOST_TASK_IMAGES, size))
+        size = max(least, min(MOST_TASK_IMAGES, size))
         tasks = math.ceil(images / size)
         each = size * self.times.image + HANDLING
         return max(math.ceil(tasks / self.workers) * each, tasks * HANDLING)

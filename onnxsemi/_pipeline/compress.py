@@ -20,7 +20,6 @@ from onnxsemi._progress_callback import Listener
 from onnxsemi._results.results import CompressResult
 from onnxsemi._run.folder import RunFolder
 from onnxsemi._run.spent import Spent
-from onnxsemi._runtime.connection import engine_at
 from onnxsemi._settings import Settings
 from onnxsemi._stats.metric import Metric
 
@@ -75,7 +74,7 @@ def compress(
     clock = Clock(settings.run.time_budget)
     told, run = Remaining(progress, settings.run.time_budget), settings.run
     limited = Limited(told, clock)
-    with engine_at(run.cluster if engine is None else engine, allow_mixed=run.allow_mixed) as at:
+    with run.engine(engine) as at:
         told.start("reading the model and the images", 1)
         prepared = prepare(model, data, test_data, settings, metric, Within(limited), at)
         check_budget(prepared, clock)

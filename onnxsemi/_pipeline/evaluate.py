@@ -1,6 +1,6 @@
 """``evaluate``: accuracy and loss of any ONNX classifier, and how it differs from another."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -13,6 +13,8 @@ from onnxsemi._emit.seal import changed
 from onnxsemi._errors import ModelError
 from onnxsemi._evaluation.batch_independence import check_own_answers
 from onnxsemi._evaluation.forward import forward
+from onnxsemi._evaluation.provider_check import reference_run
+from onnxsemi._evaluation.spread_forward import SentModel, spread_forward
 from onnxsemi._field_types import check_argument
 from onnxsemi._model.evaluation_form import make_plain
 from onnxsemi._model.head import Ends, find_ends
@@ -22,6 +24,8 @@ from onnxsemi._pipeline.user_images import given_images
 from onnxsemi._progress import Progress, Silent, warn
 from onnxsemi._progress_callback import Listener, listening
 from onnxsemi._results.results import EvaluateResult
+from onnxsemi._runtime.engine import TASK_IMAGES, THREADS, Engine
+from onnxsemi._runtime.reference_run import ReferenceRun
 from onnxsemi._runtime.runner import Runner
 from onnxsemi._runtime.sessions import quantizes_activations
 from onnxsemi._settings import EvaluateSettings
@@ -59,8 +63,23 @@ def evaluate(
     check_argument("settings", settings, EvaluateSettings)
     progress.start("reading the model and the images", 1)
     opened = _Opened.of(model, settings)
-    head, rule = opened.ends.head, LIKELIHOODS[opened.ends.head]
     given = given_images(data, opened.ends, settings.data, for_metric=metric is not None)
+    with settings.engine() as engine:
+        opened = replace(opened, engine=engine)
+        warn(progress, engine.admit(opened.reference_run(given)))
+        return _evaluated(opened, given, reference, settings, metric, progress)
+
+
+def _evaluated(
+    opened: "_Opened",
+    given: ImageSet,
+    reference: Model | None,
+    settings: EvaluateSettings,
+    metric: Metric | None,
+    progress: Progress,
+) -> EvaluateResult:
+    """A model on images, compared with another if there is one."""
+    head, rule = opened.ends.head, LIKELIHOODS[opened.ends.head]
     fitting = checked(given, opened.logits)
     images, labels = fitting.images, fitting.images.labels
     check_own_answers(opened.proto, opened.ends, images)
@@ -70,7 +89,7 @@ def evaluate(
     judged = JudgedImages(images, logits, opened.logits, head)
     said = opened.changed
     if reference is not None:
-        other = _Opened.of(reference, settings)
+        other = replace(_Opened.of(reference, settings), engine=opened.engine)
         said += other.changed
         judged = _referred(opened, judged, other, progress)
         comparison = comparison_of(judged.logits, logits, labels, judge, head)
@@ -96,12 +115,13 @@ def evaluate(
 
 @dataclass(frozen=True, eq=False)
 class _Opened:
-    """A model to be run as it is."""
+    """A model to be run as it is, and where."""
 
     name: str
     proto: onnx.ModelProto
     ends: Ends
     threads: int
+    engine: Engine = THREADS
 
     @classmethod
     def of(cls, model: Model, settings: EvaluateSettings) -> "_Opened":
@@ -117,10 +137,16 @@ class _Opened:
 
     def logits(self, images: ImageSet, progress: Progress | None = None) -> Float32Array:
         """float32[N, K]."""
-        integers = quantizes_activations(self.proto)
+        integers, progress = quantizes_activations(self.proto), progress or Silent()
+        if self.engine.workers and len(images) > TASK_IMAGES:
+            sent = SentModel(self.proto, self.ends, integers=integers)
+            return spread_forward(sent, images, self.engine, progress)
         with Runner(self.ends.image.batch, self.threads) as runner:
-            progress = progress or Silent()
             return forward(self.proto, self.ends, images, runner, progress, integers=integers)
+
+    def reference_run(self, images: ImageSet) -> ReferenceRun:
+        """A few images through the model."""
+        return reference_run(self.proto, self.ends, images)
 
 
 def _referred(

@@ -14,7 +14,7 @@ from onnxsemi._data.load import Data
 from onnxsemi._data.sample import refuse_overlap, split, stratified
 from onnxsemi._errors import DataError, SettingsError
 from onnxsemi._evaluation.batch_independence import check_own_answers
-from onnxsemi._evaluation.provider_check import check_provider, reference_run
+from onnxsemi._evaluation.provider_check import check_provider, reference_run_of
 from onnxsemi._evaluation.workload import Workload
 from onnxsemi._model.classifier import Classifier
 from onnxsemi._model.loader import Model, path_of
@@ -172,7 +172,7 @@ def prepare(
     searched, warnings = _sane(workload, settings)
     check_own_answers(classifier.proto, classifier.ends, searched)
     measured = replace(workload, images=searched, provider=settings.runs_on)
-    warnings += check_provider(measured) + engine.admit(reference_run(measured))
+    warnings += check_provider(measured) + engine.admit(reference_run_of(measured))
     if test_data is None:
         searched, report = split(searched, settings.test_fraction, settings.seed)
     else:

@@ -14,7 +14,6 @@ from functools import partial
 from onnxsemi._arrays import BoolArray
 from onnxsemi._emit.activations import ActivationRanges
 from onnxsemi._emit.model import emit
-from onnxsemi._evaluation.evaluator import in_full
 from onnxsemi._evaluation.workload import Workload
 from onnxsemi._pipeline.output import UNWRITABLE, Writer, not_given
 from onnxsemi._pipeline.preparation import Prepared
@@ -190,12 +189,9 @@ class Chooser:
 
     def _on_integers(self, plan: BitPlan, ranges: ActivationRanges) -> Seen:
         """A plan's answers on integer kernels."""
-        workload = self._workload
         written = partial(emit, profile=self.prepared.settings.profile, ranges=ranges)
-        logits = self.codes.folds.logits(plan, written, integers=True)
-        unseen = self.prepared.unseen
-        judge, rule = workload.judge, workload.likelihood
-        tested = in_full(logits, workload.labels, workload.float_logits(), unseen, judge, rule)
+        found = self.codes.folds.outcomes(plan, written, integers=True)
+        tested = found.tested(self.prepared.unseen)
         return Seen(tested.right, tested.close, tested.values)
 
     @property

@@ -9,7 +9,6 @@ All of it are tasks that follow from others: what goes on, sums, codes. What is 
 is computed again from the images on, by another.
 """
 
-import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -25,12 +24,13 @@ from onnxsemi._model.segments import Segment, segment_model
 from onnxsemi._plan.bits import BitPlan
 from onnxsemi._plan.bitwidth import FLOAT_BITS
 from onnxsemi._progress import Progress
-from onnxsemi._quantizer.plan_codes import LayerCodes
+from onnxsemi._quantizer.plan_codes import LayerCodes, PlanCodes
 from onnxsemi._quantizer.rounded_plan import RoundedLayer, RoundedPlan
 from onnxsemi._quantizer.settings import RoundingSettings
 from onnxsemi._rounding.aimed_layer import LayerRequest, rounded_layer
 from onnxsemi._rounding.observed_layers import blocks, images_of
 from onnxsemi._rounding.second_moments import BlockSums, MomentSums
+from onnxsemi._rounding.sent_rounder import SentRounder, rounded_whole
 from onnxsemi._rounding.table import RoundingTable
 from onnxsemi._rounding.target_output import (
     TargetOutput,
@@ -49,25 +49,85 @@ PASSES = 8
 """Forward passes that a block of images takes in a plan, about: on the way, and for the sums."""
 TASKS = 3
 """Tasks of a layer for each share: a look, its sums added, and going on."""
+_OVERHEAD = 0.05  # of the work that handing over its tasks may take
 Tensors = Mapping[str, Sequence[Float32Array]]
 """Name -> its values for each block of a share."""
 Codes = Mapping[str, LayerCodes]
 """Layer -> what it was rounded to."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Look:
-    """Which layer is looked at.
+    """A look at a layer by one who has some blocks of images.
+
+    Its methods are tasks. They take the workload; what the step takes, but for the image; the float
+    model's target outputs; and codes of the layers that are rounded so far.
 
     Attributes:
-        step: Number of its step on the way through the model.
+        step: Number of the layer's step on the way through the model.
         place: Its place in the step.
         seed: Of the positions that are drawn.
+        blocks: Number of each block among all -> where its images lie among the workload's.
     """
 
     step: int
     place: int
     seed: int
+    blocks: Mapping[int, Batch]
+
+    def sums(
+        self, workload: Workload, there: Tensors, wanted: Tensors, codes: Codes
+    ) -> list[list[BlockSums]]:
+        """Sums of each block, which are not added yet."""
+        return list(self._each(workload, there, wanted, codes))
+
+    def total(
+        self, workload: Workload, there: Tensors, wanted: Tensors, codes: Codes
+    ) -> MomentSums:
+        """Sums of the first blocks, added up."""
+        total = self._nothing(workload)
+        for block in self._each(workload, there, wanted, codes):
+            total.add(block)
+        return total
+
+    def codes(
+        self,
+        workload: Workload,
+        request: LayerRequest,
+        total: MomentSums | None,
+        sums: Iterable[list[BlockSums]],
+    ) -> LayerCodes:
+        """Round the layer by the sums of all blocks."""
+        whole = added(self._nothing(workload) if total is None else total, sums)
+        with workload.running() as runner:
+            target_output, _ = self._target(workload)
+            return LayerCodes.of(rounded_layer(target_output, request, whole, runner.pool))
+
+    def _each(
+        self, workload: Workload, there: Tensors, wanted: Tensors, codes: Codes
+    ) -> Iterator[list[BlockSums]]:
+        target_output, part = self._target(workload)
+        name, empty = target_output.layer.name, self._nothing(workload)
+        session = _session(workload, part, codes) if part.gives else None
+        names = [name for name in target_output.seen if name not in part.gives]
+        with workload.running() as runner:
+            for place, (number, block) in enumerate(self.blocks.items()):
+                values = _taken(workload, names, there, place, block)
+                if session is not None:
+                    given = _taken(workload, part.takes, there, place, block)
+                    values |= given | runner.run_rows(session, given)
+                positions = target_output.layer.patches[0].positions(self.seed, number)
+                yield target_output.block(empty, values, positions, wanted[name][place])
+
+    def _target(self, workload: Workload) -> tuple[TargetOutput, Segment]:
+        way = find_way(workload.classifier, workload.image)
+        return way[self.step].target_outputs[self.place]
+
+    def _nothing(self, workload: Workload) -> MomentSums:
+        """Nothing summed yet."""
+        target_output, _ = self._target(workload)
+        patches, site = target_output.layer.patches[0], target_output.layer.site
+        return MomentSums(patches.groups, patches.size, site.layer.channels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +155,7 @@ class SpreadRounder:
         self._workload, self._table, self._settings, self._seed = workload, table, settings, seed
         self._steps = find_way(workload.classifier, workload.image)
         self._order = [one.layer.name for step in self._steps for one, _ in step.target_outputs]
+        self._sent = SentRounder(table, settings, seed)
         self._shares: list[Share] = []
 
     def __call__(
@@ -107,18 +168,32 @@ class SpreadRounder:
             progress: Told of every layer.
             known: See :class:`~onnxsemi._rounding.sequential.SequentialRounder`.
         """
-        workload, said = self._workload, self._workload.where
+        workload = self._workload
         if not self._shares:
-            self._shares = _dealt(workload, self._seed)
+            count = share_count(workload)
+            if count == 1:
+                return self._whole(plan, progress, known)
+            self._shares = _dealt(workload, count, self._seed)
         found = dict(self._given(plan, known))
         progress.start("rounding", len(plan.bits))
-        progress.step(said, len(found))
+        progress.step(workload.where, len(found))
         rest = [name for name in self._order if name not in found]
         tasks = self._tasks(plan, {name: LayerCodes.of(one) for name, one in found.items()})
-        for name, codes in zip(rest, workload.engine.results(tasks), strict=True):
+        for name, codes in zip(rest, workload.taken(tasks, progress), strict=True):
             found[name] = codes.rounded(workload.classifier.site(name).layer)
-            progress.step(said)
+            progress.step(workload.where)
         return RoundedPlan(plan, self._table.scheme, {name: found[name] for name in plan.bits})
+
+    def _whole(self, plan: BitPlan, progress: Progress, known: RoundedPlan | None) -> RoundedPlan:
+        """A plan that one worker rounds."""
+        workload, before = self._workload, None if known is None else PlanCodes.of(known)
+        progress.start("rounding", len(plan.bits))
+        sent = workload.engine.share(self._sent)
+        tasks = [workload.begin(rounded_whole, sent, plan, before)]
+        (codes,) = workload.taken(tasks, progress)
+        progress.step(workload.where, len(plan.bits))
+        rounded: RoundedPlan = codes.rounded(workload.classifier.layers)
+        return rounded
 
     def _given(
         self, plan: BitPlan, known: RoundedPlan | None
@@ -150,8 +225,8 @@ class SpreadRounder:
                 name = target_output.layer.name
                 if name not in codes:
                     request = LayerRequest.of(target_output, plan, self._table, self._settings)
-                    look = Look(number, place, self._seed)
-                    codes[name] = self._rounded(look, request, there, known_of(part, codes))
+                    looks = [Look(number, place, self._seed, own.blocks) for own in self._shares]
+                    codes[name] = self._rounded(looks, request, there, known_of(part, codes))
                     yield codes[name]
             if step.keeps:
                 there = [
@@ -162,28 +237,27 @@ class SpreadRounder:
                 ]
 
     def _rounded(
-        self, look: Look, request: LayerRequest, there: list[Any], codes: Mapping[str, Any]
+        self, looks: list[Look], request: LayerRequest, there: list[Any], codes: Mapping[str, Any]
     ) -> Any:
         """A task: the codes of a layer."""
-        engine, (*shares, last) = self._workload.engine, self._shares
-        *before, tensors = there
         total: Any = None
-        for share, own in zip(shares, before, strict=True):
-            given = (own, share.wanted, share.blocks, look, codes)
+        *before, (last, look, tensors) = zip(self._shares, looks, there, strict=True)
+        for share, own, values in before:
             if total is None:
-                total = share.workload.begin(_first_sums, *given)
+                total = share.workload.begin(own.total, values, share.wanted, codes)
             else:
-                total = engine.begin(_added, total, share.workload.begin(block_sums, *given))
-        given = (tensors, last.wanted, last.blocks, look, codes)
-        sums = last.workload.begin(block_sums, *given)
-        return last.workload.begin(codes_of_layer, look, request, total, sums)
+                sums = share.workload.begin(own.sums, values, share.wanted, codes)
+                total = self._workload.engine.begin(added, total, sums)
+        sums = last.workload.begin(look.sums, tensors, last.wanted, codes)
+        return last.workload.begin(look.codes, request, total, sums)
 
 
 def shares_for(workers: int, images: int, seconds: float, layers: Sequence[TargetOutput]) -> int:
     """Into how many shares images are dealt. Changes no result.
 
     A share is worth the tasks that it takes, and the sums that go through it: with T the time of
-    all blocks and t that of a share, T / S + S t is least for S = sqrt(T / t).
+    all blocks and t that of a share, T / S + S t is least for S = sqrt(T / t). And its tasks are to
+    take no more than a twentieth of the work: small models are rounded by one, or by few.
 
     Args:
         workers: How many work.
@@ -192,17 +266,23 @@ def shares_for(workers: int, images: int, seconds: float, layers: Sequence[Targe
         layers: The layers.
     """
     count = max(1, images // BLOCK_IMAGES)
-    each = len(layers) * TASKS * HANDLING + sum(one.sum_bytes for one in layers) / BANDWIDTH
-    return max(1, min(workers, count, int((images * PASSES * seconds / each) ** 0.5)))
+    handling = max(1, len(layers)) * TASKS * HANDLING
+    each = handling + sum(one.sum_bytes for one in layers) / BANDWIDTH
+    work = images * PASSES * seconds
+    fastest, cheapest = (work / each) ** 0.5, _OVERHEAD * work / handling
+    return max(1, min(workers, count, int(fastest), int(cheapest)))
 
 
-def _dealt(workload: Workload, seed: int) -> list[Share]:
-    """The blocks of images, dealt to the workers: neighbours to each."""
-    every, found = list(enumerate(blocks(workload))), list[Share]()
-    runs = [one.cpu_seconds for one in workload.float_runs]
-    seconds = statistics.median(runs) if runs else HANDLING
+def share_count(workload: Workload) -> int:
+    """The same for a workload."""
     layers = find_target_outputs(workload.classifier, workload.image)
-    count = shares_for(workload.engine.workers, len(workload.images), seconds, layers)
+    workers, images = workload.engine.workers, len(workload.images)
+    return shares_for(workers, images, workload.image_seconds, layers)
+
+
+def _dealt(workload: Workload, count: int, seed: int) -> list[Share]:
+    """The blocks of images, dealt to so many workers: neighbours to each."""
+    every, found = list(enumerate(blocks(workload))), list[Share]()
     for places in np.array_split(np.arange(len(every)), count):
         own = [every[place] for place in places.tolist()]
         start, stop = own[0][1].start, own[-1][1].stop
@@ -285,83 +365,9 @@ def _taken(
     }
 
 
-def block_sums(
-    workload: Workload,
-    there: Tensors,
-    wanted: Tensors,
-    share: Mapping[int, Batch],
-    look: Look,
-    codes: Codes,
-) -> list[list[BlockSums]]:
-    """Sums of each block, which are not added yet."""
-    return list(_sums(workload, there, wanted, share, look, codes))
-
-
-def _first_sums(
-    workload: Workload,
-    there: Tensors,
-    wanted: Tensors,
-    share: Mapping[int, Batch],
-    look: Look,
-    codes: Codes,
-) -> MomentSums:
-    """Sums of the first blocks, added up."""
-    total = _nothing(workload, look)
-    for block in _sums(workload, there, wanted, share, look, codes):
-        total.add(block)
-    return total
-
-
-def _sums(
-    workload: Workload,
-    there: Tensors,
-    wanted: Tensors,
-    share: Mapping[int, Batch],
-    look: Look,
-    codes: Codes,
-) -> Iterator[list[BlockSums]]:
-    target_output, part = _target(workload, look)
-    name, empty = target_output.layer.name, _nothing(workload, look)
-    session = _session(workload, part, codes) if part.gives else None
-    names = [name for name in target_output.seen if name not in part.gives]
-    with workload.running() as runner:
-        for place, (number, block) in enumerate(share.items()):
-            values = _taken(workload, names, there, place, block)
-            if session is not None:
-                given = _taken(workload, part.takes, there, place, block)
-                values |= given | runner.run_rows(session, given)
-            positions = target_output.layer.patches[0].positions(look.seed, number)
-            yield target_output.block(empty, values, positions, wanted[name][place])
-
-
-def _added(total: MomentSums, sums: Iterable[list[BlockSums]]) -> MomentSums:
+def added(total: MomentSums, sums: Iterable[list[BlockSums]]) -> MomentSums:
     """Sums with those of further blocks; the former are not changed."""
     more = deepcopy(total)
     for block in sums:
         more.add(block)
     return more
-
-
-def codes_of_layer(
-    workload: Workload,
-    look: Look,
-    request: LayerRequest,
-    total: MomentSums | None,
-    sums: Iterable[list[BlockSums]],
-) -> LayerCodes:
-    """Round a layer by the sums of all blocks."""
-    whole = _added(_nothing(workload, look) if total is None else total, sums)
-    with workload.running() as runner:
-        target_output, _ = _target(workload, look)
-        return LayerCodes.of(rounded_layer(target_output, request, whole, runner.pool))
-
-
-def _target(workload: Workload, look: Look) -> tuple[TargetOutput, Segment]:
-    return find_way(workload.classifier, workload.image)[look.step].target_outputs[look.place]
-
-
-def _nothing(workload: Workload, look: Look) -> MomentSums:
-    """Nothing summed yet."""
-    target_output, _ = _target(workload, look)
-    patches, site = target_output.layer.patches[0], target_output.layer.site
-    return MomentSums(patches.groups, patches.size, site.layer.channels)

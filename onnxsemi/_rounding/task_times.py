@@ -24,8 +24,6 @@ from onnxsemi._rounding.second_moments import BlockSums, MomentSums
 from onnxsemi._rounding.spread_walk import (
     Look,
     Tensors,
-    block_sums,
-    codes_of_layer,
     float_outputs,
     go_on,
     known_of,
@@ -107,8 +105,8 @@ class _Timing:
         outputs, wanted = _timed(float_outputs, few, share, 0)
         for number, step in enumerate(find_way(few.classifier, few.image)):
             for place, (target_output, part) in enumerate(step.target_outputs):
-                look, own = Look(number, place, 0), known_of(part, self.codes)
-                seconds, sums = _timed(block_sums, few, there, wanted, share, look, own)
+                look, own = Look(number, place, 0, share), known_of(part, self.codes)
+                seconds, sums = _timed(look.sums, few, there, wanted, own)
                 self.looks.append((target_output, seconds))
                 self._round(look, target_output, sums)
             if step.keeps:
@@ -127,7 +125,7 @@ class _Timing:
         request = LayerRequest(
             layer.name, bits, Grid.of(every), {_BITS: False}, damping, self.settings, scheme
         )
-        seconds, _ = _timed(codes_of_layer, self.workload, look, request, None, sums)
+        seconds, _ = _timed(look.codes, self.workload, request, None, sums)
         self.rounding[layer.weight.shape] = seconds
         patches = target_output.layer.patches[0]
         total = MomentSums(patches.groups, patches.size, layer.channels)

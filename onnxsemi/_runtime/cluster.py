@@ -1,10 +1,9 @@
 """Many machines: tasks run on the workers of a Dask cluster (needs ``onnxsemi[distributed]``).
 
-This is the only module that knows Dask. What it adds to it:
+This and :mod:`onnxsemi._runtime.admission` are the only modules that know Dask. What they add:
 
-*Admission.* A plugin of every worker, also of one that joins later, makes a reference run. A worker
-that gives the bits of this process gives itself a resource, named by these bits, and all tasks ask
-for that resource: no other worker is ever given one.
+*Admission.* A plugin of every worker, also of one that joins later, makes a reference run: whoever
+gives other bits than this process is never given a task.
 
 *Losses.* A task is a function of a module and of what is shared, which the scheduler keeps; so what
 is lost with a worker is computed again by another, from the beginning if need be. Dask gives up on
@@ -13,96 +12,82 @@ a task that ran where three workers died: here it is begun anew.
 *Sharing.* Tasks go where what they need is: what is shared is copied to all workers first, and
 again when others have joined. Dask's memory manager would drop such copies: it is stopped for as
 long as this process is connected.
+
+*Patience.* Where no worker is left, or none has come yet, this process waits for so long and no
+longer.
 """
 
 import logging
+import multiprocessing
 import pickle
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import count, islice
 from typing import Any, Self
 
 import cloudpickle
 import dask
-from distributed import Client, Future, KilledWorker, LocalCluster, Worker, WorkerPlugin, wait
+from distributed import Client, Future, KilledWorker, LocalCluster, wait
 from distributed.comm import CommClosedError
-from distributed.core import Status
+from distributed.utils import get_mp_context
 
 from onnxsemi._errors import RunError, SettingsError
-from onnxsemi._runtime.blas import limit_to_one_thread
-from onnxsemi._runtime.memory import share_heap
+from onnxsemi._runtime.admission import PLUGIN, Admission, findings_of
 from onnxsemi._runtime.reference_run import Findings, ReferenceRun
 
 LOCAL = "local:"
 SECONDS = 30
-"""To wait for a scheduler's answer, and for the first worker."""
+"""To wait for a scheduler's answer."""
 LOOKS = 5
 """Seconds between two looks at who has joined."""
 AHEAD = 3
 """Tasks of each worker that are begun at once: what one needs is there when the one before ends."""
 TRIES = 20
 """Times that a task is begun: more workers than that do not die of it."""
-_PLUGIN = "onnxsemi"
-_PLENTY = 1_000_000  # of the resource: it names who may work, and counts nothing
-_FEWER_SAMPLES = {"distributed.worker.profile.enabled": False}
+COPIED = 60
+"""Seconds for what is shared to be copied; then it is tried again, with who is there."""
+# What the processes of a cluster of this machine do beside their tasks, which nobody looks at.
+_QUIET = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "10s",
+    "distributed.worker.memory.monitor-interval": "1s",
+    "distributed.client.scheduler-info-interval": "10s",
+    "distributed.scheduler.active-memory-manager.start": False,
+}
+_PRELOADED = ["distributed", "onnxsemi"]
+_LOGGERS = ("distributed", "distributed.client", "tornado.application", "asyncio")
+_LOST = (CommClosedError, CancelledError, ConnectionError, TimeoutError)
 _WHOLE_GRAPHS = {"distributed.admin.large-graph-warning-threshold": "1 TiB"}
 
 
-class Admission(WorkerPlugin):
-    """Prepares a worker, and lets it work if it gives the bits that are asked for."""
-
-    idempotent = False
-
-    def __init__(self, reference: ReferenceRun, wanted: Findings) -> None:
-        """Ask for what ``wanted`` says of ``reference``."""
-        self.name = _PLUGIN
-        self._reference, self._wanted = reference, wanted
-        self.findings: Findings | None = None
-
-    @property
-    def resource(self) -> str:
-        """What those who may work have."""
-        return f"onnxsemi {self._wanted.digest[:16]}"
-
-    async def setup(self, worker: Worker) -> None:
-        """Limit linear algebra to one thread, and compute."""
-        share_heap()
-        limit_to_one_thread()
-        with ThreadPoolExecutor(1) as aside:  # the worker answers meanwhile
-            run = worker.loop.asyncio_loop.run_in_executor
-            self.findings = await run(aside, self._reference.here)
-        if self.findings.against(self._wanted) is None:
-            await worker.set_resources(**{self.resource: _PLENTY})
-            # the scheduler looks for tasks of a worker when that begins to run, not when its
-            # resources change
-            worker.status = Status.paused
-            worker.status = Status.running
-
-
-def _findings(dask_worker: Worker) -> Findings | None:
-    plugin: Admission = dask_worker.plugins[_PLUGIN]
-    return plugin.findings
-
-
 class Cluster:
-    """The workers of a Dask cluster; to be used in a ``with``."""
+    """The workers of a Dask cluster; to be used in a ``with``.
 
-    def __init__(self, client: Client, *, allow_mixed: bool = False) -> None:
+    Attributes:
+        sees_files: See :class:`~onnxsemi._runtime.engine.Engine`.
+    """
+
+    def __init__(self, client: Client, *, allow_mixed: bool, patience: float) -> None:
         """Work on the cluster of a client.
 
         Args:
             client: Stays open.
             allow_mixed: Set workers aside that give other bits; else one such is an error.
+            patience: Seconds to wait for a worker, at the beginning and when none is left.
         """
-        self._client, self._allow_mixed = client, allow_mixed
-        self._resources: dict[str, int] = {}
+        self._client, self._allow_mixed, self._patience = client, allow_mixed, patience
+        self.sees_files = False
+        self._resource = ""
         self._shared: list[tuple[Any, Future]] = []
         self._placed: dict[Hashable, Future] = {}
+        self._threads: dict[str, int] = {}  # of each worker that may work, by its address
         self._holders: frozenset[str] = frozenset()
-        self._looked = 0.0
+        self._looked = self._met = 0.0
         self._numbers = count()
         self._managed = False
 
@@ -116,7 +101,7 @@ class Cluster:
         self._shared.clear()
         self._placed.clear()
         with suppress(Exception):  # the cluster may be gone: nothing is left to be done there
-            self._client.unregister_worker_plugin(_PLUGIN)
+            self._client.unregister_worker_plugin(PLUGIN)
             if self._managed:
                 self._client.amm.start()
 
@@ -124,8 +109,14 @@ class Cluster:
     def workers(self) -> int:
         """Threads of the workers that may work, 1 at least."""
         with _connection():
-            threads: dict[str, int] = self._surely(self._client.nthreads)
-        return max(1, sum(threads.values()))
+            self._look()
+        return max(1, sum(self._threads.values()))
+
+    @property
+    def where(self) -> str:
+        """How many workers there are."""
+        count = sum(self._threads.values())
+        return f"{count} worker{'s' if count > 1 else ''}" if count else "waiting for a worker"
 
     def admit(self, reference: ReferenceRun) -> tuple[str, ...]:
         """Compare every worker with this process; see :class:`~onnxsemi._runtime.engine.Engine`."""
@@ -133,17 +124,21 @@ class Cluster:
         plugin = Admission(reference, wanted)
         with _connection(), dask.config.set(_WHOLE_GRAPHS):
             try:
-                self._client.wait_for_workers(1, timeout=SECONDS)
+                self._client.wait_for_workers(1, timeout=self._patience)
             except TimeoutError:
                 raise SettingsError(
                     f"`cluster`: no worker has joined {self._client.scheduler.address} within "
-                    f"{SECONDS} seconds"
+                    f"{self._patience:g} seconds; `cluster_wait` waits longer"
                 ) from None
-            self._surely(lambda: self._client.register_plugin(plugin, _PLUGIN))
-            found = self._surely(lambda: self._client.run(_findings, on_error="return"))
-        self._resources = {plugin.resource: 1}
+            self._surely(lambda: self._client.register_plugin(plugin, PLUGIN))
+            found = self._surely(lambda: self._client.run(findings_of, on_error="return"))
         said = {address: each for address, each in found.items() if isinstance(each, Findings)}
-        return self._judged(said, wanted)
+        aside = self._judged(said, wanted)
+        ours = [one for one in said.values() if one.against(wanted) is None]
+        self.sees_files = bool(wanted.seen) and all(one.seen == wanted.seen for one in ours)
+        self._resource = plugin.resource(files=self.sees_files)
+        self._met, self._looked = time.monotonic(), 0.0
+        return aside
 
     def _surely(self, call: Callable[[], Any]) -> Any:
         """Ask all workers something; again, if one was lost meanwhile."""
@@ -186,27 +181,30 @@ class Cluster:
         finally:
             self._shared = [(known, future) for known, future in self._shared if known is not value]
 
-    def place(self, key: Hashable, value: Any) -> Future:
+    def place(self, key: Hashable, give: Callable[[], Any]) -> Future:
         """Send a value to one worker, once, wherever there is room."""
         if key not in self._placed:
-            self._placed[key] = self.begin(pickle.loads, cloudpickle.dumps(value))
+            self._placed[key] = self.begin(pickle.loads, cloudpickle.dumps(give()))
         return self._placed[key]
 
     def begin(self, work: Callable[..., Any], *given: Any) -> Future:
         """Begin a task; see :class:`~onnxsemi._runtime.engine.Engine`."""
         name = getattr(work, "__name__", type(work).__name__).strip("_")
         key = f"{name}-{id(self):x}-{next(self._numbers)}"
+        wanted = {self._resource: 1}
         with _connection(), dask.config.set(_WHOLE_GRAPHS):
-            return self._client.submit(work, *given, key=key, pure=False, resources=self._resources)
+            if self._client.status not in ("running", "connecting"):
+                raise CommClosedError(self._client.status)
+            return self._client.submit(work, *given, key=key, pure=False, resources=wanted)
 
-    def results(self, tasks: Iterable[Any]) -> Iterator[Any]:
+    def results(self, tasks: Iterable[Any], tell: Callable[[], None]) -> Iterator[Any]:
         """Results in the order of the tasks; see :class:`~onnxsemi._runtime.engine.Engine`."""
         with _connection():
-            ahead, coming = AHEAD * self.workers, iter(tasks)
-            begun: deque[Future] = deque()
+            coming, begun = iter(tasks), deque[Future]()
             while True:
-                self._copy_shared()
+                self._copy_shared(tell)
                 under_way = [task for task in begun if not task.done()]
+                ahead = AHEAD * self.workers
                 more = list(islice(coming, max(0, ahead - len(under_way))))
                 begun += more
                 under_way += more
@@ -214,9 +212,11 @@ class Cluster:
                     return
                 if begun[0].done():
                     yield self._result(begun.popleft())
-                else:
-                    with suppress(TimeoutError):  # to look at who has joined
-                        wait(under_way, timeout=LOOKS, return_when="FIRST_COMPLETED")
+                    continue
+                try:
+                    wait(under_way, timeout=LOOKS, return_when="FIRST_COMPLETED")
+                except TimeoutError:  # to look at who has joined
+                    tell()
 
     def _result(self, task: Future) -> Any:
         """The result of a task that has ended, begun anew if workers died of it."""
@@ -227,30 +227,72 @@ class Cluster:
                 self._client.retry([task])
         return task.result()
 
-    def _copy_shared(self) -> None:
+    def _copy_shared(self, tell: Callable[[], None]) -> None:
         """Copy what is shared to those who do not have it: who joins is given work only then."""
-        if self._holders and time.monotonic() - self._looked < LOOKS:
-            return
-        self._looked, there = time.monotonic(), frozenset(self._surely(self._client.nthreads))
-        if there != self._holders and self._shared:
+        while True:
+            self._look()
+            there = frozenset(self._threads)
+            if not self._shared or (there and there == self._holders):
+                return
+            if not there:
+                time.sleep(LOOKS)
+                tell()
+                continue
             futures = [future for _, future in self._shared]
-            self._surely(lambda: self._client.replicate(futures))
-            self._holders = there
+            copy = partial(
+                self._client.replicate, futures, workers=sorted(there), callback_timeout=COPIED
+            )
+            try:
+                wait(futures, timeout=LOOKS)
+                self._surely(copy)
+                self._holders = there
+            except (TimeoutError, KeyError):  # of those who have it, or are to have it, one is gone
+                self._looked = 0.0
+                tell()
+
+    def _look(self) -> None:
+        """See who may work, every few seconds.
+
+        Raises:
+            RunError: If there was nobody for too long.
+        """
+        now = time.monotonic()
+        if now - self._looked < LOOKS:
+            return
+        known = self._surely(lambda: self._client.sync(self._client.scheduler.identity))["workers"]
+        self._threads = {
+            address: one["nthreads"]
+            for address, one in known.items()
+            if self._resource in one["resources"]
+        }
+        self._looked = now
+        if self._threads:
+            self._met = now
+        elif now - self._met > self._patience:
+            raise RunError(
+                f"no worker of the cluster is left, and none came within {self._patience:g} "
+                "seconds (`cluster_wait`): what was measured is kept if the run has a folder; "
+                "`resume` goes on"
+            )
 
 
 @contextmanager
-def connected(where: str | Client, *, allow_mixed: bool) -> Iterator[Cluster]:
+def connected(where: str | Client, *, allow_mixed: bool, patience: float) -> Iterator[Cluster]:
     """The workers of a cluster.
 
     Args:
         where: Address of a scheduler; ``local:N`` for N processes of this machine; or a client,
             which stays open.
         allow_mixed: See :class:`Cluster`.
+        patience: Likewise.
 
     Raises:
         SettingsError: If there is none.
     """
-    with _client(where) as client, Cluster(client, allow_mixed=allow_mixed) as cluster:
+    with (
+        _client(where) as client,
+        Cluster(client, allow_mixed=allow_mixed, patience=patience) as cluster,
+    ):
         yield cluster
 
 
@@ -258,10 +300,12 @@ def connected(where: str | Client, *, allow_mixed: bool) -> Iterator[Cluster]:
 def _client(where: str | Client) -> Iterator[Client]:
     if isinstance(where, Client):
         yield where
-    elif where.startswith(LOCAL):
-        with _local(where.removeprefix(LOCAL)) as cluster, Client(cluster) as client:
-            yield client
-    else:
+        return
+    with _quiet_logs():
+        if where.startswith(LOCAL):
+            with _local(where.removeprefix(LOCAL)) as cluster, Client(cluster) as client:
+                yield client
+            return
         try:
             client = Client(where, timeout=SECONDS)
         except (OSError, ValueError) as error:
@@ -270,17 +314,43 @@ def _client(where: str | Client) -> Iterator[Client]:
             yield client
 
 
+@contextmanager
+def _quiet_logs() -> Iterator[None]:
+    """Keep Dask's own lines away: what a command's user has to know is in its error."""
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
 def _local(text: str) -> LocalCluster:
     if not text.isdecimal() or not int(text):
         raise SettingsError(f"`cluster` {LOCAL}{text}: is not {LOCAL}N, such as {LOCAL}4")
-    with dask.config.set(_FEWER_SAMPLES):
+    with dask.config.set(_QUIET | _beginning()):
         return LocalCluster(
             n_workers=int(text),
             threads_per_worker=1,
             processes=True,
-            dashboard_address=":0",
+            dashboard_address=":0",  # for what else the scheduler answers
+            scheduler_kwargs={"dashboard": False},
             silence_logs=logging.CRITICAL,
         )
+
+
+def _beginning() -> dict[str, str]:
+    """How processes begin: with everything imported, where the system can copy a process."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return {}
+    chosen = {"distributed.worker.multiprocessing-method": "forkserver"}
+    with dask.config.set(chosen):
+        get_mp_context()  # which sets others, once
+    multiprocessing.set_forkserver_preload(_PRELOADED)
+    return chosen
 
 
 @contextmanager
@@ -292,7 +362,7 @@ def _connection() -> Iterator[None]:
     """
     try:
         yield
-    except (CommClosedError, CancelledError, ConnectionError, TimeoutError) as error:
+    except _LOST as error:
         raise RunError(
             f"the connection to the cluster was lost ({type(error).__name__}): what was measured "
             "is kept if the run has a folder; `resume` goes on"

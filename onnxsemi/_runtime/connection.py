@@ -7,9 +7,14 @@ from typing import Any
 from onnxsemi._errors import SettingsError
 from onnxsemi._runtime.engine import THREADS, Engine
 
+PATIENCE = 600.0
+"""Seconds to wait for a worker, unless told: longer than a queue of jobs is looked at."""
+
 
 @contextmanager
-def engine_at(where: Any, *, allow_mixed: bool = False) -> Iterator[Engine]:
+def engine_at(
+    where: Any, *, allow_mixed: bool = False, patience: float = PATIENCE
+) -> Iterator[Engine]:
     """Where tasks run, for as long as they do.
 
     Args:
@@ -17,6 +22,7 @@ def engine_at(where: Any, *, allow_mixed: bool = False) -> Iterator[Engine]:
             of this machine, or a ``distributed.Client``.
         allow_mixed: Set workers aside that give other bits than this process; else they are
             refused.
+        patience: Seconds to wait for a worker, at the beginning and when none is left.
 
     Raises:
         SettingsError: If Dask is missing, or nothing answers there.
@@ -31,5 +37,5 @@ def engine_at(where: Any, *, allow_mixed: bool = False) -> Iterator[Engine]:
         raise SettingsError(
             "`cluster`: Dask is not installed: pip install 'onnxsemi[distributed]'"
         ) from None
-    with connected(where, allow_mixed=allow_mixed) as cluster:
+    with connected(where, allow_mixed=allow_mixed, patience=patience) as cluster:
         yield cluster

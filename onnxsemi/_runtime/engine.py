@@ -13,14 +13,17 @@ from typing import Any, Protocol
 
 from onnxsemi._runtime.reference_run import ReferenceRun
 
-TASK_IMAGES = 64
-"""Images of a task at least: to hand one over takes 2 to 3 ms."""
+TASK_IMAGES = 32
+"""Images of a task at least."""
+TASK_SECONDS = 0.25
+"""CPU seconds of a task at least, as far as that is known."""
 MOST_TASK_IMAGES = 512
 """At most: the last tasks are to end together."""
 TASKS_A_WORKER = 8
 """Tasks in which what there is to do is cut for each worker: the fastest does more of them."""
-HANDLING = 0.0025
-"""Seconds to hand over a task and to take its result, measured with Dask."""
+HANDLING = 0.008
+"""CPU seconds to hand over a task and to take its result, of all processes: with Dask 2026.8 0.005
+of tasks that follow from each other, 0.011 of those whose results are taken one by one."""
 BANDWIDTH = 1e9
 """Bytes a second from one machine to another: a network of 10 Gbit/s."""
 
@@ -31,6 +34,14 @@ class Engine(Protocol):
     @property
     def workers(self) -> int:
         """Tasks that run at once; 0 where nothing is handed over, and threads share the work."""
+
+    @property
+    def where(self) -> str:
+        """Who works, for the progress; empty if it is this process."""
+
+    @property
+    def sees_files(self) -> bool:
+        """Whether tasks see the user's files as this process does; those of the reference run."""
 
     def admit(self, reference: ReferenceRun) -> tuple[str, ...]:
         """Let those work that give the bits of this process.
@@ -48,12 +59,12 @@ class Engine(Protocol):
     def shared(self, value: Any) -> AbstractContextManager[Any]:
         """The same for as long as the ``with`` lasts."""
 
-    def place(self, key: Hashable, value: Any) -> Any:
+    def place(self, key: Hashable, give: Callable[[], Any]) -> Any:
         """What stands for a value that few tasks need; it is sent once, to where there is room.
 
         Args:
             key: Equal for equal values.
-            value: The value.
+            give: Gives the value; not called if it was sent before.
         """
 
     def begin(self, work: Callable[..., Any], *given: Any) -> Any:
@@ -67,10 +78,12 @@ class Engine(Protocol):
             What stands for the result; as long as it is held, the result is kept.
         """
 
-    def results(self, tasks: Iterable[Any]) -> Iterator[Any]:
+    def results(self, tasks: Iterable[Any], tell: Callable[[], None]) -> Iterator[Any]:
         """Results in the order of the tasks.
 
-        Tasks are taken from the iterable, and so begun, as others end: not many more than run.
+        Args:
+            tasks: Taken, and so begun, as others end: not many more than run.
+            tell: Called every few seconds while none ends.
         """
 
 
@@ -78,6 +91,8 @@ class Threads:
     """This process: the threads of a :class:`~onnxsemi._runtime.runner.Runner` share the work."""
 
     workers = 0
+    where = ""
+    sees_files = True
 
     def admit(self, reference: ReferenceRun) -> tuple[str, ...]:
         """Nobody else works."""
@@ -92,17 +107,18 @@ class Threads:
         """The value itself."""
         return nullcontext(value)
 
-    def place(self, key: Hashable, value: Any) -> Any:
+    def place(self, key: Hashable, give: Callable[[], Any]) -> Any:
         """The value itself."""
         del key
-        return value
+        return give()
 
     def begin(self, work: Callable[..., Any], *given: Any) -> Any:
         """Work at once; the result stands for itself."""
         return work(*given)
 
-    def results(self, tasks: Iterable[Any]) -> Iterator[Any]:
+    def results(self, tasks: Iterable[Any], tell: Callable[[], None]) -> Iterator[Any]:
         """The results, one after the other."""
+        del tell
         return iter(tasks)
 
 

@@ -12,7 +12,8 @@ import psutil
 from onnxsemi._errors import SettingsError
 
 UNBOUNDED = sys.maxsize
-_ARENA_MAX = -8  # M_ARENA_MAX of malloc.h
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # M_ of malloc.h
+_LARGEST_KEPT = 32 * 2**20  # where glibc's own threshold ends
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -82,6 +83,19 @@ def share_heap() -> None:
         option = getattr(ctypes.CDLL(None), "mallopt", None)
         if option is not None:
             option(_ARENA_MAX, 1)
+
+
+def keep_heap() -> None:
+    """Make glibc keep freed memory for the next array, as it does in a process that runs long.
+
+    Dask's nanny tells it to give back all beyond 64 kB: then every array larger than 128 kB is
+    mapped anew, page by page. Does nothing with another C library.
+    """
+    if sys.platform == "linux":
+        option = getattr(ctypes.CDLL(None), "mallopt", None)
+        if option is not None:
+            option(_MMAP_THRESHOLD, _LARGEST_KEPT)
+            option(_TRIM_THRESHOLD, 2 * _LARGEST_KEPT)
 
 
 @cache

@@ -7,7 +7,7 @@ some images, and the sums of one product of matrices.
 
 import hashlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -32,11 +32,14 @@ class Findings:
         versions: Of what computes, by name.
         digest: SHA-256 of all that was computed.
         processor: What people call its processor.
+        seen: Digest of images in the user's files; empty if it does not see them, or there are
+            none.
     """
 
     versions: Mapping[str, str]
     digest: str
     processor: str
+    seen: str = ""
 
     def against(self, other: "Findings") -> str | None:
         """Why its results are not the other's; None if they are the same."""
@@ -57,11 +60,14 @@ class ReferenceRun:
         model: Serialized float model.
         feeds: Its input, a few images.
         provider: What runs it.
+        sight: Gives the digest of some images in the user's files, empty if they are not there;
+            None if the images are in none.
     """
 
     model: bytes
     feeds: Mapping[str, NDArray[Any]]
     provider: Provider = CPU
+    sight: Callable[[], str] | None = None
 
     def here(self) -> Findings:
         """What this machine computes."""
@@ -72,7 +78,8 @@ class ReferenceRun:
         with one_thread():
             for wide in (side, side.astype(np.float32)):
                 digest.update((wide @ wide.T).tobytes())
-        return Findings(versions(), digest.hexdigest(), Processor.here().title)
+        seen = "" if self.sight is None else self.sight()
+        return Findings(versions(), digest.hexdigest(), Processor.here().title, seen)
 
 
 def versions() -> dict[str, str]:

@@ -11,6 +11,7 @@ kept too: with them the KL of a semilayer has its cross terms, without them its 
 independent. The memory does not grow with the number of images.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -28,6 +29,7 @@ from onnxsemi._plan.layers import Semilayer
 from onnxsemi._progress import Progress
 from onnxsemi._run.store import Array, read_arrays, write_arrays
 from onnxsemi._runtime.batch_sizes import BACKWARD_IMAGES, BLOCK_IMAGES
+from onnxsemi._runtime.engine import TASK_SECONDS
 from onnxsemi._runtime.runner import Batch, Runner
 from onnxsemi._runtime.sessions import Session
 from onnxsemi._search.protocols import DeltaLossTable
@@ -35,8 +37,7 @@ from onnxsemi._sensitivity.backward import BackwardGraph, SentPart, block_effect
 from onnxsemi._sensitivity.parts import Part, parts_of
 from onnxsemi._sensitivity.probe import ForwardGraph
 
-TASK_IMAGES = BACKWARD_IMAGES
-"""Images of a task: there are few images, and many workers."""
+_PASSES = 10  # forward passes that effects of an image take in a part, at least
 FOLDS = 8
 """Parts of the images, image n in part n % FOLDS: enough for a standard error of a mean over them,
 few enough for each to hold some images of the smallest samples."""
@@ -203,7 +204,9 @@ class FastMeasurement:
         progress.start("Δloss and KL, backward passes", self._runs)
         progress.step("", self.done)
         with self._workload.running() as runner:
-            one = self._spread_part if self._workload.engine.workers else self._measure_part
+            one = self._measure_part
+            if self._workload.engine.workers:
+                one = partial(self._spread_part, progress)
             for number in range(self.done // count, len(self._parts)):
                 for images in one(runner, number):
                     progress.step(self._workload.where, images)
@@ -226,15 +229,15 @@ class FastMeasurement:
             self.done += len(block)
             yield len(block)
 
-    def _spread_part(self, runner: Runner, number: int) -> Iterator[int]:
+    def _spread_part(self, progress: Progress, runner: Runner, number: int) -> Iterator[int]:
         """The same on other machines: effects come back block by block, and are summed here."""
         part, count = self._parts[number], len(self._workload.images)
         blocks = Batch(self.done - number * count, count).cut(BLOCK_IMAGES)
         sent, engine = SentPart(part, self._cotangents(Batch(0, 1)).shape[1]), self._workload.engine
         with engine.shared(sent) as shared:
-            found_in_runs = engine.results(self._block_tasks(shared, blocks))
+            found_in_runs = self._workload.taken(self._block_tasks(shared, blocks), progress)
             for block in blocks:
-                runs = [next(found_in_runs) for _ in block.cut(TASK_IMAGES)]
+                runs = [next(found_in_runs) for _ in block.cut(self._task_images)]
                 self._missing.update(runs[0][0])
                 found = {
                     layer: np.concatenate([effects[layer] for _, effects in runs])
@@ -327,11 +330,18 @@ class FastMeasurement:
         each = map if self._products is None else runner.map
         list(each(add, part.graph.probe.effects))
 
+    @cached_property
+    def _task_images(self) -> int:
+        """Images of a task: few, as there are few and many workers, but worth to hand over."""
+        each = _PASSES * self._workload.image_seconds
+        runs = TASK_SECONDS / (BACKWARD_IMAGES * each) if each else 1
+        return min(BLOCK_IMAGES, BACKWARD_IMAGES * max(1, math.ceil(runs)))
+
     def _block_tasks(self, shared: Any, blocks: Iterable[Batch]) -> Iterator[Any]:
         """Tasks of a part, several for each block."""
         for block in blocks:
             cotangents = self._cotangents(block)
-            for run in block.cut(TASK_IMAGES):
+            for run in block.cut(self._task_images):
                 own = cotangents[run.start - block.start : run.stop - block.start]
                 images = self._workload.part(slice(run.start, run.stop))
                 yield images.begin(block_effects, shared, own)

@@ -58,7 +58,7 @@ def output_errors(
     found = {}
     for site in sites:
         name = site.layer.name
-        measure = partial(_measure, few, site, bits)
+        measure = partial(_measure, few, site, bits, progress)
         found[name] = journal.ask(OutputErrors(name, bits), Float64Array, measure)
         progress.step(name)
     return found
@@ -67,12 +67,14 @@ def output_errors(
 _Sums = tuple[Float64Array, Float64Array, Float64Array, int]
 
 
-def _measure(workload: Workload, site: Site, bits: tuple[int, ...]) -> Float64Array:
+def _measure(
+    workload: Workload, site: Site, bits: tuple[int, ...], progress: Progress
+) -> Float64Array:
     """float64[O, B], from the sums over each image in their order."""
     engine, name = workload.engine, site.layer.name
     parts = parts_for(engine, len(workload.images), _TASK_IMAGES, ERROR_IMAGES)
     tasks = (workload.part(part).begin(_image_sums, name, bits) for part in parts)
-    sums = [image for found in engine.results(tasks) for image in found]
+    sums = [image for found in workload.taken(tasks, progress) for image in found]
     squares, first, second, count = (sum(parts[1:], parts[0]) for parts in zip(*sums, strict=True))
     variance = float((second / count - (first / count) ** 2).sum())
     if not variance > 0:  # a layer that gives the same for all: what changes is noise alone

@@ -20,11 +20,13 @@ class BackwardTimes:
         parts: How many there are.
         graph: To build the graph of a part, as each worker does.
         image: The effects of an image in a part.
+        moved: Bytes of the effects of an image in all parts.
     """
 
     parts: int
     graph: float
     image: float
+    moved: int
 
 
 def backward_times(workload: Workload, bits: tuple[int, ...]) -> BackwardTimes:
@@ -44,4 +46,6 @@ def backward_times(workload: Workload, bits: tuple[int, ...]) -> BackwardTimes:
     built = time.process_time()
     block_effects(few, sent, cotangents)
     each = (time.process_time() - built) / len(few.images)
-    return BackwardTimes(len(parts), built - began, each)
+    channels = sum(layer.channels for layer in few.classifier.layers)
+    moved = 4 * channels * len(bits) * cotangents.shape[1]  # float32[O, B, S] of each layer
+    return BackwardTimes(len(parts), built - began, each, moved)

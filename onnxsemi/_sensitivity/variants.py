@@ -36,7 +36,7 @@ from onnxsemi._runtime.engine import parts_for
 from onnxsemi._runtime.runner import Batch, Rows, Runner
 
 Advance = Callable[[int], None]
-TASK_VARIANTS = 16
+TASK_VARIANTS = 64
 """Variants of a task at least: each task runs the float model for itself."""
 
 
@@ -78,7 +78,7 @@ def measure_variants(
     parts = parts_for(engine, len(variants), TASK_VARIANTS, len(variants))
     tasks = (workload.begin(_measure_here, site.layer.name, variants[part]) for part in parts)
     found = list[Effects]()
-    for part, effects in zip(parts, engine.results(tasks), strict=True):
+    for part, effects in zip(parts, engine.results(tasks, lambda: advance(0)), strict=True):
         found.append(effects)
         advance((part.stop - part.start) * count)
     joined = (

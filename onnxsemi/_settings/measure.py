@@ -9,6 +9,7 @@ from onnxsemi._field_types import check_fields
 from onnxsemi._model.reader import OutputName
 from onnxsemi._option import Decides, Option, Panel
 from onnxsemi._runtime.runner import worker_threads
+from onnxsemi._settings.cluster import ClusterOptions
 
 Force = Annotated[
     bool,
@@ -57,11 +58,15 @@ class MeasureSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateSettings(MeasureSettings):
+class EvaluateSettings(MeasureSettings, ClusterOptions):
     """How to evaluate."""
 
     output: OutputName = None
     force: Force = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_cluster()
 
 
 @dataclass(frozen=True, kw_only=True)

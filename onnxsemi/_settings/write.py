@@ -10,6 +10,7 @@ from onnxsemi._errors import SettingsError
 from onnxsemi._option import Decides, Option, Panel
 from onnxsemi._runtime.calibration import Calibration
 from onnxsemi._runtime.providers import Provider
+from onnxsemi._settings.cluster import ClusterOptions
 from onnxsemi._settings.measure import MeasureSettings, check_counts
 
 
@@ -89,7 +90,7 @@ class WriteSettings(MeasureSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ApplySettings(WriteSettings):
+class ApplySettings(WriteSettings, ClusterOptions):
     """How to write a plan, or a point of a run."""
 
     at: Annotated[str | None, Option(metavar="POINT")] = None
@@ -97,3 +98,7 @@ class ApplySettings(WriteSettings):
     weights (the paper's ratio, not the file's size) or more; -0.1 the smallest measured one whose
     accuracy on the calibration images changes by no less than that many points; plan:DIGEST the
     one whose plan's digest begins so. The chosen one unless given."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_cluster()
