@@ -1,11 +1,11 @@
 """Make a folder with the page that classifies in the browser: docs/browser.html and what it loads.
 
     python docs/make_browser.py small.onnx FOLDER
-    python -m http.server -d FOLDER
+    python -m http.server -d FOLDER          and open page.html
 
-``small.onnx`` is the bundled model, compressed (``onnxsemi compress models/fashion_resnet20.onnx
-... --target web``). onnxruntime-web comes by npm, or from ``--modules``, a node_modules. The folder
-needs no network when it is open, and is not part of the project: it takes 14 MB.
+``small.onnx`` is the bundled model, compressed with the defaults, as in the README. onnxruntime-web
+comes by npm, or from ``--modules``, a node_modules. The folder needs no network when the page is
+open, and is not part of the repository: it takes 14 MB. ``scripts/docs`` makes it for the site.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def installed(folder: Path) -> Path:
 
 def make(small: Path, folder: Path) -> None:
     """Page, models and images."""
-    shutil.copy(HERE / "browser.html", folder / "index.html")
+    shutil.copy(HERE / "browser.html", folder / "page.html")
     shutil.copy(small, folder / "small.onnx")
     shutil.copy(MODELS / "fashion_resnet20.onnx", folder / "float.onnx")
     data = np.load(MODELS / "fashion_report.npz")

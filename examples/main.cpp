@@ -3,7 +3,8 @@
 //     c++ -std=c++17 main.cpp -I$ORT/include -L$ORT/lib -lonnxruntime -o classify
 //     ./classify small.onnx image.f32
 //
-// $ORT is an unpacked release of ONNX Runtime (1.19 or newer). The file is one of profile fast, whose
+// $ORT is an unpacked release of ONNX Runtime (1.19 or newer); build_main.sh does it with packages of Debian and
+// pip alone. The file is one of profile fast, whose
 // weights are unpacked once, while the session is made: nothing else is to be set.
 
 #include <onnxruntime_cxx_api.h>

@@ -1,7 +1,7 @@
 """Profile dense in onnxruntime-web: in Node and in headless Chromium, where there are both.
 
-onnxruntime-web is looked for at ``$ONNXRUNTIME_WEB``, the folder that npm put it into.
-``benchmarks/runtimes.py --web`` brings it by itself.
+onnxruntime-web is looked for at ``$ONNXRUNTIME_WEB``, the folder that npm put it into; the gate
+brings it (``benchmarks/runtime_matrix.py``).
 """
 
 import json
@@ -48,14 +48,15 @@ def files(tmp_path_factory):
         onnx.save(model, folder / f"{bits}.onnx")
         (wanted,) = Session(model.SerializeToString()).run({"image": images}).values()
         allowed = 1e-5 * np.abs(wanted).max()
-        np.savez(folder / f"{bits}.npz", images=images, wanted=wanted, allowed=allowed)
+        given = {"images": images, "wanted": wanted, "allowed": allowed, "window": 0}
+        np.savez(folder / f"{bits}.npz", ends=np.array(["image", "logits"]), **given)
     return folder
 
 
 @pytest.mark.parametrize(
     "way",
     [
-        pytest.param("node", marks=pytest.mark.skipif(not shutil.which("node"), reason="no node")),
+        pytest.param("web", marks=pytest.mark.skipif(not shutil.which("node"), reason="no node")),
         pytest.param("chromium", marks=pytest.mark.skipif(not CHROMIUM, reason="no Chromium")),
     ],
 )
@@ -63,4 +64,8 @@ def test_it_loads_and_gives_the_answers_of_onnx_runtime(files, way):
     command = [sys.executable, str(PROBE), str(files), way, PACKAGE]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
-    assert json.loads(ran.stdout.splitlines()[-1])["found"] == {"2": "agrees", "4": "agrees"}
+    found = json.loads(ran.stdout.splitlines()[-1])["found"]
+    assert {stem: outcome["outcome"] for stem, outcome in found.items()} == {
+        "2": "agrees",
+        "4": "agrees",
+    }
