@@ -19,12 +19,15 @@ from onnxsemi._progress import Silent
 from onnxsemi._quantizer.affine import Scheme
 from onnxsemi._quantizer.rounded_plan import Nearest, rounded
 from onnxsemi._quantizer.settings import RoundingSettings
-from onnxsemi._rounding import spread_walk
+from onnxsemi._rounding import aimed_layer, spread_walk
+from onnxsemi._rounding import layer as layer_module
+from onnxsemi._rounding.aimed_layer import row_parts
 from onnxsemi._rounding.float_inputs import rounding_table
 from onnxsemi._rounding.sequential import SequentialRounder
 from onnxsemi._rounding.spread_walk import SpreadRounder, shares_for
 from onnxsemi._rounding.target_output import find_target_outputs
 from onnxsemi._run.journal import Journal
+from onnxsemi._runtime.batch_sizes import ROUNDED_ROWS
 from onnxsemi._runtime.engine import MOST_TASK_IMAGES, TASK_IMAGES
 from onnxsemi._sensitivity.fast import FastMeasurement
 from onnxsemi._sensitivity.output_error import output_errors
@@ -74,8 +77,13 @@ def test_images_that_are_read_where_they_are_needed(workload, tmp_path, monkeypa
 
 @pytest.mark.parametrize("shares", [1, 2, 3])
 @pytest.mark.parametrize("coded", [False, True])
-def test_a_plan_is_rounded_by_one_or_by_several(workload, shares, coded, monkeypatch):
+@pytest.mark.parametrize("wide", [False, True])
+def test_a_plan_is_rounded_by_one_or_by_several(workload, shares, coded, wide, monkeypatch):
     monkeypatch.setattr(spread_walk, "share_count", lambda _: shares)
+    if wide:  # as if every layer were
+        monkeypatch.setattr(aimed_layer, "WIDE", 0)
+        for module in (aimed_layer, layer_module):
+            monkeypatch.setattr(module, "ROUNDED_ROWS", 3)
     settings, widths = RoundingSettings(), (4, 3)
     table = rounding_table(workload, widths, settings, 0, Silent())
     plan = BitPlan.uniform(workload.classifier.layers, 4)
@@ -83,7 +91,8 @@ def test_a_plan_is_rounded_by_one_or_by_several(workload, shares, coded, monkeyp
     if coded:
         some = some.with_layers([plan_layer(plan, 1)], 32)
     alone = SequentialRounder(workload, table, settings, 0)
-    rounder = SpreadRounder(spread(workload), table, settings, 0)
+    there = spread(workload)
+    rounder = SpreadRounder(there, table, settings, 0)
     first = [one(plan, Silent()) for one in (alone, rounder)]
     second = [
         one(some, Silent(), known) for one, known in zip((alone, rounder), first, strict=True)
@@ -91,6 +100,7 @@ def test_a_plan_is_rounded_by_one_or_by_several(workload, shares, coded, monkeyp
     for expected, found in (first, second):
         assert found.plan == expected.plan
         same(weights(found), weights(expected))
+    assert ("row_codes" in there.engine.begun) == (wide and shares > 1)
 
 
 def plan_layer(plan, place):
@@ -159,3 +169,24 @@ class TestSizes:
     def test_who_share_a_plan(self, workload, workers, seconds, shares):
         layers = find_target_outputs(workload.classifier, workload.image)
         assert shares_for(workers, 1024, seconds, layers) == shares
+
+    @pytest.mark.parametrize(
+        ("channels", "columns", "workers", "parts"),
+        [
+            (16 * ROUNDED_ROWS, 512, 64, 16),
+            (16 * ROUNDED_ROWS, 512, 3, 3),
+            (16 * ROUNDED_ROWS, 128, 64, 1),
+            (ROUNDED_ROWS, 4608, 64, 1),
+        ],
+    )
+    def test_the_rows_of_a_layer(self, workload, channels, columns, workers, parts):
+        (layer, *_) = find_target_outputs(workload.classifier, workload.image)
+        weight = np.zeros((channels, columns, 1, 1), np.float32)
+        site = replace(layer.layer.site, layer=replace(layer.layer.site.layer, weight=weight))
+        patches = replace(layer.layer.patches[0], groups=1, size=columns)
+        wide = replace(layer, layer=replace(layer.layer, site=site, patches=(patches,)))
+        found = row_parts(wide, workers)
+        assert len(found) == parts
+        rows = [row for part in found for row in range(channels)[part]]
+        assert rows == list(range(channels))
+        assert all(part.start % ROUNDED_ROWS == 0 for part in found)

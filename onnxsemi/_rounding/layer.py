@@ -6,10 +6,12 @@ rows of one panel, or all rows of several panels: the groups of a layer, or part
 columns are cut (:mod:`onnxsemi._rounding.panels`).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +37,7 @@ from onnxsemi._runtime.batch_sizes import CANDIDATE_ROWS, ROUNDED_ROWS
 
 _RowsWork = Callable[[Float32Array, slice, Grid], Float32Array | Float64Array]
 """(rows, their panels, grids) -> float[rows, ...]; the rows of a panel are together."""
+_Map = Callable[..., Iterable[Any]]
 
 
 class LayerRounder:
@@ -55,7 +58,8 @@ class LayerRounder:
             scheme: Of the grids.
             pool: Works on blocks side by side; called by none of its threads.
         """
-        self._settings, self._scheme, self._pool = settings, scheme, pool
+        self._settings, self._scheme = settings, scheme
+        self._each: _Map = pool.map
         self._moments = moments
         self._factor: Factor | None = None
         compensates = settings.method is not RoundingMethod.NEAREST
@@ -63,6 +67,12 @@ class LayerRounder:
             self._factor = Factor.of(moments.second[0], pool.map)
         elif compensates:
             self._factor = Factor.joined(list(pool.map(Factor.of, moments.second)))
+
+    def alone(self) -> "LayerRounder":
+        """The same without a pool, for other processes."""
+        found = copy(self)
+        found._each = map
+        return found
 
     def at(self, weight: Float32Array, bits: int) -> QuantizedChannels:
         """All channels of a weight, float32[O, ...], at one bitwidth, on grids that are chosen."""
@@ -89,7 +99,7 @@ class LayerRounder:
             return weight
         panels = self._moments.panels(weight[0].size)
         rows = panels.rows(weight.reshape(len(weight), -1))
-        moved = np.asarray(rows + self._factor.solved(cross, self._pool.map), np.float32)
+        moved = np.asarray(rows + self._factor.solved(cross, self._each), np.float32)
         return panels.joined(moved).reshape(weight.shape)
 
     def codes(self, weight: Float32Array, grid: Grid) -> tuple[Float32Array, Grid]:
@@ -97,11 +107,20 @@ class LayerRounder:
 
         The steps of entropy-coded channels are fitted to their codes afterwards.
         """
+        codes = self.unfitted(weight, grid)
+        return codes, self.fitted(weight, codes, grid)
+
+    def unfitted(self, weight: Float32Array, grid: Grid) -> Float32Array:
+        """The codes alone. Rows of one panel may come in parts of ``ROUNDED_ROWS``."""
         rows = np.asarray(weight.reshape(len(weight), -1), np.float32)
-        codes = self._codes(rows, grid, self._finely)
-        if isinstance(grid, RateGrid):
-            grid = self._fitted(rows, codes, grid)
-        return codes.reshape(weight.shape), grid
+        return self._codes(rows, grid, self._finely).reshape(weight.shape)
+
+    def fitted(self, weight: Float32Array, codes: Float32Array, grid: Grid) -> Grid:
+        """Grids whose steps are fitted to codes float32[O, ...], if these are to be coded."""
+        if not isinstance(grid, RateGrid):
+            return grid
+        rows = np.asarray(weight.reshape(len(weight), -1), np.float32)
+        return self._fitted(rows, codes.reshape(rows.shape), grid)
 
     def _coded(self, weight: Float32Array, width: int) -> QuantizedChannels:
         """All channels of a weight at a coded width."""
@@ -213,7 +232,7 @@ class LayerRounder:
             taken = parts[chosen][:, own].reshape(-1, panels.width)
             return work(taken, chosen, grid.rows(members[chosen, some].ravel()))
 
-        found = list(self._pool.map(run, _blocks(len(members), members.shape[1], size)))
+        found = list(self._each(run, _blocks(len(members), members.shape[1], size)))
         return np.concatenate(found).astype(np.float32, copy=False)
 
 

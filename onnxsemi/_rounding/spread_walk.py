@@ -9,125 +9,47 @@ All of it are tasks that follow from others: what goes on, sums, codes. What is 
 is computed again from the images on, by another.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from onnxsemi._arrays import Float32Array
 from onnxsemi._evaluation.workload import Workload
-from onnxsemi._model.layer_groups import in_groups
-from onnxsemi._model.outputs import with_outputs
-from onnxsemi._model.segments import Segment, segment_model
 from onnxsemi._plan.bits import BitPlan
 from onnxsemi._plan.bitwidth import FLOAT_BITS
 from onnxsemi._progress import Progress
 from onnxsemi._quantizer.plan_codes import LayerCodes, PlanCodes
 from onnxsemi._quantizer.rounded_plan import RoundedLayer, RoundedPlan
 from onnxsemi._quantizer.settings import RoundingSettings
-from onnxsemi._rounding.aimed_layer import LayerRequest, rounded_layer
-from onnxsemi._rounding.observed_layers import blocks, images_of
-from onnxsemi._rounding.second_moments import BlockSums, MomentSums
+from onnxsemi._rounding.aimed_layer import LayerRequest, row_parts
+from onnxsemi._rounding.observed_layers import blocks
 from onnxsemi._rounding.sent_rounder import SentRounder, rounded_whole
 from onnxsemi._rounding.table import RoundingTable
 from onnxsemi._rounding.target_output import (
     TargetOutput,
-    drawn_outputs,
     find_target_outputs,
     find_way,
     same_bits,
 )
 from onnxsemi._rounding.walk import layer_from_table
+from onnxsemi._rounding.walk_tasks import (
+    Look,
+    added,
+    float_outputs,
+    go_on,
+    known_of,
+    row_codes,
+)
 from onnxsemi._runtime.batch_sizes import BLOCK_IMAGES
 from onnxsemi._runtime.engine import BANDWIDTH, HANDLING
 from onnxsemi._runtime.runner import Batch
-from onnxsemi._runtime.sessions import Session
 
 PASSES = 8
 """Forward passes that a block of images takes in a plan, about: on the way, and for the sums."""
 TASKS = 3
 """Tasks of a layer for each share: a look, its sums added, and going on."""
 _OVERHEAD = 0.05  # of the work that handing over its tasks may take
-Tensors = Mapping[str, Sequence[Float32Array]]
-"""Name -> its values for each block of a share."""
-Codes = Mapping[str, LayerCodes]
-"""Layer -> what it was rounded to."""
-
-
-@dataclass(frozen=True, eq=False)
-class Look:
-    """A look at a layer by one who has some blocks of images.
-
-    Its methods are tasks. They take the workload; what the step takes, but for the image; the float
-    model's target outputs; and codes of the layers that are rounded so far.
-
-    Attributes:
-        step: Number of the layer's step on the way through the model.
-        place: Its place in the step.
-        seed: Of the positions that are drawn.
-        blocks: Number of each block among all -> where its images lie among the workload's.
-    """
-
-    step: int
-    place: int
-    seed: int
-    blocks: Mapping[int, Batch]
-
-    def sums(
-        self, workload: Workload, there: Tensors, wanted: Tensors, codes: Codes
-    ) -> list[list[BlockSums]]:
-        """Sums of each block, which are not added yet."""
-        return list(self._each(workload, there, wanted, codes))
-
-    def total(
-        self, workload: Workload, there: Tensors, wanted: Tensors, codes: Codes
-    ) -> MomentSums:
-        """Sums of the first blocks, added up."""
-        total = self._nothing(workload)
-        for block in self._each(workload, there, wanted, codes):
-            total.add(block)
-        return total
-
-    def codes(
-        self,
-        workload: Workload,
-        request: LayerRequest,
-        total: MomentSums | None,
-        sums: Iterable[list[BlockSums]],
-    ) -> LayerCodes:
-        """Round the layer by the sums of all blocks."""
-        whole = added(self._nothing(workload) if total is None else total, sums)
-        with workload.running() as runner:
-            target_output, _ = self._target(workload)
-            return LayerCodes.of(rounded_layer(target_output, request, whole, runner.pool))
-
-    def _each(
-        self, workload: Workload, there: Tensors, wanted: Tensors, codes: Codes
-    ) -> Iterator[list[BlockSums]]:
-        target_output, part = self._target(workload)
-        name, empty = target_output.layer.name, self._nothing(workload)
-        session = _session(workload, part, codes) if part.gives else None
-        names = [name for name in target_output.seen if name not in part.gives]
-        with workload.running() as runner:
-            for place, (number, block) in enumerate(self.blocks.items()):
-                values = _taken(workload, names, there, place, block)
-                if session is not None:
-                    given = _taken(workload, part.takes, there, place, block)
-                    values |= given | runner.run_rows(session, given)
-                positions = target_output.layer.patches[0].positions(self.seed, number)
-                yield target_output.block(empty, values, positions, wanted[name][place])
-
-    def _target(self, workload: Workload) -> tuple[TargetOutput, Segment]:
-        way = find_way(workload.classifier, workload.image)
-        return way[self.step].target_outputs[self.place]
-
-    def _nothing(self, workload: Workload) -> MomentSums:
-        """Nothing summed yet."""
-        target_output, _ = self._target(workload)
-        patches, site = target_output.layer.patches[0], target_output.layer.site
-        return MomentSums(patches.groups, patches.size, site.layer.channels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,7 +171,18 @@ class SpreadRounder:
                 sums = share.workload.begin(own.sums, values, share.wanted, codes)
                 total = self._workload.engine.begin(added, total, sums)
         sums = last.workload.begin(look.sums, tensors, last.wanted, codes)
-        return last.workload.begin(look.codes, request, total, sums)
+        return self._by_rows(look, request, total, sums)
+
+    def _by_rows(self, look: Look, request: LayerRequest, total: Any, sums: Any) -> Any:
+        """A task: the same of the sums of all blocks; of a wide layer its rows are dealt."""
+        engine, last = self._workload.engine, self._shares[-1].workload
+        target_output, _ = self._steps[look.step].target_outputs[look.place]
+        parts = row_parts(target_output, engine.workers)
+        if len(parts) == 1:
+            return last.begin(look.codes, request, total, sums)
+        aimed = last.begin(look.aimed, request, total, sums)
+        codes = [engine.begin(row_codes, aimed, request, part) for part in parts]
+        return last.begin(look.joined, request, aimed, codes)
 
 
 def shares_for(workers: int, images: int, seconds: float, layers: Sequence[TargetOutput]) -> int:
@@ -290,84 +223,3 @@ def _dealt(workload: Workload, count: int, seed: int) -> list[Share]:
         here = {number: Batch(one.start - start, one.stop - start) for number, one in own}
         found.append(Share(some, here, some.begin(float_outputs, here, seed)))
     return found
-
-
-def known_of(part: Segment, codes: Mapping[str, Any]) -> dict[str, Any]:
-    """Codes of the layers of a part that are rounded so far."""
-    return {name: codes[name] for name in sorted(part.layers) if name in codes}
-
-
-def float_outputs(workload: Workload, share: Mapping[int, Batch], seed: int) -> Tensors:
-    """Layer -> the float model's target output at the drawn positions, block by block."""
-    every = find_target_outputs(workload.classifier, workload.image)
-    found: dict[str, list[Float32Array]] = {one.layer.name: [] for one in every}
-    with workload.running() as runner:
-        for group in in_groups(every, lambda one: one.held):
-            names = list(dict.fromkeys(one.tensor for one in group))
-            model = with_outputs(workload.classifier.proto, names)
-            session = workload.open(model.SerializeToString())
-            for number, block in share.items():
-                pixels, where = images_of(workload, block), (seed, number)
-                drawn = drawn_outputs(group, pixels, session, runner, where)
-                for one, values in zip(group, drawn, strict=True):
-                    found[one.layer.name].append(values)
-    return found
-
-
-def go_on(
-    workload: Workload, there: Tensors, share: Mapping[int, Batch], number: int, codes: Codes
-) -> Tensors:
-    """What the next step takes.
-
-    Args:
-        workload: The images.
-        there: What this one takes, but for the image.
-        share: Blocks of the images.
-        number: Of this step.
-        codes: Of its layers.
-    """
-    step = find_way(workload.classifier, workload.image)[number]
-    gone = _given(workload, step.onward, there, share, codes)
-    return {name: gone[name] if name in gone else there[name] for name in step.keeps}
-
-
-def _given(
-    workload: Workload, part: Segment, there: Tensors, share: Mapping[int, Batch], codes: Codes
-) -> Tensors:
-    """What a part of the model gives."""
-    if not part.gives:
-        return {}
-    found: dict[str, list[Float32Array]] = {name: [] for name in part.gives}
-    session = _session(workload, part, codes)
-    with workload.running() as runner:
-        for place, block in enumerate(share.values()):
-            values = runner.run_rows(session, _taken(workload, part.takes, there, place, block))
-            for name, own in found.items():
-                own.append(values[name])
-    return found
-
-
-def _session(workload: Workload, part: Segment, codes: Codes) -> Session:
-    """A part of the model as far as it is quantized."""
-    rounded = {n: own.rounded(workload.classifier.site(n).layer) for n, own in codes.items()}
-    weights = {name: own.weight for name, own in rounded.items()}
-    biases = {name: own.bias for name, own in rounded.items() if own.bias is not None}
-    return workload.open(segment_model(workload.classifier, part, weights, biases))
-
-
-def _taken(
-    workload: Workload, names: Iterable[str], there: Tensors, place: int, block: Batch
-) -> dict[str, Float32Array]:
-    """Tensors that are there, for a block of images."""
-    return {
-        name: there[name][place] if name in there else images_of(workload, block)[name]
-        for name in names
-    }
-
-
-def added(total: MomentSums, sums: Iterable[list[BlockSums]]) -> MomentSums:
-    """Sums with those of further blocks; the former are not changed."""
-    more = deepcopy(total)
-    for block in sums:
-        more.add(block)
-    return more

@@ -21,14 +21,14 @@ from onnxsemi._rounding.aimed_layer import LayerRequest
 from onnxsemi._rounding.grid import Grid
 from onnxsemi._rounding.layer import LayerRounder
 from onnxsemi._rounding.second_moments import BlockSums, MomentSums
-from onnxsemi._rounding.spread_walk import (
+from onnxsemi._rounding.target_output import TargetOutput, find_way
+from onnxsemi._rounding.walk_tasks import (
     Look,
     Tensors,
     float_outputs,
     go_on,
     known_of,
 )
-from onnxsemi._rounding.target_output import TargetOutput, find_way
 from onnxsemi._runtime.batch_sizes import BLOCK_IMAGES
 from onnxsemi._runtime.blas import one_thread
 from onnxsemi._runtime.runner import Batch
