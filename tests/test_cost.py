@@ -77,6 +77,11 @@ def test_passes_and_image_forwards_are_of_cpu_time() -> None:
     assert cost.text == "75 passes over 4,000 calibration images, 300 thousand image-forwards"
 
 
+def test_a_pass_too_short_for_the_clock_is_no_division_by_zero() -> None:
+    cost = Cost(seconds=7.0, cpu_seconds=3.0, pass_cpu_seconds=0.0, images=40, trials=9)
+    assert cost.passes == 3.0 / 1e-6
+
+
 def test_every_session_of_a_run_counts(tmp_path: Path) -> None:
     """What was measured, and what followed, in a session that ended with an error, too."""
     ago = [Spent(100.0 * n, 10.0 * n) for n in (1, 2, 4)]

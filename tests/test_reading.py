@@ -1,5 +1,7 @@
 """Reading a model: what is accepted stays the same function."""
 
+import errno
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -242,6 +244,17 @@ def test_size_of_a_file_counts_its_external_data(tmp_path):
     path = external_data(model, tmp_path)
     together = path.stat().st_size + (tmp_path / "external.bin").stat().st_size
     assert file_bytes(path) == together
+
+
+def test_a_model_that_can_be_read_only_once(tmp_path, monkeypatch):
+    path = write(IDENTITY.model(), tmp_path)
+
+    def fails(*_, **__):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(onnx, "load_model", fails)
+    with pytest.raises(ModelError, match=r"\.onnx: cannot be read: Input/output error"):
+        file_bytes(path)
 
 
 def test_float16_weights_are_widened_exactly(tmp_path):

@@ -164,17 +164,26 @@ def _check(model: onnx.ModelProto, name: str) -> None:
 
 
 def file_bytes(model: Model) -> int:
-    """Bytes of a model as a file, and of the external data that it refers to."""
+    """Bytes of a model as a file, and of the external data that it refers to.
+
+    Raises:
+        ModelError: If one of the files cannot be read.
+    """
     if isinstance(model, onnx.ModelProto):
         return int(model.ByteSize())
     if isinstance(model, bytes):
         return len(model)
-    return sum(file.stat().st_size for file in model_files(model))
+    with reading(ModelError, f"{model}: cannot be read"):
+        return sum(file.stat().st_size for file in model_files(model))
 
 
 def model_files(path: str | os.PathLike[str]) -> list[Path]:
-    """The model file and the files of external data that it refers to."""
-    model = onnx.load_model(path, _FORMAT, load_external_data=False)
+    """The model file and the files of external data that it refers to.
+
+    Raises:
+        ModelError: If the model cannot be read.
+    """
+    model = _parse(Path(path))
     locations = {
         external_data_helper.ExternalDataInfo(tensor).location
         for tensor in model.graph.initializer

@@ -28,6 +28,8 @@ from onnxsemi._short_form import Brief
 from onnxsemi._stats.comparison import Comparison
 from onnxsemi._stats.pairing import Pairing
 
+_LEAST_PASS = 1e-6  # seconds: a clock too coarse for a small model says 0
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -88,7 +90,7 @@ class Cost:
     @property
     def passes(self) -> float:
         """Cost in forward passes over the calibration images, CPU time against CPU time."""
-        return self.cpu_seconds / self.pass_cpu_seconds
+        return self.cpu_seconds / max(self.pass_cpu_seconds, _LEAST_PASS)
 
     @property
     def image_forwards(self) -> float:
