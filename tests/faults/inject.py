@@ -56,18 +56,22 @@ class Faults:
         """Count an operation; give the kind of what a write is to do differently."""
         if isinstance(path, int):
             path = os.readlink(f"/proc/self/fd/{path}")
-        place = os.path.join(os.path.realpath(os.path.dirname(os.fspath(path)) or "."), "")
-        if not place.startswith(os.path.join(self.folder, "")):
+        if not self.below(path):
             return None
         self.seen.append((what, os.path.basename(os.fspath(path))))
         if len(self.seen) - 1 != self.at:
             return None
         if self.kind == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
+            signal.raise_signal(signal.SIGKILL)
         if self.kind in ("kill within", "short"):
             return self.kind
         number = getattr(errno, self.kind)
         raise OSError(number, os.strerror(number), os.fspath(path))
+
+    def below(self, path: Any) -> bool:
+        """Whether a file lies in the folder, or below it."""
+        place = os.path.join(os.path.realpath(os.path.dirname(os.fspath(path)) or "."), "")
+        return place.startswith(os.path.join(self.folder, ""))
 
 
 def _file(faults: Faults) -> type[io.FileIO]:
@@ -87,7 +91,7 @@ def _file(faults: Faults) -> type[io.FileIO]:
                 return super().write(data)
             done = super().write(memoryview(data)[: len(data) // 2])
             if said == "kill within":
-                os.kill(os.getpid(), signal.SIGKILL)
+                signal.raise_signal(signal.SIGKILL)
             return done
 
         def readinto(self, buffer: Any) -> int:
@@ -164,6 +168,13 @@ def _met(faults: Faults, name: str, real: Callable[..., Any], *, place: int) -> 
         return real(*given, **named)
 
     return called
+
+
+def stand_still() -> None:
+    """Let all clocks stand still: the same command on the same files leaves the same bytes."""
+    for name in ("time", "monotonic", "perf_counter", "process_time", "thread_time"):
+        setattr(time, name, lambda: 1e9)
+    time.time_ns = lambda: 10**18
 
 
 def jump() -> None:

@@ -1,22 +1,28 @@
 """A net that is compressed in a moment, the commands that faults are injected into, and one call.
 
 Every call runs in a process of its own, forked from one that has imported everything: what Python
-has open or has patched is gone with it.
+has open or has patched is gone with it. Its clocks stand still, so that all that it leaves follows
+from the files that it found, and from the fault.
 """
 
+import importlib
 import os
 import shutil
 import sys
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
-from inject import Faults, inject, jump
+from inject import Faults, inject, jump, stand_still
 from onnx import numpy_helper, parser
+from typer.main import get_command
 
 from onnxsemi._cli import app
+
+main = get_command(app)
 
 NET = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -92,10 +98,9 @@ def call(folder: Path, command: str, faults: Faults | None = None, *, clock: boo
         seen.unlink(missing_ok=True)
         if faults is not None:
             inject(faults)
-        if clock:
-            jump()
+        (jump if clock else stand_still)()
         try:
-            app(COMMANDS[command])
+            main(COMMANDS[command])
         except SystemExit as left:
             code = left.code if isinstance(left.code, int) else 0
         except BaseException:
@@ -104,8 +109,20 @@ def call(folder: Path, command: str, faults: Faults | None = None, *, clock: boo
         if faults is not None and faults.kind == "":
             faults.at = -1
             seen.write_text("\n".join("\t".join(each) for each in faults.seen))
+            _imported(folder).write_text("\n".join(sys.modules))
     finally:
         os._exit(code)
+
+
+def import_ahead(folder: Path) -> None:
+    """Import what a command imported that was called in a folder: later calls need not again."""
+    for name in _imported(folder).read_text().splitlines():
+        with suppress(ImportError):  # a name that only a package's own code has put there
+            importlib.import_module(name)
+
+
+def _imported(folder: Path) -> Path:
+    return folder.parent / f"{folder.name}.imported"
 
 
 def _operations(path: Path) -> tuple[tuple[str, str], ...]:

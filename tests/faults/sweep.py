@@ -2,16 +2,22 @@
 
     python tests/faults/sweep.py [--sample N] [--seed TEXT] [--seconds S]
 
-After a fault: the command was killed, or gave one line and exit code 1, or passed over it. Each
-output is whole, the old one or the new one; if the command was not killed, all are old or all are
-new. Then the same command, with --resume where there is a run, ends in the same bytes, and leaves
-no scratch file.
+A command runs once, and before every operation a process branches off for each fault
+(``branch.py``). After a fault: the command was killed, or gave one line and exit code 1, or passed
+over it. Each output is whole, the old one or the new one; if the command was not killed, all are
+old or all are new. Then the same command, with --resume where there is a run, ends in the same
+bytes, and leaves no scratch file. What it ends in follows from what there is: many faults leave the
+same files, which are taken up once.
 """
 
 import argparse
+import hashlib
 import json
+import os
 import random
+import re
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -22,8 +28,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from branch import APART, Branches, branch_of
 from inject import KINDS, Faults
-from job import OLD, Call, again, begin, call
+from job import OLD, Call, again, begin, call, import_ahead
 
 CASES = ("compress", "resume", "apply", "report")
 WRITTEN = {
@@ -32,6 +39,8 @@ WRITTEN = {
     "apply": ("again.onnx", "again.plan.json"),
     "report": ("page.html",),
 }
+TakenUp = dict[tuple[str, str], str | None]
+"""Command and digest of a folder -> what was wrong when the command took the folder up."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,9 @@ class Case:
 def starts(room: Path) -> list[Start]:
     """Where each command begins: with nothing, half a run, and a whole one."""
     nothing = begin(room / "nothing")
+    ahead = again(nothing, room / "ahead")
+    call(ahead, "compress", Faults(ahead))
+    import_ahead(ahead)
     whole = again(nothing, room / "whole")
     first = call(whole, "compress", Faults(whole))
     if first.code:
@@ -108,14 +120,36 @@ def cases(found: list[Start]) -> list[Case]:
     ]
 
 
-def wrong(case: Case, room: Path) -> str | None:
+def wrong(case: Case, room: Path, known: TakenUp) -> str | None:
     """What is wrong after a fault; None if nothing is."""
     folder = again(case.start.folder, room / "case")
     try:
         met = call(folder, case.start.command, Faults(folder, case.kind, case.at))
-        return _after(case, folder, met) or _taken_up(case, folder)
+        return _judged(case, folder, met, known)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _judged(case: Case, folder: Path, met: Call, known: TakenUp) -> str | None:
+    said = _after(case, folder, met)
+    command = "resume" if case.start.command == "compress" else case.start.command
+    there = command, _state(folder)
+    if said is None and there not in known:
+        known[there] = _taken_up(case.start, folder, command)
+    return said or known[there]
+
+
+def _state(folder: Path) -> str:
+    """Digest of all files in a folder: names, but for what is drawn of them, modes and bytes.
+
+    What a scratch file holds does not count: nobody reads those of others.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        data = path.read_bytes() if path.is_file() and path.suffix != ".part" else b""
+        name = re.sub(r"\.[0-9a-f]{16}\.part$", ".part", str(path.relative_to(folder)))
+        digest.update(repr((name, path.lstat().st_mode, data)).encode())
+    return digest.hexdigest()
 
 
 def _after(case: Case, folder: Path, met: Call) -> str | None:
@@ -137,12 +171,11 @@ def _after(case: Case, folder: Path, met: Call) -> str | None:
     return None
 
 
-def _taken_up(case: Case, folder: Path) -> str | None:
-    command = "resume" if case.start.command == "compress" else case.start.command
+def _taken_up(start: Start, folder: Path, command: str) -> str | None:
     last = call(folder, command)
     if last.code:
         return f"taken up again: exit code {last.code}: {last.said[-600:]}"
-    for name, data in case.start.gives.items():
+    for name, data in start.gives.items():
         if (folder / name).read_bytes() != data:
             return f"taken up again, {name} has other bytes"
     left = [path.name for path in folder.rglob("*.part")]
@@ -152,12 +185,50 @@ def _taken_up(case: Case, folder: Path) -> str | None:
 def sweep(
     chosen: list[Case], room: Path, seconds: float = float("inf")
 ) -> Iterator[tuple[Case, str | None]]:
-    """Try cases in turn, as long as there is time."""
-    end = time.monotonic() + seconds
-    for case in chosen:
-        if time.monotonic() > end:
-            return
-        yield case, wrong(case, room)
+    """Try cases, those of a command in the order of its operations, as long as there is time."""
+    end, known = time.monotonic() + seconds, TakenUp()
+    for command in CASES:
+        of_it = {(case.at, case.kind): case for case in chosen if case.start.command == command}
+        for (at, kind), ended, folder in _branches(room / command, of_it):
+            case = of_it[at, kind]
+            if ended == APART:
+                yield case, wrong(case, room, known)
+            else:
+                met = Call(int(ended), Path(f"{folder}.said").read_text())
+                yield case, _judged(case, folder, met, known)
+                shutil.rmtree(folder)
+            if time.monotonic() > end:
+                return
+
+
+def _branches(
+    folder: Path, cases: dict[tuple[int, str], Case]
+) -> Iterator[tuple[tuple[int, str], str, Path]]:
+    """Run a command once, off which a process branches before every fault, and tell of each.
+
+    Yields:
+        Number of the operation and kind of fault, exit code or ``APART``, folder.
+    """
+    start = next(iter(cases.values())).start
+    again(start.folder, folder)
+    told, tells = os.pipe()
+    child = os.fork()
+    if not child:
+        os.setsid()
+        os.close(told)
+        os._exit(call(folder, start.command, Branches(folder, cases, tells)).code)
+    os.close(tells)
+    try:
+        with os.fdopen(told) as lines:
+            for line in lines:
+                at, kind, ended = line.rstrip("\n").split("\t")
+                yield (int(at), kind), ended, branch_of(folder, int(at), kind)
+        if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+            raise RuntimeError(Path(f"{folder}.said").read_text())
+    except GeneratorExit:
+        os.killpg(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        raise
 
 
 def main() -> int:

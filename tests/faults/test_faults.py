@@ -41,7 +41,7 @@ def test_every_command_and_every_fault_is_among_them(every):
 @pytest.mark.parametrize("number", range(SAMPLE))
 def test_a_fault(every, room, number):
     case = random.Random(SEED).sample(every, SAMPLE)[number]
-    assert wrong(case, room) is None, case
+    assert wrong(case, room, {}) is None, case
 
 
 def test_a_clock_that_jumps(tmp_path):
