@@ -12,6 +12,7 @@ _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 LONGEST_WORD = 400
 LONGEST_LINE = 1200
+LONGEST_TEXT = 8 * LONGEST_LINE
 _CUT = " ... "
 
 
@@ -30,7 +31,7 @@ def visible(text: str) -> str:
 
 
 def shown(text: str) -> str:
-    """Text of others for a page or a table: visible, and no word of it without end.
+    """Text of others for a page or a table: visible, and neither it nor a word without end.
 
     >>> shown("a" * 1000 + " b") == "a" * 200 + "..." + "a" * 200 + " b"
     True
@@ -38,7 +39,7 @@ def shown(text: str) -> str:
     seen = visible(text)
     if len(seen) <= LONGEST_WORD:
         return seen
-    return " ".join(map(_short_word, seen.split(" ")))
+    return _cut(" ".join(map(_short_word, seen.split(" "))), LONGEST_TEXT)
 
 
 def shown_line(text: str, longest: int = LONGEST_LINE) -> str:
@@ -47,7 +48,11 @@ def shown_line(text: str, longest: int = LONGEST_LINE) -> str:
     >>> shown_line("a\nb"), shown_line("one two three four five", longest=16)
     ('a b', 'one ... five')
     """
-    line = shown(" ".join(filter(None, (part.strip() for part in text.splitlines()))))
+    return _cut(shown(" ".join(filter(None, (p.strip() for p in text.splitlines())))), longest)
+
+
+def _cut(line: str, longest: int) -> str:
+    """Without its middle, if it is too long."""
     if len(line) <= longest:
         return line
     half = (longest - len(_CUT)) // 2

@@ -174,3 +174,23 @@ def test_a_line_that_was_cut_short_is_left(copy):
     journal.write_bytes(cut)
     assert run("verify", copy / "small.onnx", "--run", copy / "small.run").exit_code == 0
     assert journal.read_bytes() == cut
+
+
+@pytest.mark.parametrize("same_bits", [True, False])
+def test_a_new_model_beside_an_old_plan(copy, same_bits):
+    """As a process leaves them that was killed between the two: who reads both is told."""
+    plan = copy / "small.plan.json"
+    if same_bits:  # rounded by another seed
+        document = json.loads((copy / "seeded.plan.json").read_text())
+        document["layers"] = json.loads(plan.read_text())["layers"]
+        document["plan_sha256"] = json.loads(plan.read_text())["plan_sha256"]
+    else:
+        document = json.loads(plan.read_text())
+        layer = next(iter(document["layers"].values()))
+        layer["bits"] = {"2": f"0-{layer['channels'] - 1}"}
+    plan.write_text(json.dumps(document))
+    assert_one_line(run("verify", copy / "small.onnx", "--plan", plan), "small.onnx: has other")
+    shown = run("inspect", copy / "small.onnx", plan)
+    assert shown.exit_code == 0, shown.output
+    found = json.loads(run("inspect", copy / "small.onnx", plan, "--json").stdout)
+    assert found["settings"] if same_bits else found["layers"]

@@ -12,6 +12,7 @@ from rich.console import RenderableType
 from onnxsemi._cli.console import VisibleConsole, say
 from onnxsemi._cli.terminal import LineProgress, LiveProgress, OnlyWarnings, warning_line
 from onnxsemi._option import Decides, Option, Panel
+from onnxsemi._output_size import written_text
 from onnxsemi._progress import Progress
 from onnxsemi._report.document import Document, to_json
 from onnxsemi._results import wording
@@ -56,7 +57,9 @@ class Printed:
     def show(self, table: RenderableType, document: Document) -> None:
         """The result on standard output."""
         if self.as_json:
-            typer.echo(to_json(document))
+            text = to_json(document)
+            written_text(text, "the JSON document")
+            typer.echo(text)
         elif not self.quiet:
             VisibleConsole().print(table)
 

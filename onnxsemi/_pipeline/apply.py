@@ -24,6 +24,7 @@ from onnxsemi._model.head import ImageInput
 from onnxsemi._model.loader import Model
 from onnxsemi._model.reader import ReadOptions, read_model
 from onnxsemi._model.targets import TargetPolicy
+from onnxsemi._output_size import write_text
 from onnxsemi._pipeline.activations import calibrate
 from onnxsemi._pipeline.apply_request import ApplyRequest, apply_request
 from onnxsemi._pipeline.claim import claimed, report_images
@@ -131,7 +132,7 @@ def apply(
         file = Writer(workload, profile, ranges).written(codes, scratches[target], target)
         if plan_file is not None:
             text = _point_document(asked, codes, here).to_json()
-            scratches[plan_file].write_text(text, encoding="utf-8")
+            write_text(scratches[plan_file], text, plan_file)
         write_companion(settings, classifier, codes, scratches, target)
         result = ApplyResult(
             output=target,

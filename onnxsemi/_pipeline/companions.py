@@ -22,6 +22,7 @@ from onnxsemi._emit.deployment import Companion
 from onnxsemi._errors import PlanError
 from onnxsemi._model.classifier import Classifier
 from onnxsemi._model.targets import Site
+from onnxsemi._output_size import write_text
 from onnxsemi._plan.bitwidth import FLOAT_BITS
 from onnxsemi._quantizer.affine import QuantizedChannels, Scheme
 from onnxsemi._quantizer.rounded_plan import RoundedPlan
@@ -77,7 +78,7 @@ def write_companion(
         content = _bits if taken.companion is Companion.BITS else _encodings
         document = content(classifier, codes, onnx.load_model(model), output.name)
         text = msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
-        scratches[path].write_bytes(text)
+        write_text(scratches[path], text, path)
 
 
 def _layers(classifier: Classifier, codes: RoundedPlan) -> Iterator[tuple[Site, QuantizedChannels]]:

@@ -16,6 +16,7 @@ from onnxsemi._emit.verification import verify
 from onnxsemi._errors import ModelError, OutputError, PlanError, VerificationError
 from onnxsemi._evaluation.workload import Workload
 from onnxsemi._model.loader import Model, model_files, path_of
+from onnxsemi._output_size import check_model_size
 from onnxsemi._quantizer.rounded_plan import RoundedPlan
 from onnxsemi._reading import reading, regular_file
 from onnxsemi._results import wording
@@ -153,7 +154,9 @@ class Writer:
     def _put(self, rounded: RoundedPlan, path: Path) -> None:
         """Write a file and verify what stands there."""
         model = emit(self.workload.classifier, rounded, self.profile, self.ranges)
-        path.write_bytes(model.SerializeToString(deterministic=True))
+        data, classifier = model.SerializeToString(deterministic=True), self.workload.classifier
+        check_model_size(len(data), max(classifier.source_bytes, 4 * classifier.parameters))
+        path.write_bytes(data)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest not in self.verified:

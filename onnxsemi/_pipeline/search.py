@@ -12,6 +12,7 @@ from onnxsemi._emit.integer_kernels import Kernels, kernels_of
 from onnxsemi._emit.narrow_types import narrow_types
 from onnxsemi._errors import BudgetError
 from onnxsemi._evaluation.folds import Remembering
+from onnxsemi._output_size import write_text
 from onnxsemi._pipeline.activations import recorded_ranges
 from onnxsemi._pipeline.advice import next_command
 from onnxsemi._pipeline.companions import companion_path, write_companion
@@ -188,7 +189,7 @@ class Search:
         plan_file, beside = plan_path(target), companion_path(settings, target)
         with whole_files(target, *filter(None, (plan_file, beside))) as scratches:
             file = self.writer.written(codes, scratches[target], target, workload)
-            scratches[plan_file].write_text(document.to_json(), encoding="utf-8")
+            write_text(scratches[plan_file], document.to_json(), plan_file)
             write_companion(settings, prepared.classifier, codes, scratches, target)
             size = file.path.stat().st_size
             anchor = Anchor(document, plan, size, found.search, found.refused)
@@ -299,7 +300,7 @@ class Search:
             with whole_files(model, plan) as scratches:
                 ranges, nearest = self.writer.ranges, self.codes.nearest
                 document = rounded_file(prepared, codes, ranges, run, nearest=nearest)
-                scratches[plan].write_text(document.to_json(), encoding="utf-8")
+                write_text(scratches[plan], document.to_json(), plan)
                 self.writer.write(codes, scratches[model], model)
         except UNWRITABLE as error:
             said = f"{best.plan.compression:.2%} smaller, not kept on the way: {error}"

@@ -23,6 +23,8 @@ from onnxsemi._run.store import NO_RUN, DamagedError, digest_of, opened_file, se
 
 Reply = TypeVar("Reply")
 _REMEDY = "delete the folder or choose another `run` to start anew"
+MOST_BYTES = 256 * 2**20
+"""Of a journal, at the most: runs of a million channels take a quarter of it."""
 
 
 class Question(Struct, frozen=True, tag=True):
@@ -58,6 +60,8 @@ def check_lines(path: Path, run: str, *, cut: bool = False) -> list[_Line]:
     """
     failure, flags = f"{path}: cannot be read", os.O_RDWR if cut else os.O_RDONLY
     with reading(RunError, failure), open_own(path, flags) as file:
+        if os.fstat(file.fileno()).st_size > MOST_BYTES:
+            raise RunError(f"{path}: is damaged: no journal is that large; {_REMEDY}")
         data = file.read()
         whole = data[: data.rfind(b"\n") + 1]
         if cut and len(whole) < len(data):
@@ -169,6 +173,8 @@ class Journal:
         with reading(RunError, f"{self._path}: cannot be written"):
             text = memoryview(sealed(line, self._run))
             with open_own(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT) as file:
+                if os.fstat(file.fileno()).st_size + len(text) > MOST_BYTES:
+                    raise RunError(f"{self._path}: has no room for more: {_REMEDY}")
                 while text:
                     text = text[file.write(text) :]
                 os.fsync(file.fileno())

@@ -51,6 +51,9 @@ DIGEST = 12
 MOST_CHANNELS = 1_000_000
 """Channels of a plan, at the most: one that says more is refused before they are counted."""
 
+MOST_LAYERS = 100_000
+"""Layers of a plan, at the most: as many as a model has nodes."""
+
 _LEVELS = 4  # of objects that are written a line an entry: what is deeper stands on one
 _RANGES = r"^\s*[0-9]+(-[0-9]+)?\s*(,\s*[0-9]+(-[0-9]+)?\s*)*$"
 
@@ -304,10 +307,13 @@ def plan_of(text: str) -> PlanFile:
     found = document.get("schema") if isinstance(document, dict) else None
     if type(found) is not int or found != SCHEMA:
         raise PlanError(f"schema {found!r} is not supported; this version reads {SCHEMA}")
+    layers = document.get("layers")
+    if isinstance(layers, dict) and len(layers) > MOST_LAYERS:
+        raise PlanError(f"{len(layers):,} layers; a plan has at most {MOST_LAYERS:,}")
     try:
         return msgspec.convert(document, PlanFile)
     except (msgspec.ValidationError, PlanError) as error:
-        where = _wrong_layer(document.get("layers"))
+        where = _wrong_layer(layers)
         raise PlanError(f"{where}{error}: what may stand there is said in docs/plan.md") from None
 
 

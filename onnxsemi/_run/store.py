@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 
 from onnxsemi._atomic_file import open_own, whole_file
 from onnxsemi._errors import PlanError, RunError
-from onnxsemi._reading import reading
+from onnxsemi._output_size import written_text
+from onnxsemi._reading import MOST_TEXT, reading
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -103,8 +104,9 @@ def write(path: Path, content: object, run: str) -> None:
     Raises:
         OutputError: If it cannot be written.
     """
+    data = written_text(sealed(content, run), path)
     with whole_file(path) as scratch:
-        scratch.write_bytes(sealed(content, run))
+        scratch.write_bytes(data)
 
 
 def read(path: Path, kind: type[T], run: str, remedy: str) -> T:
@@ -120,6 +122,8 @@ def read(path: Path, kind: type[T], run: str, remedy: str) -> T:
         RunError: If it cannot be read, is damaged, or of another run.
     """
     with _opened(path, remedy) as file:
+        if _size(file) > MOST_TEXT:
+            raise DamagedError(_DAMAGED)  # ours are no larger
         return opened_file(file.read(), kind, run)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from onnxsemi._atomic_file import check_writable, whole_file
 from onnxsemi._errors import OutputError
+from onnxsemi._output_size import written_text
 from onnxsemi._report.page.render import render
 from onnxsemi._report.page.run import Run
 from onnxsemi._report.page.side_by_side import render_two
@@ -78,5 +79,6 @@ def write_comparison(runs: tuple[Path, Path], output: Path) -> None:
 
 
 def _write(page: str, output: Path) -> None:
+    data = written_text(page, output)
     with whole_file(output) as scratch:
-        scratch.write_text(page, encoding="utf-8", newline="\n")
+        scratch.write_bytes(data)

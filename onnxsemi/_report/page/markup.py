@@ -7,6 +7,9 @@ from html import escape
 
 from onnxsemi._visible import shown, visible
 
+_READ = ("aria-label", "data-tip", "title")
+"""Attributes that someone reads."""
+
 
 class Markup(str):
     """Text that is markup already."""
@@ -54,8 +57,9 @@ def number(value: float) -> str:
 def _attribute(key: str, value: object) -> str:
     if value is None or value is False:
         return ""
-    shown = number(value) if isinstance(value, float) else visible(str(value))
     name = key.rstrip("_").replace("_", "-")
+    look = shown if name in _READ else visible  # what is drawn may be long
+    text = number(value) if isinstance(value, float) else look(str(value))
     if value is True:
         return f" {name}"
-    return f' {name}="{escape(shown)}"'
+    return f' {name}="{escape(text)}"'
