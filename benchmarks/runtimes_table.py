@@ -108,8 +108,10 @@ def costs(runs: list[Answers]) -> list[str]:
 
 
 def _cell(found: Outcome, base: Outcome | None) -> str:
-    if not found.agrees or found.load is None or found.latency is None:
+    if not found.agrees:
         return "no"
+    if found.load is None or found.latency is None:
+        return "yes"
     parts = [f"{1000 * found.load:.2g} ms" if found.load < 0.01 else f"{1000 * found.load:.0f} ms"]
     if found.memory is not None:
         parts.append(f"{found.memory / 1e6:.1f} MB")
