@@ -9,8 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 
-from onnxsemi._coding.shared import best_division, encode_blocks
+from onnxsemi._coding.code import best_codes
+from onnxsemi._coding.groups import BYTE
+from onnxsemi._coding.shared import Division, best_division, encode_blocks
+from onnxsemi._emit import coded_sizes
 from onnxsemi._emit.builder import Builder
+from onnxsemi._emit.storage import decoder as storage
 from onnxsemi._emit.storage.decoder import decoded
 from onnxsemi._emit.storage.planes import unpacked
 from onnxsemi._runtime.sessions import Session
@@ -18,10 +22,16 @@ from onnxsemi._runtime.sessions import Session
 FREE = [0] * 8
 
 
-def decoder(blocks, dtype):
+@pytest.fixture(params=[False, True], ids=["few words", "many words"])
+def many(request, monkeypatch):
+    """Both ways to look words up, however many there are."""
+    monkeypatch.setattr(storage, "MANY", 0 if request.param else storage.MANY)
+
+
+def decoder(blocks, dtype, division=None):
     """A graph that gives the symbols of all blocks, and what it must give."""
     counts = np.array([np.bincount(block, minlength=256) for block in blocks])
-    division = best_division(counts, fixed_bits=FREE, class_bits=0)
+    division = division or best_division(counts, fixed_bits=FREE, class_bits=0)
     streams = encode_blocks(blocks, division)
     graph = gs.Graph(opset=18, ir_version=8)
     build, width = Builder(graph), division.form.prefix_bits
@@ -37,10 +47,10 @@ def decoder(blocks, dtype):
     return gs.export_onnx(graph, do_type_check=False), wanted
 
 
-def check(blocks, dtype=np.uint8):
-    model, wanted = decoder(blocks, dtype)
+def check(blocks, dtype=np.uint8, division=None):
+    model, wanted = decoder(blocks, dtype, division)
     name, text = model.graph.output[0].name, model.SerializeToString()
-    found = [ReferenceEvaluator(model).run(None, {})[0]]
+    found = [ReferenceEvaluator(model, new_ops=[coded_sizes.GatherElements]).run(None, {})[0]]
     found += [Session(text, optimize=optimize).run({})[name] for optimize in (False, True)]
     for symbols in found:
         assert symbols.dtype == dtype
@@ -74,10 +84,31 @@ CASES = [
 ]
 
 
+@pytest.mark.usefixtures("many")
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_hostile_blocks(case, dtype):
     check(case.blocks, dtype)
+
+
+@pytest.mark.usefixtures("many")
+def test_codes_of_every_form():
+    """Words of one length and of many, places in groups that take more than a byte."""
+    rng = np.random.default_rng(0)
+    block = np.clip(np.rint(rng.laplace(0, 1.3, 2000)) + 4, 0, 8)
+    blocks = (block.astype(np.int64), np.roll(block, 1).astype(np.int64)[1:])
+    alphabet, counts = np.unique(block, return_counts=True)
+    codes = best_codes(alphabet.astype(np.int64), 1000 * counts)  # for long streams
+    assert {form.even_length > 1 for form in codes} == {False, True}
+    for _, code in codes.values():
+        check(blocks, division=Division(((0,), (1,)), (code, code), 0.0))
+    assert max(int(code.widths.max()) for _, code in codes.values()) > BYTE
+
+
+def test_nothing_but_one_symbol():
+    """An empty layer: no code, and so nothing to decode."""
+    with pytest.raises(ValueError, match="no code for 1"):
+        decoder((np.zeros(50, np.int64),), np.uint8)
 
 
 def test_sizes_around_the_ends_of_words():

@@ -177,6 +177,27 @@ def test_entropy_coded_channels(coded):
     assert stated["target_bits"] == taken
 
 
+@pytest.mark.parametrize("width", [3, width_of(1.5)])
+@pytest.mark.parametrize("zeros", ["b", "abcd"])
+def test_layers_of_nothing_but_zeros(width, zeros, tmp_path):
+    """Nothing to code: beside layers that are coded, and alone."""
+    model = network()
+    for tensor in model.graph.initializer:
+        if tensor.name in zeros:
+            values = np.zeros(tensor.dims, np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    onnx.save(model, tmp_path / "net.onnx")
+    classifier = read_model(tmp_path / "net.onnx", ReadOptions(targets="all"))
+    codes = codes_of(classifier, (width,), Nearest(Scheme.SYMMETRIC))
+    written = emit(classifier, codes, Profile.DENSE)
+    check_outputs(written, check_weights(written, classifier, codes), (2, 3, 10, 10))
+    split = coded_sizes.coded_split(GraphIndex.of(written.graph))
+    assert (split is None) is (zeros == "abcd")
+    assert sum(g.weights for la in read_stored(written).layers for g in la.groups) == sum(
+        layer.weight.size for layer in classifier.layers
+    )
+
+
 def test_what_weights_take_is_shown(coded, tmp_path):
     classifier, codes = coded
     for profile, shown in ((Profile.DENSE, True), (Profile.FAST, False)):

@@ -10,12 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxsemi._arrays import Float64Array, Int64Array
-from onnxsemi._coding.groups import group_widths
+from onnxsemi._coding.groups import BYTE, MAX_WIDTH, group_widths
 from onnxsemi._coding.words import WordTree, even_trees, word_trees
 
 PREFIX_BITS = (1, 2, 3, 4, 5, 6, 8)
+_UNPACKING = {1: 3, 2: 3, 3: 8, 4: 3, 5: 8, 6: 8, 8: 0}
+"""Bytes that are made of a prefix of so many bits."""
 _SIZES = [2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 1024]  # words
-_FREE_WORK = 20  # which loads within three times the time of float32 weights, or nearly so
+_MOST_FOR_WORK = 0.05  # of the entropy: what work counts at most
+_EVEN = 2**14  # words of one length, as tables of those take no more than their symbols
+_FREE_WORK = 32  # which loads within three times the time of float32 weights, or nearly so
+_HOPELESS = 1.1  # times the best size so far: a code that takes more is not looked at
+_SECOND_BYTE = 200  # of nodes
 _FEWEST, _MOST = 1, 32  # words a group, on average
 
 
@@ -86,22 +92,27 @@ class Code:
 
     @property
     def table_bytes(self) -> int:
-        """Bytes of what a file must hold of it: widths, words, and their stems."""
+        """Bytes of what a file must hold of it: widths, words, and their stems; more nodes."""
         names = int((2**self.widths).sum())
         if self.tree.even_length:
-            return len(self.widths) + names * self.tree.even_length
+            beyond = _SECOND_BYTE if self.widths.max() > BYTE else 0
+            return len(self.widths) + names * self.tree.even_length + beyond
         return len(self.widths) + 2 * names + self.tree.stems * (2 * self.tree.rare - 1)
 
     @property
     def work(self) -> float:
-        """How long operators take to decode a symbol: as long as they take to make so many bytes.
+        """What operators take to decode a symbol: in bytes, as all that they make takes the longest.
 
-        By measurement (ONNX Runtime 1.32): a word takes five look-ups, and another for each place.
+        By what :mod:`onnxsemi._emit.storage.decoder` makes of a word, and what it looks up and
+        scatters, as much as ONNX Runtime 1.32 makes meanwhile (a byte in 0.5 ns).
         """
         length = float(self.tree.probability @ self.tree.length)
+        suffix = float(self.tree.probability @ self.widths[self.prefixes])
+        word = 34 + 7 * suffix + _UNPACKING[self.prefix_bits]
+        word += 20 if self.widths.max() > BYTE else 0
         if self.tree.even_length:
-            return 44 / length + 1
-        return (44 + 24 * self.tree.rare) / length + 2
+            return word / length + (3 if length == 1 else 6)
+        return (word + 50 + 40 * self.tree.rare) / length + 3
 
     def bits_a_symbol(self, frequency: Float64Array | None = None) -> float:
         """Of symbols with such frequencies, in the long run.
@@ -136,15 +147,18 @@ def best_codes(
     least, commonest = total * entropy(counts), int(alphabet[np.argmax(counts)])
     best: dict[Form, tuple[float, Code]] = {}
     trees = word_trees(frequency, sorted({*_SIZES, len(alphabet)}))
-    for tree in (*trees, *even_trees(frequency, _SIZES[-1])):
-        at_least = least + 8 * len(tree.length)
+    for tree in (*trees, *even_trees(frequency, _EVEN)):
+        at_least = least + 8 * len(tree.length) * max(1, tree.even_length)
+        if best and at_least > _HOPELESS * min(size for size, _ in best.values()):
+            continue
         open_bits = [
             bits
             for bits in PREFIX_BITS
             if at_least < best.get(Form(bits, tree.even_length), (np.inf,))[0]
         ]
         for code in _codes(alphabet, commonest, tree, open_bits):
-            work = total * max(0.0, code.work - _FREE_WORK) * bits_of_work
+            work = max(0.0, code.work - _FREE_WORK) * bits_of_work
+            work = min(total * work, _MOST_FOR_WORK * least)
             size = total * code.bits_a_symbol() + 8 * code.table_bytes + work
             if size < best.get(code.form, (np.inf,))[0]:
                 best[code.form] = (size, code)
@@ -191,7 +205,9 @@ def _codes(
     words = len(tree.length)
     order = np.argsort(-tree.probability, kind="stable")
     for bits in prefix_bits:
-        if _FEWEST * 2**bits <= words <= _MOST * 2**bits:
-            widths = group_widths(tree.probability[order], 2**bits)
-            if widths is not None:
-                yield Code(alphabet, commonest, tree, bits, widths, np.argsort(order))
+        even = bool(tree.even_length)
+        if _FEWEST * 2**bits <= words <= (2**MAX_WIDTH if even else _MOST) * 2**bits:
+            for widest in (BYTE, MAX_WIDTH) if even else (BYTE,):
+                widths = group_widths(tree.probability[order], 2**bits, widest)
+                if widths is not None:
+                    yield Code(alphabet, commonest, tree, bits, widths, np.argsort(order))

@@ -4,10 +4,13 @@ import numpy as np
 
 from onnxsemi._arrays import Float64Array, Int64Array
 
-MAX_WIDTH = 8  # bits of a place in a group: they are read from one byte at a time
+BYTE = 8  # bits of a place in a group that are read at once
+MAX_WIDTH = 12
 
 
-def group_widths(probability: Float64Array, groups: int) -> Int64Array | None:
+def group_widths(
+    probability: Float64Array, groups: int, widest: int = MAX_WIDTH
+) -> Int64Array | None:
     """The cheapest division of words, likeliest first, into groups of 2^r neighbours.
 
         cost(i, g) = min_r cost(i - 2^r, g - 1) + r * probability of those 2^r words
@@ -17,19 +20,20 @@ def group_widths(probability: Float64Array, groups: int) -> Int64Array | None:
     Args:
         probability: float64[M], falling.
         groups: The most that there may be.
+        widest: The most that r may be.
 
     Returns:
         int64[G], G <= groups: r of each group, in the order of the words; None if so few groups
         cannot hold the words.
     """
-    words, most = len(probability), 2**MAX_WIDTH
+    words, most = len(probability), 2**widest
     if groups * most < words:
         return None
     below = np.concatenate([[0], np.cumsum(probability), np.ones(most)])
     below[words:] = below[words]
-    sizes = 2 ** np.arange(MAX_WIDTH + 1)
+    sizes = 2 ** np.arange(widest + 1)
     before = np.arange(len(below)) - sizes[:, None]  # where a group of each width begins
-    added = np.arange(MAX_WIDTH + 1)[:, None] * (below - below[np.maximum(before, 0)])
+    added = np.arange(widest + 1)[:, None] * (below - below[np.maximum(before, 0)])
     before[before < 0] = len(below)  # which nothing reaches
     cost = np.full(len(below) + 1, np.inf)
     cost[0] = 0

@@ -65,7 +65,10 @@ def decode(coded: Coded, code: Code) -> Int64Array:
 
 def _leaves(index: Int64Array, code: Code) -> Int64Array:
     """int64[words]: the leaves that symbols lead to; the last word is filled up."""
-    symbols, tree = len(code.alphabet), code.tree.children
+    symbols, tree, even = len(code.alphabet), code.tree.children, code.tree.even_length
+    if even:  # leaves are numbered in the order of their words
+        words = np.pad(index, (0, -len(index) % even)).reshape(-1, even)
+        return words @ symbols ** np.arange(even - 1, -1, -1)
     steps = np.where(tree < 0, tree, tree * symbols).ravel().tolist()
     found, node = [], 0
     for symbol in array("H", index.astype(np.uint16).tobytes()):

@@ -8,18 +8,22 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
+from typing import Any
 
 import msgspec
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
 
 from onnxsemi._arrays import Int64Array
 from onnxsemi._errors import ModelError
 from onnxsemi._model.index import GraphIndex
 from onnxsemi._model.outputs import only_outputs
 
+_LOOK_UPS = ("Gather", "GatherElements")
 _SIZES = re.compile(r"(q+)n_(\d+)")
 
 
@@ -91,12 +95,22 @@ def _places(
     if f"{prefix}w" in index.constants:
         sums["w"] = _sums_of_widths(index, f"{prefix}w")
     part = only_outputs(model, sums.values())
-    evaluated = ReferenceEvaluator(part).run(None, {}) if sums else []
+    evaluated = ReferenceEvaluator(part, new_ops=[GatherElements]).run(None, {}) if sums else []
     known = dict(zip(sums, map(np.asarray, evaluated), strict=True))
     begin = known.get("l")
     if begin is None:  # words of one length
         begin = np.arange(0, symbols, index.constants[f"{prefix}v"].dims[-1])
     return begin, known.get("w", np.zeros_like(begin))
+
+
+class GatherElements(OpRun):
+    """As in ONNX; the one of ``onnx.reference`` takes tables of 64 rows at most (onnx 1.23)."""
+
+    op_domain = ""
+
+    def _run(self, data: NDArray[Any], indices: NDArray[Any], axis: int = 0) -> tuple[NDArray[Any]]:
+        """[...], like the indices."""
+        return (np.take_along_axis(data, indices, axis),)
 
 
 def _sums_of_lengths(index: GraphIndex, table: str) -> str:
@@ -114,7 +128,7 @@ def _sums_of_widths(index: GraphIndex, table: str) -> str:
     rows = {
         index.graph.node[place].output[0]
         for place in index.consumers[wide]
-        if index.graph.node[place].input[0] == wide and index.graph.node[place].op_type == "Gather"
+        if index.graph.node[place].input[0] == wide and index.graph.node[place].op_type in _LOOK_UPS
     }
     sums = (node for _, node in index.nodes("CumSum") if node.input[0] in rows)
     return str(next(sums).output[0])
