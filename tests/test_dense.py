@@ -204,7 +204,11 @@ def test_what_weights_take_is_shown(coded, tmp_path):
         onnx.save(emit(classifier, codes, profile), tmp_path / "out.onnx")
         result = run("inspect", tmp_path / "out.onnx")
         assert result.exit_code == 0, result.output
-        assert ("bits taken" in result.stdout) is shown
+        assert all((heading in result.stdout) is shown for heading in ("levels", "coded bits"))
+        found = json.loads(run("inspect", tmp_path / "out.onnx", "--json").stdout)["layers"]
+        layers = {layer["name"]: (layer["levels"], layer["coded_bits"]) for layer in found}
+        wanted = {name: (each.levels, round(each.bits, 3)) for name, each in codes.coded.items()}
+        assert layers == (wanted if shown else dict.fromkeys(wanted, (None, None)))
 
 
 def test_what_decoding_takes_stands_in_the_metadata(emitted):

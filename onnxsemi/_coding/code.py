@@ -101,7 +101,7 @@ class Code:
 
     @property
     def work(self) -> float:
-        """What operators take to decode a symbol: in bytes, as all that they make takes the longest.
+        """What operators take to decode a symbol: in bytes, as making them takes the longest.
 
         By what :mod:`onnxsemi._emit.storage.decoder` makes of a word, and what it looks up and
         scatters, as much as ONNX Runtime 1.32 makes meanwhile (a byte in 0.5 ns).

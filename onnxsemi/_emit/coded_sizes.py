@@ -25,6 +25,8 @@ from onnxsemi._model.outputs import only_outputs
 
 _LOOK_UPS = ("Gather", "GatherElements")
 _SIZES = re.compile(r"(q+)n_(\d+)")
+_TOLD = re.compile(r"q+(\w*_\d+|[swtlevp])")
+"""Names of initializers that say what they are: bits of codes, streams, tables."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,11 @@ class CodedSizes:
 
     streams: tuple[str, ...] = ()
     of_output: Mapping[str, int] = field(default_factory=dict)
+
+
+def is_told(name: str) -> bool:
+    """Whether what reads a file back looks for an added initializer by its name."""
+    return _TOLD.fullmatch(name) is not None
 
 
 def coded_sizes(model: onnx.ModelProto, index: GraphIndex) -> CodedSizes:

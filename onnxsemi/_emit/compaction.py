@@ -12,7 +12,7 @@ from onnxsemi._model.roles import WEIGHTED
 _ONES = ("strides", "dilations")  # ones unless given, which the schemas say in words only
 
 
-def slim(model: onnx.ModelProto, keep: Collection[str], *, implied: bool = False) -> None:
+def slim(model: onnx.ModelProto, keep: Collection[str], *, every_byte: bool = False) -> None:
     """Drop attributes that only repeat a default, and shorten the names of inner tensors.
 
     Nodes with weights keep their names: plans and reports speak of them. Graphs with subgraphs,
@@ -21,14 +21,14 @@ def slim(model: onnx.ModelProto, keep: Collection[str], *, implied: bool = False
     Args:
         model: Changed in place.
         keep: Inner tensors that keep their names.
-        implied: Whether to drop the kernel's shape, too, which follows from the weight (Conv,
-            opset 1).
+        every_byte: Whether to drop the kernel's shape, too, which follows from the weight (Conv,
+            opset 1), and the mark that a node's name is empty.
     """
     graph = model.graph
     opset = next(entry.version for entry in model.opset_import if not entry.domain)
     for node in graph.node:
         _drop_defaults(node, opset)
-        if implied and node.op_type == "Conv" and not node.domain:
+        if every_byte and node.op_type == "Conv" and not node.domain:
             for attribute in [a for a in node.attribute if a.name == "kernel_shape"]:
                 node.attribute.remove(attribute)
     if any(a.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for a in _attributes(graph)):
@@ -39,6 +39,8 @@ def slim(model: onnx.ModelProto, keep: Collection[str], *, implied: bool = False
     for node in graph.node:
         if node.op_type not in WEIGHTED:
             node.name = ""
+        if every_byte and not node.name:
+            node.ClearField("name")
         for tensors in (node.input, node.output):
             for place, name in enumerate(tensors):
                 if name not in short:

@@ -11,7 +11,7 @@ from onnxsemi._emit import divided_layers as divided
 from onnxsemi._emit.activations import ActivationRanges, integer_nodes, quantize_activations
 from onnxsemi._emit.builder import Builder
 from onnxsemi._emit.channel_order import Orders
-from onnxsemi._emit.coded_sizes import decoding
+from onnxsemi._emit.coded_sizes import decoding, is_told
 from onnxsemi._emit.compaction import slim
 from onnxsemi._emit.layout import Parts, groups_of
 from onnxsemi._emit.layout.nodes import nodes_apart
@@ -66,7 +66,8 @@ def emit(
         there = {tensor.name for tensor in classifier.proto.graph.initializer}
         added = {tensor.name for tensor in model.graph.initializer} - there
         dense = FORMS[profile].storage is Coded
-        slim(model, keep={classifier.ends.logits, *added}, implied=dense)
+        told = set(filter(is_told, added)) if dense else added
+        slim(model, keep={classifier.ends.logits, *told}, every_byte=dense)
     own = metadata(rounded, profile, _opset(model)) | emitted_properties(model)
     work = decoding(model, GraphIndex.of(model.graph))
     if work is not None:

@@ -71,6 +71,9 @@ class InspectedLayer:
         status: "target", "quantized", or why it is no target.
         groups: What the file stores, widest first.
         structure_bytes: Bytes of nodes, names and orders that the groups share.
+        levels: Of codes that are entropy-coded and centred on zero: from the lowest that is used to
+            the highest, odd; None of others.
+        coded_bits: What a weight takes by their frequencies; None likewise.
     """
 
     name: str
@@ -78,6 +81,8 @@ class InspectedLayer:
     status: str
     groups: tuple[StoredGroup, ...]
     structure_bytes: int = 0
+    levels: int | None = None
+    coded_bits: float | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,7 @@ class Stored:
         return self.float_bytes + sum(g.code_bytes + g.scale_bytes for g in groups)
 
 
+_ROOT_AND_SCALE = 2
 PLAN = "onnxsemi.plan_sha256"
 WEIGHTS, CONTENT = "onnxsemi.weights_sha256", "onnxsemi.sha256"
 FOR_TOOLS = ("onnxsemi.sizes", KEY, WEIGHTS, CONTENT)
@@ -193,6 +199,35 @@ def read_stored(model: onnx.ModelProto) -> Stored:
 
 
 @dataclass(frozen=True)
+class GroupTensor:
+    """What gives the codes of a group.
+
+    Attributes:
+        tensor: Name of a tensor of them, in any order.
+        bits: Bitwidth, 0 to 8.
+        weights: Their number.
+    """
+
+    tensor: str
+    bits: int
+    weights: int
+
+
+def centred_groups(model: onnx.ModelProto, index: GraphIndex) -> dict[str, list[GroupTensor]]:
+    """Groups of layers with coded ones, all of whose codes need no zero points.
+
+    Raises:
+        ModelError: If the file was changed since it was written.
+    """
+    found = {}
+    for name, nodes in layer_nodes(model, index).items():
+        pieces = _pieces(index, nodes)
+        if any(p.stream for p in pieces) and all(p.centred or p.bits == 0 for p in pieces):
+            found[name] = [GroupTensor(p.codes, p.bits, p.weights) for p in pieces]
+    return found
+
+
+@dataclass(frozen=True)
 class _Piece:
     """A group as it was traced."""
 
@@ -204,6 +239,12 @@ class _Piece:
     tensor: str
     held: tuple[str, ...]
     stream: str = ""
+    codes: str = ""
+
+    @property
+    def centred(self) -> bool:
+        """Whether nothing is subtracted from its codes."""
+        return self.bits != FLOAT_BITS and len(self.held) == _ROOT_AND_SCALE
 
     def stored(self, code_bytes: int, structure_bytes: int) -> StoredGroup:
         """With all sizes known."""
@@ -301,7 +342,7 @@ def _weight(index: GraphIndex, name: str) -> Iterator[_Piece]:
             whole = name if len(parts) == 1 else part.tensor
             held = (part.root, *scales)
             counts = (part.bits, part.channels, part.count)
-            yield _Piece(*counts, code_bytes, size, whole, held, part.stream)
+            yield _Piece(*counts, code_bytes, size, whole, held, part.stream, part.tensor)
 
 
 def _structure(

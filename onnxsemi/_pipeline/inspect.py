@@ -1,8 +1,12 @@
 """``inspect``: what a file holds, layer by layer, whether it is a float model or one of ours."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
+import onnx
+
+from onnxsemi._emit.coded_layers import coded_layers
 from onnxsemi._emit.seal import changed
 from onnxsemi._emit.stored_weights import InspectedLayer, Stored, emitted_properties, read_stored
 from onnxsemi._model.classifier import Classifier
@@ -26,7 +30,7 @@ def inspect(path: str | os.PathLike[str], *, options: ReadOptions | None = None)
     properties = emitted_properties(proto)
     classifier = None if properties else read_model(path, options)
     with named(path):
-        held = read_stored(proto) if classifier is None else Stored(_float_layers(classifier), 0, 0)
+        held = _stored(proto) if classifier is None else Stored(_float_layers(classifier), 0, 0)
         sizes = sizes_of(Path(path)) if properties else None
     return InspectResult(
         path=Path(path),
@@ -41,6 +45,18 @@ def inspect(path: str | os.PathLike[str], *, options: ReadOptions | None = None)
         left_float=() if classifier is None else classifier.left_float,
         notes=changed(proto) if classifier is None else classifier.notes,
     )
+
+
+def _stored(proto: onnx.ModelProto) -> Stored:
+    """What a file of ours holds, with the levels of its entropy-coded layers."""
+    held, coded = read_stored(proto), coded_layers(proto)
+    layers = (
+        replace(layer, levels=found.levels, coded_bits=round(found.bits, 3))
+        if (found := coded.get(layer.name)) is not None
+        else layer
+        for layer in held.layers
+    )
+    return replace(held, layers=tuple(layers))
 
 
 def _float_layers(classifier: Classifier) -> tuple[InspectedLayer, ...]:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxsemi._arrays import Float32Array, UInt8Array
+from onnxsemi._arrays import Float32Array, Int64Array, UInt8Array
 from onnxsemi._plan.bitwidth import EVERY_CODED, MAX_BITS, is_coded
 from onnxsemi._quantizer.affine import QuantizedChannels, Scheme, quantize
 
@@ -81,10 +81,16 @@ class CodedLayer:
         counts, zeros = np.zeros(2 * ZERO, np.int64), 0
         for channels in groups:
             steps = channels.codes.astype(np.int64) - channels.centre
-            counts += np.bincount(steps.ravel() + ZERO, minlength=2 * ZERO)
-            zeros += steps.size if channels.bits == 0 else 0
-        total, counts[ZERO] = int(counts.sum()), counts[ZERO] - zeros
-        seen = counts[counts > 0]
+            if channels.bits == 0:
+                zeros += steps.size
+            else:
+                counts += np.bincount(steps.ravel() + ZERO, minlength=2 * ZERO)
+        return cls.counted(counts, zeros)
+
+    @classmethod
+    def counted(cls, counts: Int64Array, zeros: int) -> "CodedLayer":
+        """From how often each step from zero comes, int64[256], and weights of channels of none."""
+        total, seen = int(counts.sum()) + zeros, counts[counts > 0]
         bits = float(seen @ np.log2(seen.sum() / seen)) / total if len(seen) else 0.0
         used = np.flatnonzero(counts) - ZERO
         return cls(2 * int(np.abs(used).max(initial=0)) + 1, bits)

@@ -212,14 +212,18 @@ def _float_table(layers: Iterable[InspectedLayer]) -> Table:
 def _stored_table(result: InspectResult) -> Table:
     groups = [group for layer in result.layers for group in layer.groups]
     coded = any(group.taken_bits < 0.97 * group.bits for group in groups)
-    taken = ("bits taken",) if coded else ()
-    table = plain_table("layer", "bits", *taken, "channels", "codes", "scales", "structure")
+    centred = any(layer.levels is not None for layer in result.layers)
+    taken = ("coded bits",) if coded else ()
+    levels = ("levels",) if centred else ()
+    parts = ("codes", "scales", "structure")
+    table = plain_table("layer", *levels, "bits", *taken, "channels", *parts)
     for layer in result.layers:
+        of_layer = ["" if layer.levels is None else str(layer.levels)] * len(levels)
         if not layer.groups:
-            table.add_row(line(layer.name), "32")
+            table.add_row(line(layer.name), *of_layer, "32")
         for place, group in enumerate(layer.groups):
             table.add_row(
-                "" if place else line(layer.name),
+                *([""] * (1 + len(levels)) if place else [line(layer.name), *of_layer]),
                 str(group.bits),
                 *([f"{group.taken_bits:.2f}"] if coded else []),
                 str(group.channels),
@@ -228,10 +232,11 @@ def _stored_table(result: InspectResult) -> Table:
                 f"{group.structure_bytes:,}",
             )
         if len(layer.groups) > 1:
-            table.add_row(*[""] * (5 + len(taken)), f"+ {layer.structure_bytes:,}")
-    apart = [""] * (1 + len(taken))
-    table.add_row("float32 outside of them", "32", *apart, f"{result.float_bytes:,}", "", "")
-    table.add_row("shared by layers", "", *apart, "", "", f"{result.shared_bytes:,}")
+            table.add_row(*[""] * (5 + len(levels) + len(taken)), f"+ {layer.structure_bytes:,}")
+    before, apart = [""] * len(levels), [""] * (1 + len(taken))
+    floats = f"{result.float_bytes:,}"
+    table.add_row("float32 outside of them", *before, "32", *apart, floats, "", "")
+    table.add_row("shared by layers", *before, "", *apart, "", "", f"{result.shared_bytes:,}")
     return table
 
 
