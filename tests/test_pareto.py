@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import onnx
 import pytest
@@ -9,10 +11,12 @@ from command_line import assert_one_line, compress_command, frontier_command, ru
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from residual_net import save_noise, save_residual_net
+from rich.console import Console
 
 from onnxsemi._data.load import DataOptions
 from onnxsemi._errors import SettingsError
 from onnxsemi._plan.bits import BitPlan
+from onnxsemi._report.pareto import pareto_table
 from onnxsemi._run.folder import MadeOf, open_run
 from onnxsemi._run.frontier import KeptFrontier, KeptPoint, Source, by_size
 from onnxsemi._run.frontier_file import read_frontier, write_frontier
@@ -391,6 +395,15 @@ def kept(*points, options=None):
         guard=ToleranceGuard(max_drop=0, tolerance=0.5),
         images=100, correct=90, as_written=Paired(100, 90, 2, 1), points=by_size(points),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("profile", "said"), [("dense", True), ("int8-dense", True), ("qdq", False)]
+)
+def test_sizes_of_entropy_coded_weights_are_said_to_be_estimates(profile, said, capsys):
+    found = replace(kept(point(4, 4, 4, 4, 4, correct=89, chosen=True)), profile=profile)
+    Console(width=200).print(pareto_table(found, Path("small.run"), every=True))
+    assert ("~ is by their bits" in capsys.readouterr().out) is said
 
 
 class TestPick:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Group, RenderableType
 
+from onnxsemi._emit.profile import Profile
 from onnxsemi._report.line import line
 from onnxsemi._report.tables import plain_table
 from onnxsemi._results import wording
@@ -37,6 +38,7 @@ def pareto_table(kept: KeptFrontier, run: Path, *, every: bool) -> RenderableTyp
         "estimated; KL: as predicted, in nats.",
         *_nothing_line(kept),
         *_integers_line(kept),
+        *_coded_line(kept),
         *_hidden_line(len(kept.points) - len(shown)),
         f"To write one: onnxsemi apply {run} --at 85% -o FILE (or --at -0.1, points of "
         f"{kept.metric or ('accuracy' if kept.has_labels else 'agreement')})",
@@ -93,6 +95,12 @@ def _integers_line(kept: KeptFrontier) -> list[str]:
     if not kept.has_labels:
         seen = f"{wording.same(written)} are the same"
     return [f"Measured with float32 activations; with the 8-bit ones of the chosen file {seen}."]
+
+
+def _coded_line(kept: KeptFrontier) -> list[str]:
+    if not Profile(kept.profile).codes_entropy:
+        return []
+    return ["What entropy-coded weights take is known once they are written: ~ is by their bits."]
 
 
 def _hidden_line(count: int) -> list[str]:
