@@ -9,6 +9,7 @@ import openvino
 from onnx import helper, numpy_helper, version_converter
 from onnx.reference import ReferenceEvaluator
 
+from onnxsemi._emit.coded_sizes import GatherElements
 from onnxsemi._emit.profile import Profile
 from onnxsemi._emit.storage.native import OPSETS
 from onnxsemi._evaluation.evaluator import simulate
@@ -189,7 +190,8 @@ def check_weights(model, classifier, codes):
         # the reference evaluator has DequantizeLinear from opset 19 on
         if weights.opset_import[0].version < 20:
             weights = version_converter.convert_version(weights, 20)
-        reference = dict(zip(computed, ReferenceEvaluator(weights).run(None, {}), strict=True))
+        evaluated = ReferenceEvaluator(weights, new_ops=[GatherElements]).run(None, {})
+        reference = dict(zip(computed, evaluated, strict=True))
     for name, weight in wanted.items():
         for oracle in (runtime, reference):
             found = oracle.get(name, constants.get(name))
