@@ -140,7 +140,7 @@ def test_many_words(classifier, width, monkeypatch, tmp_path):
     codes = codes_of(classifier, (width,), Nearest(Scheme.ASYMMETRIC))
     model = emit(classifier, codes, Profile.DENSE)
     assert "GatherElements" in {node.op_type for node in model.graph.node}
-    check_weights(model, classifier, codes)
+    check_outputs(model, check_weights(model, classifier, codes), (2, 3, 10, 10))
     assert not left_to_run(model, tmp_path) & UNPACKING
     index = GraphIndex.of(model.graph)
     sizes = coded_sizes.coded_sizes(model, index)
