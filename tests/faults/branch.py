@@ -6,7 +6,6 @@ command waits for it, says how it ended, and goes on to its next operation.
 """
 
 import ctypes
-import fcntl
 import os
 import shutil
 import stat
@@ -18,10 +17,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from inject import Faults
+from inject import Faults, fcntl
 
-_open, _listdir, _flock = os.open, os.listdir, fcntl.flock  # before operations are counted
-_libc = ctypes.PyDLL(None)  # its fork asks no library what it is to forget in a child
+_open, _listdir = os.open, os.listdir  # before operations are counted
+_flock = getattr(fcntl, "flock", None)
 APART = "apart"
 _AT_OPENING = os.O_CREAT | os.O_EXCL | os.O_TRUNC
 
@@ -71,7 +70,7 @@ class Branches(Faults):
             sys.stderr.flush()
             shutil.copytree(self._whole, copy, symlinks=True)
             number = os.getpid()
-            child = _libc.fork()
+            child = ctypes.PyDLL(None).fork()  # asks no library what it is to forget in a child
             if child:
                 code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
                 os.write(self._told, f"{at}\t{kind}\t{code}\n".encode())

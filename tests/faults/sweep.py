@@ -189,6 +189,8 @@ def sweep(
     end, known = time.monotonic() + seconds, TakenUp()
     for command in CASES:
         of_it = {(case.at, case.kind): case for case in chosen if case.start.command == command}
+        if not of_it:
+            continue
         for (at, kind), ended, folder in _branches(room / command, of_it):
             case = of_it[at, kind]
             if ended == APART:
