@@ -1,6 +1,7 @@
 """Files appear whole or not at all, several together; nothing that was planted is used."""
 
 import errno
+import fcntl
 import os
 import stat
 import subprocess
@@ -301,3 +302,18 @@ def test_arrays_that_cannot_be_read_back_are_not_written(tmp_path, monkeypatch):
         write_arrays(tmp_path / "a.npz", {"a": np.ones(3)}, NO_RUN)
     assert (tmp_path / "a.npz").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
+
+
+def test_a_lock_that_cannot_be_given_back_ends_with_the_process(tmp_path, monkeypatch):
+    real, failed = fcntl.flock, []
+
+    def fails(file, how):
+        if how == fcntl.LOCK_UN and not failed:
+            failed.append(file)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", fails)
+    with open_run(tmp_path / "a.run", MadeOf({}, {}), resume=False) as run:
+        assert run.path == tmp_path / "a.run"
+    assert failed

@@ -203,7 +203,8 @@ def open_run(
             with suppress(RunError):  # a full disk is told of by what failed to be measured
                 write(path / _SPENT, journal.unrecorded, made_of.measured_digest)
     finally:
-        lock.release()
+        with suppress(OSError):  # it ends with the process
+            lock.release()
 
 
 def check_spent(path: Path, made_of: MadeOf) -> Spent:
