@@ -40,7 +40,7 @@ from onnxsemi._pipeline.cluster_forecast import cluster_forecast, task_times
 from onnxsemi._pipeline.preparation import prepare
 from onnxsemi._runtime.batch_sizes import BLOCK_IMAGES
 
-IMAGES = {"fashion": 1000, "resnet20": 1000}
+IMAGES = {"fashion": 400, "resnet20": 400}
 WAYS = ("alone", "1", "2", "4", "killed")
 KILL_SECONDS = 10.0
 DEPTHS = (18, 50, 152)
@@ -161,6 +161,8 @@ def _killing(cluster: LocalCluster, killed: list[float]) -> Iterator[None]:
     def kill() -> None:
         while not ended.wait(KILL_SECONDS):
             nannies = list(cluster.workers.values())
+            if not nannies:
+                continue
             process = nannies[len(killed) % len(nannies)].process
             if process is not None and process.pid:
                 os.kill(process.pid, signal.SIGKILL)

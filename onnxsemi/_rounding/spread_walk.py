@@ -45,8 +45,9 @@ from onnxsemi._runtime.batch_sizes import BLOCK_IMAGES
 from onnxsemi._runtime.engine import BANDWIDTH, HANDLING
 from onnxsemi._runtime.runner import Batch
 
-PASSES = 8
-"""Forward passes that a block of images takes in a plan, about: on the way, and for the sums."""
+PASSES = 3.3
+"""Forward passes that a block of images takes in a plan, on the way and for the sums: 3.2 measured
+on a ResNet-18, 3.4 on a ResNet-50 (``benchmarks/cluster.py``)."""
 TASKS = 3
 """Tasks of a layer for each share: a look, its sums added, and going on."""
 _OVERHEAD = 0.05  # of the work that handing over its tasks may take

@@ -246,7 +246,8 @@ class Cluster:
                 wait(futures, timeout=LOOKS)
                 self._surely(copy)
                 self._holders = there
-            except (TimeoutError, KeyError):  # of those who have it, or are to have it, one is gone
+            except (TimeoutError, KeyError, AssertionError):
+                # who has it, or is to have it, is gone, which the scheduler may not know yet
                 self._looked = 0.0
                 tell()
 
