@@ -489,6 +489,7 @@ class TestIdentity:
         assert apart == {
             *("--run", "--resume", "--time-budget", "--command", "--threads", "--max-memory"),
             *("--force", "--allow-loss", "--bench", "--cluster", "--allow-mixed"),
+            "--cluster-wait",
             "--provider",  # in the identity where it is not the processor
             *("--search-samples", "--test-fraction", "--test-labels"),  # show in the images
             *("--mean", "--std", "--resize", "--crop", "--preset", "--classes", "--labels"),
