@@ -1,6 +1,8 @@
 """What a run keeps for its report: it is what was measured, and a changed file is refused."""
 
 import dataclasses
+import errno
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from onnxsemi._errors import RunError
 from onnxsemi._pipeline.evidence import Answers, changed_answers, thumbnails, tried
 from onnxsemi._plan.bits import BitPlan
 from onnxsemi._plan.layers import Semilayer, Sign, TargetLayer
+from onnxsemi._report import record
 from onnxsemi._report.record import keep_result, read_result
 from onnxsemi._run.folder import MadeOf, nowhere, open_run
 from onnxsemi._search.protocols import Score
@@ -93,6 +96,17 @@ class TestKept:
             keep_result(second, other.document, other.evidence)
         (tmp_path / "b.run/evidence.npz").replace(run / "evidence.npz")
         with pytest.raises(RunError, match=r"evidence\.npz: is of another run"):
+            read_result(run)
+
+    def test_a_result_that_can_be_read_only_once(self, run, monkeypatch):
+        """The disk fails where its digest is taken: a line that names it."""
+
+        def fails(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+        monkeypatch.setattr(record, "read", lambda *_: kept().document)
+        monkeypatch.setattr(Path, "read_bytes", fails)
+        with pytest.raises(RunError, match=r"result.json: cannot be read: .*[Pp]ermission denied"):
             read_result(run)
 
     def test_without_evidence(self, run):

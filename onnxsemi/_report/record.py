@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from onnxsemi._arrays import Float64Array, Int64Array, UInt8Array
 from onnxsemi._errors import RunError
-from onnxsemi._reading import reading
+from onnxsemi._reading import bytes_of, reading
 from onnxsemi._report.document import RunResult
 from onnxsemi._run.folder import EVIDENCE, RESULT, RunFolder, made_of, nothing_held
 from onnxsemi._run.store import read, read_arrays, write, write_arrays
@@ -156,4 +156,4 @@ def _way(found: re.Match[str]) -> str:
 
 
 def _digest(result: Path) -> str:
-    return hashlib.sha256(result.read_bytes()).hexdigest()
+    return hashlib.sha256(bytes_of(result, RunError)).hexdigest()
