@@ -58,6 +58,15 @@ class Branches(Faults):
                     break
         return super().meet(what, place)
 
+    def moved(self, given: Any) -> Any:
+        """In a branch, what was named by its whole path before lies in the copy."""
+        if not self.branch or not isinstance(given, (str, os.PathLike)):
+            return given
+        place = os.fspath(given)
+        if place != str(self._whole) and not place.startswith(f"{self._whole}/"):
+            return given
+        return self.folder + place[len(str(self._whole)) :]
+
     def _branched(self, kind: str) -> bool:
         """Go on as a branch, or wait for it; beside threads, which would be gone, neither."""
         at = len(self.seen)

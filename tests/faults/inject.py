@@ -68,6 +68,10 @@ class Faults:
         number = getattr(errno, self.kind)
         raise OSError(number, os.strerror(number), os.fspath(path))
 
+    def moved(self, given: Any) -> Any:
+        """What an operation is given, where its files are now."""
+        return given
+
     def below(self, path: Any) -> bool:
         """Whether a file lies in the folder, or below it."""
         place = os.path.join(os.path.realpath(os.path.dirname(os.fspath(path)) or "."), "")
@@ -82,7 +86,7 @@ def _file(faults: Faults) -> type[io.FileIO]:
             if not isinstance(file, int):
                 made = "r" not in mode and not os.path.lexists(file)
                 faults.meet("create" if made else "open", file)
-            super().__init__(file, mode, *more, **named)
+            super().__init__(faults.moved(file), mode, *more, **named)
             self._path = os.readlink(f"/proc/self/fd/{self.fileno()}")
 
         def write(self, data: Any) -> int:
@@ -148,7 +152,7 @@ def inject(faults: Faults) -> None:
 
     def os_open(path: Any, flags: int, *more: Any, **named: Any) -> int:
         faults.meet("create" if flags & os.O_CREAT else "open", path)
-        return real_open(path, flags, *more, **named)
+        return real_open(faults.moved(path), flags, *more, **named)
 
     os.open = os_open
     for name in ("fsync", "mkdir", "truncate", "unlink", "scandir", "listdir", "fchmod"):
@@ -165,7 +169,7 @@ def _met(faults: Faults, name: str, real: Callable[..., Any], *, place: int) -> 
         if named.get("dir_fd") is not None:
             path = os.path.join(os.readlink(f"/proc/self/fd/{named['dir_fd']}"), path)
         faults.meet(name, path.fileno() if hasattr(path, "fileno") else path)
-        return real(*given, **named)
+        return real(*map(faults.moved, given), **named)
 
     return called
 
