@@ -126,11 +126,12 @@ class TestModels:
         [
             f"s = Constant <value = int64[4] {{{HUGE},1,3,3}}> ()\nv = ConstantOfShape (s)",
             f"s = Constant <value = int64[4] {{{HUGE},1,3,3}}> ()\nv = Expand (w, s)",
+            f"s = Constant <value = int64[4] {{{2**25},1,3,3}}> ()\nv = Expand (w, s)",
             f"s = Constant <value = int64[4] {{{HUGE},1,1,1}}> ()\nv = Tile (w, s)",
             f"a = Constant <value = int64 {{0}}> ()\nb = Constant <value = int64 {{{HUGE}}}> ()\n"
             "c = Constant <value = int64 {1}> ()\nv = Range (a, b, c)",
         ],
-        ids=["ConstantOfShape", "Expand", "Tile", "Range"],
+        ids=["ConstantOfShape", "Expand", "Expand to 1 GB", "Tile", "Range"],
     )
     def test_what_nodes_make_of_constants(self, body, tmp_path):
         weights = numpy_helper.from_array(np.ones((1, 1, 3, 3), np.float32), "w")

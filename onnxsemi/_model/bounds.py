@@ -18,7 +18,10 @@ from onnxsemi._model.inference import inferred
 
 MOST_NODES = 100_000
 MOST_VALUES = 2**32
-"""Values of a tensor that no image is needed for, at the most: of float32 16 GB."""
+"""Values of a tensor that a file holds, at the most: of float32 16 GB."""
+MOST_COMPUTED = 2**28
+"""Values of a tensor that nodes make of constants, at the most: of float32 1 GB. The largest layers
+of known classifiers have less than half of that."""
 
 _SMALL = 4096  # values of a tensor that may be a shape
 _NARROW = {4: ("UINT4", "INT4", "FLOAT4E2M1"), 2: ("UINT2", "INT2")}
@@ -42,7 +45,7 @@ def check_bounds(model: onnx.ModelProto) -> None:
     for tensor in _tensors(model.graph):
         _check_tensor(tensor)
     for name, values in _computed(model):
-        if values > MOST_VALUES:
+        if values > MOST_COMPUTED:
             raise ModelError(
                 f"tensor {name!r} is to have {values:,} values, more than a classifier can hold"
             )
