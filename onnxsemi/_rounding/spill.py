@@ -66,10 +66,8 @@ class ArraySpill:
             if self._file is None:
                 self._file = tempfile.TemporaryFile(prefix="onnxsemi-", buffering=0)  # noqa: SIM115
                 weakref.finalize(self, self._file.close)
-            offset, rest = (
-                self._file.seek(0, 2),
-                np.ascontiguousarray(array).reshape(-1).view(np.uint8).data,
-            )
+            offset = self._file.seek(0, 2)
+            rest = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
             while rest:
                 rest = rest[self._file.write(rest) :]
         return offset
