@@ -40,7 +40,7 @@ from onnxsemi._pipeline.cluster_forecast import cluster_forecast, task_times
 from onnxsemi._pipeline.preparation import prepare
 from onnxsemi._runtime.batch_sizes import BLOCK_IMAGES
 
-IMAGES = {"fashion": 400, "resnet20": 400}
+IMAGES = {"fashion": 2000, "resnet20": 4000}
 WAYS = ("alone", "1", "2", "4", "killed")
 KILL_SECONDS = 10.0
 DEPTHS = (18, 50, 152)

@@ -1,8 +1,12 @@
 """Measured by the workers of a Dask cluster: the same bytes, and who is refused."""
 
 import os
+import socket
 import sys
 import threading
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -19,7 +23,7 @@ import onnxsemi  # noqa: E402
 from onnxsemi import RunOptions, SearchSettings, Settings  # noqa: E402
 from onnxsemi._data import source  # noqa: E402
 from onnxsemi._rounding import spread_walk  # noqa: E402
-from onnxsemi._runtime.cluster import Cluster  # noqa: E402
+from onnxsemi._runtime.cluster import Cluster, connected  # noqa: E402
 from onnxsemi._runtime.reference_run import ReferenceRun  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -198,10 +202,39 @@ def test_addresses_that_are_none(folder, where):
     assert_one_line(result, "is not local:N")
 
 
-def test_a_scheduler_that_does_not_answer(folder, monkeypatch):
-    monkeypatch.setattr("onnxsemi._runtime.cluster.SECONDS", 1)
-    result = run(*frontier_command(folder, "none.onnx", "--cluster", "tcp://127.0.0.1:1"))
-    assert_one_line(result, "no scheduler answers there")
+@pytest.mark.parametrize("at_once", [0.2, 30])
+def test_a_scheduler_that_does_not_answer(folder, monkeypatch, at_once):
+    monkeypatch.setattr("onnxsemi._runtime.cluster.SECONDS", at_once)
+    began = time.monotonic()
+    words = ("--cluster", "tcp://127.0.0.1:1", "--cluster-wait", "2s")
+    result = run(*frontier_command(folder, "none.onnx", *words))
+    assert_one_line(result, "no scheduler has answered there within 2 seconds", "--cluster-wait")
+    assert 2 <= time.monotonic() - began < 15
+
+
+def test_a_scheduler_that_begins_while_it_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("onnxsemi._runtime.cluster.SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with ThreadPoolExecutor(1) as beside:
+
+        def joined():
+            with connected(f"tcp://127.0.0.1:{port}", allow_mixed=False, patience=60) as cluster:
+                return cluster.where
+
+        said = beside.submit(joined)
+        time.sleep(1)
+        with machines(tmp_path, 0, port):
+            assert said.result(60).startswith("waiting for a worker")
+
+
+def test_the_dashboard_of_this_machines_workers_answers():
+    pytest.importorskip("bokeh")
+    with connected("local:1", allow_mixed=False, patience=60) as cluster:
+        link = cluster.where.rpartition(" ")[2]
+        with urllib.request.urlopen(link) as answer:
+            assert answer.status == 200
+            assert b"Dask" in answer.read()
 
 
 def test_without_dask(folder, monkeypatch):

@@ -13,14 +13,15 @@ a task that ran where three workers died: here it is begun anew.
 again when others have joined. Dask's memory manager would drop such copies: it is stopped for as
 long as this process is connected.
 
-*Patience.* Where no worker is left, or none has come yet, this process waits for so long and no
-longer.
+*Patience.* Where no scheduler answers, no worker has come yet or none is left, this process waits
+for so long and no longer.
 """
 
 import logging
 import multiprocessing
 import pickle
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import CancelledError
@@ -41,7 +42,9 @@ from onnxsemi._runtime.reference_run import Findings, ReferenceRun
 
 LOCAL = "local:"
 SECONDS = 30
-"""To wait for a scheduler's answer."""
+"""To wait for a scheduler's answer before it is asked anew, and where the connection was lost."""
+DASHBOARD = ":8787"
+"""Where Dask shows what workers of this machine do; a free port if others use it."""
 LOOKS = 5
 """Seconds between two looks at who has joined."""
 AHEAD = 3
@@ -82,7 +85,7 @@ class Cluster:
         """
         self._client, self._allow_mixed, self._patience = client, allow_mixed, patience
         self.sees_files = False
-        self._resource = ""
+        self._resource = self._dashboard = ""
         self._shared: list[tuple[Any, Future]] = []
         self._placed: dict[Hashable, Future] = {}
         self._threads: dict[str, int] = {}  # of each worker that may work, by its address
@@ -95,6 +98,7 @@ class Cluster:
         with _connection():
             self._managed = self._client.amm.running()
             self._client.amm.stop()
+            self._dashboard = _dashboard(self._client)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -114,9 +118,10 @@ class Cluster:
 
     @property
     def where(self) -> str:
-        """How many workers there are."""
+        """How many workers there are, and where Dask's dashboard shows them."""
         count = sum(self._threads.values())
-        return f"{count} worker{'s' if count > 1 else ''}" if count else "waiting for a worker"
+        said = f"{count} worker{'s' if count > 1 else ''}" if count else "waiting for a worker"
+        return f"{said}, {self._dashboard}" if self._dashboard else said
 
     def admit(self, reference: ReferenceRun) -> tuple[str, ...]:
         """Compare every worker with this process; see :class:`~onnxsemi._runtime.engine.Engine`."""
@@ -291,14 +296,14 @@ def connected(where: str | Client, *, allow_mixed: bool, patience: float) -> Ite
         SettingsError: If there is none.
     """
     with (
-        _client(where) as client,
+        _client(where, patience) as client,
         Cluster(client, allow_mixed=allow_mixed, patience=patience) as cluster,
     ):
         yield cluster
 
 
 @contextmanager
-def _client(where: str | Client) -> Iterator[Client]:
+def _client(where: str | Client, patience: float) -> Iterator[Client]:
     if isinstance(where, Client):
         yield where
         return
@@ -307,12 +312,26 @@ def _client(where: str | Client) -> Iterator[Client]:
             with _local(where.removeprefix(LOCAL)) as cluster, Client(cluster) as client:
                 yield client
             return
-        try:
-            client = Client(where, timeout=SECONDS)
-        except (OSError, ValueError) as error:
-            raise SettingsError(f"`cluster` {where}: no scheduler answers there: {error}") from None
-        with client:
+        with _remote(where, patience) as client:
             yield client
+
+
+def _remote(where: str, patience: float) -> Client:
+    """A client of a scheduler, which may be about to begin."""
+    ends = time.monotonic() + patience
+    while True:
+        left = max(0.1, ends - time.monotonic())
+        try:
+            return Client(where, timeout=min(SECONDS, left))
+        except ValueError as error:
+            raise SettingsError(f"`cluster` {where}: is no address: {error}") from None
+        except OSError as error:
+            if time.monotonic() < ends:
+                continue
+            raise SettingsError(
+                f"`cluster` {where}: no scheduler has answered there within {patience:g} seconds, "
+                f"and `cluster_wait` waits longer: {error}"
+            ) from None
 
 
 @contextmanager
@@ -332,15 +351,23 @@ def _quiet_logs() -> Iterator[None]:
 def _local(text: str) -> LocalCluster:
     if not text.isdecimal() or not int(text):
         raise SettingsError(f"`cluster` {LOCAL}{text}: is not {LOCAL}N, such as {LOCAL}4")
-    with dask.config.set(_QUIET | _beginning()):
+    with dask.config.set(_QUIET | _beginning()), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Port 8787 is already in use")
         return LocalCluster(
             n_workers=int(text),
             threads_per_worker=1,
             processes=True,
-            dashboard_address=":0",  # for what else the scheduler answers
-            scheduler_kwargs={"dashboard": False},
+            dashboard_address=DASHBOARD,
             silence_logs=logging.CRITICAL,
         )
+
+
+def _dashboard(client: Client) -> str:
+    """Where Dask's dashboard is; empty if the scheduler has none."""
+    try:
+        return str(client.dashboard_link or "")
+    except KeyError:
+        return ""
 
 
 def _beginning() -> dict[str, str]:

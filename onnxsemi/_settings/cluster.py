@@ -34,8 +34,8 @@ class ClusterOptions:
             decides=Decides.NOTHING,
         ),
     ] = PATIENCE
-    """How long to wait for a worker of `cluster`, such as 10m or 2h: at the beginning, and when
-    none is left. Then the command ends; a run is kept."""
+    """How long to wait for the scheduler and the first worker of `cluster`, such as 10m or 2h, and
+    for another worker when none is left. Then the command ends; a run is kept."""
 
     def check_cluster(self) -> None:
         """Refuse what is no address, and no time.
