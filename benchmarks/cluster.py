@@ -3,11 +3,11 @@
     python benchmarks/cluster.py --shared ../shared
 
 Whole runs of ``compress`` on one thread of this process, on 1, 2 and 4 workers of this machine, and
-on 2 of which one is killed every ten seconds: each in a process of its own, whose CPU time is taken
-with that of all that it has started, looked at every second. Then tasks of each kind are measured
-on ResNets for 224 x 224 images with random weights, and from these it follows what runs on many
-machines take, by the model that ``check --workers`` goes by. Rows that are there are not measured
-again; at the end the tables in ``benchmarks/README.md`` are written anew.
+on 2 of which one is killed every ten seconds of its CPU time: each in a process of its own, whose
+CPU time is taken with that of all that it has started, looked at every second. Then tasks of each
+kind are measured on ResNets for 224 x 224 images with random weights, and from these it follows
+what runs on many machines take, by the model that ``check --workers`` goes by. Rows that are there
+are not measured again; at the end the tables in ``benchmarks/README.md`` are written anew.
 """
 
 import argparse
@@ -23,10 +23,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import onnx
 import psutil
 from cases import Case, real
@@ -36,11 +37,11 @@ from tables import note_processor, replace_table, versions
 
 import onnxsemi
 from onnxsemi import ImageSet, RunOptions, Settings
-from onnxsemi._pipeline.cluster_forecast import cluster_forecast, task_times
+from onnxsemi._pipeline.cluster_forecast import TaskTimes, cluster_forecast, task_times
 from onnxsemi._pipeline.preparation import prepare
 from onnxsemi._runtime.batch_sizes import BLOCK_IMAGES
 
-IMAGES = {"fashion": 2000, "resnet20": 4000}
+IMAGES = {"fashion": 2000, "resnet20": 1000}
 WAYS = ("alone", "1", "2", "4", "killed")
 KILL_SECONDS = 10.0
 DEPTHS = (18, 50, 152)
@@ -155,18 +156,25 @@ def _watching(others: dict[int, float]) -> Iterator[None]:
 
 @contextmanager
 def _killing(cluster: LocalCluster, killed: list[float]) -> Iterator[None]:
-    """Kill one worker after the other, every ten seconds; a nanny starts another in its place."""
-    ended = threading.Event()
+    """Kill one worker after the other; a nanny starts another in its place.
+
+    Every ten seconds of a worker's CPU time, in which it works as much as in ten seconds on a core
+    of its own: others may use this machine.
+    """
+    ended, seen = threading.Event(), dict[int, float]()
 
     def kill() -> None:
-        while not ended.wait(KILL_SECONDS):
-            nannies = list(cluster.workers.values())
-            if not nannies:
-                continue
-            process = nannies[len(killed) % len(nannies)].process
-            if process is not None and process.pid:
-                os.kill(process.pid, signal.SIGKILL)
-                killed.append(time.monotonic())
+        at_last = 0.0
+        while not ended.wait(0.2):
+            processes = [nanny.process for nanny in cluster.workers.values()]
+            there = [one.pid for one in processes if one is not None and one.pid]
+            for pid in there:
+                with suppress(psutil.Error):
+                    seen[pid] = sum(psutil.Process(pid).cpu_times()[:2])
+            if there and sum(seen.values()) - at_last >= KILL_SECONDS * len(cluster.workers):
+                at_last = sum(seen.values())
+                os.kill(there[len(killed) % len(there)], signal.SIGKILL)
+                killed.append(at_last)
 
     beside = threading.Thread(target=kill)
     beside.start()
@@ -182,24 +190,9 @@ def measured_tasks(depth: int) -> dict[str, Any]:
     images, labels = random_images(FEW)
     settings = Settings(threads=1, force=True)
     model, data = random_resnet(depth).SerializeToString(), ImageSet("noise", images, labels)
-    prepared = prepare(model, data, None, settings)
-    times = task_times(prepared)
+    times = task_times(prepare(model, data, None, settings))
     times = replace(times, rounding=ROUNDING, delta_loss=DELTA_LOSS)
-    forecasts = {count: asdict(cluster_forecast(times, CALIBRATION, count)) for count in WORKERS}
-    walk = times.walk
-    return {
-        "load": os.getloadavg()[0],
-        "image": times.image,
-        "passes": (walk.gone_on + sum(layer.look for layer in walk.layers))
-        / (BLOCK_IMAGES * times.image),
-        "block": walk.gone_on + sum(layer.look for layer in walk.layers),
-        "codes": sum(layer.codes for layer in walk.layers),
-        "table": times.bitwidths * sum(layer.table for layer in walk.layers),
-        "sums": sum(layer.moved for layer in walk.layers),
-        "backward": asdict(times.backward),
-        "weights": times.weights,
-        "runs": forecasts,
-    }
+    return {"load": os.getloadavg()[0], "times": msgspec.to_builtins(times)}
 
 
 def write_tables(work: Path) -> None:
@@ -239,31 +232,37 @@ def _forecast_lines(found: dict[str, Any]) -> list[str]:
         "| model | workers | time | efficiency | alone, s | over the network, GB |",
         "|---|---|---|---|---|---|",
     ]
-    for depth in DEPTHS:
-        row = found.get(f"tasks-{depth}")
-        for count, run in (row or {"runs": {}})["runs"].items():
-            hours = run["seconds"] / 3600
+    every = {
+        depth: msgspec.convert(found[f"tasks-{depth}"]["times"], TaskTimes)
+        for depth in DEPTHS
+        if f"tasks-{depth}" in found
+    }
+    for depth, times in every.items():
+        for count in WORKERS:
+            run = cluster_forecast(times, CALIBRATION, count)
             lines.append(
-                f"| ResNet-{depth} | {count} | {hours:.2f} h | {run['efficiency']:.0%} "
-                f"| {run['serial']:.0f} | {run['moved'] / 1e9:.1f} |"
+                f"| ResNet-{depth} | {count} | {run.seconds / 3600:.2f} h | {run.efficiency:.0%} "
+                f"| {run.serial:.0f} | {run.moved / 1e9:.1f} |"
             )
     lines += [
         "",
         "| model | forward pass of an image, ms | block of 32 images in a plan, s | in passes "
-        "| codes of a plan, s | table, s | sums of all layers, MB | backward graph, s "
-        "| an image in it, s | parts |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| codes of a plan, by one worker and by all, s | table, s | sums of all layers, MB "
+        "| adding them, s | backward graph, s | an image in it, s | parts |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for depth in DEPTHS:
-        row = found.get(f"tasks-{depth}")
-        if row is not None:
-            backward = row["backward"]
-            lines.append(
-                f"| ResNet-{depth} | {1000 * row['image']:.1f} | {row['block']:.1f} "
-                f"| {row['passes']:.1f} | {row['codes']:.1f} | {row['table']:.0f} "
-                f"| {row['sums'] / 1e6:.0f} "
-                f"| {backward['graph']:.1f} | {backward['image']:.2f} | {backward['parts']} |"
-            )
+    for depth, times in every.items():
+        layers, backward = times.walk.layers, times.backward
+        block = times.walk.gone_on + sum(one.look for one in layers)
+        codes = [sum(one.codes(count) for one in layers) for count in (1, WORKERS[-1])]
+        table = times.bitwidths * sum(one.table for one in layers)
+        lines.append(
+            f"| ResNet-{depth} | {1000 * times.image:.1f} | {block:.1f} "
+            f"| {block / (BLOCK_IMAGES * times.image):.1f} | {codes[0]:.1f}, {codes[1]:.1f} "
+            f"| {table:.0f} | {sum(one.moved for one in layers) / 1e6:.0f} "
+            f"| {sum(one.add for one in layers):.1f} "
+            f"| {backward.graph:.1f} | {backward.image:.2f} | {backward.parts} |"
+        )
     return lines
 
 

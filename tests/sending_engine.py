@@ -66,6 +66,9 @@ class SendingEngine:
         self.begun.append(work.__name__)
         return Sent(sent(sent(work)(*(found(each) for each in given))))
 
+    def begin_all(self, work, every):
+        return [self.begin(work, *given) for given in every]
+
     def results(self, tasks, tell):
         del tell
         return (task.value for task in tasks)

@@ -22,7 +22,7 @@ from residual_net import save_noise, save_residual_net  # noqa: E402
 import onnxsemi  # noqa: E402
 from onnxsemi import RunOptions, SearchSettings, Settings  # noqa: E402
 from onnxsemi._data import source  # noqa: E402
-from onnxsemi._rounding import spread_walk  # noqa: E402
+from onnxsemi._rounding import shares as dealing  # noqa: E402
 from onnxsemi._runtime.cluster import Cluster, connected  # noqa: E402
 from onnxsemi._runtime.reference_run import ReferenceRun  # noqa: E402
 
@@ -84,7 +84,7 @@ def test_workers_that_are_processes_give_the_same_bytes(folder, two):
 
 @pytest.mark.parametrize("count", [2, 4])
 def test_so_do_several_that_share_the_rounding_of_a_plan(folder, two, count, monkeypatch):
-    monkeypatch.setattr(spread_walk, "share_count", lambda _: count)
+    monkeypatch.setattr(dealing, "shares_for", lambda *_: count)
     with two.client() as client:
         assert compressed(folder, "shared", client) == written(folder, "alone")
 

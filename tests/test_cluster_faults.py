@@ -17,7 +17,7 @@ from residual_net import save_noise, save_residual_net  # noqa: E402
 
 import onnxsemi  # noqa: E402
 from onnxsemi import RunOptions, Settings  # noqa: E402
-from onnxsemi._rounding import spread_walk  # noqa: E402
+from onnxsemi._rounding import shares as dealing  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def shares(monkeypatch):
     """The rounding of a plan is shared, as that of a large model."""
-    monkeypatch.setattr(spread_walk, "share_count", lambda _: 3)
+    monkeypatch.setattr(dealing, "shares_for", lambda *_: 3)
 
 
 def compressed(where, name, engine=None, **run):

@@ -19,12 +19,13 @@ from onnxsemi._progress import Silent
 from onnxsemi._quantizer.affine import Scheme
 from onnxsemi._quantizer.rounded_plan import Nearest, rounded
 from onnxsemi._quantizer.settings import RoundingSettings
-from onnxsemi._rounding import aimed_layer, spread_walk
+from onnxsemi._rounding import aimed_layer
 from onnxsemi._rounding import layer as layer_module
+from onnxsemi._rounding import shares as dealing
 from onnxsemi._rounding.aimed_layer import row_parts
 from onnxsemi._rounding.float_inputs import rounding_table
 from onnxsemi._rounding.sequential import SequentialRounder
-from onnxsemi._rounding.spread_walk import SpreadRounder, shares_for
+from onnxsemi._rounding.spread_walk import SpreadRounder
 from onnxsemi._rounding.target_output import find_target_outputs
 from onnxsemi._run.journal import Journal
 from onnxsemi._runtime.batch_sizes import ROUNDED_ROWS
@@ -79,9 +80,11 @@ def test_images_that_are_read_where_they_are_needed(workload, tmp_path, monkeypa
 @pytest.mark.parametrize("coded", [False, True])
 @pytest.mark.parametrize("wide", [False, True])
 def test_a_plan_is_rounded_by_one_or_by_several(workload, shares, coded, wide, monkeypatch):
-    monkeypatch.setattr(spread_walk, "share_count", lambda _: shares)
+    monkeypatch.setattr(dealing, "shares_for", lambda *_: shares)
+    monkeypatch.setattr(dealing, "ADDED", 2)
     if wide:  # as if every layer were
         monkeypatch.setattr(aimed_layer, "WIDE", 0)
+        monkeypatch.setattr(dealing, "PART_BYTES", 512)
         for module in (aimed_layer, layer_module):
             monkeypatch.setattr(module, "ROUNDED_ROWS", 3)
     settings, widths = RoundingSettings(), (4, 3)
@@ -100,7 +103,8 @@ def test_a_plan_is_rounded_by_one_or_by_several(workload, shares, coded, wide, m
     for expected, found in (first, second):
         assert found.plan == expected.plan
         same(weights(found), weights(expected))
-    assert ("row_codes" in there.engine.begun) == (wide and shares > 1)
+    for task in ("row_codes", "added_rows"):
+        assert (task in there.engine.begun) == (wide and shares > 1)
 
 
 def plan_layer(plan, place):
@@ -116,11 +120,13 @@ def weights(found):
     }
 
 
-def test_the_rounding_table(workload):
-    settings = RoundingSettings()
-    own, sent = (
-        rounding_table(one, BITS, settings, 0, Silent()) for one in (workload, spread(workload))
-    )
+@pytest.mark.parametrize("shares", [1, 3])
+def test_the_rounding_table(workload, shares, monkeypatch):
+    monkeypatch.setattr(dealing, "shares_for", lambda *_: shares)
+    monkeypatch.setattr(dealing, "ADDED", 2)
+    settings, there = RoundingSettings(), spread(workload)
+    own, sent = (rounding_table(one, BITS, settings, 0, Silent()) for one in (workload, there))
+    assert ("_round_layers" in there.engine.begun) == (shares == 1)
     for name, entries in own.entries.items():
         for bits, channels in entries.items():
             assert sent.entries[name][bits].codes.tobytes() == channels.codes.tobytes()
@@ -167,8 +173,8 @@ class TestSizes:
         ("workers", "seconds", "shares"), [(64, 0.0, 1), (64, 1e-5, 1), (4, 1.0, 4), (64, 1.0, 32)]
     )
     def test_who_share_a_plan(self, workload, workers, seconds, shares):
-        layers = find_target_outputs(workload.classifier, workload.image)
-        assert shares_for(workers, 1024, seconds, layers) == shares
+        layers = len(find_target_outputs(workload.classifier, workload.image))
+        assert dealing.shares_for(workers, 1024, seconds, layers) == shares
 
     @pytest.mark.parametrize(
         ("channels", "columns", "workers", "parts"),

@@ -227,14 +227,16 @@ class Workload:
                 workers on one thread, without progress.
             given: Its other arguments; see :class:`~onnxsemi._runtime.engine.Engine`.
         """
+        (task,) = begin_all(work, [(self, given)])
+        return task
+
+    def placed(self) -> tuple[Any, ...]:
+        """What stands for model, quantizer and images in the arguments of tasks."""
         engine, images = self.engine, self.images
-        if not engine.workers:
-            return work(self, *given)
         labels = None if images.labels is None else images.labels.tobytes()
         key = images.origin, images.places.tobytes(), labels
         there = engine.place(key, partial(SentImages.of, images, by_files=engine.sees_files))
-        own = [engine.share(self.classifier), engine.share(self.rounding)]
-        return engine.begin(_Task(work, self.provider), *own, there, *given)
+        return engine.share(self.classifier), engine.share(self.rounding), there
 
     def results(self, phase: str, tasks: Iterable[Any], steps: Sequence[int]) -> Iterator[Any]:
         """Results of tasks, in order. What runs here tells the progress itself.
@@ -309,6 +311,23 @@ class Workload:
     def _row_bytes(self) -> int:
         """Bytes that one image takes while the model runs, from above."""
         return 4 * LIVE_TENSORS * max(math.prod(e.sizes) for e in self.extents.values())
+
+
+def begin_all(
+    work: Callable[..., Any], every: Sequence[tuple[Workload, tuple[Any, ...]]]
+) -> list[Any]:
+    """Begin tasks of one kind at once; see :meth:`Workload.begin`.
+
+    Args:
+        work: See there.
+        every: Workloads of one engine and provider, and the other arguments of each task.
+    """
+    engine, provider = every[0][0].engine, every[0][0].provider
+    if not engine.workers:
+        return [work(one, *given) for one, given in every]
+    return engine.begin_all(
+        _Task(work, provider), [(*one.placed(), *given) for one, given in every]
+    )
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,27 @@
 """What a run is likely to take on so many workers, from what its tasks take.
 
-    plan    = answers + walk + serial
+    plan    = answers + walk + codes + sending them to all
     answers = ceil(tasks / W) * images of a task * forward
-    walk    = ceil(blocks / S) * block + (S - 1) * sums / bandwidth,     S = shares_for(W, ...)
-    serial  = codes of all layers, one after the other; sending them to all, and taking the answers
+    walk    = ceil(blocks / S) * block + blocks * sums + handling,    S = shares_for(W, ...)
+    sums    = bytes / bandwidth + adding them; those of one layer are added by one worker
+    codes   = layer after layer: factor, and rows by those who share them
+    table   = ceil(blocks / S) * looks + the longest of: all work / W, the widest layer's
     run     = float pass + table + Δloss + plans + looks
 
-The rounding table takes as long as its largest layer at least. The client hands over all tasks, and
-takes their results.
+The client and the scheduler handle all tasks of a walk, which wait for each other.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from onnxsemi._evaluation.outcomes import OUTCOME_BYTES
 from onnxsemi._pipeline.preparation import Prepared
 from onnxsemi._quantizer.settings import RoundingSettings
 from onnxsemi._results.check import ClusterForecast
-from onnxsemi._rounding.spread_walk import shares_for
-from onnxsemi._rounding.target_output import TargetOutput, find_target_outputs
-from onnxsemi._rounding.task_times import WalkTimes, walk_times
+from onnxsemi._rounding.observed_layers import observed_layers
+from onnxsemi._rounding.shares import ADDED, TASKS, shares_for
+from onnxsemi._rounding.spread_table import table_groups
+from onnxsemi._rounding.task_times import LayerTimes, WalkTimes, walk_times
 from onnxsemi._runtime.batch_sizes import BACKWARD_IMAGES, BLOCK_IMAGES
 from onnxsemi._runtime.engine import (
     BANDWIDTH,
@@ -32,6 +34,8 @@ from onnxsemi._runtime.engine import (
 from onnxsemi._sensitivity.forecast import forward_pass
 from onnxsemi._sensitivity.task_times import BackwardTimes, backward_times
 
+HANDED_OVER = 0.0017
+"""CPU seconds of the client and the scheduler for a task that waits for others: Dask 2026.8."""
 PLANS, LOOKS = 6, 4
 """Plans that a run measures and looks at, about (``benchmarks/search_cost.py``)."""
 LOOKED_AT, LOOK_IMAGES = 0.34, 256
@@ -51,7 +55,7 @@ class TaskTimes:
         delta_loss: Images of Δloss.
         weights: Quantized weights, a byte each as codes.
         logits: Bytes of an image's logits.
-        targets: The layers that are rounded.
+        groups: Of layers whose inputs are looked at together, each with a forward pass of its own.
     """
 
     image: float
@@ -62,7 +66,12 @@ class TaskTimes:
     delta_loss: int
     weights: int
     logits: int
-    targets: tuple[TargetOutput, ...] = field(repr=False)
+    groups: int
+
+    @property
+    def blocks(self) -> int:
+        """Of the images that weights are rounded on."""
+        return math.ceil(self.rounding / BLOCK_IMAGES)
 
 
 def task_times(prepared: Prepared) -> TaskTimes:
@@ -79,7 +88,7 @@ def task_times(prepared: Prepared) -> TaskTimes:
         delta_loss=len(prepared.delta_loss),
         weights=sum(layer.weight.size for layer in layers),
         logits=4 * workload.first(1).float_logits().shape[1],
-        targets=find_target_outputs(prepared.classifier, workload.image),
+        groups=len(table_groups(observed_layers(prepared.classifier, workload.image))),
     )
 
 
@@ -110,66 +119,59 @@ class _Run:
     @property
     def seconds(self) -> float:
         """Wall time of the whole run."""
+        few = math.ceil(LOOKED_AT * self.images)
         plan = self._answers(self.images) + self._walk(self.times.rounding)
-        look = self._answers(math.ceil(LOOKED_AT * self.images)) + self._walk(LOOK_IMAGES)
+        look = self._answers(few) + self._walk(LOOK_IMAGES)
         once = self._answers(self.images) + self._table + self._delta_loss
         return once + PLANS * plan + LOOKS * look + self.serial
 
     @property
     def serial(self) -> float:
-        """Seconds of it in which one machine works, or the network alone."""
-        return (PLANS + LOOKS) * self._codes + self._moved_alone / BANDWIDTH + self._handled
+        """Seconds of it in which one worker works, the network, or who hands over the tasks."""
+        return PLANS * self._alone(self.times.rounding) + LOOKS * self._alone(LOOK_IMAGES)
+
+    def _alone(self, images: int) -> float:
+        """The same of a plan."""
+        times, blocks, shares = self.times, math.ceil(images / BLOCK_IMAGES), self._shares(images)
+        layers, codes = times.walk.layers, sum(one.codes(self.workers) for one in times.walk.layers)
+        if shares == 1:
+            adding = blocks * sum(one.add for one in layers)
+            return codes + adding + self._copies / BANDWIDTH
+        summed = sum(_summed(one, blocks) for one in layers)
+        tasks = sum(_tasks(one, shares) for one in layers)
+        return codes + summed + self._copies / BANDWIDTH + HANDED_OVER * tasks
+
+    @property
+    def _copies(self) -> int:
+        """Bytes of a plan that go to all, in a tree: as many times as it is deep."""
+        return math.ceil(math.log2(self.workers)) * self.times.weights
 
     @property
     def moved(self) -> float:
         """Bytes that go over the network."""
         if self.workers == 1:
             return 0.0
-        sums = sum(layer.moved for layer in self.times.walk.layers)
-        hops = PLANS * (self._shares(self.times.rounding) - 1) + LOOKS * (
-            self._shares(LOOK_IMAGES) - 1
+        blocks = sum(
+            count * math.ceil(images / BLOCK_IMAGES)
+            for count, images in ((PLANS + 1, self.times.rounding), (LOOKS, LOOK_IMAGES))
+            if self._shares(images) > 1
         )
         copies = (PLANS + LOOKS) * self.times.weights * self.workers
         once = self.images * self.times.logits + self.times.delta_loss * self.times.backward.moved
-        return once + self._answered * OUTCOME_BYTES + hops * sums + copies
+        return once + self._answered * OUTCOME_BYTES + blocks * self._sum_bytes + copies
 
     @property
-    def _moved_alone(self) -> float:
-        """Bytes that nothing is done beside: from share to share, in a tree to all, to here."""
-        if self.workers == 1:
-            return 0.0
-        sums = sum(layer.moved for layer in self.times.walk.layers)
-        hops = PLANS * (self._shares(self.times.rounding) - 1) + LOOKS * (
-            self._shares(LOOK_IMAGES) - 1
-        )
-        depth = math.ceil(math.log2(self.workers))
-        return hops * sums + (PLANS + LOOKS) * depth * self.times.weights
+    def _sum_bytes(self) -> int:
+        return sum(layer.moved for layer in self.times.walk.layers)
 
     @property
     def _answered(self) -> float:
         """Answers of images to plans."""
         return self.images * (PLANS + LOOKS * LOOKED_AT)
 
-    @property
-    def _codes(self) -> float:
-        return sum(layer.codes for layer in self.times.walk.layers)
-
-    @property
-    def _handled(self) -> float:
-        """What the client does for the tasks of the walks, which wait for each other."""
-        if self.workers == 1:
-            return 0.0
-        layers = len(self.times.walk.layers)
-        return (
-            HANDLING
-            * 3
-            * layers
-            * (PLANS * self._shares(self.times.rounding) + LOOKS * self._shares(LOOK_IMAGES))
-        )
-
     def _shares(self, images: int) -> int:
         times = self.times
-        return shares_for(self.workers, images, times.image, times.targets)
+        return shares_for(self.workers, images, times.image, len(times.walk.layers))
 
     def _answers(self, images: int) -> float:
         """Seconds of a pass over images, in whole tasks."""
@@ -188,14 +190,19 @@ class _Run:
 
     @property
     def _table(self) -> float:
-        """Seconds of the rounding table: moments, then every bitwidth, a layer with one worker."""
-        blocks = math.ceil(self.times.rounding / BLOCK_IMAGES)
-        layers = [
-            blocks * layer.look + self.times.bitwidths * layer.table
-            for layer in self.times.walk.layers
+        """Seconds of the rounding table: sums of all layers, then every bitwidth."""
+        times, shares = self.times, self._shares(self.times.rounding)
+        blocks, looks = times.blocks, sum(layer.look for layer in times.walk.layers)
+        each = BLOCK_IMAGES * times.image * times.groups + looks
+        network = 0.0 if self.workers == 1 else 1 / BANDWIDTH
+        adding = [
+            blocks * (one.add_spread + one.moved * network) + one.aimed for one in times.walk.layers
         ]
-        forward = self.times.rounding * self.times.image
-        return forward + max(sum(layers) / self.workers, max(layers, default=0.0))
+        work = sum(adding) + times.bitwidths * sum(one.table for one in times.walk.layers)
+        every = zip(adding, times.walk.layers, strict=True)
+        at_once = math.ceil(times.bitwidths / self.workers)
+        widest = max((seconds + at_once * one.table for seconds, one in every), default=0.0)
+        return math.ceil(blocks / shares) * each + max(work / self.workers, widest)
 
     @property
     def _delta_loss(self) -> float:
@@ -205,3 +212,16 @@ class _Run:
         rounds = math.ceil(tasks / self.workers)
         each = backward.graph + rounds * BACKWARD_IMAGES * backward.image
         return backward.parts * each
+
+
+def _summed(layer: LayerTimes, blocks: int) -> float:
+    """Seconds of fetching and adding the sums of a layer, by those who have a part of them each."""
+    network, parts = layer.moved / BANDWIDTH, layer.sum_parts
+    return blocks * (network + layer.add) / parts + (network if parts > 1 else 0.0)
+
+
+def _tasks(layer: LayerTimes, shares: int) -> float:
+    """Tasks of a layer in a plan."""
+    rounded = 1 if layer.parts == 1 else 2 + layer.parts
+    parted = 0 if layer.sum_parts == 1 else (1 + layer.sum_parts) * shares
+    return TASKS * shares + parted + layer.sum_parts * shares / ADDED + rounded

@@ -20,6 +20,7 @@ from onnxsemi._rounding.panels import Panels
 from onnxsemi._rounding.second_moments import BlockSums, MomentSums
 from onnxsemi._runtime.batch_sizes import BLOCK_IMAGES, CANDIDATE_ROWS, FEWEST_BLOCKS
 from onnxsemi._runtime.runner import Batch, InOrder
+from onnxsemi._runtime.sessions import Session
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,9 +121,7 @@ def input_moments(
         seed: Of the positions that are drawn.
         progress: Told of every image.
     """
-    image = workload.classifier.ends.image
-    names = list(dict.fromkeys(n for layer in layers for n in layer.inputs if n != image.name))
-    session = workload.open(with_outputs(workload.classifier.proto, names).SerializeToString())
+    session = input_session(workload, layers)
     sums = {layer.name: layer.sums() for layer in layers}
     turns = {name: InOrder(own.add) for name, own in sums.items()}
     progress.start("inputs of the layers", len(workload.images))
@@ -142,6 +141,13 @@ def input_moments(
         for count in runner.map(look, enumerate(blocks(workload)), together):
             progress.step("", count)
     return sums
+
+
+def input_session(workload: Workload, layers: Sequence[ObservedLayer]) -> Session:
+    """Gives the inputs of some layers in the float model, but for the image."""
+    image = workload.classifier.ends.image
+    names = list(dict.fromkeys(n for layer in layers for n in layer.inputs if n != image.name))
+    return workload.open(with_outputs(workload.classifier.proto, names).SerializeToString())
 
 
 def blocks(workload: Workload) -> list[Batch]:

@@ -13,6 +13,7 @@ layer are cut into (:mod:`onnxsemi._rounding.panels`): P panels of k columns, el
 """
 
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -82,6 +83,11 @@ class BlockSums:
     cross: Float32Array | None = None
     distance: Float64Array | None = None
 
+    def split(self, count: int) -> "tuple[BlockSums, list[Float32Array]]":
+        """The sums without ``second``, and the rows of that in so many parts."""
+        rest = replace(self, second=self.second[:, :0])
+        return rest, np.array_split(self.second, count, axis=1)
+
 
 class MomentSums:
     """Sums over samples, block by block: the memory does not grow with their number."""
@@ -128,6 +134,18 @@ class MomentSums:
         cross = (split @ turned).reshape(-1, some.width)
         short = distance.sum(axis=1, dtype=np.float64)
         return BlockSums(chosen, columns.shape[2], second, first, cross, short)
+
+    def without_products(self) -> "MomentSums":
+        """The same for sums whose products of columns are summed by others, row by row."""
+        found = copy(self)
+        found._second = self._second[:, :0]
+        return found
+
+    def with_products(self, second: Float32Array) -> "MomentSums":
+        """The same with the products float32[P, k, k] that others have summed."""
+        found = copy(self)
+        found._second = second
+        return found
 
     def add(self, parts: Iterable[BlockSums]) -> None:
         """Add the sums of a block, part by part; the order of blocks decides about the last bit."""

@@ -1,71 +1,44 @@
 """Rounding a plan layer after layer on many machines.
 
 Each has some blocks of images, of which it keeps what goes on between the layers. A layer is looked
-at by all; its sums go from one to the next, each adds its blocks in their order, and the last one
-rounds. So the sums have the bits that they have on one machine, and of a layer's second moments one
-copy goes over the network for each machine, not one for each block.
+at by all; the sums of their blocks are added in the order of the blocks, those of several machines
+by one task, and the last of these tasks rounds. So the sums have the bits that they have on one
+machine. The rows of a wide layer are rounded by several.
 
 All of it are tasks that follow from others: what goes on, sums, codes. What is lost with a machine
 is computed again from the images on, by another.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from operator import getitem
 from typing import Any
 
-import numpy as np
-
-from onnxsemi._evaluation.workload import Workload
+from onnxsemi._evaluation.workload import Workload, begin_all
 from onnxsemi._plan.bits import BitPlan
 from onnxsemi._plan.bitwidth import FLOAT_BITS
 from onnxsemi._progress import Progress
 from onnxsemi._quantizer.plan_codes import LayerCodes, PlanCodes
 from onnxsemi._quantizer.rounded_plan import RoundedLayer, RoundedPlan
 from onnxsemi._quantizer.settings import RoundingSettings
+from onnxsemi._rounding import shares
 from onnxsemi._rounding.aimed_layer import LayerRequest, row_parts
-from onnxsemi._rounding.observed_layers import blocks
 from onnxsemi._rounding.sent_rounder import SentRounder, rounded_whole
+from onnxsemi._rounding.shares import Share
 from onnxsemi._rounding.table import RoundingTable
 from onnxsemi._rounding.target_output import (
-    TargetOutput,
-    find_target_outputs,
     find_way,
     same_bits,
 )
 from onnxsemi._rounding.walk import layer_from_table
 from onnxsemi._rounding.walk_tasks import (
     Look,
-    added,
+    added_rows,
     float_outputs,
     go_on,
     known_of,
     row_codes,
 )
-from onnxsemi._runtime.batch_sizes import BLOCK_IMAGES
-from onnxsemi._runtime.engine import BANDWIDTH, HANDLING
-from onnxsemi._runtime.runner import Batch
-
-PASSES = 3.3
-"""Forward passes that a block of images takes in a plan, on the way and for the sums: 3.2 measured
-on a ResNet-18, 3.4 on a ResNet-50 (``benchmarks/cluster.py``)."""
-TASKS = 3
-"""Tasks of a layer for each share: a look, its sums added, and going on."""
-_OVERHEAD = 0.05  # of the work that handing over its tasks may take
-
-
-@dataclass(frozen=True, eq=False)
-class Share:
-    """Blocks of images that one machine works on.
-
-    Attributes:
-        workload: Their images.
-        blocks: Number of each block among all -> where its images lie among these.
-        wanted: A task: the float model's target outputs; see :func:`float_outputs`.
-    """
-
-    workload: Workload
-    blocks: Mapping[int, Batch]
-    wanted: Any
 
 
 class SpreadRounder:
@@ -79,7 +52,7 @@ class SpreadRounder:
         self._steps = find_way(workload.classifier, workload.image)
         self._order = [one.layer.name for step in self._steps for one, _ in step.target_outputs]
         self._sent = SentRounder(table, settings, seed)
-        self._shares: list[Share] = []
+        self._shares: list[tuple[Share, Any]] = []  # with the float model's target outputs: tasks
 
     def __call__(
         self, plan: BitPlan, progress: Progress, known: RoundedPlan | None = None
@@ -93,10 +66,12 @@ class SpreadRounder:
         """
         workload = self._workload
         if not self._shares:
-            count = share_count(workload)
+            count = shares.share_count(workload)
             if count == 1:
                 return self._whole(plan, progress, known)
-            self._shares = _dealt(workload, count, self._seed)
+            every = shares.dealt(workload, count)
+            given = [(own.workload, (own.blocks, self._seed)) for own in every]
+            self._shares = list(zip(every, begin_all(float_outputs, given), strict=True))
         found = dict(self._given(plan, known))
         progress.start("rounding", len(plan.bits))
         progress.step(workload.where, len(found))
@@ -111,7 +86,7 @@ class SpreadRounder:
         """A plan that one worker rounds."""
         workload, before = self._workload, None if known is None else PlanCodes.of(known)
         progress.start("rounding", len(plan.bits))
-        sent = workload.engine.share(self._sent)
+        sent = workload.engine.place(self._sent, lambda: self._sent)  # where it has seen images
         tasks = [workload.begin(rounded_whole, sent, plan, before)]
         (codes,) = workload.taken(tasks, progress)
         progress.step(workload.where, len(plan.bits))
@@ -148,79 +123,54 @@ class SpreadRounder:
                 name = target_output.layer.name
                 if name not in codes:
                     request = LayerRequest.of(target_output, plan, self._table, self._settings)
-                    looks = [Look(number, place, self._seed, own.blocks) for own in self._shares]
-                    codes[name] = self._rounded(looks, request, there, known_of(part, codes))
+                    parts = shares.sum_parts(target_output.layer)
+                    look, known = Look(number, place, self._seed, parts), known_of(part, codes)
+                    codes[name] = self._rounded(look, request, there, known)
                     yield codes[name]
             if step.keeps:
-                there = [
-                    share.workload.begin(
-                        go_on, tensors, share.blocks, number, known_of(step.onward, codes)
-                    )
-                    for share, tensors in zip(self._shares, there, strict=True)
+                own = known_of(step.onward, codes)
+                given = [
+                    (share.workload, (tensors, share.blocks, number, own))
+                    for (share, _), tensors in zip(self._shares, there, strict=True)
                 ]
+                there = begin_all(go_on, given)
 
     def _rounded(
-        self, looks: list[Look], request: LayerRequest, there: list[Any], codes: Mapping[str, Any]
+        self, look: Look, request: LayerRequest, there: list[Any], codes: Mapping[str, Any]
     ) -> Any:
         """A task: the codes of a layer."""
-        total: Any = None
-        *before, (last, look, tensors) = zip(self._shares, looks, there, strict=True)
-        for share, own, values in before:
-            if total is None:
-                total = share.workload.begin(own.total, values, share.wanted, codes)
-            else:
-                sums = share.workload.begin(own.sums, values, share.wanted, codes)
-                total = self._workload.engine.begin(added, total, sums)
-        sums = last.workload.begin(look.sums, tensors, last.wanted, codes)
-        return self._by_rows(look, request, total, sums)
+        given = [
+            (share.workload, (share.blocks, tensors, wanted, codes))
+            for (share, wanted), tensors in zip(self._shares, there, strict=True)
+        ]
+        if look.parts == 1:
+            return self._by_rows(look, request, begin_all(look.sums, given), [])
+        every, engine = begin_all(look.parted, given), self._workload.engine
+        sums, *rows = (
+            engine.begin_all(getitem, [(one, part) for one in every])
+            for part in range(1 + look.parts)
+        )
+        added = [self._added(partial(engine.begin, added_rows), None, own) for own in rows]
+        return self._by_rows(look, request, sums, added)
 
-    def _by_rows(self, look: Look, request: LayerRequest, total: Any, sums: Any) -> Any:
+    def _added(self, add: Callable[..., Any], total: Any, sums: Sequence[Any]) -> Any:
+        """A task: sums of all shares; those of several are added by one task."""
+        for turn in shares.in_turns(sums):
+            total = add(total, turn)
+        return total
+
+    def _by_rows(
+        self, look: Look, request: LayerRequest, sums: list[Any], products: list[Any]
+    ) -> Any:
         """A task: the same of the sums of all blocks; of a wide layer its rows are dealt."""
-        engine, last = self._workload.engine, self._shares[-1].workload
+        engine, last = self._workload.engine, self._shares[-1][0].workload
         target_output, _ = self._steps[look.step].target_outputs[look.place]
         parts = row_parts(target_output, engine.workers)
+        *before, rest = shares.in_turns(sums)
+        first = sums[: len(sums) - len(rest)]
+        total = self._added(partial(last.begin, look.total), None, first) if before else None
         if len(parts) == 1:
-            return last.begin(look.codes, request, total, sums)
-        aimed = last.begin(look.aimed, request, total, sums)
+            return last.begin(look.codes, request, total, rest, products)
+        aimed = last.begin(look.aimed, request, total, rest, products)
         codes = [engine.begin(row_codes, aimed, request, part) for part in parts]
         return last.begin(look.joined, request, aimed, codes)
-
-
-def shares_for(workers: int, images: int, seconds: float, layers: Sequence[TargetOutput]) -> int:
-    """Into how many shares images are dealt. Changes no result.
-
-    A share is worth the tasks that it takes, and the sums that go through it: with T the time of
-    all blocks and t that of a share, T / S + S t is least for S = sqrt(T / t). And its tasks are to
-    take no more than a twentieth of the work: small models are rounded by one, or by few.
-
-    Args:
-        workers: How many work.
-        images: That plans are rounded on.
-        seconds: A forward pass of an image.
-        layers: The layers.
-    """
-    count = max(1, images // BLOCK_IMAGES)
-    handling = max(1, len(layers)) * TASKS * HANDLING
-    each = handling + sum(one.sum_bytes for one in layers) / BANDWIDTH
-    work = images * PASSES * seconds
-    fastest, cheapest = (work / each) ** 0.5, _OVERHEAD * work / handling
-    return max(1, min(workers, count, int(fastest), int(cheapest)))
-
-
-def share_count(workload: Workload) -> int:
-    """The same for a workload."""
-    layers = find_target_outputs(workload.classifier, workload.image)
-    workers, images = workload.engine.workers, len(workload.images)
-    return shares_for(workers, images, workload.image_seconds, layers)
-
-
-def _dealt(workload: Workload, count: int, seed: int) -> list[Share]:
-    """The blocks of images, dealt to so many workers: neighbours to each."""
-    every, found = list(enumerate(blocks(workload))), list[Share]()
-    for places in np.array_split(np.arange(len(every)), count):
-        own = [every[place] for place in places.tolist()]
-        start, stop = own[0][1].start, own[-1][1].stop
-        some = workload.part(slice(start, stop))
-        here = {number: Batch(one.start - start, one.stop - start) for number, one in own}
-        found.append(Share(some, here, some.begin(float_outputs, here, seed)))
-    return found

@@ -6,7 +6,7 @@ all, and for the table one layer of middling size, from which the others follow 
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,10 +17,11 @@ from onnxsemi._quantizer.affine import quantize
 from onnxsemi._quantizer.plan_codes import LayerCodes
 from onnxsemi._quantizer.rounded_plan import RoundedLayer
 from onnxsemi._quantizer.settings import RoundingSettings
-from onnxsemi._rounding.aimed_layer import LayerRequest
+from onnxsemi._rounding.aimed_layer import LayerRequest, row_parts
 from onnxsemi._rounding.grid import Grid
 from onnxsemi._rounding.layer import LayerRounder
 from onnxsemi._rounding.second_moments import BlockSums, MomentSums
+from onnxsemi._rounding.shares import sum_parts
 from onnxsemi._rounding.target_output import TargetOutput, find_way
 from onnxsemi._rounding.walk_tasks import (
     Look,
@@ -28,6 +29,7 @@ from onnxsemi._rounding.walk_tasks import (
     float_outputs,
     go_on,
     known_of,
+    row_codes,
 )
 from onnxsemi._runtime.batch_sizes import BLOCK_IMAGES
 from onnxsemi._runtime.blas import one_thread
@@ -44,15 +46,31 @@ class LayerTimes:
 
     Attributes:
         look: Sums of a block of images.
-        codes: Rounding it in a plan.
+        add: Adding them to others in a plan.
+        add_spread: Likewise for the table, which goes by how much the blocks differ.
+        aimed: Its factor, and what its weights move by; to prepare it for the table takes as long.
+        rows: Codes of its rows in a plan.
+        joined: What is left then.
+        parts: Into how many its rows are dealt at most.
         table: Rounding it for the table at one bitwidth, whose grid is chosen.
         moved: Bytes of its sums.
+        sum_parts: Into how many parts its sums are dealt to be added up.
     """
 
     look: float
-    codes: float
+    add: float
+    add_spread: float
+    aimed: float
+    rows: float
+    joined: float
+    parts: int
     table: float
     moved: int
+    sum_parts: int
+
+    def codes(self, workers: int = 1) -> float:
+        """Rounding it in a plan, by so many workers."""
+        return self.aimed + self.rows / min(self.parts, workers) + self.joined
 
 
 @dataclass(frozen=True)
@@ -88,14 +106,15 @@ class _Timing:
     Attributes:
         codes: Of layers so far, to the nearest level: it does not matter for the time.
         looks: Seconds of a look at each layer, with what was seen of it.
-        rounding: Shape of a layer -> seconds of its codes.
+        rounding: Shape of a layer -> seconds of adding its sums and of its codes, in their order.
+        table: Shape of a layer -> rounds it for the table.
     """
 
     workload: Workload
     settings: RoundingSettings
     codes: dict[str, LayerCodes] = field(default_factory=dict)
     looks: list[tuple[TargetOutput, float]] = field(default_factory=list)
-    rounding: dict[tuple[int, ...], float] = field(default_factory=dict)
+    rounding: dict[tuple[int, ...], tuple[float, ...]] = field(default_factory=dict)
     table: dict[tuple[int, ...], Callable[[], Any]] = field(default_factory=dict)
 
     def measured(self) -> WalkTimes:
@@ -105,8 +124,8 @@ class _Timing:
         outputs, wanted = _timed(float_outputs, few, share, 0)
         for number, step in enumerate(find_way(few.classifier, few.image)):
             for place, (target_output, part) in enumerate(step.target_outputs):
-                look, own = Look(number, place, 0, share), known_of(part, self.codes)
-                seconds, sums = _timed(look.sums, few, there, wanted, own)
+                look, own = Look(number, place, 0), known_of(part, self.codes)
+                seconds, sums = _timed(look.sums, few, share, there, wanted, own)
                 self.looks.append((target_output, seconds))
                 self._round(look, target_output, sums)
             if step.keeps:
@@ -125,31 +144,45 @@ class _Timing:
         request = LayerRequest(
             layer.name, bits, Grid.of(every), {_BITS: False}, damping, self.settings, scheme
         )
-        seconds, _ = _timed(look.codes, self.workload, request, None, sums)
-        self.rounding[layer.weight.shape] = seconds
-        patches = target_output.layer.patches[0]
-        total = MomentSums(patches.groups, patches.size, layer.channels)
-        total.add(sums[0])
+        few = self.workload
+        aim, aimed = _timed(look.aimed, few, request, None, [sums])
+        rows, codes = _timed(row_codes, aimed, request, slice(None))
+        rest, _ = _timed(look.joined, few, request, aimed, [codes])
+        patches, adding = target_output.layer.patches[0], []
+        inputs = [replace(part, cross=None, distance=None) for part in sums[0]]
+        for parts, count in ((sums[0], layer.channels), (inputs, 0)):
+            total = MomentSums(patches.groups, patches.size, count)
+            total.add(parts)
+            adding.append(_timed(total.add, parts)[0])
+        self.rounding[layer.weight.shape] = *adding, aim, rows, rest
 
         def table() -> Any:
             moments = total.moments(centred=False, damping=damping)
-            with self.workload.running() as runner:
+            with few.running() as runner:
                 rounder = LayerRounder(moments, self.settings, scheme, runner.pool)
-                return rounder.at(layer.weight, _BITS)
+                return _timed(rounder.at, layer.weight, _BITS)
 
         self.table[layer.weight.shape] = table
 
     def _layers(self) -> list[LayerTimes]:
-        work = {one.layer.site.layer.weight.shape: one.layer.rounding_work for one, _ in self.looks}
+        work = {one.layer.site.layer.weight.shape: _table_work(one) for one, _ in self.looks}
         mean = float(np.mean(list(work.values())))
         middling = min(work, key=lambda shape: abs(work[shape] - mean))
-        seconds, _ = _timed(self.table[middling])
-        each = seconds / work[middling]
-        shapes = [one.layer.site.layer.weight.shape for one, _ in self.looks]
-        return [
-            LayerTimes(look, self.rounding[shape], each * work[shape], one.sum_bytes)
-            for (one, look), shape in zip(self.looks, shapes, strict=True)
-        ]
+        each = self.table[middling]()[0] / work[middling]
+        found = []
+        for one, look in self.looks:
+            shape = one.layer.site.layer.weight.shape
+            parts = len(row_parts(one, one.layer.site.layer.channels))
+            given = look, *self.rounding[shape], parts, each * work[shape], one.sum_bytes
+            given = *given, sum_parts(one.layer)
+            found.append(LayerTimes(*given))
+        return found
+
+
+def _table_work(one: TargetOutput) -> int:
+    """What rounding a prepared layer takes, beside other layers."""
+    panels = one.layer.panels
+    return len(panels) * panels.width**2 * one.layer.site.layer.channels
 
 
 def _damping(parts: list[BlockSums]) -> Float64Array:

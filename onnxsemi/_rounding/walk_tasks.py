@@ -3,9 +3,10 @@
 They are put together in :mod:`onnxsemi._rounding.spread_walk`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -36,35 +37,65 @@ Codes = Mapping[str, LayerCodes]
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """A look at a layer by one who has some blocks of images.
+    """A look at a layer by those who have some blocks of images.
 
-    Its methods are tasks. They take the workload; what the step takes, but for the image; the float
-    model's target outputs; and codes of the layers that are rounded so far.
+    Its methods are tasks.
 
     Attributes:
         step: Number of the layer's step on the way through the model.
         place: Its place in the step.
         seed: Of the positions that are drawn.
-        blocks: Number of each block among all -> where its images lie among the workload's.
+        parts: In how many parts the rows of its products are summed, each by one worker.
     """
 
     step: int
     place: int
     seed: int
-    blocks: Mapping[int, Batch]
+    parts: int = 1
+
+    def parted(self, *given: Any) -> list[Any]:
+        """:meth:`sums` of a wide layer: those of each block without products, and rows of these."""
+        every = [block.split(self.parts) for (block,) in self.sums(*given)]
+        rows = zip(*(own for _, own in every), strict=True)
+        return [[[rest] for rest, _ in every], *map(list, rows)]
 
     def sums(
-        self, workload: Workload, there: Tensors, wanted: Tensors, codes: Codes
+        self,
+        workload: Workload,
+        blocks: Mapping[int, Batch],
+        there: Tensors,
+        wanted: Tensors,
+        codes: Codes,
     ) -> list[list[BlockSums]]:
-        """Sums of each block, which are not added yet."""
-        return list(self._each(workload, there, wanted, codes))
+        """Sums of each block, which are not added yet.
+
+        Args:
+            workload: The images.
+            blocks: Number of each block among all -> where its images lie among the workload's.
+            there: What the step takes, but for the image.
+            wanted: The float model's target outputs.
+            codes: Of the layers that are rounded so far.
+        """
+        target_output, part = self._target(workload)
+        name, empty, found = target_output.layer.name, self._nothing(workload), []
+        session = _session(workload, part, codes) if part.gives else None
+        names = [name for name in target_output.seen if name not in part.gives]
+        with workload.running() as runner:
+            for place, (number, block) in enumerate(blocks.items()):
+                values = _taken(workload, names, there, place, block)
+                if session is not None:
+                    given = _taken(workload, part.takes, there, place, block)
+                    values |= given | runner.run_rows(session, given)
+                positions = target_output.layer.patches[0].positions(self.seed, number)
+                found.append(target_output.block(empty, values, positions, wanted[name][place]))
+        return found
 
     def total(
-        self, workload: Workload, there: Tensors, wanted: Tensors, codes: Codes
+        self, workload: Workload, total: MomentSums | None, sums: Sequence[list[list[BlockSums]]]
     ) -> MomentSums:
-        """Sums of the first blocks, added up."""
-        total = self._nothing(workload)
-        for block in self._each(workload, there, wanted, codes):
+        """Sums with those of further shares; the former are not changed."""
+        total = self._nothing(workload) if total is None else deepcopy(total)
+        for block in chain.from_iterable(sums):
             total.add(block)
         return total
 
@@ -73,10 +104,19 @@ class Look:
         workload: Workload,
         request: LayerRequest,
         total: MomentSums | None,
-        sums: Iterable[list[BlockSums]],
+        sums: Sequence[list[list[BlockSums]]],
+        rows: Sequence[Float32Array] = (),
     ) -> LayerCodes:
-        """Round the layer by the sums of all blocks."""
-        whole, (target_output, _) = self._whole(workload, total, sums), self._target(workload)
+        """Round the layer by the sums of all blocks.
+
+        Args:
+            workload: The model.
+            request: How.
+            total: Sums that are added; None for none yet.
+            sums: Those of further shares.
+            rows: The products, if others have summed them.
+        """
+        target_output, whole = self._target(workload)[0], self._whole(workload, total, sums, rows)
         with workload.running() as runner:
             return LayerCodes.of(rounded_layer(target_output, request, whole, runner.pool))
 
@@ -85,12 +125,23 @@ class Look:
         workload: Workload,
         request: LayerRequest,
         total: MomentSums | None,
-        sums: Iterable[list[BlockSums]],
+        sums: Sequence[list[list[BlockSums]]],
+        rows: Sequence[Float32Array] = (),
     ) -> AimedLayer:
         """The same as far as its rows are to be rounded by several."""
-        whole, (target_output, _) = self._whole(workload, total, sums), self._target(workload)
+        target_output, whole = self._target(workload)[0], self._whole(workload, total, sums, rows)
         with workload.running() as runner:
             return AimedLayer.of(target_output, request, whole, runner.pool).alone()
+
+    def _whole(
+        self,
+        workload: Workload,
+        total: MomentSums | None,
+        sums: Sequence[list[list[BlockSums]]],
+        rows: Sequence[Float32Array],
+    ) -> MomentSums:
+        whole = self.total(workload, total, sums)
+        return whole.with_products(np.concatenate(rows, axis=1)) if len(rows) else whole
 
     def joined(
         self, workload: Workload, request: LayerRequest, aimed: AimedLayer, codes: list[Any]
@@ -98,27 +149,6 @@ class Look:
         """The codes of the rows of all, as those of the layer."""
         target_output, _ = self._target(workload)
         return LayerCodes.of(aimed.rounded(target_output, request, np.concatenate(codes)))
-
-    def _whole(
-        self, workload: Workload, total: MomentSums | None, sums: Iterable[list[BlockSums]]
-    ) -> MomentSums:
-        return added(self._nothing(workload) if total is None else total, sums)
-
-    def _each(
-        self, workload: Workload, there: Tensors, wanted: Tensors, codes: Codes
-    ) -> Iterator[list[BlockSums]]:
-        target_output, part = self._target(workload)
-        name, empty = target_output.layer.name, self._nothing(workload)
-        session = _session(workload, part, codes) if part.gives else None
-        names = [name for name in target_output.seen if name not in part.gives]
-        with workload.running() as runner:
-            for place, (number, block) in enumerate(self.blocks.items()):
-                values = _taken(workload, names, there, place, block)
-                if session is not None:
-                    given = _taken(workload, part.takes, there, place, block)
-                    values |= given | runner.run_rows(session, given)
-                positions = target_output.layer.patches[0].positions(self.seed, number)
-                yield target_output.block(empty, values, positions, wanted[name][place])
 
     def _target(self, workload: Workload) -> tuple[TargetOutput, Segment]:
         way = find_way(workload.classifier, workload.image)
@@ -128,7 +158,8 @@ class Look:
         """Nothing summed yet."""
         target_output, _ = self._target(workload)
         patches, site = target_output.layer.patches[0], target_output.layer.site
-        return MomentSums(patches.groups, patches.size, site.layer.channels)
+        nothing = MomentSums(patches.groups, patches.size, site.layer.channels)
+        return nothing.without_products() if self.parts > 1 else nothing
 
 
 def known_of(part: Segment, codes: Mapping[str, Any]) -> dict[str, Any]:
@@ -204,14 +235,14 @@ def _taken(
     }
 
 
+def added_rows(total: Float32Array | None, sums: Sequence[Sequence[Float32Array]]) -> Float32Array:
+    """A task: some rows of the products of all blocks, with those of further shares."""
+    total = np.zeros_like(sums[0][0]) if total is None else total.copy()
+    for rows in chain.from_iterable(sums):
+        total += rows
+    return total
+
+
 def row_codes(aimed: AimedLayer, request: LayerRequest, rows: slice) -> Float32Array:
     """A task: codes of some rows of a layer."""
     return aimed.codes(request, rows)
-
-
-def added(total: MomentSums, sums: Iterable[list[BlockSums]]) -> MomentSums:
-    """Sums with those of further blocks; the former are not changed."""
-    more = deepcopy(total)
-    for block in sums:
-        more.add(block)
-    return more

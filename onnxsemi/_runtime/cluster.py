@@ -21,9 +21,8 @@ import logging
 import multiprocessing
 import pickle
 import time
-import warnings
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -43,8 +42,8 @@ from onnxsemi._runtime.reference_run import Findings, ReferenceRun
 LOCAL = "local:"
 SECONDS = 30
 """To wait for a scheduler's answer before it is asked anew, and where the connection was lost."""
-DASHBOARD = ":8787"
-"""Where Dask shows what workers of this machine do; a free port if others use it."""
+DASHBOARD = "127.0.0.1:0"
+"""Where Dask shows what workers of this machine do: a free port, which no other machine sees."""
 LOOKS = 5
 """Seconds between two looks at who has joined."""
 AHEAD = 3
@@ -194,13 +193,26 @@ class Cluster:
 
     def begin(self, work: Callable[..., Any], *given: Any) -> Future:
         """Begin a task; see :class:`~onnxsemi._runtime.engine.Engine`."""
+        (task,) = self.begin_all(work, [given])
+        return task
+
+    def begin_all(self, work: Callable[..., Any], every: Sequence[tuple[Any, ...]]) -> list[Future]:
+        """Begin tasks of one kind; see :class:`~onnxsemi._runtime.engine.Engine`."""
         name = getattr(work, "__name__", type(work).__name__).strip("_")
-        key = f"{name}-{id(self):x}-{next(self._numbers)}"
+        keys = [f"{name}-{id(self):x}-{next(self._numbers)}" for _ in every]
         wanted = {self._resource: 1}
         with _connection(), dask.config.set(_WHOLE_GRAPHS):
             if self._client.status not in ("running", "connecting"):
                 raise CommClosedError(self._client.status)
-            return self._client.submit(work, *given, key=key, pure=False, resources=wanted)
+            if len(every) == 1:
+                return [
+                    self._client.submit(work, *every[0], key=keys[0], pure=False, resources=wanted)
+                ]
+            given = [list(own) for own in zip(*every, strict=True)]
+            found: list[Future] = self._client.map(
+                work, *given, key=keys, pure=False, resources=wanted
+            )
+            return found
 
     def results(self, tasks: Iterable[Any], tell: Callable[[], None]) -> Iterator[Any]:
         """Results in the order of the tasks; see :class:`~onnxsemi._runtime.engine.Engine`."""
@@ -351,8 +363,7 @@ def _quiet_logs() -> Iterator[None]:
 def _local(text: str) -> LocalCluster:
     if not text.isdecimal() or not int(text):
         raise SettingsError(f"`cluster` {LOCAL}{text}: is not {LOCAL}N, such as {LOCAL}4")
-    with dask.config.set(_QUIET | _beginning()), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Port 8787 is already in use")
+    with dask.config.set(_QUIET | _beginning()):
         return LocalCluster(
             n_workers=int(text),
             threads_per_worker=1,
