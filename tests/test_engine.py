@@ -107,6 +107,27 @@ def test_a_plan_is_rounded_by_one_or_by_several(workload, shares, coded, wide, m
         assert (task in there.engine.begun) == (wide and shares > 1)
 
 
+@pytest.mark.parametrize(("workers", "beside"), [(4, True), (3, False)])
+def test_plans_that_are_likely_to_come_are_begun_beside_one(workload, workers, beside, monkeypatch):
+    monkeypatch.setattr(dealing, "shares_for", lambda *_: 2)
+    settings, widths = RoundingSettings(), (4, 3, 2)
+    table = rounding_table(workload, widths, settings, 0, Silent())
+    one, other, third = (BitPlan.uniform(workload.classifier.layers, b) for b in widths)
+    there, alone = (
+        spread(workload, workers=workers),
+        SequentialRounder(workload, table, settings, 0),
+    )
+    rounder = SpreadRounder(there, table, settings, 0)
+    rounder.foresee([other, third])
+    same(weights(rounder(one, Silent())), weights(alone(one, Silent())))
+    begun = len(there.engine.begun)
+    same(weights(rounder(other, Silent())), weights(alone(other, Silent())))
+    assert (len(there.engine.begun) == begun) == beside
+    begun = len(there.engine.begun)
+    same(weights(rounder(third, Silent())), weights(alone(third, Silent())))
+    assert len(there.engine.begun) > begun  # of no use any longer, it was dropped
+
+
 def plan_layer(plan, place):
     return list(plan.bits)[place]
 

@@ -103,6 +103,24 @@ class TestDecisions:
         assert len(fake.walk().trials) > 5
         assert not checked
 
+    def test_the_plans_of_the_descent_are_foreseen(self, fake):
+        plain, foreseen, likely = fake.walk(), {}, [[], []]
+        check = fake.checker.check
+
+        def foresee(plans):
+            likely[1] = list(plans)
+
+        def checked(plan):
+            foreseen[plan] = plan in likely[0]
+            likely[:] = [likely[1], []]
+            return check(plan)
+
+        fake.checker.foresee, fake.checker.check = foresee, checked
+        found = fake.walk()
+        assert found.trials == plain.trials
+        _, *later = [trial.plan for trial in found.trials if trial.phase is Phase.DESCENT] or [None]
+        assert all(foreseen[plan] for plan in later)
+
     def test_the_frontier_as_it_was_drawn_last_is_kept(self, fake):
         found = fake.walk()
         course = Course(fake.start, fake.free, found.prediction.kl_increase)

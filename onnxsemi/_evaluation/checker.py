@@ -1,10 +1,12 @@
 """The checker of plans that are rounded as a whole: every plan is rounded, run, and compared."""
 
+from collections.abc import Sequence
+
 from onnxsemi._arrays import Int64Array
 from onnxsemi._evaluation.evaluator import simulate
 from onnxsemi._evaluation.folds import Folds
 from onnxsemi._plan.bits import BitPlan
-from onnxsemi._search.protocols import Tested
+from onnxsemi._search.protocols import Tested, foresee
 
 
 class RoundingChecker:
@@ -18,6 +20,11 @@ class RoundingChecker:
             unseen: int64[U], images that nothing was fitted to: the KL is their mean.
         """
         self._folds, self._unseen = folds, unseen
+
+    def foresee(self, plans: Sequence[BitPlan]) -> None:
+        """Pass on which plans are likely to come."""
+        for fold in self._folds.folds:
+            foresee(fold.rounder, plans)
 
     def check(self, plan: BitPlan) -> Tested:
         """Measure a plan on all images."""

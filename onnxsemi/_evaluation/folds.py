@@ -5,7 +5,7 @@ them and more are not rounded on. Where they are few, a plan is rounded a second
 the others, and the first ones are answered by that (cross-fitting): so all images tell something.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,13 +24,18 @@ Rounder = Callable[[BitPlan], RoundedPlan]
 class Remembering:
     """A rounder that rounds no plan again that it gave last, or that it was told to keep."""
 
-    def __init__(self, rounder: Callable[[BitPlan, RoundedPlan | None], RoundedPlan]) -> None:
+    def __init__(
+        self,
+        rounder: Callable[[BitPlan, RoundedPlan | None], RoundedPlan],
+        ahead: Callable[[Sequence[BitPlan]], None] = lambda _: None,
+    ) -> None:
         """Remember what ``rounder`` gives.
 
         Args:
             rounder: Gives a plan its codes; it is told what is kept, which may have some of them.
+            ahead: Is told which plans are likely to come.
         """
-        self._rounder = rounder
+        self._rounder, self._ahead = rounder, ahead
         self._last: RoundedPlan | None = None
         self._kept: RoundedPlan | None = None
 
@@ -42,6 +47,10 @@ class Remembering:
         self._last = None  # before the next is made: a plan is as large as the model
         self._last = self._rounder(plan, self._kept)
         return self._last
+
+    def foresee(self, plans: Sequence[BitPlan]) -> None:
+        """Pass on which plans are likely to come."""
+        self._ahead(plans)
 
     def keep(self, plan: BitPlan) -> None:
         """Remember the plan given last until another one is to be kept; no other has codes yet."""

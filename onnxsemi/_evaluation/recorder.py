@@ -7,7 +7,7 @@ from onnxsemi._plan.bits import BitPlan
 from onnxsemi._plan.layers import Semilayer
 from onnxsemi._run.journal import Journal, Question
 from onnxsemi._run.store import digest_of
-from onnxsemi._search.protocols import Checker, Evaluator, Scout, Scouted, Tested
+from onnxsemi._search.protocols import Checker, Evaluator, Scout, Scouted, Tested, foresee
 
 
 class Check(Question, frozen=True):
@@ -55,6 +55,10 @@ class RecordedChecker:
         """What was measured of a plan; None if it never was on all images."""
         return self._checks.get(plan.sha256)
 
+    def foresee(self, plans: Sequence[BitPlan]) -> None:
+        """Pass on which plans are likely to come."""
+        foresee(self._checker, plans)
+
     def check(self, plan: BitPlan) -> Tested:
         """Measure a plan on all images; once, however often it is asked for."""
         asked = Check(plan.sha256, self._metric)
@@ -68,6 +72,10 @@ class RecordedScout:
     def __init__(self, scout: Scout, journal: Journal) -> None:
         """Record what ``scout`` sees."""
         self._scout, self._journal = scout, journal
+
+    def foresee(self, plans: Sequence[BitPlan]) -> None:
+        """Pass on which plans are likely to come."""
+        foresee(self._scout, plans)
 
     def look(self, plan: BitPlan) -> Scouted:
         """What a plan is likely to do to all images."""

@@ -11,6 +11,7 @@ whatever the others do, and where their KL alone is so large that predictions le
 (:mod:`onnxsemi._search.correction`), the others are not run.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -25,7 +26,7 @@ from onnxsemi._evaluation.workload import Workload
 from onnxsemi._plan.bits import BitPlan
 from onnxsemi._search.correction import MOST_NATS
 from onnxsemi._search.guard import Guard
-from onnxsemi._search.protocols import Closeness, Score, Scouted
+from onnxsemi._search.protocols import Closeness, Score, Scouted, foresee
 from onnxsemi._stats.metrics import upper_mean
 from onnxsemi._stats.paired import Paired
 
@@ -52,6 +53,10 @@ class RoundedScout:
             guard: What is asked of how many answers change.
         """
         self._workload, self._rounder, self._guard = workload, rounder, guard
+
+    def foresee(self, plans: Sequence[BitPlan]) -> None:
+        """Pass on which plans are likely to come."""
+        foresee(self._rounder, plans)
 
     def look(self, plan: BitPlan) -> Scouted:
         """What a plan is likely to do to all images."""

@@ -8,6 +8,7 @@
     table   = ceil(blocks / S) * looks + the longest of: all work / W, the widest layer's
     run     = float pass + table + Δloss + plans + looks
 
+Where workers are many, some plans are rounded beside the one before, while most workers wait.
 The client and the scheduler handle all tasks of a walk, which wait for each other.
 """
 
@@ -21,6 +22,7 @@ from onnxsemi._results.check import ClusterForecast
 from onnxsemi._rounding.observed_layers import observed_layers
 from onnxsemi._rounding.shares import ADDED, TASKS, shares_for
 from onnxsemi._rounding.spread_table import table_groups
+from onnxsemi._rounding.spread_walk import ROOM
 from onnxsemi._rounding.task_times import LayerTimes, WalkTimes, walk_times
 from onnxsemi._runtime.batch_sizes import BACKWARD_IMAGES, BLOCK_IMAGES
 from onnxsemi._runtime.engine import (
@@ -38,6 +40,9 @@ HANDED_OVER = 0.0017
 """CPU seconds of the client and the scheduler for a task that waits for others: Dask 2026.8."""
 PLANS, LOOKS = 6, 4
 """Plans that a run measures and looks at, about (``benchmarks/search_cost.py``)."""
+PLANS_FORESEEN, LOOKS_FORESEEN, BESIDE = 2.5, 1.0, 1.0
+"""Of those, how many were begun beside the one before; and how many are for each, in vain or not:
+as the searches of the two models of ``benchmarks/cluster.py`` went."""
 LOOKED_AT, LOOK_IMAGES = 0.34, 256
 """Share of the images that a look answers, and images that it rounds on."""
 
@@ -111,6 +116,15 @@ def cluster_forecast(times: TaskTimes, images: int, workers: int) -> ClusterFore
 
 
 @dataclass(frozen=True)
+class _Rounded:
+    """Plans that are rounded on so many images: those that are waited for, and those beside."""
+
+    images: int
+    waited: float
+    beside: float
+
+
+@dataclass(frozen=True)
 class _Run:
     times: TaskTimes
     images: int
@@ -120,15 +134,39 @@ class _Run:
     def seconds(self) -> float:
         """Wall time of the whole run."""
         few = math.ceil(LOOKED_AT * self.images)
-        plan = self._answers(self.images) + self._walk(self.times.rounding)
-        look = self._answers(few) + self._walk(LOOK_IMAGES)
         once = self._answers(self.images) + self._table + self._delta_loss
-        return once + PLANS * plan + LOOKS * look + self.serial
+        answers = PLANS * self._answers(self.images) + LOOKS * self._answers(few)
+        rounding, rounded = self._rounded(self._plans), self._rounded(self._looks)
+        return once + answers + rounding + rounded
 
     @property
     def serial(self) -> float:
         """Seconds of it in which one worker works, the network, or who hands over the tasks."""
-        return PLANS * self._alone(self.times.rounding) + LOOKS * self._alone(LOOK_IMAGES)
+        return sum(own.waited * self._alone(own.images) for own in (self._plans, self._looks))
+
+    @property
+    def _plans(self) -> "_Rounded":
+        return self._foreseen(PLANS, PLANS_FORESEEN, self.times.rounding)
+
+    @property
+    def _looks(self) -> "_Rounded":
+        return self._foreseen(LOOKS, LOOKS_FORESEEN, LOOK_IMAGES)
+
+    def _foreseen(self, count: int, foreseen: float, images: int) -> "_Rounded":
+        """Plans, of which some are begun beside others if there is room."""
+        shares = self._shares(images)
+        if shares == 1 or self.workers < ROOM * shares:
+            return _Rounded(images, count, 0.0)
+        return _Rounded(images, count - foreseen, BESIDE * count)
+
+    def _rounded(self, plans: "_Rounded") -> float:
+        """Seconds of rounding plans; what is begun beside them takes what the workers have left."""
+        images, layers = plans.images, self.times.walk.layers
+        blocks = math.ceil(images / BLOCK_IMAGES)
+        work = sum(one.codes() + blocks * (one.look + one.add) for one in layers)
+        work += blocks * self.times.walk.gone_on
+        each = self._walk(images) + self._alone(images)
+        return plans.waited * each + plans.beside * work / self.workers
 
     def _alone(self, images: int) -> float:
         """The same of a plan."""

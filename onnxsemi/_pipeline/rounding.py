@@ -149,6 +149,8 @@ def plan_rounder(
             return from_table(workload.classifier, table, plan)
         return one_by_one(plan, progress, known)
 
+    if isinstance(one_by_one, SpreadRounder):
+        return Remembering(give, one_by_one.foresee)
     return Remembering(give)
 
 

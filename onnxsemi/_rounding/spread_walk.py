@@ -5,11 +5,14 @@ at by all; the sums of their blocks are added in the order of the blocks, those 
 by one task, and the last of these tasks rounds. So the sums have the bits that they have on one
 machine. The rows of a wide layer are rounded by several.
 
+Where workers are many, plans that are likely to come are begun beside the one that is asked for.
+
 All of it are tasks that follow from others: what goes on, sums, codes. What is lost with a machine
 is computed again from the images on, by another.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from operator import getitem
 from typing import Any
@@ -40,6 +43,22 @@ from onnxsemi._rounding.walk_tasks import (
     row_codes,
 )
 
+ROOM = 2
+"""Workers for each share of a plan from which on others are begun beside it."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Begun:
+    """A plan under way.
+
+    Attributes:
+        found: Layers that need no look.
+        tasks: Codes of the others, in the order of the way.
+    """
+
+    found: dict[str, RoundedLayer]
+    tasks: list[Any]
+
 
 class SpreadRounder:
     """Rounds plans as :class:`~onnxsemi._rounding.sequential.SequentialRounder` does."""
@@ -53,6 +72,12 @@ class SpreadRounder:
         self._order = [one.layer.name for step in self._steps for one, _ in step.target_outputs]
         self._sent = SentRounder(table, settings, seed)
         self._shares: list[tuple[Share, Any]] = []  # with the float model's target outputs: tasks
+        self._likely: Sequence[BitPlan] = ()
+        self._ahead: dict[BitPlan, _Begun] = {}
+
+    def foresee(self, plans: Sequence[BitPlan]) -> None:
+        """Begin with these beside the next plan: while that is rounded, most workers wait."""
+        self._likely = plans
 
     def __call__(
         self, plan: BitPlan, progress: Progress, known: RoundedPlan | None = None
@@ -72,15 +97,24 @@ class SpreadRounder:
             every = shares.dealt(workload, count)
             given = [(own.workload, (own.blocks, self._seed)) for own in every]
             self._shares = list(zip(every, begin_all(float_outputs, given), strict=True))
-        found = dict(self._given(plan, known))
+        begun = self._ahead.get(plan) or self._begun(plan, known)
+        likely = self._likely if workload.engine.workers >= ROOM * len(self._shares) else ()
+        self._likely = ()
+        self._ahead = {one: self._ahead.get(one) or self._begun(one, known) for one in likely}
+        found = begun.found
         progress.start("rounding", len(plan.bits))
         progress.step(workload.where, len(found))
         rest = [name for name in self._order if name not in found]
-        tasks = self._tasks(plan, {name: LayerCodes.of(one) for name, one in found.items()})
-        for name, codes in zip(rest, workload.taken(tasks, progress), strict=True):
+        for name, codes in zip(rest, workload.taken(begun.tasks, progress), strict=True):
             found[name] = codes.rounded(workload.classifier.site(name).layer)
             progress.step(workload.where)
         return RoundedPlan(plan, self._table.scheme, {name: found[name] for name in plan.bits})
+
+    def _begun(self, plan: BitPlan, known: RoundedPlan | None) -> "_Begun":
+        """A plan of which every task is begun."""
+        found = dict(self._given(plan, known))
+        tasks = self._tasks(plan, {name: LayerCodes.of(one) for name, one in found.items()})
+        return _Begun(found, list(tasks))
 
     def _whole(self, plan: BitPlan, progress: Progress, known: RoundedPlan | None) -> RoundedPlan:
         """A plan that one worker rounds."""

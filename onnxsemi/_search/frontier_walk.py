@@ -30,7 +30,15 @@ from onnxsemi._search.frontier import between, merged_groups, predicted
 from onnxsemi._search.frontier_course import Course, even
 from onnxsemi._search.guard import Guard
 from onnxsemi._search.observer import Watch
-from onnxsemi._search.protocols import Checker, Closeness, DeltaLossTable, Scout, Scouted, Tested
+from onnxsemi._search.protocols import (
+    Checker,
+    Closeness,
+    DeltaLossTable,
+    Scout,
+    Scouted,
+    Tested,
+    foresee,
+)
 from onnxsemi._search.ranking import Ranked
 from onnxsemi._search.trajectory import (
     FEW_CHANGES,
@@ -106,6 +114,8 @@ class FrontierWalk:
         few, many, place = -1, len(ladder), self._uniform_place(ladder)
         while many - few > 1 and not self._out_of_time():
             place = min(max(place, few + 1), many - 1)
+            beside = (other for other in (place + 1, place - 1) if few < other < many)
+            self._foresee([self.course.uniform(ladder[other]) for other in beside])
             holds = self._changes_few(self.course.uniform(ladder[place]), Phase.UNIFORM)
             few, many = (place, many) if holds else (few, place)
             expected = self._uniform_place(ladder)
@@ -147,7 +157,8 @@ class FrontierWalk:
             if many - few <= 1 or self._out_of_time():
                 break
             redrawn, place = len(self.course.redrawn), min(max(place, few + 1), many - 1)
-            plan = self.course.plan(place)
+            plan, before = self.course.plan(place), place - max(1, 2 ** (failed + 1) // 4)
+            foresee(self.checker, [self.course.plan(before)] if before > few else [])
             holds = self._holds(plan, first=not count)
             if holds:
                 few, failed, found = place, 0, (place, plan)
@@ -179,6 +190,10 @@ class FrontierWalk:
         found = self.scout.look(plan)
         self._record_look(plan, phase, found)
         return self._note(plan, found.paired, found.close)
+
+    def _foresee(self, plans: Sequence[BitPlan]) -> None:
+        """Tell which plans may be the next that is looked at, or measured."""
+        foresee(self.checker if self.scout is None else self.scout, plans)
 
     def _note(self, plan: BitPlan, paired: Pairing, close: Closeness | None) -> bool:
         """Take note of what was seen of a plan: whether few enough answers change."""
@@ -240,6 +255,8 @@ class FrontierWalk:
             if not self._is_known(lowered[count]):
                 if self._out_of_time():
                     return
+                others = {(few + count) // 2, (count + many) // 2} - {few, count}
+                foresee(self.checker, [lowered[other] for other in sorted(others)])
                 self._try(
                     lowered[count], Phase.DESCENT, ranked=self._last_of(lowered, found, count)
                 )

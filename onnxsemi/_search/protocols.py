@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -116,6 +116,20 @@ class Scout(Protocol):
 
     def look(self, plan: BitPlan) -> Scouted:
         """What a plan is likely to do to all images."""
+
+
+@runtime_checkable
+class Foreseeing(Protocol):
+    """A checker, a scout or a rounder that may begin with plans before they are asked for."""
+
+    def foresee(self, plans: Sequence[BitPlan]) -> None:
+        """One of these is likely to follow the plan that is asked for next."""
+
+
+def foresee(measuring: Any, plans: Sequence[BitPlan]) -> None:
+    """Tell which plans are likely to come to who can begin with them. Changes no result."""
+    if isinstance(measuring, Foreseeing):
+        measuring.foresee(plans)
 
 
 class Checker(Protocol):
