@@ -40,9 +40,9 @@ HANDED_OVER = 0.0017
 """CPU seconds of the client and the scheduler for a task that waits for others: Dask 2026.8."""
 PLANS, LOOKS = 6, 4
 """Plans that a run measures and looks at, about (``benchmarks/search_cost.py``)."""
-PLANS_FORESEEN, LOOKS_FORESEEN, BESIDE = 2.5, 1.0, 1.0
+PLANS_FORESEEN, LOOKS_FORESEEN, BESIDE = 4, 1, 1.0
 """Of those, how many were begun beside the one before; and how many are for each, in vain or not:
-as the searches of the two models of ``benchmarks/cluster.py`` went."""
+as the search of the bundled model on 500 images went."""
 LOOKED_AT, LOOK_IMAGES = 0.34, 256
 """Share of the images that a look answers, and images that it rounds on."""
 
@@ -120,7 +120,7 @@ class _Rounded:
     """Plans that are rounded on so many images: those that are waited for, and those beside."""
 
     images: int
-    waited: float
+    waited: int
     beside: float
 
 
@@ -152,7 +152,7 @@ class _Run:
     def _looks(self) -> "_Rounded":
         return self._foreseen(LOOKS, LOOKS_FORESEEN, LOOK_IMAGES)
 
-    def _foreseen(self, count: int, foreseen: float, images: int) -> "_Rounded":
+    def _foreseen(self, count: int, foreseen: int, images: int) -> "_Rounded":
         """Plans, of which some are begun beside others if there is room."""
         shares = self._shares(images)
         if shares == 1 or self.workers < ROOM * shares:
