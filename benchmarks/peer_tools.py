@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.version_converter
 
 CALIBRATED = 300
 """Images that ranges are calibrated on: NNCF's default, and of the order that all others name."""
@@ -161,12 +162,20 @@ def _nncf_weights(job: Job) -> None:
     onnx.save(nncf.compress_weights(onnx.load(job.model)), job.output)
 
 
+def _simplified(job: Job) -> onnx.ModelProto:
+    """The model in opset 21, which weights of 4 bits need, its constants computed."""
+    import onnxsim  # noqa: PLC0415
+
+    newer = onnx.version_converter.convert_version(onnx.load(job.model), 21)
+    simplified: onnx.ModelProto = onnxsim.simplify(newer)[0]
+    return simplified
+
+
 def _sim(job: Job, weights: str) -> Any:
     from aimet_onnx import QuantizationSimModel  # noqa: PLC0415
 
-    model = onnx.load(job.model)
     return QuantizationSimModel(
-        model, param_type=weights, activation_type="int8", config_file="htp_v73"
+        _simplified(job), param_type=weights, activation_type="int8", config_file="htp_v73"
     )
 
 
@@ -193,16 +202,15 @@ def _aimet_adaround(job: Job) -> None:
 
 def _aimet_mixed(job: Job) -> None:
     """Weights of 4 or 8 bits, as far as top-1 on the images holds."""
-    from aimet_onnx import (  # noqa: PLC0415
+    import onnxruntime  # noqa: PLC0415
+    from aimet_onnx import int4, int8  # noqa: PLC0415
+    from aimet_onnx.mixed_precision import (  # noqa: PLC0415
         analyze_mixed_precision_sensitivity,
         apply_amp,
-        int4,
-        int8,
     )
 
     sim = _sim(job, "int8")
     few = Job(job.model, job.x[:CALIBRATED], job.y[:CALIBRATED], job.output)
-    import onnxruntime  # noqa: PLC0415
 
     whole = job.accuracy(onnxruntime.InferenceSession(job.model))
     found = analyze_mixed_precision_sensitivity(
@@ -223,6 +231,7 @@ def _quark(job: Job, config: str) -> None:
 
 
 def _modelopt(job: Job) -> None:
+    """Weights stored as int8: otherwise the file has them as float32, for TensorRT to round."""
     from modelopt.onnx.quantization import quantize  # noqa: PLC0415
 
     quantize(
@@ -233,28 +242,31 @@ def _modelopt(job: Job) -> None:
         calibration_eps=["cpu"],
         output_path=str(job.output),
         high_precision_dtype="fp32",
+        dq_only=True,
     )
 
 
 def _onnxsim_static(job: Job) -> None:
     import onnxsim  # noqa: PLC0415
 
-    onnx.save(onnxsim.quantize_static(str(job.model), job.feeds(), full_graph=True), job.output)
+    onnx.save(onnxsim.quantize_static(_simplified(job), job.feeds(), full_graph=True), job.output)
 
 
 def _onnxsim_weights(job: Job) -> None:
+    """Simplified again: the tool leaves the float32 weights in the file."""
     import onnxsim  # noqa: PLC0415
 
-    onnx.save(onnxsim.quantize_weight_only(str(job.model)), job.output)
+    onnx.save(onnxsim.simplify(onnxsim.quantize_weight_only(_simplified(job)))[0], job.output)
 
 
 def _onnxsim_int4(job: Job) -> None:
-    """Blocks of 32 weights, rounded with GPTQ where the tool does that."""
+    """Blocks of 32 weights, rounded with GPTQ where the tool does that; int8 where none fit."""
     import onnxsim  # noqa: PLC0415
 
-    float_model = str(job.model)
-    plain = onnxsim.quantize_weight_only_int4(float_model)
-    onnx.save(onnxsim.apply_gptq(float_model, plain, job.feeds()), job.output)
+    model = _simplified(job)
+    blocks = onnxsim.quantize_weight_only_int4(model)
+    rounded = onnxsim.apply_gptq(model, blocks, job.feeds())
+    onnx.save(onnxsim.simplify(onnxsim.quantize_weight_only(rounded))[0], job.output)
 
 
 METHODS: dict[str, tuple[str, Callable[[Job], None]]] = {

@@ -20,26 +20,30 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 from cases import Case, data_of, real
 from peers_table import keep_row, read_rows, write_tables
 
 import onnxsemi
 from onnxsemi import OnnxSemiError, Profile, Settings
+from onnxsemi._arrays import Float32Array
 from onnxsemi._model.loader import model_files
 from onnxsemi._pipeline.preparation import Prepared, prepare
 from onnxsemi._runtime.memory import peak
+from onnxsemi._runtime.sessions import quantizes_activations
 from onnxsemi._stats.comparison import comparison_of
 
 TOOLS = Path(__file__).with_name("peer_tools.py")
 PACKAGES = {
     "ort": ("onnxruntime", "onnx", "sympy"),
     "nncf": ("nncf", "onnx", "onnxruntime"),
-    "aimet": ("aimet-onnx",),
+    "aimet": ("aimet-onnx", "onnxsim"),
     "quark": ("amd-quark", "torch", "onnxruntime", "onnxruntime-extensions"),
     "modelopt": ("nvidia-modelopt[onnx]", "onnxruntime"),
     "onnxsim": ("onnxsim", "onnx", "onnxruntime"),
@@ -64,10 +68,12 @@ def main() -> None:
         _ours(Peer(known[model], arguments.work, model, method))
         return
     for model in arguments.models:
+        judge = Judge(known[model])
         for method in (m for m in METHODS if m in arguments.methods):
             if method not in read_rows(model):
                 print(f"{model}: {method}", flush=True)
-                keep_row(model, method, _row(arguments, known[model], model, method))
+                peer = Peer(known[model], arguments.work, model, method)
+                keep_row(model, method, _row(arguments, peer, judge))
     write_tables({model: known[model].title for model in MODELS}, METHODS)
 
 
@@ -103,13 +109,6 @@ class Peer:
         """Where it goes."""
         return self.work / f"{self.model}-{self.method}.onnx"
 
-    def prepared(self) -> Prepared:
-        """Model and images, as ``compress`` takes them."""
-        case = self.case
-        settings = Settings(data=case.data, search_samples=case.search_samples)
-        images = (data_of(path, case.data) for path in (case.search, case.report))
-        return prepare(case.model, *images, settings)
-
     def environment(self) -> Path:
         """The tool's own Python; installed if it is not there."""
         tool = self.method.partition("-")[0]
@@ -121,18 +120,72 @@ class Peer:
         return folder.resolve() / "bin/python"
 
 
-def _row(arguments: argparse.Namespace, case: Case, model: str, method: str) -> dict[str, Any]:
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """The float model on its images, computed once.
+
+    Attributes:
+        case: Model and images.
+    """
+
+    case: Case
+
+    @cached_property
+    def prepared(self) -> Prepared:
+        """Model and images, as ``compress`` takes them."""
+        case = self.case
+        settings = Settings(data=case.data, search_samples=case.search_samples)
+        images = (data_of(path, case.data) for path in (case.search, case.report))
+        return prepare(case.model, *images, settings)
+
+    @cached_property
+    def before(self) -> Float32Array:
+        """The float model's answers to the test images."""
+        return self.prepared.judging(self.prepared.report).forward(self.prepared.classifier.proto)
+
+    @property
+    def one_image(self) -> dict[str, Any]:
+        """What a session takes: the first test image."""
+        name = self.prepared.classifier.proto.graph.input[0].name
+        return {name: self.prepared.report.batch(0, 1)}
+
+    @cached_property
+    def forward_seconds(self) -> float:
+        """CPU time of the float model's forward pass of one calibration image."""
+        workload, begun = self.prepared.judging(self.prepared.search), time.process_time()
+        workload.forward(workload.classifier.proto)
+        return (time.process_time() - begun) / len(workload.images)
+
+    def verdict(self, file: Path) -> dict[str, Any]:
+        """A file against the float model on the test images."""
+        workload = self.prepared.judging(self.prepared.report)
+        model = onnx.load(file)
+        after = workload.forward(model, integers=quantizes_activations(model))
+        found = comparison_of(self.before, after, workload.labels)
+        assert found.top1 is not None
+        return {
+            "images": found.images,
+            "broken": found.top1.broken,
+            "fixed": found.top1.fixed,
+            "change": 100 * found.top1.change,
+            "interval": [100 * end for end in found.top1.interval],
+            "same": found.same,
+            "bytes": file.stat().st_size,
+            "bytes_before": sum(path.stat().st_size for path in model_files(self.case.model)),
+            "latency": _latency(self.case.model, file, self.one_image),
+        }
+
+
+def _row(arguments: argparse.Namespace, peer: Peer, judge: Judge) -> dict[str, Any]:
     """A file and what it does to the test images; or why there is none."""
-    peer = Peer(case, arguments.work, model, method)
     peer.work.mkdir(parents=True, exist_ok=True)
     peer.output.unlink(missing_ok=True)
-    prepared = peer.prepared()
-    own = method.startswith("ours")
-    shared = str(arguments.shared)
-    words = [__file__, "--shared", shared, "--work", str(peer.work), "--row", model, method]
+    own = peer.method.startswith("ours")
+    words = [__file__, "--shared", str(arguments.shared), "--work", str(peer.work)]
     try:
         python = Path(sys.executable) if own else peer.environment()
-        command = words if own else [str(TOOLS), method, *_inputs(peer, prepared)]
+        ours = [*words, "--row", peer.model, peer.method]
+        command = ours if own else [str(TOOLS), peer.method, *_inputs(peer, judge.prepared)]
         done = subprocess.run(
             [str(python), *command],
             capture_output=True,
@@ -142,7 +195,8 @@ def _row(arguments: argparse.Namespace, case: Case, model: str, method: str) -> 
             check=True,
         )
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return found | _judged(peer, prepared) | _cost(prepared, found["cpu_seconds"])
+        cost = {"image_forwards": found["cpu_seconds"] / judge.forward_seconds}
+        return found | judge.verdict(peer.output) | cost
     except subprocess.TimeoutExpired:
         return {"failed": f"no file within {arguments.limit:g} seconds"}
     except subprocess.CalledProcessError as error:
@@ -173,39 +227,23 @@ def _ours(peer: Peer) -> None:
     print(json.dumps({**found, "peak_bytes": peak()}))
 
 
-def _judged(peer: Peer, prepared: Prepared) -> dict[str, Any]:
-    """The file against the float model on the test images."""
-    workload = prepared.judging(prepared.report)
-    before = workload.forward(prepared.classifier.proto)
-    after = workload.forward(onnx.load(peer.output), integers=True)
-    found = comparison_of(before, after, workload.labels)
-    assert found.top1 is not None
-    return {
-        "images": found.images,
-        "broken": found.top1.broken,
-        "fixed": found.top1.fixed,
-        "change": 100 * found.top1.change,
-        "interval": [100 * end for end in found.top1.interval],
-        "same": found.same,
-        "bytes": peer.output.stat().st_size,
-        "bytes_before": sum(path.stat().st_size for path in model_files(peer.case.model)),
-        "latency": _latency(peer),
-    }
+def _latency(model: Path, file: Path, inputs: dict[str, Any]) -> float:
+    """CPU time of a batch of 1 in a default session over the float file's, one thread.
 
-
-def _latency(peer: Peer) -> float:
-    """Time of a batch of 1 in a default session over the float file's, one thread."""
-    settings = onnxsemi.BenchSettings(batches=(1,), rounds=TIMED, load_rounds=1)
-    rows = onnxsemi.bench([peer.case.model, peer.output], settings=settings).rows
-    return next(float(row.latency[0].ratio) for row in rows[1:] if row.model == peer.output)
-
-
-def _cost(prepared: Prepared, cpu_seconds: float) -> dict[str, Any]:
-    """The tool's CPU time in forward passes of one image through the float model."""
-    workload, begun = prepared.judging(prepared.search), time.process_time()
-    workload.forward(workload.classifier.proto)
-    each = (time.process_time() - begun) / len(workload.images)
-    return {"image_forwards": cpu_seconds / each}
+    CPU time, because it does not depend on what else the machine does.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    sessions = [onnxruntime.InferenceSession(path, options) for path in (model, file)]
+    taken: list[tuple[float, ...]] = []
+    for _ in range(TIMED):
+        times = [time.process_time()]
+        for session in sessions:
+            session.run(None, inputs)
+            times.append(time.process_time())
+        taken.append(tuple(np.diff(times)))
+    before, after = np.median(taken, axis=0)
+    return float(after / before)
 
 
 if __name__ == "__main__":

@@ -24,13 +24,13 @@ NAMES = {
     "aimet-int8": "AIMET, int8",
     "aimet-seqmse": "AIMET, int4 weights, SeqMSE",
     "aimet-mixed": "AIMET, 4 or 8 bits, mixed precision",
-    "aimet-adaround": "AIMET, int4 weights, AdaRound",
+    "aimet-adaround": "AIMET, int4 weights, AdaRound (2,000 steps)",
     "quark-int8": "AMD Quark, XINT8",
     "quark-adaround": "AMD Quark, XINT8 AdaRound",
-    "modelopt-int8": "NVIDIA ModelOpt, int8",
+    "modelopt-int8": "NVIDIA ModelOpt, int8, DQ only",
     "onnxsim-static": "onnxsim, static int8",
     "onnxsim-weights": "onnxsim, int8 weights",
-    "onnxsim-int4": "onnxsim, int4 weights, GPTQ",
+    "onnxsim-int4": "onnxsim, int4 weights in blocks, else int8",
 }
 
 
