@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cases import Case, trained
+from cases import Case, data_of, real
 from frontier_table import write_all
 from tables import note_processor
 
@@ -58,6 +58,8 @@ from onnxsemi._stats.metrics import hits, kl_divergence
 from onnxsemi._stats.paired import Paired
 
 WHOLE = ("frontier", "rate", "without labels", "semilayer")
+LARGE = {"efficientnet": ("frontier", "rate")}
+"""Models of which there are these rows only."""
 INGREDIENTS: dict[str, dict[str, Any]] = {
     "all of them": {},
     "ranges: mse": {"ranges": "mse"},
@@ -85,11 +87,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shared", type=Path, required=True, help="folder with models/ and data/")
     parser.add_argument("--work", type=Path, default=Path("frontier"), help="results so far")
-    parser.add_argument("--models", nargs="*", default=None, help="fashion, resnet20, resnet18")
+    parser.add_argument(
+        "--models", nargs="*", default=None, help="fashion, resnet20, resnet18, efficientnet"
+    )
     parser.add_argument("--parts", nargs="*", default=["whole", "ingredients", "curve"])
     parser.add_argument("--row", nargs=2, help="run one row of one model in this process")
     arguments = parser.parse_args()
-    known = trained(arguments.shared)
+    known = real(arguments.shared)
     if arguments.row:
         name, row = arguments.row
         folder = arguments.work / name
@@ -100,6 +104,8 @@ def main() -> None:
     rows = {"whole": WHOLE, "ingredients": ("ingredients",), "curve": ("curve",)}
     for name in arguments.models or known:
         for row in (row for part in arguments.parts for row in rows[part]):
+            if row not in LARGE.get(name, (row,)):
+                continue
             if not (arguments.work / name / f"{row}.json").exists():
                 print(f"{name}: {row}", flush=True)
                 note_processor(arguments.work)
@@ -133,7 +139,8 @@ def _whole(case: Case, row: str, folder: Path) -> dict[str, Any]:
     """``compress`` as a user runs it."""
     image = find_ends(load_proto(case.model), None).image
     search, report = (
-        load_images(path, image.name, image.shape, case.data) for path in (case.search, case.report)
+        load_images(data_of(path, case.data), image.name, image.shape, case.data)
+        for path in (case.search, case.report)
     )
     given = [search, report]
     if row == "without labels":
@@ -141,7 +148,7 @@ def _whole(case: Case, row: str, folder: Path) -> dict[str, Any]:
     method = "semilayer" if row == "semilayer" else "frontier"
     settings = _coded(case) if row == "rate" else _settings(case, method=method)
     settings = replace(settings, run=RunOptions(folder=folder / f"{row}.run"))
-    one_pass = _pass_cpu_seconds(prepare(case.model, case.search, case.report, settings))
+    one_pass = _pass_cpu_seconds(prepare(case.model, search, report, settings))
     output, began = folder / f"{row}.onnx", time.process_time()
     result = onnxsemi.compress(
         case.model, given[0], test_data=given[1], output=output, settings=settings

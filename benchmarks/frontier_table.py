@@ -132,5 +132,5 @@ def _versions(work: Path) -> str:
     return (
         f"{versions(work, ('onnxruntime', 'numpy', 'scipy'))}. "
         "All convolutions and the classifier; seed 0; 4,000 calibration images of CIFAR-10, "
-        "2,000 of Fashion-MNIST."
+        "2,000 of Fashion-MNIST, 500 of ImageNet."
     )
