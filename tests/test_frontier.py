@@ -1,6 +1,7 @@
 """The frontier against brute force: hulls, plans of least KL increase, groups of channels."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -155,6 +156,23 @@ class TestFrontier:
         ]
         moved = Semilayer("few", Sign.NEGATIVE, (0,), 0)
         assert price(moved, path.plan(0), kl_increase) == pytest.approx(2 / saved[1])
+
+    def test_entropy_coded_weights_take_what_their_codes_do(self):
+        channels, params = {"a": 2}, {"a": 10}
+        rates = {"a": np.array([[8.0, 4.0, 1.0], [8.0, 6.0, 5.5]])}
+        nats = table([[0.0, 1.0, 3.0]] * 2, (8, 5, 1), channels)
+        path = frontier(start(channels, params), replace(nats, rates=rates), ["a"])
+        assert [step[1:] for step in steps(path)] == [
+            ("a", 0, 5),
+            ("a", 1, 5),
+            ("a", 0, 1),
+            ("a", 1, 1),
+        ]
+        assert path.prices == pytest.approx([1 / 40, 1 / 20, 2 / 30, 2 / 5])
+        assert path.saved == pytest.approx([40, 20, 30, 5])
+        moved = Semilayer("a", Sign.NEGATIVE, (0, 1), 1)
+        assert price(moved, path.plan(2), replace(nats, rates=rates)) == pytest.approx(4 / 35)
+        assert price(moved, path.plan(2), nats) == pytest.approx(4 / 80)
 
     def test_pinned_layers_stay(self):
         pinned = start().with_bits("b", [0], 4)

@@ -14,6 +14,7 @@ from onnxsemi._quantizer.affine import Scheme, quantize
 from onnxsemi._quantizer.coded import (
     LEVELS,
     ZERO,
+    code_bits,
     code_lengths,
     coded_steps,
     nearest_coded,
@@ -105,6 +106,13 @@ class TestLevels:
         for width, taken in zip(EVERY_CODED, bits, strict=True):
             if BITS_TAKEN[width] >= 2:  # below, the price counts
                 assert taken == pytest.approx(BITS_TAKEN[width], abs=0.1)
+
+    def test_channels_take_what_the_codes_of_all_say(self):
+        codes = np.full((2, 8), ZERO, np.uint8)
+        codes[1, :4] = ZERO + 1
+        bits = code_bits(codes)
+        assert bits[0] == pytest.approx(np.log2(16 / 12), abs=0.1)
+        assert bits[1] == pytest.approx((np.log2(16 / 12) + np.log2(4)) / 2, abs=0.1)
 
 
 class TestNarrowed:

@@ -21,8 +21,10 @@ from onnxsemi._arrays import Float64Array
 from onnxsemi._errors import BudgetError
 from onnxsemi._evaluation.workload import Workload
 from onnxsemi._pipeline.preparation import Prepared
-from onnxsemi._plan.layers import Semilayer
+from onnxsemi._plan.bitwidth import is_coded
+from onnxsemi._plan.layers import Semilayer, TargetLayer
 from onnxsemi._progress import Progress, Within
+from onnxsemi._quantizer.coded import code_bits
 from onnxsemi._quantizer.rounded_plan import Rounding, rounding_errors
 from onnxsemi._results.results import SensitivitySummary
 from onnxsemi._run.folder import RunFolder
@@ -39,6 +41,7 @@ from onnxsemi._sensitivity.semilayer_kl import exact_kl
 from onnxsemi._settings import Method
 
 MOST_PASSES = 20.0  # that exact measurement may take where no backward pass is to be had
+_FALLING = 1e-6  # bits from one bitwidth to the next, if the codes take as many
 _SAVE_SECONDS = 20.0  # how much of the backward passes may be lost when a run is killed
 
 
@@ -177,6 +180,7 @@ class _Stage:
         self, prepared: Prepared, rounding: Rounding, run: RunFolder, progress: Progress
     ) -> None:
         self.workload = replace(prepared.workload(prepared.delta_loss), rounding=rounding)
+        self._rounding = rounding
         self.bits = prepared.settings.search.bits
         self._method = prepared.settings.delta_loss
         self._free = prepared.free()
@@ -259,11 +263,27 @@ class _Stage:
         rising = monotone({layer: kl_increase[layer] for layer in self._free})
         return _Tables(
             DeltaLossTable(self.bits, nats, count),
-            DeltaLossTable(self.bits, rising, count),
+            DeltaLossTable(self.bits, rising, count, self._rates()),
             tuple(missing) if estimated else (),
             passes if estimated else 0.0,
             {layer: found.weight for layer, found in known.items()},
         )
+
+    def _rates(self) -> dict[str, Float64Array]:
+        """What weights of the layers take entropy-coded at each bitwidth; empty if none is."""
+        if not all(map(is_coded, filter(None, self.bits))):
+            return {}
+        sites = self.workload.classifier
+        return {name: self._rates_of(sites.site(name).layer) for name in self._free}
+
+    def _rates_of(self, layer: TargetLayer) -> Float64Array:
+        """float64[O, B], falling."""
+        found = np.zeros((layer.channels, len(self.bits)))
+        for place, bits in enumerate(self.bits):
+            if bits:
+                found[:, place] = code_bits(self._rounding.at(layer, bits).codes)
+        falling: Float64Array = np.minimum.accumulate(found, axis=1)
+        return falling - _FALLING * np.arange(len(self.bits))
 
     def _dependable(self, fast: FastTables) -> dict[str, Dependable]:
         """KL of the channels of every layer that has a gradient, as far as it is to be trusted."""

@@ -4,7 +4,7 @@
 bits has no weights, and its output is the constant that its bias is.
 
 *Coded widths* are about as many bits as a weight takes once it is entropy-coded
-(:mod:`onnxsemi._quantizer.coded`): 0.25 to 7. As whole numbers they lie above 64, in the order of
+(:mod:`onnxsemi._quantizer.coded`): 0.1 to 7. As whole numbers they lie above 64, in the order of
 their bits; people read and write them with a decimal point, as ``2.5`` or ``3.0``.
 """
 
@@ -21,7 +21,8 @@ FLOAT_BITS = 32
 DEFAULT_LADDER = (8, 6, 4)
 EVERY_BITWIDTH = tuple(range(MAX_BITS, 0, -1))
 
-CODED_BITS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 7.0)
+_BELOW_ONE = (0.1, 0.15, 0.2, 0.25, 0.5, 0.75)
+CODED_BITS = (*_BELOW_ONE, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 7.0)
 _BELOW_CODED = 64
 _CODED = {bits: width for width, bits in enumerate(CODED_BITS, _BELOW_CODED + 1)}
 EVERY_CODED = tuple(sorted(_CODED.values(), reverse=True))
@@ -32,7 +33,7 @@ _TAKEN[: MAX_BITS + 1] = np.arange(MAX_BITS + 1)
 _TAKEN[list(_CODED.values())] = CODED_BITS
 _TAKEN[FLOAT_BITS] = FLOAT_BITS
 BITS_TAKEN = read_only(_TAKEN)
-"""float64[80]: bits that a weight takes at each width; NaN of what is none."""
+"""float64[83]: bits that a weight takes at each width; NaN of what is none."""
 
 
 def is_bitwidth(bits: int) -> bool:
@@ -62,7 +63,7 @@ def shown(width: int) -> int | float:
     """Bits of a width as people read them: a float of a coded one.
 
     >>> shown(3), shown(EVERY_CODED[-1])
-    (3, 0.25)
+    (3, 0.1)
     """
     return float(BITS_TAKEN[width]) if is_coded(width) else width
 

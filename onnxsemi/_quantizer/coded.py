@@ -22,13 +22,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnxsemi._arrays import Float32Array, Int64Array, UInt8Array
+from onnxsemi._arrays import Float32Array, Float64Array, Int64Array, UInt8Array
 from onnxsemi._plan.bitwidth import EVERY_CODED, MAX_BITS, is_coded
 from onnxsemi._quantizer.affine import QuantizedChannels, Scheme, quantize
 
 ZERO = 2 ** (MAX_BITS - 1)
 LEVELS = 2 * ZERO - 1
-_STEPS = (0.032, 0.064, 0.127, 0.253, 0.36, 0.51, 0.73, 1.06, 1.28, 1.6, 2.03, 2.56, 3.2, 4.3, 6.5)
+_HIGH = (0.032, 0.064, 0.127, 0.253, 0.36, 0.51, 0.73, 1.06, 1.28, 1.6, 2.03, 2.56)
+_STEPS = (*_HIGH, 3.2, 4.3, 6.5, 9.0, 13.0, 20.0)
 STEPS = dict(zip(EVERY_CODED, _STEPS, strict=True))
 """Coded width -> step over the root mean square of a channel's weights (``benchmarks/rate.py``)."""
 _UNSEEN = 0.05
@@ -61,6 +62,16 @@ def code_lengths(codes: UInt8Array) -> Float32Array:
     """Bits of each code by how often it comes: float32[256]."""
     counts = np.bincount(codes.ravel(), minlength=2 * ZERO) + _UNSEEN
     return np.asarray(-np.log2(counts / counts.sum()), np.float32)
+
+
+def code_bits(codes: UInt8Array) -> Float64Array:
+    """Bits that a weight of each channel of uint8[C, ...] takes, by how often codes come in all.
+
+    Returns:
+        float64[C].
+    """
+    lengths = code_lengths(codes).astype(np.float64)
+    return np.asarray(lengths[codes].reshape(len(codes), -1).mean(axis=1), np.float64)
 
 
 @dataclass(frozen=True)

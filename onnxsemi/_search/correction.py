@@ -20,7 +20,7 @@ increase of such a layer is next to nothing.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -93,9 +93,7 @@ class Correction:
             layer: values * self.layers.get(layer, 1.0)
             for layer, values in kl_increase.nats.items()
         }
-        return Prediction(
-            DeltaLossTable(kl_increase.bits, nats, kl_increase.samples), self.scale, self.power
-        )
+        return Prediction(replace(kl_increase, nats=nats), self.scale, self.power)
 
 
 def correction(kl_increase: DeltaLossTable, measured: Sequence[Measured]) -> Correction:

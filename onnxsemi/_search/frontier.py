@@ -11,6 +11,7 @@ bitwidth), lead from the widest bitwidth to the narrowest: each beginning of tha
 and no plan of its size is predicted to raise the KL less (Lagrange's multiplier is the price of the
 next step).
 
+What entropy-coded weights take is what the codes of each channel do, not what its width is called.
 At 0 bits a channel saves its scale and zero point, too (:mod:`onnxsemi._plan.groups`).
 """
 
@@ -22,7 +23,7 @@ import numpy as np
 from onnxsemi._arrays import BoolArray, Float64Array, Int8Array, Int64Array
 from onnxsemi._plan.bits import BitPlan
 from onnxsemi._plan.bitwidth import BITS_TAKEN, FLOAT_BITS, is_coded
-from onnxsemi._plan.groups import SCALE_BITS, merged, taken
+from onnxsemi._plan.groups import merged
 from onnxsemi._plan.layers import Semilayer
 from onnxsemi._search.protocols import DeltaLossTable
 
@@ -36,12 +37,14 @@ class Frontier:
         prices: float64[S], predicted KL increase for each bit saved, nats; ascending.
         channels: int64[S], the channel of each step, among those of all layers.
         bits: int8[S], where it goes.
+        saved: float64[S], bits that it saves.
     """
 
     start: BitPlan
     prices: Float64Array
     channels: Int64Array
     bits: Int8Array
+    saved: Float64Array
 
     def __len__(self) -> int:
         """Number of steps."""
@@ -60,22 +63,10 @@ class Frontier:
             count: How many plans there are behind the widest, the last of them the narrowest; of a
                 walk of few steps some are the same.
         """
-        saved = np.concatenate([[0], np.cumsum(self._saved())])
+        saved = np.concatenate([[0], np.cumsum(self.saved)])
         wanted = np.linspace(0, saved[-1], count + 1)
         found: list[int] = np.searchsorted(saved, wanted - 1e-9).clip(0, len(self)).tolist()
         return found
-
-    def _saved(self) -> Float64Array:
-        """float64[S]: bits that each step saves."""
-        in_order = np.argsort(self.channels, kind="stable")  # the steps of a channel together
-        channels, bits = self.channels[in_order], BITS_TAKEN[self.bits[in_order]]
-        before = np.concatenate([[0], bits[:-1]])
-        first = np.concatenate([[True], channels[1:] != channels[:-1]])[: len(bits)]
-        widest = BITS_TAKEN[self.start.channel_bits[channels]]
-        before = np.where(first, widest, before[: len(bits)])
-        saved = np.empty(len(bits))
-        saved[in_order] = (before - bits) * self.start.layout.weights[channels]
-        return saved
 
 
 def frontier(start: BitPlan, kl_increase: DeltaLossTable, free: Sequence[str]) -> Frontier:
@@ -93,9 +84,10 @@ def frontier(start: BitPlan, kl_increase: DeltaLossTable, free: Sequence[str]) -
         [np.zeros((0, len(kl_increase.bits))), *(kl_increase.nats[layer] for layer in free)]
     )
     weights = start.layout.weights[channels][:, None]
-    # [F, B], as `_taken`
-    ladder = BITS_TAKEN[list(kl_increase.bits)]
-    each = np.where(ladder, ladder, -SCALE_BITS / weights)
+    params = start.channel_params
+    each = np.concatenate(
+        [np.zeros((0, len(kl_increase.bits))), *(kl_increase.taken(n, params[n]) for n in free)]
+    )
     rows, columns = np.nonzero(hulls(nats, each))
     same = rows[1:] == rows[:-1]
     rows, wider, narrower = rows[1:][same], columns[:-1][same], columns[1:][same]
@@ -105,7 +97,7 @@ def frontier(start: BitPlan, kl_increase: DeltaLossTable, free: Sequence[str]) -
     order = np.argsort(prices, kind="stable")  # ties: by layer, channel and bitwidth
     bits = np.array(kl_increase.bits, np.int8)[narrower]
     widest = start.with_layers(free, kl_increase.bits[0])
-    return Frontier(widest, prices[order], channels[rows][order], bits[order])
+    return Frontier(widest, prices[order], channels[rows][order], bits[order], saved[order])
 
 
 def hulls(kl_increase: Float64Array, bits: Float64Array) -> BoolArray:
@@ -170,13 +162,12 @@ def between(
 def price(semilayer: Semilayer, plan: BitPlan, kl_increase: DeltaLossTable) -> float:
     """Predicted KL increase for each bit that lowering a semilayer saves, nats."""
     layer, channels = semilayer.layer, np.array(semilayer.channels)
-    now, weights = plan.bits[layer][channels], plan.channel_params[layer]
-    rows = kl_increase.nats[layer][channels]
-    there = rows[:, kl_increase.bits.index(semilayer.bits)]
-    added = (there - rows[np.arange(len(rows)), _columns(kl_increase)[now]]).sum()
-    before = sum(taken(bits, weights) for bits in now.tolist())
-    saved = (before - len(now) * taken(semilayer.bits, weights)) * weights
-    return max(0.0, float(added)) / saved
+    now, weights = _columns(kl_increase)[plan.bits[layer][channels]], plan.channel_params[layer]
+    nats, bits = kl_increase.nats[layer][channels], kl_increase.taken(layer, weights)[channels]
+    each, there = np.arange(len(channels)), kl_increase.bits.index(semilayer.bits)
+    added = float((nats[:, there] - nats[each, now]).sum())
+    saved = float((bits[each, now] - bits[:, there]).sum()) * weights
+    return max(0.0, added) / saved
 
 
 def merged_groups(plan: BitPlan, free: Sequence[str]) -> BitPlan:

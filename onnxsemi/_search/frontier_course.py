@@ -147,7 +147,7 @@ def even(kl_increase: DeltaLossTable) -> DeltaLossTable:
         layer: np.repeat(values.mean(axis=0, keepdims=True), len(values), axis=0)
         for layer, values in kl_increase.nats.items()
     }
-    return DeltaLossTable(kl_increase.bits, nats, kl_increase.samples)
+    return replace(kl_increase, nats=nats)
 
 
 def _parted(one: float, other: float) -> bool:

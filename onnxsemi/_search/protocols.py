@@ -1,7 +1,7 @@
 """Between searching and measuring: plans in, accuracy and divergence out. Pure numpy."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from onnxsemi._arrays import BoolArray, Float64Array, Int64Array, read_only
 from onnxsemi._plan.bits import BitPlan
+from onnxsemi._plan.groups import taken
 from onnxsemi._plan.layers import Semilayer, Sign
 from onnxsemi._stats.metric import Values
 from onnxsemi._stats.paired import Paired
@@ -176,11 +177,14 @@ class DeltaLossTable:
         bits: The bitwidths, widest first: the columns.
         nats: Layer name -> float64[O, len(bits)], nats per sample.
         samples: Images that Δloss is the mean over.
+        rates: Layer name -> float64[O, len(bits)], bits that a weight of each channel takes, less
+            from column to column; a layer that is missing takes those of the widths.
     """
 
     bits: tuple[int, ...]
     nats: Mapping[str, Float64Array]
     samples: int
+    rates: Mapping[str, Float64Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for layer, values in self.nats.items():
@@ -192,6 +196,21 @@ class DeltaLossTable:
     def column(self, layer: str, bits: int) -> Float64Array:
         """Δloss of each channel of ``layer`` at ``bits``: float64[O]."""
         return self.nats[layer][:, self.bits.index(bits)]
+
+    def taken(self, layer: str, weights: int) -> Float64Array:
+        """Bits that a weight takes, less its share of the scale that 0 bits do not need.
+
+        Args:
+            layer: Name.
+            weights: Of each of its channels.
+
+        Returns:
+            float64[O, len(bits)].
+        """
+        each = [taken(bits, weights) for bits in self.bits]
+        return np.where(self.bits, self.rates.get(layer, each), each) * np.ones_like(
+            self.nats[layer]
+        )
 
     def by_sign(self, layer: str, channels: Iterable[int], bits: int) -> list[Semilayer]:
         """The semilayers of some channels of a layer at one bitwidth, negative before positive."""
