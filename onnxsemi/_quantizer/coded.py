@@ -70,7 +70,8 @@ def code_bits(codes: UInt8Array) -> Float64Array:
     Returns:
         float64[C].
     """
-    lengths = code_lengths(codes).astype(np.float64)
+    counts = np.bincount(codes.ravel(), minlength=2 * ZERO)
+    lengths = np.log2(codes.size / np.maximum(counts, 1))
     return np.asarray(lengths[codes].reshape(len(codes), -1).mean(axis=1), np.float64)
 
 
