@@ -54,11 +54,12 @@ class Loader:
 
 
 def onnxruntime() -> Loader:
-    """ONNX Runtime, a default session."""
+    """ONNX Runtime, a default session but for integer sums that overflow without VNNI."""
     import onnxruntime as runtime  # noqa: PLC0415  only one of them is there
 
     def load(path: Path, ends: Ends) -> Run:
         options = runtime.SessionOptions()
+        options.add_session_config_entry("session.x64quantprecision", "1")
         options.log_severity_level = 4
         options.intra_op_num_threads = 1
         session = runtime.InferenceSession(str(path), options, ["CPUExecutionProvider"])

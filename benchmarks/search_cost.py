@@ -20,7 +20,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnxruntime
 from cases import Case, data_of, random, real
+from random_resnets import CLASSES, normalized
 from search_cost_table import write_table
 from semilayer_cost import write_random_models
 from tables import note_processor
@@ -39,6 +42,8 @@ IMAGES = {
 SLOW = ("efficientnet", "random50")
 """Run once, on two threads, with the defaults."""
 REPEATS = 3
+ANSWERED = 0.75
+"""Share of a random model's images that are labelled as it answers them; the others at random."""
 
 
 def main() -> None:
@@ -67,7 +72,10 @@ def main() -> None:
 
 def cases(shared: Path, work: Path) -> dict[str, Case]:
     """Models by short name, with as many calibration images as are asked for."""
-    known = real(shared) | random(work)
+    resnet = random(work)["random50"]
+    known = real(shared) | {
+        "random50": replace(resnet, search=work / "answered.npz", report=work / "answered_test.npz")
+    }
     return {name: replace(known[name], search_samples=count) for name, count in IMAGES.items()}
 
 
@@ -95,6 +103,9 @@ def _run(job: tuple[str, str, str, str], arguments: argparse.Namespace) -> None:
     note_processor(arguments.work)
     if job[0].startswith("random"):
         write_random_models(arguments.work)
+        case, its = random(arguments.work)[job[0]], cases(arguments.shared, arguments.work)[job[0]]
+        write_answered(case, case.search, its.search)
+        write_answered(case, case.report, its.report)
     paths = ["--shared", str(arguments.shared), "--work", str(arguments.work)]
     command = [sys.executable, __file__, *paths, "--job", *job]
     try:
@@ -106,6 +117,25 @@ def _run(job: tuple[str, str, str, str], arguments: argparse.Namespace) -> None:
         error = [f"not done after {arguments.limit:g} s"]
     if error:
         _keep(arguments.work, job, {"error": error[0]})
+
+
+def write_answered(case: Case, images: Path, answered: Path) -> None:
+    """Images of a random model with labels that it answers as a trained one would.
+
+    Args:
+        case: The model.
+        images: Its images, whose labels are not read.
+        answered: Where to; what is there stays.
+    """
+    if answered.exists():
+        return
+    session = onnxruntime.InferenceSession(case.model, providers=["CPUExecutionProvider"])
+    pixels, rng = np.load(images)["x"], np.random.default_rng(0)
+    batches = np.array_split(pixels, len(pixels) // 16)
+    answers = [session.run(None, {"input": normalized(batch)})[0].argmax(1) for batch in batches]
+    others = rng.random(len(pixels)) >= ANSWERED
+    labels = np.where(others, rng.integers(0, CLASSES, len(pixels)), np.concatenate(answers))
+    np.savez(answered, x=pixels, y=labels)
 
 
 class Phases:
@@ -132,7 +162,7 @@ def measured(case: Case, effort: Effort, threads: int) -> dict[str, Any]:
         search=SearchSettings(effort=effort),
         search_samples=samples,
         threads=threads,
-        force=True,  # of random models the labels are random, too
+        force=True,  # a random model has few test images
         allow_loss=True,
     )
     phases, load = Phases(), os.getloadavg()[0]
