@@ -1,6 +1,7 @@
 """Profile dense: what is coded, that it is exact in every runtime, and how its bytes are told."""
 
 import json
+import math
 import re
 from dataclasses import dataclass
 
@@ -236,6 +237,7 @@ def test_what_decoding_takes_stands_in_the_metadata(emitted):
     weights = sum(layer.weight.size for layer in emitted.classifier.layers)
     assert 0 < stated["words"] <= weights
     assert stated["bytes"] > 9 * weights  # decoded, as float32, multiplied
+    assert stated["milliseconds"] == math.ceil(stated["words"] / 7_000)
 
 
 def test_a_changed_stream_is_not_what_was_measured(emitted):

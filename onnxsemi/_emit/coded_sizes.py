@@ -7,7 +7,7 @@ where it begins to where the next one does.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import prod
+from math import ceil, prod
 from typing import Any
 
 import msgspec
@@ -27,6 +27,8 @@ _LOOK_UPS = ("Gather", "GatherElements")
 _SIZES = re.compile(r"(q+)n_(\d+)")
 _TOLD = re.compile(r"q+(\w*_\d+|[swtlevp])")
 """Names of initializers that say what they are: bits of codes, streams, tables."""
+_WORDS_A_MILLISECOND = 7_000
+"""That are decoded while a file loads, on one core (``benchmarks/entropy_coding.py``)."""
 
 
 @dataclass(frozen=True)
@@ -149,10 +151,13 @@ class Decoding:
         words: Number of coded words.
         bytes: Of all tensors that it makes on the way to float32 weights; ONNX Runtime, which folds
             them one by one, holds them all until the last is there.
+        milliseconds: About what that adds to loading the float32 weights, in ONNX Runtime on one
+            core of a server; what it takes elsewhere, ``bench`` measures.
     """
 
     words: int
     bytes: int
+    milliseconds: int
 
     def to_json(self) -> str:
         """As it stands in the file."""
@@ -177,7 +182,8 @@ def decoding(model: onnx.ModelProto, index: GraphIndex) -> Decoding | None:
     prefix = split.input[1].partition("n")[0]
     symbols = int(numpy_helper.to_array(index.constants[split.input[1]]).sum())
     begin, _ = _places(model, index, prefix, symbols)
-    return Decoding(len(begin), sum(map(_bytes, made)))
+    words = len(begin)
+    return Decoding(words, sum(map(_bytes, made)), ceil(words / _WORDS_A_MILLISECOND))
 
 
 def _bytes(tensor: onnx.TypeProto.Tensor) -> int:
