@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxsemi._arrays import Float32Array
+from onnxsemi._arrays import Float32Array, Float64Array
 from onnxsemi._evaluation.workload import Workload
 from onnxsemi._runtime.batch_sizes import BACKWARD_IMAGES, RUN_BYTES
 from onnxsemi._runtime.memory import give_back
@@ -22,6 +22,40 @@ from onnxsemi._sensitivity.probe import COTANGENTS, ForwardGraph, Probe, ProbeRe
 
 Effects = dict[str, Float32Array]
 """Layer -> float32[N, O, B, S]: what each cotangent says of each change."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageTerms:
+    """What a layer's Δloss and KL are sums of.
+
+    Attributes:
+        first: float32[N, O, B], the label's gradient times the change, nats.
+        squares: float64[N, O, B], sums of the squared Fisher effects, nats.
+        factors: float32[N, O, B, S - 1], the Fisher effects; None where no products between
+            channels are summed, as these are most of the bytes.
+    """
+
+    first: Float32Array
+    squares: Float64Array
+    factors: Float32Array | None
+
+    @classmethod
+    def of(cls, effects: Float32Array, *, products: bool) -> "ImageTerms":
+        """Those of effects float32[N, O, B, S]."""
+        factors = effects[..., 1:]
+        squares = np.square(factors, dtype=np.float64).sum(axis=3)
+        first = np.ascontiguousarray(effects[..., 0])
+        return cls(first, squares, factors if products else None)
+
+    @classmethod
+    def joined(cls, parts: "Sequence[ImageTerms]") -> "ImageTerms":
+        """Those of images that follow each other."""
+        factors = [part.factors for part in parts if part.factors is not None]
+        return cls(
+            np.concatenate([part.first for part in parts]),
+            np.concatenate([part.squares for part in parts]),
+            np.concatenate(factors) if factors else None,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,10 +131,12 @@ class SentPart:
     Attributes:
         part: Layers and bitwidths.
         cotangents: Of each image, S.
+        products: Whether products between channels are to be summed.
     """
 
     part: Part
     cotangents: int
+    products: bool
     _lock: Any = field(default_factory=Lock, repr=False)
     _graph: BackwardGraph | None = None
 
@@ -114,13 +150,13 @@ class SentPart:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Without the graph."""
-        return SentPart, (self.part, self.cotangents)
+        return SentPart, (self.part, self.cotangents, self.products)
 
 
-def block_effects(
+def block_terms(
     workload: Workload, sent: SentPart, cotangents: Float32Array
-) -> tuple[dict[str, str], Effects]:
-    """Of all images: layers without a gradient, and the effects of the others.
+) -> tuple[dict[str, str], dict[str, ImageTerms]]:
+    """Of all images: layers without a gradient, and the terms of the others.
 
     Args:
         workload: The images.
@@ -133,5 +169,10 @@ def block_effects(
             graph.effects(runner, workload, run, cotangents[run.start : run.stop])
             for run in block.cut(graph.images(workload))
         ]
-    joined = {layer: np.concatenate([run[layer] for run in runs]) for layer in graph.probe.effects}
-    return dict(graph.probe.missing), joined
+    found = {
+        layer: ImageTerms.joined(
+            [ImageTerms.of(run[layer], products=sent.products) for run in runs]
+        )
+        for layer in graph.probe.effects
+    }
+    return dict(graph.probe.missing), found

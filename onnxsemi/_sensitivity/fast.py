@@ -33,7 +33,7 @@ from onnxsemi._runtime.engine import TASK_SECONDS
 from onnxsemi._runtime.runner import Batch, Runner
 from onnxsemi._runtime.sessions import Session
 from onnxsemi._search.protocols import DeltaLossTable
-from onnxsemi._sensitivity.backward import BackwardGraph, SentPart, block_effects
+from onnxsemi._sensitivity.backward import BackwardGraph, ImageTerms, SentPart, block_terms
 from onnxsemi._sensitivity.parts import Part, parts_of
 from onnxsemi._sensitivity.probe import ForwardGraph
 
@@ -230,17 +230,18 @@ class FastMeasurement:
             yield len(block)
 
     def _spread_part(self, progress: Progress, runner: Runner, number: int) -> Iterator[int]:
-        """The same on other machines: effects come back block by block, and are summed here."""
+        """The same on other machines: terms of images come back, and are summed here by blocks."""
         part, count = self._parts[number], len(self._workload.images)
         blocks = Batch(self.done - number * count, count).cut(BLOCK_IMAGES)
-        sent, engine = SentPart(part, self._cotangents(Batch(0, 1)).shape[1]), self._workload.engine
+        cotangents, engine = self._cotangents(Batch(0, 1)).shape[1], self._workload.engine
+        sent = SentPart(part, cotangents, products=self._products is not None)
         with engine.shared(sent) as shared:
             found_in_runs = self._workload.taken(self._block_tasks(shared, blocks), progress)
             for block in blocks:
                 runs = [next(found_in_runs) for _ in block.cut(self._task_images)]
                 self._missing.update(runs[0][0])
                 found = {
-                    layer: np.concatenate([effects[layer] for _, effects in runs])
+                    layer: ImageTerms.joined([terms[layer] for _, terms in runs])
                     for layer in runs[0][1]
                 }
                 for layer in found:
@@ -324,7 +325,8 @@ class FastMeasurement:
 
         def add(layer: str) -> None:
             effects = np.concatenate([values[layer] for values in found])
-            self._add(self.moments[layer], part.columns, effects, block.start)
+            terms = ImageTerms.of(effects, products=self._products is not None)
+            self._add(self.moments[layer], part.columns, terms, block.start)
 
         # without products there is so little to add that the runs behind it are not to wait
         each = map if self._products is None else runner.map
@@ -344,10 +346,10 @@ class FastMeasurement:
             for run in block.cut(self._task_images):
                 own = cotangents[run.start - block.start : run.stop - block.start]
                 images = self._workload.part(slice(run.start, run.stop))
-                yield images.begin(block_effects, shared, own)
+                yield images.begin(block_terms, shared, own)
 
     def _add_block(
-        self, found: Mapping[str, Float32Array], columns: slice, block: Batch, layer: str
+        self, found: Mapping[str, ImageTerms], columns: slice, block: Batch, layer: str
     ) -> None:
         self._add(self.moments[layer], columns, found[layer], block.start)
 
@@ -367,19 +369,16 @@ class FastMeasurement:
         run, cotangents = given
         return part.graph.effects(runner, self._workload, run, cotangents)
 
-    def _add(
-        self, moments: LayerMoments, columns: slice, effects: Float32Array, start: int
-    ) -> None:
-        """Add effects float32[N, O, B, S] of images from ``start`` on to a layer's sums."""
-        factors = effects[..., 1:]
-        moments.first[:, columns] += effects[..., 0].sum(axis=0, dtype=np.float64)
-        squares = np.square(factors, dtype=np.float64).sum(axis=3)
-        for images in Batch(0, len(squares)).cut(FOLDS):  # one of each fold
+    def _add(self, moments: LayerMoments, columns: slice, terms: ImageTerms, start: int) -> None:
+        """Add the terms of images from ``start`` on to a layer's sums."""
+        moments.first[:, columns] += terms.first.sum(axis=0, dtype=np.float64)
+        for images in Batch(0, len(terms.squares)).cut(FOLDS):  # one of each fold
             folds = np.arange(start + images.start, start + images.stop) % FOLDS
-            moments.squares[folds, :, columns] += squares[images.start : images.stop]
+            moments.squares[folds, :, columns] += terms.squares[images.start : images.stop]
         if moments.products is not None and self._products is not None:
-            turned = np.ascontiguousarray(factors.transpose(2, 0, 3, 1))  # [B, N, S - 1, O]
-            rows = turned.reshape(len(turned), -1, effects.shape[1])
+            assert terms.factors is not None
+            turned = np.ascontiguousarray(terms.factors.transpose(2, 0, 3, 1))  # [B, N, S - 1, O]
+            rows = turned.reshape(len(turned), -1, terms.factors.shape[1])
             moments.products[columns] += self._products.run({"rows": rows})["products"]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from onnxsemi._evaluation.forward import score_gradients
 from onnxsemi._evaluation.workload import Workload
 from onnxsemi._runtime.batch_sizes import BACKWARD_IMAGES
-from onnxsemi._sensitivity.backward import SentPart, block_effects
+from onnxsemi._sensitivity.backward import SentPart, block_terms
 from onnxsemi._sensitivity.parts import parts_of
 
 
@@ -19,8 +19,8 @@ class BackwardTimes:
     Attributes:
         parts: How many there are.
         graph: To build the graph of a part, as each worker does.
-        image: The effects of an image in a part.
-        moved: Bytes of the effects of an image in all parts.
+        image: The terms of an image in a part.
+        moved: Bytes of the terms of an image in all parts.
     """
 
     parts: int
@@ -41,11 +41,11 @@ def backward_times(workload: Workload, bits: tuple[int, ...]) -> BackwardTimes:
     generator = np.random.default_rng(0)
     drawn = few.likelihood.cotangents(few.float_logits(), few.labels, generator)
     cotangents = score_gradients(drawn, few.head)
-    sent, began = SentPart(parts[0], cotangents.shape[1]), time.process_time()
+    sent, began = SentPart(parts[0], cotangents.shape[1], products=False), time.process_time()
     sent.graph(few)
     built = time.process_time()
-    block_effects(few, sent, cotangents)
+    block_terms(few, sent, cotangents)
     each = (time.process_time() - built) / len(few.images)
     channels = sum(layer.channels for layer in few.classifier.layers)
-    moved = 4 * channels * len(bits) * cotangents.shape[1]  # float32[O, B, S] of each layer
+    moved = (4 + 8) * channels * len(bits)  # float32[O, B] and float64[O, B] of each layer
     return BackwardTimes(len(parts), built - began, each, moved)
