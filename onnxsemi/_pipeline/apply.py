@@ -101,22 +101,13 @@ def apply(
     _check_images(asked, profile, given=calibration_data is not None)
     progress.start("reading the model and the images", 1)
     fitted = _fit(asked, settings)
-    classifier = fitted.classifier
-    image, shown, ranges = classifier.ends.image, None, None
-    if asked.images is not None:
-        own = asked.options if asked.options is not options else _no_table(options)
-        shown = load_pixels(asked.images, image.name, image.shape, own, raw=image.pixels)
+    classifier, rounding = fitted.classifier, Nearest(fitted.scheme)
+    shown = _calibration_images(asked, classifier, options)
+    ranges = None
     if profile.quantizes_activations:
-        _check_grids(fitted.scheme, asked.name)
-        kept = asked.document.rounding is not None and asked.document.activations is not None
-        if shown is None or calibration_data is None or kept:
-            ranges = _known_ranges(asked.document, classifier, asked.name)
-        else:
-            sample = drawn(shown, settings.calibration_samples)
-            ranges = calibrate(classifier, sample, settings.calibration)
-    rounding = Nearest(fitted.scheme)
+        ranges = _ranges(asked, fitted, None if calibration_data is None else shown, settings)
     bits = aligned(fitted.plan, classifier.layers, rounding, settings.align)
-    noise = random_images(image)
+    noise = random_images(classifier.ends.image)
     workload = Workload(
         classifier, noise, rounding, settings.worker_threads, progress=progress, metric=metric
     )
@@ -167,6 +158,18 @@ def _check_places(
     if asked.kept is not None:
         check_outside(Path(asked.name), target, plan_path(target))
         check_writable(plan_path(target))
+
+
+def _calibration_images(
+    asked: ApplyRequest, classifier: Classifier, options: DataOptions
+) -> ImageSet | None:
+    """Images to round and to calibrate on: those that are given, or a run's own."""
+    if asked.images is None:
+        return None
+    image, own = classifier.ends.image, asked.options
+    if own is options:
+        own = _no_table(options)
+    return load_pixels(asked.images, image.name, image.shape, own, raw=image.pixels)
 
 
 def _images(
@@ -322,6 +325,19 @@ def _rounder(
     run = made_of(asked.table.parent).measured_digest
     table = restored(asked.table, run, workload, used)
     return plan_rounder(workload, table, record.settings, record.seed, progress)
+
+
+def _ranges(
+    asked: ApplyRequest, fitted: _Fitted, given: ImageSet | None, settings: ApplySettings
+) -> ActivationRanges:
+    """Ranges of the activations: the plan's, or calibrated on images that are given."""
+    _check_grids(fitted.scheme, asked.name)
+    document = asked.document
+    kept = document.rounding is not None and document.activations is not None
+    if given is None or kept:
+        return _known_ranges(document, fitted.classifier, asked.name)
+    sample = drawn(given, settings.calibration_samples)
+    return calibrate(fitted.classifier, sample, settings.calibration)
 
 
 def _check_grids(scheme: Scheme, path: str) -> None:
