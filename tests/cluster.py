@@ -14,7 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from onnx import TensorProto
+from onnx.helper import make_graph, make_model, make_node, make_tensor_value_info
+
+from onnxsemi._runtime.reference_run import ReferenceRun
 
 distributed = pytest.importorskip("distributed", reason="needs onnxsemi[distributed]")
 
@@ -131,6 +136,14 @@ class OwnSight:
 
     def __call__(self) -> str:
         return os.environ.get("SEEN", "")
+
+
+def reference_run(sight: Any = None) -> ReferenceRun:
+    """What workers are admitted by, of a model that hands on its input."""
+    net = make_node("Identity", ["x"], ["y"])
+    ends = [make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
+    model = make_model(make_graph([net], "net", ends[:1], ends[1:]), ir_version=8)
+    return ReferenceRun(model.SerializeToString(), {"x": np.ones(1, np.float32)}, sight=sight)
 
 
 @contextmanager

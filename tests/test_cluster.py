@@ -10,12 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from onnx import TensorProto
-from onnx.helper import make_graph, make_model, make_node, make_tensor_value_info
 
 distributed = pytest.importorskip("distributed", reason="needs onnxsemi[distributed]")
 
-from cluster import OwnSight, machines  # noqa: E402
+from cluster import OwnSight, machines, reference_run  # noqa: E402
 from command_line import assert_one_line, frontier_command, run  # noqa: E402
 from residual_net import save_noise, save_residual_net  # noqa: E402
 
@@ -24,7 +22,6 @@ from onnxsemi import RunOptions, SearchSettings, Settings  # noqa: E402
 from onnxsemi._data import source  # noqa: E402
 from onnxsemi._rounding import shares as dealing  # noqa: E402
 from onnxsemi._runtime.cluster import Cluster, connected  # noqa: E402
-from onnxsemi._runtime.reference_run import ReferenceRun  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -144,11 +141,7 @@ def test_images_are_read_by_the_workers_or_sent(folder, two, monkeypatch):
 
 def test_who_does_not_see_the_files(tmp_path, monkeypatch):
     monkeypatch.setenv("SEEN", "here")
-    net = make_node("Identity", ["x"], ["y"])
-    ends = [make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
-    model = make_model(make_graph([net], "net", ends[:1], ends[1:]), ir_version=8)
-    feeds = {"x": np.ones(1, np.float32)}
-    reference = ReferenceRun(model.SerializeToString(), feeds, sight=OwnSight())
+    reference = reference_run(OwnSight())
     with machines(tmp_path, 0) as found:
         found.add(SEEN="here")
         with found.client() as client:

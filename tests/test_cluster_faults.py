@@ -11,13 +11,14 @@ import pytest
 
 distributed = pytest.importorskip("distributed", reason="needs onnxsemi[distributed]")
 
-from cluster import Proxy, machines  # noqa: E402
+from cluster import Proxy, machines, reference_run  # noqa: E402
 from command_line import assert_one_line, frontier_command, run  # noqa: E402
 from residual_net import save_noise, save_residual_net  # noqa: E402
 
 import onnxsemi  # noqa: E402
 from onnxsemi import RunOptions, Settings  # noqa: E402
 from onnxsemi._rounding import shares as dealing  # noqa: E402
+from onnxsemi._runtime.cluster import Cluster  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -253,6 +254,23 @@ def test_no_worker_is_left(folder, tmp_path):
         found.kill()
         command.assert_ends_with_one_line("no worker", "8 seconds", "--cluster-wait", "--resume")
         command.assert_resumed()
+
+
+def test_the_last_worker_takes_a_result_with_it(tmp_path, monkeypatch):
+    with (
+        machines(tmp_path, 1) as found,
+        found.client() as client,
+        Cluster(client, allow_mixed=False, patience=2) as cluster,
+    ):
+        cluster.admit(reference_run())
+        task = cluster.begin(bytes, 8)
+        distributed.wait(task, timeout=60)
+        found.kill()
+        monkeypatch.setattr(distributed.Future, "done", lambda _: True)  # as it was just before
+        began = time.monotonic()
+        with pytest.raises(onnxsemi.RunError, match="no worker of the cluster is left"):
+            list(cluster.results([task], lambda: None))
+        assert time.monotonic() - began < 60
 
 
 def test_no_worker_comes(folder, tmp_path):

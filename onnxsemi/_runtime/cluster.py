@@ -149,6 +149,8 @@ class Cluster:
         for _ in range(TRIES):
             try:
                 return call()
+            except TimeoutError:  # an OSError, too: who asks has given a time
+                raise
             except OSError:  # CommClosedError is one, and so is what a worker's end gives
                 if self._client.status != "running":
                     raise
@@ -228,21 +230,32 @@ class Cluster:
                 if not begun:
                     return
                 if begun[0].done():
-                    yield self._result(begun.popleft())
+                    yield self._result(begun.popleft(), tell)
                     continue
                 try:
                     wait(under_way, timeout=LOOKS, return_when="FIRST_COMPLETED")
                 except TimeoutError:  # to look at who has joined
                     tell()
 
-    def _result(self, task: Future) -> Any:
-        """The result of a task that has ended, begun anew if workers died of it."""
-        for _ in range(TRIES):
+    def _result(self, task: Future, tell: Callable[[], None]) -> Any:
+        """The result of a task that has ended, begun anew if workers died of it.
+
+        Whoever has it may be gone, and the task wait for another worker: so it is not waited for
+        without looking at who is there, longer and longer, as a large result is fetched anew.
+        """
+        tries, patience = 0, LOOKS
+        while True:
             try:
-                return task.result()
+                return task.result(timeout=patience)
             except KilledWorker:
+                tries += 1
+                if tries > TRIES:
+                    raise
                 self._client.retry([task])
-        return task.result()
+            except TimeoutError:
+                patience *= 2
+                self._look()
+                tell()
 
     def _copy_shared(self, tell: Callable[[], None]) -> None:
         """Copy what is shared to those who do not have it: who joins is given work only then."""
@@ -263,7 +276,7 @@ class Cluster:
                 wait(futures, timeout=LOOKS)
                 self._surely(copy)
                 self._holders = there
-            except (TimeoutError, KeyError, AssertionError):
+            except (TimeoutError, KeyError, ValueError, AssertionError):
                 # who has it, or is to have it, is gone, which the scheduler may not know yet
                 self._looked = 0.0
                 tell()
