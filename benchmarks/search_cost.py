@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 from cases import Case, data_of, random, real
-from random_resnets import CLASSES, normalized
+from random_resnets import normalized
 from search_cost_table import write_table
 from semilayer_cost import write_random_models
 from tables import note_processor
@@ -42,8 +42,6 @@ IMAGES = {
 SLOW = ("efficientnet", "random50")
 """Run once, on two threads, with the defaults."""
 REPEATS = 3
-ANSWERED = 0.75
-"""Share of a random model's images that are labelled as it answers them; the others at random."""
 
 
 def main() -> None:
@@ -120,7 +118,10 @@ def _run(job: tuple[str, str, str, str], arguments: argparse.Namespace) -> None:
 
 
 def write_answered(case: Case, images: Path, answered: Path) -> None:
-    """Images of a random model with labels that it answers as a trained one would.
+    """Images of a random model with labels drawn by the odds that it gives them.
+
+    So it is right as often as it is sure, as a calibrated model is, and an answer that changes
+    between two classes of like odds is as likely to be fixed as to be broken.
 
     Args:
         case: The model.
@@ -132,9 +133,8 @@ def write_answered(case: Case, images: Path, answered: Path) -> None:
     session = onnxruntime.InferenceSession(case.model, providers=["CPUExecutionProvider"])
     pixels, rng = np.load(images)["x"], np.random.default_rng(0)
     batches = np.array_split(pixels, len(pixels) // 16)
-    answers = [session.run(None, {"input": normalized(batch)})[0].argmax(1) for batch in batches]
-    others = rng.random(len(pixels)) >= ANSWERED
-    labels = np.where(others, rng.integers(0, CLASSES, len(pixels)), np.concatenate(answers))
+    logits = np.concatenate([session.run(None, {"input": normalized(b)})[0] for b in batches])
+    labels = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)  # a draw from the softmax
     np.savez(answered, x=pixels, y=labels)
 
 

@@ -259,6 +259,20 @@ class TestSequential:
             for mine, direct in ((one.cross, other.cross), (one.offset, other.offset)):
                 np.testing.assert_allclose(mine, direct, atol=1e-5 * np.abs(direct).max())
 
+    def test_few_images_in_a_run_change_nothing(self, workload, table, monkeypatch):
+        plan = uniform(workload, 3)
+        whole = rounder(workload, table)(plan, Silent())
+        monkeypatch.setattr(target_output_module, "RUN_BYTES", 1)
+        counts, batches = list[int](), Runner.batches
+
+        def counted(self, count, most):
+            counts.append(most)
+            return batches(self, count, most)
+
+        monkeypatch.setattr(Runner, "batches", counted)
+        assert rounder(workload, table)(plan, Silent()).sha256 == whole.sha256
+        assert 1 in counts
+
     def test_again_is_the_same(self, workload, table):
         give, plan = rounder(workload, table), mixed(workload)
         one = give(plan, Silent())

@@ -17,7 +17,7 @@ from onnxsemi._model.shapes import Shape, image_shapes
 from onnxsemi._plan.bits import BitPlan
 from onnxsemi._rounding.observed_layers import ObservedLayer, observed_layers
 from onnxsemi._rounding.second_moments import BlockSums, MomentSums
-from onnxsemi._runtime.batch_sizes import SEEN_IMAGES
+from onnxsemi._runtime.batch_sizes import RUN_BYTES, SEEN_IMAGES
 from onnxsemi._runtime.runner import Runner
 from onnxsemi._runtime.sessions import Session
 
@@ -128,7 +128,8 @@ def drawn_outputs(
     """
     positions = [layer.layer.patches[0].positions(*drawn) for layer in layers]
     count, parts = len(next(iter(pixels.values()))), list[list[Float32Array]]()
-    for some in runner.batches(count, SEEN_IMAGES):
+    fitting = SEEN_IMAGES * RUN_BYTES // max(1, sum(layer.held for layer in layers))
+    for some in runner.batches(count, max(1, min(SEEN_IMAGES, fitting))):
         given = {name: rows[some.start : some.stop] for name, rows in pixels.items()}
         values = given | runner.run_rows(session, given)
         each = zip(layers, positions, strict=True)

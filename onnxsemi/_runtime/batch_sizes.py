@@ -63,8 +63,8 @@ PART_ROWS = 128
 TILE_ROWS = 256
 """Rows and columns of a tile of a matrix that is factorized."""
 SEEN_IMAGES = 8
-"""Images in one run that looks at the float model's values of all layers at once. (It decides which
-layers are looked at together.)"""
+"""Images in one run that looks at the float model's values of all layers at once, at most: fewer
+where these take more than `RUN_BYTES`. (It decides which layers are looked at together.)"""
 PART_BYTES = 256 * 2**20
 """Changed weights in one graph of Δloss, at most. ONNX Runtime holds them about four times while it
 loads a graph; every part repeats the forward pass."""
